@@ -1,0 +1,201 @@
+"""JMESPath text to a compiled expression: `compile_expression(text).search(document)`.
+
+jmespath.py parses and is the judge of what is right; the compiled form gives the same results and fails on the same
+calls, many times faster (benchmarks/transform.py). Results share their parts with the document and with the
+expression's literals: whoever wants to change a result copies it first.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.core.expression_closures import Closures, path_of
+from app.core.expression_functions import BUILT_IN, Function
+from app.core.expression_limits import Bound, Closure, Meter, bound
+from app.core.expression_text import ExpressionInvalidAt, Node, parse
+from app.errors import ExpressionFailed
+
+# Comparing a key with thousands of others, or with very long ones, would cost more than the hint is worth.
+_KEYS_COMPARED = 500
+_KEY_CHARS_COMPARED = 64
+
+_FOLDED = frozenset({"comparator", "not_expression", "or_expression", "and_expression", "function_expression"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expression:
+    """A JMESPath expression, ready to run: on any number of threads and greenlets at once."""
+
+    # What was written.
+    text: str
+    # `search(document)` gives the result for any JSON document, or raises ExpressionFailed and nothing else.
+    search: Callable[[Any], Any] = field(repr=False)
+    # `search_in(document, scope)` is the same, with what scoped functions may see besides their arguments.
+    search_in: Callable[[Any, Any], Any] = field(repr=False)
+    # The most it can cost, known from its text alone.
+    bound: Bound = field(repr=False)
+    tree: Node = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingStep:
+    """Why a chain of fields gave null: the first key on its way that is not there."""
+
+    # The keys that were there, as written: "" at the top.
+    found: str
+    missing: str
+    # The key beside it that looks most like it, if any does.
+    nearest: str | None
+
+    def sentence(self, where: str = "this call") -> str:
+        """Say it: "`properties.regoin` is not in this call; did you mean `region`?"."""
+        path = f"{self.found}.{self.missing}" if self.found else self.missing
+        hint = f"; did you mean `{self.nearest}`?" if self.nearest else ""
+        return f"`{path}` is not in {where}{hint}"
+
+
+def compile_expression(text: str, *, functions: Mapping[str, Function] | None = None) -> Expression:
+    """Take JMESPath text and the functions it may call besides JMESPath's own (or instead of one, by its name).
+
+    Raises:
+        ExpressionInvalidAt: (an ExpressionInvalid) the text cannot be used; the message says why, and shows where.
+    """
+    known = {**BUILT_IN, **functions} if functions else BUILT_IN
+    tree = parse(text)
+    _check_calls(tree, text, known)
+    tree = _folded(tree, known)
+    most = bound(tree, known)
+    search, search_in = _searches(tree, known, most)
+    return Expression(text, search, search_in, most, tree)
+
+
+def explain_null(expression: Expression, document: Any) -> MissingStep | None:
+    """Tell which key was missing, for an expression that gave null.
+
+    Answers for chains of fields and for chains joined by `||` (where it prefers one with a near miss); None for any
+    other expression, and where every key is there and the value itself is null.
+    """
+    tree = expression.tree
+    chains = tree["children"] if tree["type"] == "or_expression" else [tree]
+    steps = [step for chain in chains if (step := _missing_step(chain, document))]
+    return next((step for step in steps if step.nearest), steps[0] if steps else None)
+
+
+def _missing_step(chain: Node, document: Any) -> MissingStep | None:
+    path = path_of(chain) or ()
+    for index, key in enumerate(path):
+        if not isinstance(document, dict) or key not in document:
+            keys = list(document)[:_KEYS_COMPARED] if isinstance(document, dict) else []
+            short = [one for one in keys if len(one) <= _KEY_CHARS_COMPARED]
+            nearest = difflib.get_close_matches(key[:_KEY_CHARS_COMPARED], short, n=1)
+            return MissingStep(found=".".join(path[:index]), missing=key, nearest=nearest[0] if nearest else None)
+        document = document[key]
+    return None
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    yield node
+    if node["type"] != "slice":
+        for child in node["children"]:
+            yield from _nodes(child)
+
+
+def _check_calls(tree: Node, text: str, known: Mapping[str, Function]) -> None:
+    """Find at once what jmespath finds when a call is reached: unknown functions, wrong numbers of arguments."""
+    references = 0
+    for node in _nodes(tree):
+        references += node["type"] == "expref"
+        if node["type"] != "function_expression":
+            continue
+        name, start, arguments = node["value"], node["start"], node["children"]
+        function = known.get(name)
+        if function is None:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}()?" if near else ""
+            raise ExpressionInvalidAt(f"there is no function {name}(){hint}", text, start)
+        count = len(arguments)
+        if count < function.min_args or (function.max_args is not None and count > function.max_args):
+            raise ExpressionInvalidAt(f"{name}() takes {function.arity()}, not {count}", text, start)
+        for position, argument in enumerate(arguments):
+            wanted = position in function.expressions
+            if wanted != (argument["type"] == "expref"):
+                what = "an expression written with `&`" if wanted else "a value, not an expression with `&`,"
+                raise ExpressionInvalidAt(f"{name}() takes {what} as argument {position + 1}", text, start)
+            references -= wanted
+    if references:
+        reason = "`&` can only stand before an argument of a function that takes an expression"
+        raise ExpressionInvalidAt(reason, text, text.index("&"))
+
+
+def _folded(node: Node, known: Mapping[str, Function]) -> Node:
+    """Work out what does not depend on the call: `to_number('5')` becomes 5."""
+    if node["type"] == "slice":
+        return node
+    children = [_folded(child, known) for child in node["children"]]
+    node = {**node, "children": children}
+    if node["type"] not in _FOLDED or not children or any(child["type"] != "literal" for child in children):
+        return node
+    # Only our own knowledge of JMESPath's functions says that they always give the same; join() can give a lot.
+    if node["type"] == "function_expression":
+        function = known[node["value"]]
+        if function.growth is None or function is not BUILT_IN.get(function.name):
+            return node
+    try:
+        value = Closures(known, None, [None]).make(node)(None)
+    except ExpressionFailed:
+        # It fails only for a call that reaches it, as it does in jmespath.
+        return node
+    return {"type": "literal", "value": value, "children": []}
+
+
+def _searches(
+    tree: Node, known: Mapping[str, Function], most: Bound
+) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
+    calls = [known[node["value"]] for node in _nodes(tree) if node["type"] == "function_expression"]
+    if most.is_small and not any(function.scoped for function in calls):
+        closure = Closures(known, None, [None]).make(tree)
+        search = closure if _cannot_fail(tree) else _guarded(closure)
+        return search, lambda document, _scope: search(document)
+
+    # What counts and what sees a scope has a state while it runs. Each search takes a state of its own from here, or
+    # makes one; pop and append are atomic, so threads never share one, and neither do searches inside a search.
+    idle: list[tuple[Meter, list[Any], Closure]] = []
+
+    def search_in(document: Any, scope: Any) -> Any:
+        try:
+            meter, cell, closure = idle.pop()
+        except IndexError:
+            meter, cell = Meter(), [None]
+            closure = _guarded(Closures(known, None if most.is_small else meter, cell).make(tree))
+        meter.reset()
+        cell[0] = scope
+        try:
+            return closure(document)
+        finally:
+            cell[0] = None
+            idle.append((meter, cell, closure))
+
+    return lambda document: search_in(document, document), search_in
+
+
+def _cannot_fail(tree: Node) -> bool:
+    """Tell whether no JSON document can make it raise: then nothing has to stand between the caller and the closure."""
+    return not any(
+        node["type"] in ("function_expression", "comparator", "slice") for node in _nodes(tree)
+    )
+
+
+def _guarded(closure: Closure) -> Closure:
+    def guarded(document: Any) -> Any:
+        try:
+            return closure(document)
+        except RecursionError:
+            raise ExpressionFailed("the call is nested too deeply for this expression") from None
+        except MemoryError:
+            raise ExpressionFailed("the result of the expression does not fit into memory") from None
+        # A safety net: each known cause has a sentence of its own. The cause is not chained, for it may quote a value.
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ExpressionFailed(f"the expression cannot be used on this call ({type(error).__name__})") from None
+
+    return guarded

@@ -1,0 +1,171 @@
+"""How much an expression may cost: bounded from its text where that can be done, counted while it runs where not.
+
+Sizes are of the *rendered* value (what its JSON would be): `[@, @]` shares its parts in memory, but not on the wire.
+Every JMESPath construct gives at most a fixed multiple of what it is given, so for nearly all expressions a bound
+follows from the tree alone, and running them costs nothing more. Only where the multiple is large (`[@,@] | [@,@] |
+...`) or unknown (a function that reaches the whole call from inside a projection) is the work counted at run time.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from app.core.expression_functions import BUILT_IN, Function
+from app.core.expression_text import Node
+from app.errors import ExpressionFailed
+
+# An expression whose result can be no more than 64 times the call, made in no more than 256 passes over it, runs
+# uncounted. Ordinary transforms stay below 20 of either.
+MAX_GROWTH = 64
+MAX_PASSES = 256
+
+# What a counted expression may use up in one search: 250,000 nodes, or 4 million characters of text. That is about a
+# hundred times a call of Segment's largest size (32 KB), and takes about 30 ms.
+MAX_STEPS = 250_000
+
+_CHARS_A_STEP = 16
+_UNBOUNDED = float("inf")
+# A sort compares each item with about this many others.
+_SORT_PASSES = 16
+
+Closure = Callable[[Any], Any]
+
+
+class Bound(NamedTuple):
+    """The most that a node can cost on an input of size n: a result of `growth * n`, in `passes * n + fixed` steps."""
+
+    growth: float
+    passes: float
+    fixed: float
+
+    @property
+    def is_small(self) -> bool:
+        """Tell whether the expression can run without being counted."""
+        return self.growth <= MAX_GROWTH and self.passes <= MAX_PASSES
+
+    def then(self, after: "Bound") -> "Bound":
+        """Bound `after` applied to the result of this."""
+        return Bound(self.growth * after.growth, self.passes + self.growth * after.passes, self.fixed + after.fixed)
+
+    def each(self, *inner: "Bound") -> "Bound":
+        """Bound a projection: each of `inner` is applied to every item of this; the last one gives the result."""
+        # Items share the size of the list among them, so what is fixed for an item becomes a pass over the list.
+        passes = sum(one.passes + one.fixed for one in inner) + 1
+        return Bound(self.growth * max(1.0, inner[-1].growth), self.passes + self.growth * passes, self.fixed)
+
+
+_ONE_STEP = Bound(1, 0, 1)
+_ONE_PASS = Bound(1, 1, 1)
+
+
+def bound(node: Node, functions: Mapping[str, Function]) -> Bound:
+    """Give the most that this tree can cost, for an input of any size."""
+    kind: str = node["type"]
+    if kind == "literal":
+        return Bound(size_of(node["value"], _UNBOUNDED), 0, 1)
+    if kind == "slice":
+        return _ONE_PASS
+    if kind == "function_expression":
+        return _bound_call(node, functions)
+    children = [bound(child, functions) for child in node["children"]]
+    if kind in ("subexpression", "index_expression", "pipe"):
+        result = _ONE_STEP
+        for child in children:
+            result = result.then(child)
+        return result
+    if kind in ("projection", "value_projection"):
+        return children[0].each(children[1])
+    if kind == "filter_projection":
+        base, right, condition = children
+        return base.each(condition, right)
+    if kind == "flatten":
+        return children[0].then(_ONE_PASS)
+    passes = sum(child.passes for child in children)
+    fixed = sum(child.fixed for child in children) + 1
+    if kind == "comparator":
+        # Comparing ends with the smaller side.
+        return Bound(1, passes + min(child.growth for child in children), fixed)
+    if kind in ("multi_select_list", "multi_select_dict"):
+        return Bound(1 + sum(child.growth for child in children), passes, fixed)
+    return Bound(max((child.growth for child in children), default=1.0), passes, fixed)
+
+
+def _bound_call(node: Node, functions: Mapping[str, Function]) -> Bound:
+    function = functions[node["value"]]
+    arguments = [bound(child, functions) for child in node["children"]]
+    values = [one for index, one in enumerate(arguments) if index not in function.expressions]
+    references = [one for index, one in enumerate(arguments) if index in function.expressions]
+    multiple = _UNBOUNDED if function.growth is None else float(function.growth)
+    first = node["children"][0] if node["children"] else node
+    if function is BUILT_IN["join"] and first["type"] == "literal" and isinstance(first["value"], str):
+        # Only a separator that comes from the call can multiply with the list.
+        multiple = 2 + len(first["value"]) // _CHARS_A_STEP
+    given = Bound(
+        1 + sum(one.growth for one in values),
+        sum(one.passes for one in values),
+        sum(one.fixed for one in values) + 1,
+    )
+    result = given.then(Bound(multiple, _SORT_PASSES if references else 1, 0))
+    return result.each(*references) if references else result
+
+
+def size_of(value: Any, limit: float) -> int:
+    """Give the rendered size of a JSON value in steps; counting ends where `limit` is passed."""
+    size = 0
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        size += 1
+        if item.__class__ is str:
+            size += len(item) // _CHARS_A_STEP
+        elif item.__class__ is list:
+            pending.extend(item)
+        elif item.__class__ is dict:
+            pending.extend(item.values())
+            pending.extend(item)
+        # What is still pending counts too: extending by a long list costs as much as looking at it.
+        if size + len(pending) > limit:
+            return size + len(pending)
+    return size
+
+
+class Meter:
+    """The steps that one search has left. One search at a time owns a meter, so threads and greenlets never share."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = MAX_STEPS
+
+    def reset(self) -> None:
+        """Begin a search."""
+        self._left = MAX_STEPS
+
+    def charge(self, steps: int) -> None:
+        """Take steps; raises ExpressionFailed when there are no more."""
+        self._left -= steps
+        if self._left < 0:
+            raise ExpressionFailed(
+                f"the expression needs more than {MAX_STEPS:,} steps on this call, which is the limit; "
+                "it copies or compares too much"
+            )
+
+    def counting_items(self, closure: Closure) -> Closure:
+        """Wrap what a projection goes over: each item is a step."""
+        charge = self.charge
+
+        def counted(value: Any) -> Any:
+            result = closure(value)
+            charge(len(result) if isinstance(result, list | dict) else 1)
+            return result
+
+        return counted
+
+    def counting_size(self, closure: Closure) -> Closure:
+        """Wrap what makes, compares or reads a whole value: each of its nodes is a step."""
+
+        def counted(value: Any) -> Any:
+            result = closure(value)
+            self.charge(size_of(result, self._left))
+            return result
+
+        return counted

@@ -1,0 +1,309 @@
+"""What Segment sends: a request body becomes calls, each with its own bytes.
+
+The forms are those of ../shared/contracts/segment.md: one object; an array (Webhooks); an array of `{"json": call}`
+(Extensible Webhook); `{"batch": [...]}` (SDKs). Nothing here fails a body for the sake of one call in it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any
+
+import msgspec
+
+from app.core.json_text import (
+    MAX_DEPTH,
+    TooDeep,
+    decode,
+    encode_canonical,
+    split_array,
+    split_object,
+    trim,
+)
+from app.core.outcome import Reason
+from app.errors import CallRejected, TooLarge, UnparsableJson
+
+MAX_CALL_BYTES = 1 << 20
+"""1 MiB. Segment's own limit is 32 KB a call; the rest is room for senders that are not Segment. Nothing longer is
+decoded, since a decoded call can take thirty times its bytes in memory."""
+
+MAX_CALLS = 50_000
+"""Calls in one body. Segment sends 4,000 at most; 16 MB of `[1,1,1,...]` would be 8 million rejected calls."""
+
+
+class Shape(StrEnum):
+    """How a body holds its calls."""
+
+    SINGLE = "single"
+    ARRAY = "array"
+    EXTENSIBLE = "extensible"
+    BATCH = "batch"
+
+
+class Unread(Enum):
+    """Stands for the document of a call whose bytes are not read; the value is the sentence why."""
+
+    TOO_LARGE = f"The call is larger than {MAX_CALL_BYTES} bytes."
+    TOO_DEEP = f"The call nests deeper than {MAX_DEPTH} levels."
+    NOT_JSON = "The call is no JSON text in UTF-8."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """A request body, cut into calls."""
+
+    shape: Shape
+    """How the calls stood in it. An empty body is `single` with no items."""
+
+    items: Sequence[bytes]
+    """Each call's own bytes as they came; inside `{"json": ...}` the inner value's."""
+
+    envelope: bytes | None = None
+    """Of a batch: a JSON object of all that stood beside `batch`, except writeKey; values as they came. Else None."""
+
+    documents: Sequence[Any] | None = field(default=None, repr=False)
+    """What was decoded on the way, one for each item; None when nothing was."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, Any]]:
+        """Each call's bytes and its document as `read` gives it: decoded once, and only when its turn comes."""
+        if self.documents is not None:
+            return zip(self.items, self.documents, strict=True)
+        return ((raw, read(raw)) for raw in self.items)
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One call that can be looked at by transforms. Not tracked by the garbage collector: it cannot form a cycle."""
+
+    document: dict[str, Any]
+    """The whole call."""
+
+    type: str
+    """`track`, `identify`, ...; any text that is not empty."""
+
+    message_id: str | None
+    """Segment's `messageId`, None when there is none. As long as it came, and not yet clean for a database."""
+
+    event: str | None
+    """The name of a track call; None for other types."""
+
+    user_id: str | None
+    """`userId`, for logs and look-ups."""
+
+
+class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What can be told about a call that was rejected. Each field as in Call, None where it cannot be read."""
+
+    type: str | None = None
+    message_id: str | None = None
+    event: str | None = None
+    user_id: str | None = None
+
+
+class _Outline(msgspec.Struct, gc=False):
+    """The few members of an object that decide what it is, as raw text; msgspec skips the others."""
+
+    type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    batch: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    json: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_ABSENT = object()
+
+
+def parse_body(raw: bytes) -> Body:
+    """Cut a request body (inflated) into its calls.
+
+    An empty body has no calls. A top-level scalar or null is one call, and every element of an array is one, whatever
+    it is: `parse_call` rejects those that are none.
+
+    An object is a batch when its `batch` is an array and it has no text as `type`. An object is unwrapped when its
+    `json` is an object or null and it has no `type`; of an array, each element on its own.
+
+    Raises UnparsableJson when the body is no JSON, TooLarge for more than MAX_CALLS calls, or for more than
+    MAX_CALL_BYTES beside a batch.
+    """
+    text = trim(raw)
+    if not text:
+        return Body(shape=Shape.SINGLE, items=())
+    if text.startswith(b"["):
+        return _parse_array(text)
+    if not text.startswith(b"{"):
+        return Body(shape=Shape.SINGLE, items=(text,), documents=(decode(text),))
+    if len(text) > MAX_CALL_BYTES:
+        return _parse_unread_object(text)
+    try:
+        document = decode(text)
+    except TooDeep:
+        return _parse_unread_object(text)
+    if "batch" in document and isinstance(document["batch"], list) and not isinstance(document.get("type"), str):
+        return _batch(text, split_object(text)["batch"], document["batch"])
+    if "json" in document and "type" not in document and isinstance(document["json"], dict | None):
+        inner = split_object(text)["json"]
+        return Body(shape=Shape.EXTENSIBLE, items=(inner,), documents=(document["json"],))
+    return Body(shape=Shape.SINGLE, items=(text,), documents=(document,))
+
+
+def read(raw: bytes) -> Any:
+    """Decode one call's bytes, fresh or kept, into what `parse_call` and `sketch` take.
+
+    Never fails: gives an `Unread` where the bytes are too many, nest too deep or are no JSON.
+    """
+    if len(raw) > MAX_CALL_BYTES:
+        return Unread.TOO_LARGE
+    try:
+        return decode(raw)
+    except TooDeep:
+        return Unread.TOO_DEEP
+    except UnparsableJson:
+        return Unread.NOT_JSON
+
+
+def parse_call(raw: bytes, document: Any) -> Call:
+    """Check one call: its bytes and its document, from iterating a Body or from `read`.
+
+    Raises CallRejected with a `Reason` and a sentence that names the field and what came, never the value.
+    """
+    if len(raw) > MAX_CALL_BYTES:
+        raise CallRejected(Reason.CALL_TOO_LARGE, Unread.TOO_LARGE.value)
+    if type(document) is not dict:
+        raise _no_document(document)
+    kind = document.get("type")
+    if type(kind) is not str or not kind:
+        raise CallRejected(Reason.TYPE_MISSING, f"`type` must be text, such as track; it is {_name(document, 'type')}.")
+    event = None
+    if kind == "track":
+        event = document.get("event")
+        if type(event) is not str or not event:
+            raise _no_event(document)
+        properties = document.get("properties")
+        if properties is not None and type(properties) is not dict:
+            raise CallRejected(
+                Reason.PROPERTIES_NOT_OBJECT,
+                f"`properties` must be an object; it is {_name(document, 'properties')}.",
+            )
+    return Call(
+        document=document,
+        type=kind,
+        message_id=_id(document.get("messageId")),
+        event=event,
+        user_id=_id(document.get("userId")),
+    )
+
+
+def sketch(document: Any) -> Sketch:
+    """What a log line can say of a call that `parse_call` rejects. Takes any document, and never fails."""
+    if type(document) is not dict:
+        return Sketch()
+    kind = document.get("type")
+    event = document.get("event")
+    return Sketch(
+        type=kind if isinstance(kind, str) and kind else None,
+        message_id=_id(document.get("messageId")),
+        event=event if isinstance(event, str) and event else None,
+        user_id=_id(document.get("userId")),
+    )
+
+
+_decode_outline = msgspec.json.Decoder(_Outline).decode
+
+
+def _parse_array(text: bytes) -> Body:
+    items = split_array(text, MAX_CALLS)
+    shape = Shape.ARRAY
+    if b'"json"' in text:
+        for index, item in enumerate(items):
+            inner = _unwrap(item)
+            if inner is not None:
+                items[index] = inner
+                shape = Shape.EXTENSIBLE
+    return Body(shape=shape, items=items)
+
+
+def _unwrap(element: bytes) -> bytes | None:
+    """The inner bytes of `{"json": call}`, or None when the element is something else."""
+    if not (element.startswith(b"{") and b'"json"' in element):
+        return None
+    return _wrapped(_outline(element))
+
+
+def _outline(text: bytes) -> dict[str, bytes]:
+    """The raw text of `type`, `batch` and `json`, those of them that an object has. Raises UnparsableJson."""
+    try:
+        outline = _decode_outline(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return split_object(text)
+    members = {"type": outline.type, "batch": outline.batch, "json": outline.json}
+    return {key: bytes(value) for key, value in members.items() if value is not msgspec.UNSET}
+
+
+def _wrapped(outline: dict[str, bytes]) -> bytes | None:
+    inner = outline.get("json", b"")
+    return inner if "type" not in outline and (inner.startswith(b"{") or inner == b"null") else None
+
+
+def _parse_unread_object(text: bytes) -> Body:
+    """An object too large or too deep to be decoded as a whole: it may be a batch of calls that can be."""
+    outline = _outline(text)
+    batch = outline.get("batch", b"")
+    if batch.startswith(b"[") and not outline.get("type", b"").startswith(b'"'):
+        return _batch(text, batch, None)
+    inner = _wrapped(outline)
+    if inner is not None:
+        return Body(shape=Shape.EXTENSIBLE, items=(inner,))
+    return Body(shape=Shape.SINGLE, items=(text,))
+
+
+def _batch(text: bytes, batch: bytes, documents: Sequence[Any] | None) -> Body:
+    if len(text) - len(batch) > MAX_CALL_BYTES:
+        raise TooLarge(f"What stands beside `batch` is larger than {MAX_CALL_BYTES} bytes.")
+    beside = {key: value for key, value in split_object(text).items() if key not in ("batch", "writeKey")}
+    envelope = b"{" + b",".join(encode_canonical(key) + b":" + value for key, value in beside.items()) + b"}"
+    if documents is None:
+        decode(envelope)  # it was not decoded with the body, and what is kept of a request must be readable
+    return Body(shape=Shape.BATCH, items=split_array(batch, MAX_CALLS), envelope=envelope, documents=documents)
+
+
+def _no_document(document: Any) -> CallRejected:
+    if isinstance(document, Unread):
+        reason = Reason.NOT_AN_OBJECT if document is Unread.NOT_JSON else Reason.CALL_TOO_LARGE
+        return CallRejected(reason, document.value)
+    return CallRejected(Reason.NOT_AN_OBJECT, f"A call must be an object; this is {_KINDS[type(document)]}.")
+
+
+def _no_event(document: dict[str, Any]) -> CallRejected:
+    event = document.get("event")
+    if event is None or event == "":
+        reason = Reason.EVENT_MISSING
+    else:
+        reason = Reason.EVENT_NOT_STRING
+    return CallRejected(reason, f"`event` of a track call must be text; it is {_name(document, 'event')}.")
+
+
+_KINDS: dict[type, str] = {
+    dict: "an object",
+    list: "an array",
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _name(document: dict[str, Any], key: str) -> str:
+    value = document.get(key, _ABSENT)
+    if value is _ABSENT:
+        return "missing"
+    return "empty" if value == "" else _KINDS[type(value)]
+
+
+def _id(value: Any) -> str | None:
+    """An id as text: a whole number without its `.0`; None for "" and for what is neither text nor a finite number."""
+    if type(value) is str:
+        return value or None
+    if type(value) is int:
+        return str(value)
+    if type(value) is float and value - value == 0:
+        return str(int(value)) if value.is_integer() else repr(value)
+    return None

@@ -1,0 +1,91 @@
+"""Is this body really from Segment?
+
+Segment signs `JSON.stringify(data)` with HMAC-SHA1 and sends it as `X-Signature`, lower-case hex. For one call, `data`
+is the body; for an array it is only the first element, and for the Extensible Webhook that element's inner `json`
+(../shared/contracts/segment.md, "Signature"; the captured requests in tests/fixtures/requests show all three).
+"""
+
+import hmac
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+
+from app.core.json_text import first_element, trim
+from app.errors import SignatureMismatch
+
+_HEX_SHA1 = re.compile(r"[0-9a-fA-F]{40}")
+_INNER_JSON = re.compile(rb'\{[ \t\n\r]*"json"[ \t\n\r]*:[ \t\n\r]*')
+_WHITESPACE = b" \t\n\r"
+
+
+class Coverage(StrEnum):
+    """How much of a body its signature vouches for."""
+
+    WHOLE = "whole"
+    FIRST_CALL = "first_call"
+
+
+def sign(body: bytes, secret: str) -> str:
+    """The `X-Signature` of these bytes: lower-case hex HMAC-SHA1, no prefix, keyed with the secret as UTF-8."""
+    return _digest(body, secret).hex()
+
+
+def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
+    """Check an `X-Signature` header against a body's bytes as they came (after inflating), under any of the secrets.
+
+    Returns WHOLE when the signature is over all calls in the body: over the body itself, or over the only element of
+    an array. FIRST_CALL when an array has more than the one element that is signed. Upper-case hex and white space
+    around the header are taken.
+
+    Raises SignatureMismatch when no secret fits, when there is none, and for a header that is not 40 hex digits.
+    """
+    given = header.strip()
+    if _HEX_SHA1.fullmatch(given) is None:
+        raise SignatureMismatch("X-Signature is not a HMAC-SHA1 in hex: 40 digits from 0 to f.")
+    expected = bytes.fromhex(given)
+    if _is_signed(raw, expected, secrets):
+        return Coverage.WHOLE
+    first = first_element(raw)
+    if first is None:
+        raise SignatureMismatch
+    inner = _inner_json(first)
+    if _is_signed(first, expected, secrets) or (inner is not None and _is_signed(inner, expected, secrets)):
+        return Coverage.WHOLE if _is_only_element(raw, first) else Coverage.FIRST_CALL
+    raise SignatureMismatch
+
+
+def same(given: str, known: Sequence[str]) -> bool:
+    """Whether `given` is one of `known`. The time it takes tells only how long they are, not which fits or how much."""
+    given_bytes = given.encode("utf-8", "surrogatepass")
+    found = False
+    for candidate in known:
+        found |= hmac.compare_digest(given_bytes, candidate.encode("utf-8", "surrogatepass"))
+    return found
+
+
+def _digest(body: bytes, secret: str) -> bytes:
+    return hmac.digest(secret.encode("utf-8", "surrogatepass"), body, "sha1")
+
+
+def _is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
+    """Try all secrets, also after one fits, so that the time does not tell which."""
+    found = False
+    for secret in secrets:
+        found |= hmac.compare_digest(_digest(body, secret), expected)
+    return found
+
+
+def _inner_json(element: bytes) -> bytes | None:
+    """What stands between `{"json":` and the last bracket.
+
+    That it is one JSON value need not be checked here: Segment signs nothing else, so other text never fits.
+    """
+    opening = _INNER_JSON.match(element)
+    if opening is None or not element.endswith(b"}"):
+        return None
+    return element[opening.end() : -1].strip(_WHITESPACE)
+
+
+def _is_only_element(raw: bytes, first: bytes) -> bool:
+    text = trim(raw)
+    return text.endswith(b"]") and text[1:-1].strip(_WHITESPACE) == first

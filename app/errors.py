@@ -1,0 +1,119 @@
+"""Every error this program raises on purpose: one class per reason, and its docstring is the message.
+
+`code` is the stable name that other programs see; it never changes once released. How an error is said over HTTP
+stands in `app/web/errors.py`, how it is said on a terminal in `app/cli.py`.
+"""
+
+from typing import ClassVar
+
+
+class SegmentLotusError(Exception):
+    """Something went wrong in Segment-Lotus."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        super().__init__(self.message)
+
+
+class SettingInvalid(SegmentLotusError):
+    """A setting is missing or has a value that cannot be used."""
+
+    code = "setting_invalid"
+
+
+class NotFound(SegmentLotusError):
+    """There is nothing by that name or id."""
+
+    code = "not_found"
+
+
+class BadQuery(SegmentLotusError):
+    """A query parameter has a value that cannot be used."""
+
+    code = "bad_query"
+
+
+class Unavailable(SegmentLotusError):
+    """The call cannot be stored now. Nothing was kept; send it again."""
+
+    code = "unavailable"
+
+
+class RequestRefused(SegmentLotusError):
+    """A request that is turned away as a whole. It holds no calls and is not in the ledger."""
+
+
+class UnparsableJson(RequestRefused):
+    """The body is not JSON."""
+
+    code = "unparsable_json"
+
+
+class TooLarge(RequestRefused):
+    """The body is larger than MAX_BODY_BYTES."""
+
+    code = "too_large"
+
+
+class SignatureMissing(RequestRefused):
+    """The request has no X-Signature header and no other credential."""
+
+    code = "signature_missing"
+
+
+class SignatureMismatch(RequestRefused):
+    """X-Signature is not the HMAC-SHA1 of this body under any of SEGMENT_SHARED_SECRETS."""
+
+    code = "signature_mismatch"
+
+
+class Unauthorized(RequestRefused):
+    """The credential in the Authorization header is not known here."""
+
+    code = "unauthorized"
+
+
+class BatchNotFullyAuthenticated(RequestRefused):
+    """The signature covers only the first call of this batch, and SEGMENT_REQUIRE_FULL_AUTH is set."""
+
+    code = "batch_not_fully_authenticated"
+
+
+class ExpressionInvalid(SegmentLotusError):
+    """The text is not a JMESPath expression that can be used."""
+
+    code = "expression_invalid"
+
+
+class ExpressionFailed(SegmentLotusError):
+    """A JMESPath expression could not be evaluated on this call."""
+
+    code = "expression_failed"
+
+
+class TransformInvalid(SegmentLotusError):
+    """A transform file cannot be used."""
+
+    code = "transform_invalid"
+
+
+class CallRejected(SegmentLotusError):
+    """A call that cannot become an event. `reason` is one of `app.core.outcome.Reason`."""
+
+    code = "call_rejected"
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class EventInvalid(SegmentLotusError):
+    """A mapped event breaks a rule of Lotus. `field` is the Lotus field at fault."""
+
+    code = "event_invalid"
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)

@@ -1,0 +1,36 @@
+"""The `.env` of a first start. Only `make serve` asks for it: random secrets that differ by node would answer 401."""
+
+import os
+import secrets
+from pathlib import Path
+
+_TEXT = """\
+# Written on the first start. It holds secrets: keep it to yourself and out of version control.
+# What is set in the environment wins over what stands here.
+
+# Where everything is kept. For PostgreSQL: postgresql://user:password@host/database
+DATABASE_URL=sqlite:///var/segment-lotus.db
+
+# The shared secret: paste it into the webhook destination in Segment, which signs its calls with it.
+SEGMENT_SHARED_SECRETS={shared_secret}
+
+# Opens the JSON API, the pages, the metrics and the details of /readyz.
+ADMIN_TOKEN={admin_token}
+"""
+
+
+def write_first_env(path: Path) -> bool:
+    """Write a `.env` with new random secrets, for this user's eyes only; False, and no change, if there is one."""
+    try:
+        # O_EXCL never follows or replaces what is there; the mode holds from the first byte.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(_TEXT.format(shared_secret=secrets.token_urlsafe(32), admin_token=secrets.token_urlsafe(32)))
+    except OSError:
+        # Half a file would look like a person's own on the next start.
+        path.unlink()
+        raise
+    return True

@@ -1,0 +1,180 @@
+"""What is written down while the service runs: one line per call, on standard output.
+
+JSON where a program reads it, short and aligned on a terminal. Values of properties only when LOG_PROPERTIES asks for
+them; secrets never. The line of a call is rendered here and not by structlog's chain of processors: it is written for
+every call, and the chain costs more than mapping the call does.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import IO, Any
+
+import msgspec
+import structlog
+
+from app.core.outcome import Outcome
+from app.core.times import format_time
+from app.store.record import Record
+
+_LEVEL_OF = {
+    Outcome.STORED: "info",
+    Outcome.DUPLICATE: "info",
+    Outcome.IGNORED: "info",
+    Outcome.CONFLICT: "warning",
+    Outcome.REJECTED: "warning",
+}
+_COLOUR_OF = {
+    Outcome.STORED: "32",
+    Outcome.DUPLICATE: "36",
+    Outcome.IGNORED: "90",
+    Outcome.CONFLICT: "33",
+    Outcome.REJECTED: "31",
+}
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class CallLine(msgspec.Struct, omit_defaults=True):
+    """The log line of one call."""
+
+    timestamp: str
+    level: str
+    call_id: str
+    outcome: str
+    reason: str | None = None
+    detail: str | None = None
+    type: str | None = None
+    event: str | None = None
+    transform: str | None = None
+    transform_digest: str | None = None
+    message_id: str | None = None
+    idempotency_id: str | None = None
+    event_name: str | None = None
+    customer_id: str | None = None
+    events: int | None = None
+    """How many events the call made, where it is not one."""
+    ms: float | None = None
+    properties: list[msgspec.Raw] | None = None
+    logger: str = "calls"
+
+
+def to_line(record: Record, seconds: float, *, properties: bool) -> CallLine:
+    """Return the line of a settled call. `properties`: with the events' properties in it."""
+    run = record.run
+    outcome = record.outcome or Outcome.REJECTED
+    line = CallLine(
+        format_time(record.received_at),
+        _LEVEL_OF[outcome],
+        str(record.id),
+        outcome,
+        record.reason,
+        record.detail,
+        record.type,
+        record.event,
+        run.transform,
+        run.digest.hex() if run.digest else None,
+        record.message_id,
+        ms=round(seconds * 1000, 2),
+    )
+    if run.lanes:
+        made = [event for lane in run.lanes for event in lane.events]
+        line.idempotency_id, line.event_name = made[0].idempotency_id, made[0].event_name
+        line.events = len(made) if len(made) != 1 else None
+        if properties:
+            line.properties = [msgspec.Raw(event.properties.encode()) for event in made]
+    line.customer_id = record.customer_id
+    return line
+
+
+def to_text(line: CallLine, *, colour: bool) -> str:
+    """Return a line for people: time, outcome, event, customer, id, and why where it was not stored."""
+    begin, end = (f"\x1b[{_COLOUR_OF[Outcome(line.outcome)]}m", "\x1b[0m") if colour else ("", "")
+    parts = [
+        f"{line.event or line.type or '-':<22}",
+        f"{line.customer_id or '-':<16}",
+        line.idempotency_id or line.message_id or "-",
+    ]
+    if line.transform:
+        parts.append(f"[{line.transform}@{(line.transform_digest or '')[:8]}]")
+    if line.reason:
+        parts.append(f"{line.reason}: {line.detail}" if line.detail else line.reason)
+    time = f"{line.timestamp[:10]} {line.timestamp[11:23]}"
+    # What a sender wrote must not move the cursor or ring the bell of whoever reads the log.
+    return "  ".join([time, f"{begin}{line.outcome:<9}{end}", *map(_printable, parts)])
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+class CallLog:
+    """Writes the line of each call to a stream."""
+
+    def __init__(self, stream: IO[str], *, level: str, properties: bool) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._least = _LEVELS[level.lower()]
+        self._properties = properties
+
+    def write(self, records: Iterable[Record], seconds: float) -> None:
+        """Write one line per record that the level lets through; `seconds` is what their request took."""
+        lines = [to_line(record, seconds, properties=self._properties) for record in records]
+        loud = [line for line in lines if _LEVELS[line.level] >= self._least]
+        if not loud:
+            return
+        if self._terminal:
+            text = "".join(to_text(line, colour=True) + "\n" for line in loud)
+        else:
+            text = "".join(_json(line) + "\n" for line in loud)
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _json(line: CallLine) -> str:
+    try:
+        return msgspec.json.encode(line).decode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair in what a sender wrote.
+        return msgspec.json.encode(_readable(msgspec.to_builtins(line))).decode()
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {key: _readable(inner) for key, inner in value.items()}
+    return value
+
+
+def configure(level: str) -> None:
+    """Send all other log lines, ours and the libraries', to standard output: JSON, or text on a terminal."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if sys.stdout.isatty() else structlog.processors.JSONRenderer(serializer=_encode)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def _encode(event: Any, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+

@@ -1,0 +1,291 @@
+"""Every setting: its name, its default, one sentence about it, and how its text becomes a value.
+
+Read once, at the start, from the environment and `.env`; whoever needs a value is handed it. A message of this module
+names the setting and the way out, and never shows what the setting holds: it may be a secret.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dotenv.parser import parse_stream
+
+from app.errors import SettingInvalid
+
+T = TypeVar("T")
+
+MIN_ADMIN_TOKEN_LENGTH = 16  # The token opens everything there is; 16 random characters are beyond guessing.
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
+
+_DATABASE_SCHEMES = {
+    # Heroku and others still hand out the spelling that SQLAlchemy dropped.
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "sqlite": "sqlite",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting as a person meets it. `SETTINGS` lists them all."""
+
+    name: str
+    """As it is spelled in the environment and in `.env`."""
+    default: str
+    """The text that stands for it when it is not set."""
+    sentence: str
+    """What it is for."""
+    secret: bool
+    """Its value must not be shown."""
+
+
+def parse_database_url(text: str) -> str:
+    """The URL as SQLAlchemy wants it; `postgres://` and `postgresql://` both mean psycopg 3."""
+    scheme, separator, rest = text.partition("://")
+    spelling = _DATABASE_SCHEMES.get(scheme.lower())
+    if not separator or spelling is None:
+        message = "must start with sqlite:/// or postgresql://"
+        raise ValueError(message)
+    if spelling == "sqlite":
+        path = rest.removeprefix("/").partition("?")[0]
+        if not rest.startswith("/"):
+            message = "needs three slashes before a relative path and four before an absolute one: sqlite:///var/my.db"
+            raise ValueError(message)
+        if path in {"", ":memory:"} or path.startswith("file:"):
+            message = "must name a file: what is kept in memory is lost at the next restart"
+            raise ValueError(message)
+    elif not rest:
+        message = "names no server and no database: postgresql://user:password@host/database"
+        raise ValueError(message)
+    return f"{spelling}://{rest}"
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """Comma-separated entries, trimmed; empty ones are dropped. An entry may hold any character but a comma."""
+    return tuple(entry for part in text.split(",") if (entry := part.strip()))
+
+
+def parse_basic_auth(text: str) -> tuple[str, ...]:
+    """Comma-separated `user:password` pairs, each kept as that one text: it is what a request sends in base64."""
+    pairs = parse_list(text)
+    for number, pair in enumerate(pairs, start=1):
+        user, _, password = pair.partition(":")
+        if not (user and password):
+            message = f"must be user:password pairs with commas between them; entry {number} is none"
+            raise ValueError(message)
+    return pairs
+
+
+def parse_bool(text: str) -> bool:
+    """1, true, yes, on; 0, false, no, off."""
+    match text.lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+    message = "must be 1 or 0 (true, false, yes and no do as well)"
+    raise ValueError(message)
+
+
+def parse_int(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        # int() also takes "1_0", " 1" and digits of other scripts.
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
+            message = f"must be a whole number from {low} to {high}"
+            raise ValueError(message)
+        return int(text)
+
+    return parse
+
+
+def parse_bytes(low: int, high: int) -> Callable[[str], int]:
+    """A parser of sizes: a whole number of bytes, or with a unit (16MB is 16,000,000 bytes, 16MiB is 16,777,216)."""
+
+    def parse(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,18}) ?([a-z]*)", text.lower())
+        if match is None or match[2] not in _UNITS:
+            message = "must be a number of bytes, or a whole number with KB, MB, GB, KiB, MiB or GiB after it"
+            raise ValueError(message)
+        if not low <= (size := int(match[1]) * _UNITS[match[2]]) <= high:
+            message = f"must be from {low} to {high} bytes"
+            raise ValueError(message)
+        return size
+
+    return parse
+
+
+def parse_log_level(text: str) -> str:
+    """The level in lower case."""
+    if (level := text.lower()) not in {"debug", "info", "warning", "error"}:
+        message = "must be debug, info, warning or error"
+        raise ValueError(message)
+    return level
+
+
+def _setting(parse: Callable[[str], T], default: str, sentence: str, *, secret: bool = False) -> T:
+    metadata = {"parse": parse, "default": default, "sentence": sentence, "secret": secret}
+    # `dataclasses.field` says of itself that it gives a T, so that a field can be written like a plain default.
+    value: T = field(default=parse(default), repr=not secret, metadata=metadata)
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting as a value. A field is named as its setting, in lower case."""
+
+    database_url: str = _setting(
+        parse_database_url,
+        "sqlite:///var/segment-lotus.db",
+        "Where everything is kept: a SQLite file, or a PostgreSQL database.",
+        secret=True,
+    )
+    host: str = _setting(str, "127.0.0.1", "The address to listen on; 0.0.0.0 is every address of the machine.")
+    port: int = _setting(parse_int(1, 65535), "8000", "The port to listen on.")
+    segment_shared_secrets: tuple[str, ...] = _setting(
+        parse_list,
+        "",
+        "What Segment signs its calls with: comma-separated, all accepted, so that one can be replaced by another.",
+        secret=True,
+    )
+    segment_bearer_tokens: tuple[str, ...] = _setting(
+        parse_list, "", "Tokens accepted in `Authorization: Bearer`, comma-separated.", secret=True
+    )
+    segment_basic_auth: tuple[str, ...] = _setting(
+        parse_basic_auth,
+        "",
+        "`user:password` pairs accepted in `Authorization: Basic`, comma-separated.",
+        secret=True,
+    )
+    segment_require_full_auth: bool = _setting(
+        parse_bool, "0", "1 refuses a batch of which the signature covers only the first call."
+    )
+    admin_token: str = _setting(
+        str, "", "Opens the JSON API, the pages, the metrics and the details of /readyz.", secret=True
+    )
+    metrics_public: bool = _setting(parse_bool, "0", "1 shows /metrics without the admin token.")
+    transforms_dir: Path = _setting(Path, "transforms", "The folder of the transform files.")  # noqa: RUF009 (a field)
+    max_body_bytes: int = _setting(
+        parse_bytes(KIB, GIB), "16MiB", "The largest request body, counted after it is inflated."
+    )
+    max_inflight_bytes: int = _setting(
+        parse_bytes(KIB, 64 * GIB),
+        "64MiB",
+        "The most bytes of request bodies held at one time by one process; a request beyond it is answered 503.",
+    )
+    min_free_disk_bytes: int = _setting(
+        parse_bytes(0, 1024 * GIB),
+        "100MB",
+        "With less free space than this on the data's disk, /readyz says not ready.",
+    )
+    log_level: str = _setting(parse_log_level, "info", "The least level that is logged: debug, info, warning or error.")
+    log_properties: bool = _setting(parse_bool, "0", "1 puts each event's properties into its log line.")
+    web_concurrency: int = _setting(parse_int(1, 64), "2", "How many worker processes answer requests.")
+
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(
+        name=each.name.upper(),
+        default=each.metadata["default"],
+        sentence=each.metadata["sentence"],
+        secret=each.metadata["secret"],
+    )
+    for each in fields(Settings)
+)
+
+
+def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """The settings from the environment, and from the file `dotenv` where the environment has none.
+
+    An empty value is the same as none. Every wrong value is named at once: one start, one list to mend.
+    """
+    return _parse(_read(environ, dotenv))
+
+
+def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """`load`, and refuse to serve what is open, or what is kept on a disk that nobody chose."""
+    texts = _read(environ, dotenv)
+    settings = _parse(texts)
+    missing = []
+    if "DATABASE_URL" not in texts:
+        missing.append(
+            "DATABASE_URL is not set: name the PostgreSQL database, or ask for a SQLite file by its name,"
+            " DATABASE_URL=sqlite:///var/segment-lotus.db."
+        )
+    if not (settings.segment_shared_secrets or settings.segment_bearer_tokens or settings.segment_basic_auth):
+        missing.append(
+            "There is no credential for the webhook: set SEGMENT_SHARED_SECRETS (or SEGMENT_BEARER_TOKENS, or"
+            " SEGMENT_BASIC_AUTH), on every node the same."
+        )
+    if len(settings.admin_token) < MIN_ADMIN_TOKEN_LENGTH:
+        missing.append(
+            f"ADMIN_TOKEN is missing or shorter than {MIN_ADMIN_TOKEN_LENGTH} characters: set it to a long random"
+            " text, for example from `openssl rand -hex 32`."
+        )
+    if missing:
+        missing.append("Set them in the environment or in .env; `make serve` on a new checkout writes a .env itself.")
+        raise SettingInvalid("\n".join(missing))
+    return settings
+
+
+def _read(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+    """The texts of all settings that are set, by name."""
+    in_file = _read_dotenv(dotenv) if dotenv is not None and dotenv.exists() else {}
+    texts = {}
+    for setting in SETTINGS:
+        text = environ.get(setting.name, "").strip() or in_file.get(setting.name, "").strip()
+        if text:
+            texts[setting.name] = text
+    return texts
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    texts = {}
+    try:
+        # Windows editors put a byte order mark, which would become a part of the first name.
+        with path.open(encoding="utf-8-sig") as file:
+            for binding in parse_stream(file):
+                # python-dotenv itself would log a warning and go on without the line.
+                if binding.error or (binding.key is not None and binding.value is None):
+                    text = binding.original.string
+                    line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+                    raise SettingInvalid(f"{path}, line {line}, is not of the form NAME=value: mend or remove it.")
+                if binding.key is not None and binding.value is not None:
+                    texts[binding.key] = binding.value
+    except UnicodeDecodeError:
+        raise SettingInvalid(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+    except OSError as error:
+        raise SettingInvalid(f"{path} cannot be read: {error.strerror}.") from error
+    return texts
+
+
+def _parse(texts: Mapping[str, str]) -> Settings:
+    values: dict[str, Any] = {}
+    problems = []
+    for each in fields(Settings):
+        name = each.name.upper()
+        if name in texts:
+            try:
+                texts[name].encode()  # A secret is used as UTF-8; bytes that are none come as lone surrogates.
+                values[each.name] = each.metadata["parse"](texts[name])
+            except UnicodeEncodeError:
+                problems.append(f"{name} is not UTF-8 text.")
+            except ValueError as error:
+                problems.append(f"{name} {error}.")
+    if problems:
+        raise SettingInvalid("\n".join(problems))
+    settings = Settings(**values)
+    if settings.max_inflight_bytes < settings.max_body_bytes:
+        raise SettingInvalid(
+            "MAX_INFLIGHT_BYTES is smaller than MAX_BODY_BYTES, so the largest body could never be taken: raise it to"
+            f" {settings.max_body_bytes} at least, or lower MAX_BODY_BYTES."
+        )
+    return settings

@@ -1,0 +1,1 @@
+"""What is kept as rows. The only room with SQLAlchemy."""

@@ -1,0 +1,301 @@
+"""Every difference between SQLite and PostgreSQL, in one place.
+
+`connect(url)` gives a Database; `database.writing()` and `database.reading()` give a connection inside a transaction.
+Only one process may write to a SQLite file at a time; SQLite's own waiting sleeps without order and would stop a whole
+gevent loop, so writers queue for a file lock beside the database first, waiting in steps that let other greenlets run.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app.errors import SettingInvalid, Unavailable
+
+# Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to say 503.
+WAIT_SECONDS = 3.0
+
+_SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    # FULL: a commit is on the disk before the call is answered. NORMAL would lose answered calls on power loss.
+    "synchronous=FULL",
+    "cache_size=-32000",
+    "temp_store=MEMORY",
+    # 32 MB of log between checkpoints: pages of a random key are written once for many commits. Measured: a quarter
+    # of the time of a commit against SQLite's 4 MB.
+    "wal_autocheckpoint=8000",
+    "busy_timeout=0",
+)
+
+# SQLite's primary result codes for trouble of the file or the machine; a refused row has another.
+_SQLITE_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+_SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+# PostgreSQL's classes for the same: connection, transaction rolled back (deadlock), resources, operator, system, and
+# a server that only reads. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_POSTGRESQL_PASSING = ("08", "25", "40", "53", "55", "57", "58")
+
+Rows = Sequence[dict[str, Any]]
+
+
+class Database:
+    """An engine with the ways of its dialect. Make it with `connect`."""
+
+    def __init__(self, engine: sa.Engine, file: Path | None) -> None:
+        """`file` is the SQLite file, None for a server."""
+        self.engine = engine
+        self.file = file
+        self._lock = _FileLock(file.with_name(file.name + ".lock")) if file else None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that may write; commits at the end, rolls back on an error.
+
+        Raises:
+            Unavailable: the database cannot be reached, is locked for 3 s, or is full.
+            RowRefused: the database does not take a value.
+
+        """
+        with self._lock or contextlib.nullcontext(), said_plainly(), self._begun("BEGIN IMMEDIATE") as conn:
+            yield conn
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that only reads. Raises Unavailable."""
+        with said_plainly(), self._begun("BEGIN") as conn:
+            yield conn
+
+    @contextlib.contextmanager
+    def _begun(self, begin: str) -> Iterator[sa.Connection]:
+        with self.engine.connect() as conn:
+            conn = conn.execution_options(sqlite_begin=begin)
+            with conn.begin():
+                yield conn
+
+    def check_writable(self) -> None:
+        """Raise Unavailable where nothing could be stored now: unreachable, locked, or open for reading only."""
+        with self.writing() as conn:
+            # Changes nothing, but a server that only reads refuses it.
+            conn.execute(sa.text("DELETE FROM refusals WHERE 1 = 0"))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def free_bytes(self) -> int | None:
+        """Return the bytes free on the disk of a SQLite file; None for a server, whose disk is not ours to see."""
+        return shutil.disk_usage(self.file.parent).free if self.file else None
+
+
+class RowRefused(Exception):
+    """The database does not take a value of this statement. The connection is well."""
+
+
+class DuplicateKey(RowRefused):
+    """A unique key is already there."""
+
+
+def connect(url: str) -> Database:
+    """Connect to `sqlite:///path` or `postgresql+psycopg://...`. Opens nothing yet.
+
+    Raises:
+        SettingInvalid: another kind of database.
+
+    """
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return Database(_postgresql(parsed), None)
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        file = Path(str(parsed.database)).absolute()
+        return Database(_sqlite(parsed, file), file)
+    raise SettingInvalid("DATABASE_URL must be sqlite:///a-file or postgresql://user:password@host/name")
+
+
+def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # A connection to a file costs little, and one that is not shared needs no care about threads.
+    engine = sa.create_engine(url, connect_args={"timeout": 0, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        # None: Python's sqlite3 must not begin transactions behind our back.
+        connection.isolation_level = None
+        for pragma in _SQLITE_PRAGMAS:
+            _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}"))  # type: ignore[misc]
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(conn: sa.Connection) -> None:
+        statement = conn.get_execution_options().get("sqlite_begin", "BEGIN")
+        _patiently(lambda: conn.exec_driver_sql(statement))
+
+    return engine
+
+
+def _patiently(step: Any) -> None:
+    """Run a SQLite statement, again while another program holds the file, for at most WAIT_SECONDS."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            step()
+        except (sqlite3.OperationalError, DBAPIError) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if getattr(cause, "sqlite_errorcode", 0) & 0xFF not in _SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _postgresql(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(
+        url,
+        # A server that was restarted leaves dead connections behind; asking first costs one round trip only on
+        # check-out, and each worker holds on to its connection for a whole commit.
+        pool_pre_ping=True,
+        pool_timeout=WAIT_SECONDS,
+        connect_args={
+            "connect_timeout": 3,
+            "options": f"-c lock_timeout={int(WAIT_SECONDS * 1000)} -c synchronous_commit=on -c timezone=UTC",
+        },
+    )
+
+
+class _FileLock:
+    """One writer at a time among all threads and processes on this machine; waiting lets greenlets run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inside = threading.Lock()
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> None:
+        until = time.monotonic() + WAIT_SECONDS
+        if not self._inside.acquire(timeout=WAIT_SECONDS):
+            raise Unavailable("the database is busy: another writer of this process holds it")
+        try:
+            if self._file is None:
+                self._file = self._path.open("ab")
+            while not self._taken():
+                if time.monotonic() > until:
+                    raise Unavailable("the database is busy: another process holds it")
+                time.sleep(0.0005)
+        except OSError as error:
+            self._inside.release()
+            raise Unavailable(f"the lock file beside the database cannot be used: {os.strerror(error.errno or 0)}") from error
+        except BaseException:
+            self._inside.release()
+            raise
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+        except BlockingIOError:
+            return False
+        return True
+
+    def __exit__(self, *_error: object) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # type: ignore[arg-type]
+        finally:
+            self._inside.release()
+
+
+@contextlib.contextmanager
+def said_plainly() -> Iterator[None]:
+    """Turn a driver's error into Unavailable (trouble of the database) or RowRefused (trouble of a value)."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _plain(error.orig) from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise RowRefused(type(error).__name__) from error
+    except SQLAlchemyError as error:
+        cause = error.__cause__ or getattr(error, "orig", None)
+        if isinstance(cause, (UnicodeEncodeError, OverflowError)):
+            raise RowRefused(type(cause).__name__) from error
+        raise Unavailable(f"the database cannot be used: {type(error).__name__}") from error
+
+
+def _plain(cause: BaseException | None) -> Exception:
+    name = type(cause).__name__
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
+        if code & 0xFF in _SQLITE_PASSING or isinstance(cause, sqlite3.InterfaceError):
+            return Unavailable(f"the database cannot store now: {cause}")
+        unique = code in {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_ROWID}
+        return DuplicateKey(name) if unique else RowRefused(name)
+    state = getattr(cause, "sqlstate", None)
+    if state == "23505":
+        return DuplicateKey(name)
+    if state is None or state.startswith(_POSTGRESQL_PASSING):
+        return Unavailable(f"the database cannot store now: {name}")
+    return RowRefused(name)
+
+
+def insert_new(conn: sa.Connection, table: sa.Table, rows: Rows, returning: Sequence[sa.Column[Any]]) -> list[sa.Row[Any]]:
+    """Insert rows whose unique keys are not there yet; return `returning` of those that were new.
+
+    The caller sorts the rows by key: two writers that take the same keys in different orders would wait for each
+    other in a circle.
+    """
+    if not rows:
+        return []
+    if conn.dialect.name == "sqlite":
+        statement = sqlite.insert(table).on_conflict_do_nothing().returning(*returning)
+        return list(conn.execute(statement, rows))
+    names = list(rows[0])
+    statement = postgresql.insert(table).from_select(names, _unnested(table, names))
+    statement = statement.on_conflict_do_nothing().returning(*returning)
+    return list(conn.execute(statement, {name: [row[name] for row in rows] for name in names}))
+
+
+def insert(conn: sa.Connection, table: sa.Table, rows: Rows) -> None:
+    """Insert rows."""
+    if not rows:
+        return
+    if conn.dialect.name == "sqlite":
+        conn.execute(sa.insert(table), rows)
+        return
+    names = list(rows[0])
+    conn.execute(
+        postgresql.insert(table).from_select(names, _unnested(table, names)),
+        {name: [row[name] for row in rows] for name in names},
+    )
+
+
+def insert_or_add(conn: sa.Connection, table: sa.Table, rows: Rows, column: str) -> None:
+    """Insert rows; where the primary key is there already, add `column` to what stands there."""
+    if not rows:
+        return
+    dialect = sqlite if conn.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table)
+    added = {column: table.c[column] + statement.excluded[column]}
+    conn.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added), rows)
+
+
+def _unnested(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
+    """Rows as one array per column: the statement is the same text for any number of rows, so it is prepared once."""
+    arrays = [sa.bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in names]
+    unnested = sa.func.unnest(*arrays).table_valued(*names).render_derived()
+    return sa.select(*(unnested.c[name] for name in names))
+

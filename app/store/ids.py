@@ -1,0 +1,44 @@
+"""Ids made by the application: 63 bits, time-ordered, no sequence, so that any number of nodes can write.
+
+The upper 51 bits are microseconds since 2020 (enough until 2091), the lower 12 a tag that each process draws at its
+start. One process never uses a microsecond twice. Two processes can only meet when they drew the same tag and take
+the same microsecond; the primary key then refuses the row, and the writer draws a new tag and tries again.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+TAG_BITS = 12
+EPOCH_MICROS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def first_id_at(micros: int) -> int:
+    """Return the smallest id of a moment (microseconds since 1970); ids of that moment and later are not below it."""
+    return max(0, micros - EPOCH_MICROS) << TAG_BITS
+
+
+def micros_of(identifier: int) -> int:
+    """Return the moment an id was made, in microseconds since 1970."""
+    return (identifier >> TAG_BITS) + EPOCH_MICROS
+
+
+class Ids:
+    """Makes the ids of one process."""
+
+    def __init__(self, draw_tag: Callable[[int], int]) -> None:
+        """`draw_tag(n)` gives a random number below n."""
+        self._draw_tag = draw_tag
+        self._last = 0
+        self.tag = draw_tag(1 << TAG_BITS)
+
+    def next(self, micros: int) -> int:
+        """Return a new id for a moment, later than every id this process made before."""
+        tick = micros - EPOCH_MICROS
+        if tick <= self._last:
+            tick = self._last + 1
+        self._last = tick
+        return (tick << TAG_BITS) | self.tag
+
+    def renew(self) -> None:
+        """Draw another tag, after the database said that an id was taken."""
+        self.tag = self._draw_tag(1 << TAG_BITS)

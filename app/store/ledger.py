@@ -1,0 +1,59 @@
+"""The ledger: how many calls and events ended how. Written with what it counts, so it balances at any moment.
+
+Each process adds to rows of its own (a minute, its tag, a result), so no writer waits for another, and the sum of a
+day is a few thousand rows whatever the traffic. A call that gets another outcome is counted down once and up once.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from app.core.outcome import Outcome
+from app.store.engine import insert_or_add
+from app.store.record import Record
+from app.store.schema import ledger
+
+CALL = "call"
+EVENT = "event"
+
+MINUTE = 60_000_000
+
+Entry = tuple[str, str, str]
+"""(subject, outcome, reason or '')"""
+
+
+def count_records(records: Iterable[Record]) -> Counter[Entry]:
+    """Count what `append` is to add for these settled records."""
+    counts: Counter[Entry] = Counter()
+    for record in records:
+        counts[CALL, record.outcome or "", record.reason or ""] += 1
+        if record.results:
+            for result in record.results:
+                counts[EVENT, result.result, ""] += 1
+        elif record.outcome is Outcome.STORED:
+            counts[EVENT, Outcome.STORED, ""] += 1
+    return counts
+
+
+def append(conn: sa.Connection, node: int, micros: int, counts: Counter[Entry]) -> None:
+    """Add counts to the minute of `micros` (microseconds since 1970) in the rows of `node`."""
+    minute = micros // MINUTE
+    rows = [
+        {"minute": minute, "node": node, "subject": subject, "outcome": outcome, "reason": reason, "count": count}
+        for (subject, outcome, reason), count in sorted(counts.items())
+        if count
+    ]
+    insert_or_add(conn, ledger, rows, "count")
+
+
+def sum_counts(conn: sa.Connection, since: int | None = None, until: int | None = None) -> Counter[Entry]:
+    """Sum the ledger over [since, until), both in microseconds since 1970 and cut to the minute."""
+    query = sa.select(
+        ledger.c.subject, ledger.c.outcome, ledger.c.reason, sa.func.sum(ledger.c.count).label("total")
+    ).group_by(ledger.c.subject, ledger.c.outcome, ledger.c.reason)
+    if since is not None:
+        query = query.where(ledger.c.minute >= since // MINUTE)
+    if until is not None:
+        query = query.where(ledger.c.minute < until // MINUTE)
+    return Counter({(row.subject, row.outcome, row.reason): int(row.total) for row in conn.execute(query)})

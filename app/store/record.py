@@ -1,0 +1,64 @@
+"""A call on its way into the database."""
+
+from typing import Any
+
+import msgspec
+
+from app.core.outcome import Outcome, Reason
+from app.core.pipeline import Run
+from app.store.keys import to_key
+
+
+class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one event of a call."""
+
+    lane: str
+    position: int
+    idempotency_id: str
+    result: Outcome
+    """stored, duplicate or conflict."""
+    rival: int | None = None
+    """Id of the call whose event was there first."""
+    event: dict[str, Any] | None = None
+    """The event as it would have been, for a conflict: kept and shown, not counted."""
+
+
+class Record(msgspec.Struct):
+    """One call with all that is to be stored about it. `settle` fills in what only the database knows."""
+
+    id: int
+    request_id: int
+    position: int
+    received_at: int
+    route: str
+    raw: bytes
+    run: Run
+    type: str | None
+    message_id: str | None
+    event: str | None
+    user_id: str | None
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    results: tuple[EventResult, ...] = ()
+
+    @property
+    def message_key(self) -> str | None:
+        """Return the message id as it stands in indexes."""
+        return to_key(self.message_id)
+
+    @property
+    def customer_id(self) -> str | None:
+        """Return the customer of its first event, else the call's own user id."""
+        return self.run.lanes[0].events[0].customer_id if self.run.lanes else self.user_id
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What the calls of one request share."""
+
+    id: int
+    received_at: int
+    auth: str
+    shape: str
+    envelope: bytes | None
+    records: list[Record]

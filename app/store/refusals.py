@@ -1,0 +1,39 @@
+"""The last requests that were turned away as a whole, so that a person can see why nothing arrives. `conn` first."""
+
+from collections.abc import Iterable
+
+import msgspec
+import sqlalchemy as sa
+
+from app.store.engine import insert
+from app.store.schema import refusals
+
+KEPT = 1000
+BODY_START_BYTES = 2048
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One refused request. `headers` hold no credentials."""
+
+    id: int
+    received_at: int
+    code: str
+    message: str
+    method: str
+    path: str
+    headers: str
+    """JSON object."""
+    body_start: bytes
+
+
+def append_refusals(conn: sa.Connection, refused: Iterable[Refusal]) -> None:
+    """Keep refusals and forget all but the last KEPT."""
+    insert(conn, refusals, [msgspec.structs.asdict(one) for one in refused])
+    oldest = sa.select(refusals.c.id).order_by(refusals.c.id.desc()).offset(KEPT - 1).limit(1).scalar_subquery()
+    conn.execute(sa.delete(refusals).where(refusals.c.id < oldest))
+
+
+def list_refusals(conn: sa.Connection, limit: int) -> list[Refusal]:
+    """Return the last `limit` refusals, newest first."""
+    query = sa.select(refusals).order_by(refusals.c.id.desc()).limit(limit)
+    return [Refusal(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001

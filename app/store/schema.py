@@ -1,0 +1,132 @@
+"""The tables. What each is for, and why each index is there; an index with no reader is paid for on every call.
+
+Laid out to be spread over several PostgreSQL nodes one day: ids come from the application, each unique key holds the
+column its table would be spread by, no foreign keys, no triggers. All times are integer microseconds since 1970.
+"""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, UniqueConstraint
+
+METADATA = MetaData()
+
+# SQLite stores a row under its INTEGER PRIMARY KEY directly; any other spelling costs a second tree.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+_Digest = LargeBinary
+
+requests = Table(
+    "requests",
+    METADATA,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("received_at", _Id, nullable=False),
+    Column("auth", Text, nullable=False, comment="what vouched for it: signature, first_call, bearer or basic"),
+    Column("shape", Text, nullable=False),
+    Column("envelope", LargeBinary, comment="JSON of what a batch says outside its items, without the write key"),
+    comment="One row per request that was taken: what its calls share.",
+)
+
+calls = Table(
+    "calls",
+    METADATA,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("request_id", _Id, nullable=False),
+    Column("position", Integer, nullable=False, comment="place in its request, from 0"),
+    Column("received_at", _Id, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("raw", LargeBinary, comment="the call's own bytes as they came; NULL after retention"),
+    Column("type", Text),
+    Column("message_id", Text, comment="as an indexable key, see app.store.keys"),
+    Column("event", Text),
+    Column("customer_id", Text, comment="of its event, else the call's userId"),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("detail", Text, comment="one sentence for people"),
+    Column("transform", Text),
+    Column("transform_digest", _Digest),
+    Column("results", Text, comment="JSON list with the result of each event, where not all were simply stored"),
+    comment="One row per Segment call: its bytes and its one outcome.",
+)
+# Review by event name. Few names, ever growing ids: each name appends to its own page.
+Index("calls_event", calls.c.event, calls.c.id)
+# Calls that made an event are found by customer and by message through `events` and `claims`; the others are few, so
+# their indexes are partial and cost nothing on the hot path.
+_NOT_STORED = calls.c.outcome != "stored"
+Index("calls_unstored_outcome", calls.c.outcome, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
+Index("calls_unstored_message", calls.c.message_id, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
+Index("calls_unstored_customer", calls.c.customer_id, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
+
+events = Table(
+    "events",
+    METADATA,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("idempotency_id", Text, nullable=False),
+    Column("call_id", _Id, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("position", Integer, nullable=False, comment="place among the events of its call and lane, from 0"),
+    Column("event_name", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("time_created", _Id, nullable=False),
+    # Text and not jsonb: jsonb refuses lone surrogates and huge numbers, and no query reads inside.
+    Column("properties", Text, nullable=False),
+    Column("content", _Digest, nullable=False, comment="digest of event_name, customer_id, properties"),
+    Column("transform", Text, nullable=False),
+    Column("transform_digest", _Digest, nullable=False),
+    Column("voided_at", _Id),
+    Column("voided_by", _Digest, comment="digest of the transform version that made it void"),
+    Column("void_reason", Text),
+    # The first of the two keys that decide what is a duplicate, for ever.
+    UniqueConstraint("idempotency_id", name="events_idempotency_id"),
+    comment="One row per Lotus event.",
+)
+Index("events_call", events.c.call_id)
+Index("events_customer", events.c.customer_id, events.c.call_id)
+
+claims = Table(
+    "claims",
+    METADATA,
+    # The second key: a call makes the events of a lane once, whatever the transforms say today.
+    Column("message_id", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("call_id", _Id, nullable=False),
+    Column("content", _Digest, nullable=False, comment="digest over the contents of the lane's events"),
+    Column("transform_digest", _Digest, nullable=False),
+    comment="Which call made the events of a message in a lane.",
+    sqlite_with_rowid=False,
+)
+
+ledger = Table(
+    "ledger",
+    METADATA,
+    Column("minute", _Id, primary_key=True, autoincrement=False, comment="minutes since 1970"),
+    Column("node", SmallInteger, primary_key=True, autoincrement=False, comment="id tag of the writing process"),
+    Column("subject", Text, primary_key=True, comment="call or event"),
+    Column("outcome", Text, primary_key=True),
+    Column("reason", Text, primary_key=True, comment="'' where there is none"),
+    Column("count", _Id, nullable=False),
+    comment="Counts, written in the transaction of what they count. Each process adds to rows of its own.",
+    sqlite_with_rowid=False,
+)
+
+versions = Table(
+    "versions",
+    METADATA,
+    Column("digest", _Digest, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("inherits", _Digest),
+    Column("seen_at", _Id, nullable=False),
+    comment="Every document text that was ever active, by digest.",
+)
+
+refusals = Table(
+    "refusals",
+    METADATA,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("received_at", _Id, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("headers", Text, nullable=False, comment="JSON object, without credentials"),
+    Column("body_start", LargeBinary, nullable=False, comment="first 2 kB"),
+    comment="The last requests that were turned away as a whole.",
+)

@@ -1,0 +1,35 @@
+"""Document texts by digest: every transform that was ever active. `conn` first."""
+
+from collections.abc import Iterable
+
+import msgspec
+import sqlalchemy as sa
+
+from app.errors import NotFound
+from app.store.engine import insert_new
+from app.store.schema import versions
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One version of one document."""
+
+    digest: bytes
+    kind: str
+    name: str
+    text: str
+    inherits: bytes | None
+    seen_at: int
+
+
+def append_versions(conn: sa.Connection, seen: Iterable[Version]) -> list[bytes]:
+    """Keep versions; return the digests of those never seen before."""
+    rows = sorted((msgspec.structs.asdict(one) for one in seen), key=lambda row: row["digest"])
+    return [row.digest for row in insert_new(conn, versions, rows, (versions.c.digest,))]
+
+
+def get_version(conn: sa.Connection, digest: bytes) -> Version:
+    """Return a version. Raises NotFound."""
+    row = conn.execute(sa.select(versions).where(versions.c.digest == digest)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no document version {digest.hex()}")
+    return Version(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it

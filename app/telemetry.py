@@ -1,0 +1,76 @@
+"""Counters for Prometheus, over all workers of one service.
+
+prometheus_client keeps each process's numbers in a memory-mapped file. `app.web.gunicorn_conf` puts those files in
+memory where it can, never on the data disk: on a full disk a mapped file ends the process with a bus error.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from app.core.outcome import REASONS_OF, Outcome
+from app.errors import RequestRefused, Unavailable
+from app.store.record import Record
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+REFUSAL_CODES: tuple[str, ...] = (*(one.code for one in RequestRefused.__subclasses__()), Unavailable.code)
+
+
+class Telemetry:
+    """The metrics of one process. Every label value is known beforehand and is there, at zero, from the start."""
+
+    def __init__(self, *, shared: bool) -> None:
+        """`shared`: add up the files of all workers (PROMETHEUS_MULTIPROC_DIR is set) when asked."""
+        self._shared = shared
+        self._registry = CollectorRegistry()
+        here = {"registry": None if shared else self._registry}
+        calls = Counter("segment_lotus_calls", "Calls by outcome and reason", ["outcome", "reason"], **here)
+        self._calls = {
+            (outcome, reason): calls.labels(outcome, reason or "")
+            for outcome in Outcome
+            for reason in (REASONS_OF[outcome] or (None,))
+        }
+        refused = Counter("segment_lotus_requests_refused", "Requests turned away as a whole, by code", ["code"], **here)
+        self._refused = {code: refused.labels(code) for code in REFUSAL_CODES}
+        self._request_seconds = Histogram(
+            "segment_lotus_request_seconds", "Time to answer a webhook request", buckets=_SECONDS, **here
+        )
+        self._commit_seconds = Histogram(
+            "segment_lotus_commit_seconds", "Time of one group commit", buckets=_SECONDS, **here
+        )
+        self._commit_calls = Histogram(
+            "segment_lotus_commit_calls", "Calls in one group commit", buckets=_SIZES, **here
+        )
+        self._queue_depth = Gauge(
+            "segment_lotus_queue_depth",
+            "Requests that waited for a commit when the last one began",
+            multiprocess_mode="livesum",
+            **here,
+        )
+
+    def count_calls(self, records: Iterable[Record], seconds: float) -> None:
+        """Count settled calls and the time their request took."""
+        for record in records:
+            if record.outcome is not None:
+                self._calls[record.outcome, record.reason].inc()
+        self._request_seconds.observe(seconds)
+
+    def count_refused(self, code: str) -> None:
+        """Count a request that was turned away; `code` is one of REFUSAL_CODES."""
+        self._refused[code].inc()
+
+    def watch_commit(self, calls: int, seconds: float, depth: int) -> None:
+        """Note one group commit: its calls, its duration, and how many requests wait for the next."""
+        self._commit_calls.observe(calls)
+        self._commit_seconds.observe(seconds)
+        self._queue_depth.set(depth)
+
+    def expose(self) -> bytes:
+        """Return all numbers in Prometheus' text format, of all workers where they share."""
+        if not self._shared:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+        return generate_latest(registry)

@@ -1,0 +1,74 @@
+"""How an error is said over HTTP: one shape everywhere, `{"code": ..., "message": ...}`, and one table of statuses."""
+
+import msgspec
+import structlog
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from app.errors import (
+    BadQuery,
+    BatchNotFullyAuthenticated,
+    NotFound,
+    SegmentLotusError,
+    SignatureMismatch,
+    SignatureMissing,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnparsableJson,
+)
+
+STATUS_OF: dict[type[SegmentLotusError], int] = {
+    UnparsableJson: 400,
+    BadQuery: 400,
+    SignatureMissing: 401,
+    SignatureMismatch: 401,
+    Unauthorized: 401,
+    BatchNotFullyAuthenticated: 401,
+    NotFound: 404,
+    TooLarge: 413,
+    Unavailable: 503,
+}
+
+# Segment backs off by itself; this only keeps a well-behaved client from coming back at once.
+RETRY_AFTER_SECONDS = 2
+
+_LOG = structlog.get_logger("web")
+
+
+def to_json(value: object, status: int = 200) -> Response:
+    """Return a JSON answer."""
+    return Response(msgspec.json.encode(value), status, content_type="application/json")
+
+
+def to_response(error: SegmentLotusError) -> Response:
+    """Return the answer for one of our errors."""
+    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
+    response = to_json({"code": error.code, "message": error.message}, status)
+    if status == 503:  # noqa: PLR2004
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status == 401:  # noqa: PLR2004
+        response.headers["WWW-Authenticate"] = 'Bearer realm="segment-lotus"'
+    return response
+
+
+def register(app: Flask) -> None:
+    """Make every error of every route end in this shape."""
+    app.register_error_handler(SegmentLotusError, to_response)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _http(error: HTTPException) -> Response:
+    code = error.name.lower().replace(" ", "_")
+    response = to_json({"code": code, "message": error.description or error.name}, error.code or 500)
+    for name, value in error.get_headers():
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    """Say 503 for a fault of ours: Segment tries again after a 503 and drops for ever after many others."""
+    _LOG.error("unexpected error", exc_info=error)
+    return to_response(Unavailable("something went wrong here; it is in the log of the service"))

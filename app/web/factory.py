@@ -1,0 +1,46 @@
+"""Puts the Flask application together."""
+
+import os
+from pathlib import Path
+
+from flask import Flask, Response
+
+from app.bootstrap import Service, build, clock
+from app.logs import configure
+from app.settings import load_for_serving
+from app.web import errors
+from app.web.body import InFlight
+from app.web.draining import Draining
+from app.web.health import health
+from app.web.refused import Refused
+from app.web.webhook import webhook
+
+DRAINING = "segment_lotus_draining"
+
+
+def create_app(service: Service) -> Flask:
+    """Return the application over a service. `app.extensions[DRAINING]` is its Draining."""
+    app = Flask("app.web", static_folder=None)
+    # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
+    app.url_map.merge_slashes = False
+    draining = app.extensions[DRAINING] = Draining()
+    refused = Refused(service.database, service.ids, clock)
+    in_flight = InFlight(service.settings.max_inflight_bytes)
+    app.register_blueprint(webhook(service, refused, in_flight, draining))
+    app.register_blueprint(health(service, draining))
+    errors.register(app)
+
+    @app.after_request
+    def hang_up(response: Response) -> Response:
+        if draining.started:
+            response.headers["Connection"] = "close"
+        return response
+
+    return app
+
+
+def serve() -> Flask:
+    """Return the application for gunicorn, built from the environment and `.env`. Called in each worker."""
+    settings = load_for_serving(os.environ, Path(".env"))
+    configure(settings.log_level)
+    return create_app(build(settings))

@@ -1,0 +1,83 @@
+"""Is it alive, is it ready, what are its numbers."""
+
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, request
+
+from app.bootstrap import Service
+from app.errors import Unauthorized, Unavailable
+from app.store.engine import RowRefused
+from app.store.migrate import is_current
+from app.web.auth import require_admin
+from app.web.draining import Draining
+from app.web.errors import to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be well before requests are taken."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+
+def health(service: Service, draining: Draining) -> Blueprint:
+    """Return `/healthz`, `/readyz` and `/metrics`."""
+    blueprint = Blueprint("health", __name__)
+    admin = require_admin(service.settings.admin_token)
+
+    @blueprint.get("/healthz")
+    def healthz() -> Response:
+        return to_json({"status": "ok"})
+
+    @blueprint.get("/readyz")
+    def readyz() -> Response:
+        checks = [_draining(draining), *_database(service), _disk(service)]
+        ready = all(check.ok for check in checks)
+        answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
+        if _is_admin():
+            answer["checks"] = [{"name": one.name, "ok": one.ok, "message": one.sentence} for one in checks]
+        return to_json(answer, 200 if ready else 503)
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        if not service.settings.metrics_public:
+            admin()
+        return Response(service.telemetry.expose(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _is_admin() -> bool:
+        if "Authorization" not in request.headers:
+            return False
+        try:
+            admin()
+        except Unauthorized:
+            return False
+        return True
+
+    return blueprint
+
+
+def _draining(draining: Draining) -> Check:
+    return Check("process", not draining.started, "shutting down" if draining.started else "takes requests")
+
+
+def _database(service: Service) -> list[Check]:
+    try:
+        if not is_current(service.database):
+            return [Check("migrations", ok=False, sentence="run `segment-lotus migrate`")]
+        service.database.check_writable()
+    except (Unavailable, RowRefused) as error:
+        return [Check("database", ok=False, sentence=str(error))]
+    return [
+        Check("migrations", ok=True, sentence="the schema is current"),
+        Check("database", ok=True, sentence="takes a write"),
+    ]
+
+
+def _disk(service: Service) -> Check:
+    floor = service.settings.min_free_disk_bytes
+    free = service.database.free_bytes()
+    if free is None:
+        return Check("disk", ok=True, sentence="the database server's own affair")
+    return Check("disk", free >= floor, f"{free} bytes free, {floor} wanted (MIN_FREE_DISK_BYTES)")

@@ -1,0 +1,102 @@
+"""Keeps the last refused requests in the database, without letting a flood of them become a flood of writes."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from app.errors import SegmentLotusError, Unavailable
+from app.store.engine import Database, RowRefused
+from app.store.ids import Ids
+from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, append_refusals
+
+# However many requests are refused, the database is written to this often at most.
+_PAUSE_SECONDS = 0.25
+_VALUE_MAX = 300
+
+# Shown whole; of every other header only the name is kept, since its value may be a credential.
+_SHOWN = {
+    "HOST",
+    "USER_AGENT",
+    "ACCEPT",
+    "ACCEPT_ENCODING",
+    "CONTENT_ENCODING",
+    "TRANSFER_ENCODING",
+    "X_FORWARDED_FOR",
+    "X_FORWARDED_PROTO",
+    "X_REQUEST_ID",
+}
+
+_LOG = structlog.get_logger("refused")
+
+
+class Refused:
+    """Notes refused requests; writes them in the background."""
+
+    def __init__(self, database: Database, ids: Ids, clock: Callable[[], int]) -> None:
+        self._database = database
+        self._ids = ids
+        self._clock = clock
+        self._waiting: deque[Refusal] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+        self._writing = False
+
+    def note(self, error: SegmentLotusError, environ: dict[str, Any], body: bytes) -> None:
+        """Note one refused request. Returns at once."""
+        now = self._clock()
+        refusal = Refusal(
+            self._ids.next(now),
+            now,
+            error.code,
+            error.message,
+            environ["REQUEST_METHOD"],
+            environ.get("PATH_INFO", "")[:_VALUE_MAX],
+            msgspec.json.encode(shown_headers(environ)).decode(),
+            body[:BODY_START_BYTES],
+        )
+        _LOG.warning("request refused", code=error.code, message=error.message)
+        self._waiting.append(refusal)
+        with self._lock:
+            start, self._writing = not self._writing, True
+        if start:
+            threading.Thread(target=self._write, name="refused", daemon=True).start()
+
+    def _write(self) -> None:
+        while True:
+            time.sleep(_PAUSE_SECONDS)
+            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                with self._database.writing() as conn:
+                    append_refusals(conn, batch)
+            except Unavailable:
+                # Keep them for when the database is back; the deque forgets the oldest.
+                self._waiting.extendleft(reversed(batch))
+            except RowRefused:
+                _LOG.exception("refusals could not be kept", count=len(batch))
+            with self._lock:
+                if not self._waiting:
+                    self._writing = False
+                    return
+
+
+def shown_headers(environ: dict[str, Any]) -> dict[str, str]:
+    """Return the request's headers with the values that may be credentials replaced by what kind they are."""
+    shown = {}
+    for key, value in environ.items():
+        name = key.removeprefix("HTTP_")
+        if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} or (key.startswith("HTTP_") and name in _SHOWN):
+            text = str(value)[:_VALUE_MAX]
+        elif key == "HTTP_AUTHORIZATION":
+            text = f"{str(value).partition(' ')[0][:20]} (hidden)"
+        elif key == "HTTP_X_SIGNATURE":
+            text = f"{len(str(value))} characters (hidden)"
+        elif key.startswith("HTTP_"):
+            text = "(hidden)"
+        else:
+            continue
+        shown[name.replace("_", "-").lower()] = text.encode(errors="replace").decode().replace("\0", "")
+    return shown

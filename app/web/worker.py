@@ -1,0 +1,61 @@
+"""gunicorn's gevent worker, taught to stop well: finish what came, say 503 to what comes, hang up on the idle."""
+
+from typing import Any
+
+import gevent
+from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
+
+from app.web.factory import DRAINING
+
+# A body that stops coming holds memory; a connection that stays silent holds a socket.
+_SILENT_SECONDS = 60
+
+
+class Handler(PyWSGIHandler):  # type: ignore[misc]
+    """One connection."""
+
+    def read_requestline(self) -> str:
+        """Wait for the next request; while it waits, the connection may be hung up on."""
+        waiting = gevent.getcurrent()
+        self.server.idle.add(waiting)
+        try:
+            line: str = super().read_requestline()
+        finally:
+            self.server.idle.discard(waiting)
+        return line
+
+    def log_request(self) -> None:
+        """Log nothing: a call has its line in app.logs."""
+
+
+class Server(PyWSGIServer):  # type: ignore[misc]
+    """The connections of one worker."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.idle: set[Any] = set()
+
+    def handle(self, sock: Any, address: Any) -> None:
+        """Serve one connection."""
+        sock.settimeout(_SILENT_SECONDS)
+        super().handle(sock, address)
+
+    def close(self) -> None:
+        """Accept no more, and hang up on connections that have no request under way."""
+        super().close()
+        for waiting in list(self.idle):
+            waiting.kill(block=False)
+
+
+class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
+    """The worker."""
+
+    server_class = Server
+    wsgi_handler = Handler
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to stop: requests that still come are told to come back."""
+        self.wsgi.extensions[DRAINING].start()
+        super().handle_exit(sig, frame)
+
+
