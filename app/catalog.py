@@ -7,13 +7,11 @@ mapped again by the very version that made its event.
 from collections.abc import Callable
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from app.core.pipeline import Lane, map_call
 from app.core.segment import Call
 from app.core.transform import DEFAULT, Transform, TransformSet, parse_transform
 from app.errors import EventInvalid, ExpressionFailed, NotFound, TransformInvalid
-from app.store.engine import Database
+from app.store.engine import Connection, Database
 from app.store.versions import Version, append_versions, get_version
 
 _KIND = "transform"
@@ -62,13 +60,13 @@ class Catalog:
             new = set(append_versions(conn, rows))
         return [one.name for one in self.active.transforms if one.digest in new]
 
-    def find_transform(self, conn: sa.Connection, digest: bytes) -> Transform | None:
+    def find_transform(self, conn: Connection, digest: bytes) -> Transform | None:
         """Return a version by digest, None where it is unknown or cannot be read by this program any more."""
         if digest not in self._by_digest:
             self._by_digest[digest] = self._load(conn, digest)
         return self._by_digest[digest]
 
-    def _load(self, conn: sa.Connection, digest: bytes) -> Transform | None:
+    def _load(self, conn: Connection, digest: bytes) -> Transform | None:
         try:
             version = get_version(conn, digest)
             default = self.find_transform(conn, version.inherits) if version.inherits else None
@@ -80,7 +78,7 @@ class Catalog:
         # Another engine made it: what this one would make of the text may differ.
         return transform if transform.digest == digest else None
 
-    def map_again(self, conn: sa.Connection, call: Call, digest: bytes) -> Lane | None:
+    def map_again(self, conn: Connection, call: Call, digest: bytes) -> Lane | None:
         """Map a call by an earlier version; None where that version is unknown or makes no event of it."""
         transform = self.find_transform(conn, digest)
         if transform is None:

@@ -104,7 +104,9 @@ def to_text(line: CallLine, *, colour: bool) -> str:
 
 
 def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 class CallLog:
@@ -154,9 +156,9 @@ def configure(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stdout.isatty() else structlog.processors.JSONRenderer(serializer=_encode)
-    )
+    to_people = structlog.dev.ConsoleRenderer()
+    to_programs = structlog.processors.JSONRenderer(serializer=_encode)
+    renderer: Any = to_people if sys.stdout.isatty() else to_programs
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -173,8 +175,9 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # It tells which of its plugins it found, at every start.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _encode(event: Any, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
-

@@ -25,20 +25,23 @@ class Telemetry:
         """`shared`: add up the files of all workers (PROMETHEUS_MULTIPROC_DIR is set) when asked."""
         self._shared = shared
         self._registry = CollectorRegistry()
-        here = {"registry": None if shared else self._registry}
-        calls = Counter("segment_lotus_calls", "Calls by outcome and reason", ["outcome", "reason"], **here)
+        # With shared files the numbers live there, and a registry is only made to read them.
+        here = None if shared else self._registry
+        calls = Counter("segment_lotus_calls", "Calls by outcome and reason", ["outcome", "reason"], registry=here)
         self._calls = {
             (outcome, reason): calls.labels(outcome, reason or "")
             for outcome in Outcome
             for reason in (REASONS_OF[outcome] or (None,))
         }
-        refused = Counter("segment_lotus_requests_refused", "Requests turned away as a whole, by code", ["code"], **here)
+        refused = Counter(
+            "segment_lotus_requests_refused", "Requests turned away as a whole, by code", ["code"], registry=here
+        )
         self._refused = {code: refused.labels(code) for code in REFUSAL_CODES}
         self._request_seconds = Histogram(
-            "segment_lotus_request_seconds", "Time to answer a webhook request", buckets=_SECONDS, **here
+            "segment_lotus_request_seconds", "Time to answer a webhook request", buckets=_SECONDS, registry=here
         )
         self._commit_seconds = Histogram(
-            "segment_lotus_commit_seconds", "Time of one group commit", buckets=_SECONDS, **here
+            "segment_lotus_commit_seconds", "Time of one group commit", buckets=_SECONDS, registry=here
         )
         self._commit_calls = Histogram(
             "segment_lotus_commit_calls", "Calls in one group commit", buckets=_SIZES, **here
@@ -47,7 +50,7 @@ class Telemetry:
             "segment_lotus_queue_depth",
             "Requests that waited for a commit when the last one began",
             multiprocess_mode="livesum",
-            **here,
+            registry=here,
         )
 
     def count_calls(self, records: Iterable[Record], seconds: float) -> None:
@@ -72,5 +75,5 @@ class Telemetry:
         if not self._shared:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)

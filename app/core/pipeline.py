@@ -97,7 +97,8 @@ def explain(done: Run) -> list[Step]:
     if done.call is None:
         return [Step("parsed", passed=False, sentence=done.detail or "")]
     call = done.call
-    steps = [Step("parsed", passed=True, sentence=f"a {call.type} call" + (f", event {call.event!r}" * bool(call.event)))]
+    named = f", event {call.event!r}" if call.event else ""
+    steps = [Step("parsed", passed=True, sentence=f"a {call.type} call{named}")]
     if done.transform is None:
         return [*steps, Step("transform", passed=False, sentence=done.detail or "")]
     version = done.digest.hex()[:12] if done.digest else ""

@@ -129,19 +129,14 @@ def parse_body(raw: bytes) -> Body:
     if text.startswith(b"["):
         return _parse_array(text)
     if not text.startswith(b"{"):
-        return Body(shape=Shape.SINGLE, items=(text,), documents=(decode(text),))
-    if len(text) > MAX_CALL_BYTES:
-        return _parse_unread_object(text)
-    try:
-        document = decode(text)
-    except TooDeep:
-        return _parse_unread_object(text)
-    if "batch" in document and isinstance(document["batch"], list) and not isinstance(document.get("type"), str):
-        return _batch(text, split_object(text)["batch"], document["batch"])
-    if "json" in document and "type" not in document and isinstance(document["json"], dict | None):
-        inner = split_object(text)["json"]
-        return Body(shape=Shape.EXTENSIBLE, items=(inner,), documents=(document["json"],))
-    return Body(shape=Shape.SINGLE, items=(text,), documents=(document,))
+        return _one_call(Shape.SINGLE, text)
+    if len(text) <= MAX_CALL_BYTES and b'"batch"' not in text and b'"json"' not in text:
+        return _one_call(Shape.SINGLE, text)
+    members = split_object(text) if len(text) <= MAX_CALL_BYTES else _outline(text)
+    if members.get("batch", b"").startswith(b"[") and not members.get("type", b"").startswith(b'"'):
+        return _parse_batch(text, members["batch"])
+    inner = _wrapped(members)
+    return _one_call(Shape.SINGLE, text) if inner is None else _one_call(Shape.EXTENSIBLE, inner)
 
 
 def read(raw: bytes) -> Any:
@@ -242,26 +237,34 @@ def _wrapped(outline: dict[str, bytes]) -> bytes | None:
     return inner if "type" not in outline and (inner.startswith(b"{") or inner == b"null") else None
 
 
-def _parse_unread_object(text: bytes) -> Body:
-    """An object too large or too deep to be decoded as a whole: it may be a batch of calls that can be."""
-    outline = _outline(text)
-    batch = outline.get("batch", b"")
-    if batch.startswith(b"[") and not outline.get("type", b"").startswith(b'"'):
-        return _batch(text, batch, None)
-    inner = _wrapped(outline)
-    if inner is not None:
-        return Body(shape=Shape.EXTENSIBLE, items=(inner,))
-    return Body(shape=Shape.SINGLE, items=(text,))
-
-
-def _batch(text: bytes, batch: bytes, documents: Sequence[Any] | None) -> Body:
+def _parse_batch(text: bytes, batch: bytes) -> Body:
     if len(text) - len(batch) > MAX_CALL_BYTES:
         raise TooLarge(f"What stands beside `batch` is larger than {MAX_CALL_BYTES} bytes.")
     beside = {key: value for key, value in split_object(text).items() if key not in ("batch", "writeKey")}
     envelope = b"{" + b",".join(encode_canonical(key) + b":" + value for key, value in beside.items()) + b"}"
-    if documents is None:
-        decode(envelope)  # it was not decoded with the body, and what is kept of a request must be readable
-    return Body(shape=Shape.BATCH, items=split_array(batch, MAX_CALLS), envelope=envelope, documents=documents)
+    decode(envelope)  # what is kept of a request must be readable
+    return Body(shape=Shape.BATCH, items=split_array(batch, MAX_CALLS), envelope=envelope)
+
+
+def _one_call(shape: Shape, text: bytes) -> Body:
+    """A body that is one call. Here what is no JSON refuses the request, not the call: there is no other to save."""
+    if len(text) > MAX_CALL_BYTES:
+        document: Any = Unread.TOO_LARGE
+    else:
+        try:
+            document = decode(text)
+        except TooDeep:
+            _check_brackets(text)
+            document = Unread.TOO_DEEP
+    return Body(shape=shape, items=(text,), documents=(document,))
+
+
+def _check_brackets(text: bytes) -> None:
+    """Raise UnparsableJson when a text too deep to be decoded is not even whole."""
+    if text.startswith(b"["):
+        split_array(text)
+    else:
+        split_object(text)
 
 
 def _no_document(document: Any) -> CallRejected:

@@ -27,6 +27,8 @@ _MICROS_PER_UNIT = (
 """Seconds, milliseconds, microseconds or nanoseconds: told by size. Below 10**11 a number is seconds (up to the year
 5138), so milliseconds are understood from 1973-03-03 on; each next unit is a thousand times larger."""
 
+_WHOLE_MICROS_PER_UNIT = tuple((limit, int(micros)) for limit, micros in _MICROS_PER_UNIT if micros >= 1)
+
 _EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
 """Wide enough for every number that _NUMBER takes, so nothing is rounded before the microsecond."""
 
@@ -76,7 +78,8 @@ def format_time(micros: int) -> str:
 
     Raises TimeInvalid outside the years 1 to 9999.
     """
-    moment = _EPOCH_WITHOUT_ZONE + timedelta(microseconds=_in_range(micros, str(micros)))
+    seconds, rest = divmod(_in_range(micros, micros), 1_000_000)
+    moment = _EPOCH_WITHOUT_ZONE + timedelta(0, seconds, rest)
     return moment.isoformat(timespec="microseconds") + "Z"
 
 
@@ -137,6 +140,11 @@ def _zone(found: re.Match[str]) -> timezone:
 
 
 def _parse_number(value: float) -> int:
+    if isinstance(value, int):
+        size = abs(value)
+        for limit, micros in _WHOLE_MICROS_PER_UNIT:
+            if size < limit:
+                return _in_range(value * micros, value)
     # repr is the shortest text that gives this float again, so 1793527200.123 is exactly .123000
     return _from_epoch(Decimal(repr(value)) if isinstance(value, float) else Decimal(value), value)
 

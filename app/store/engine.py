@@ -25,6 +25,9 @@ from app.errors import SettingInvalid, Unavailable
 # Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to say 503.
 WAIT_SECONDS = 3.0
 
+# How long a writer that waits for another process lets its own greenlets run before it asks again.
+_LOCK_STEP_SECONDS = 0.0005
+
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     # FULL: a commit is on the disk before the call is answered. NORMAL would lose answered calls on power loss.
@@ -50,10 +53,18 @@ _SQLITE_PASSING = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOTADB,
 }
+_SQLITE_UNIQUE = {
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+    sqlite3.SQLITE_CONSTRAINT_ROWID,
+}
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # PostgreSQL's classes for the same: connection, transaction rolled back (deadlock), resources, operator, system, and
 # a server that only reads. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _POSTGRESQL_PASSING = ("08", "25", "40", "53", "55", "57", "58")
+
+Connection = sa.Connection
+"""For the rooms above, which do not speak SQL and only hand a connection on."""
 
 Rows = Sequence[dict[str, Any]]
 
@@ -87,8 +98,8 @@ class Database:
 
     @contextlib.contextmanager
     def _begun(self, begin: str) -> Iterator[sa.Connection]:
-        with self.engine.connect() as conn:
-            conn = conn.execution_options(sqlite_begin=begin)
+        with self.engine.connect() as plain:
+            conn = plain.execution_options(sqlite_begin=begin)
             with conn.begin():
                 yield conn
 
@@ -141,7 +152,7 @@ def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
         # None: Python's sqlite3 must not begin transactions behind our back.
         connection.isolation_level = None
         for pragma in _SQLITE_PRAGMAS:
-            _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}"))  # type: ignore[misc]
+            _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}"))
 
     @sa.event.listens_for(engine, "begin")
     def begin(conn: sa.Connection) -> None:
@@ -195,16 +206,20 @@ class _FileLock:
         try:
             if self._file is None:
                 self._file = self._path.open("ab")
-            while not self._taken():
-                if time.monotonic() > until:
-                    raise Unavailable("the database is busy: another process holds it")
-                time.sleep(0.0005)
+            self._wait(until)
         except OSError as error:
             self._inside.release()
-            raise Unavailable(f"the lock file beside the database cannot be used: {os.strerror(error.errno or 0)}") from error
+            trouble = os.strerror(error.errno or 0)
+            raise Unavailable(f"the lock file beside the database cannot be used: {trouble}") from error
         except BaseException:
             self._inside.release()
             raise
+
+    def _wait(self, until: float) -> None:
+        while not self._taken():
+            if time.monotonic() > until:
+                raise Unavailable("the database is busy: another process holds it")
+            time.sleep(_LOCK_STEP_SECONDS)
 
     def _taken(self) -> bool:
         try:
@@ -242,8 +257,7 @@ def _plain(cause: BaseException | None) -> Exception:
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
         if code & 0xFF in _SQLITE_PASSING or isinstance(cause, sqlite3.InterfaceError):
             return Unavailable(f"the database cannot store now: {cause}")
-        unique = code in {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_ROWID}
-        return DuplicateKey(name) if unique else RowRefused(name)
+        return DuplicateKey(name) if code in _SQLITE_UNIQUE else RowRefused(name)
     state = getattr(cause, "sqlstate", None)
     if state == "23505":
         return DuplicateKey(name)
@@ -252,7 +266,9 @@ def _plain(cause: BaseException | None) -> Exception:
     return RowRefused(name)
 
 
-def insert_new(conn: sa.Connection, table: sa.Table, rows: Rows, returning: Sequence[sa.Column[Any]]) -> list[sa.Row[Any]]:
+def insert_new(
+    conn: sa.Connection, table: sa.Table, rows: Rows, returning: Sequence[sa.Column[Any]]
+) -> list[sa.Row[Any]]:
     """Insert rows whose unique keys are not there yet; return `returning` of those that were new.
 
     The caller sorts the rows by key: two writers that take the same keys in different orders would wait for each
@@ -261,12 +277,11 @@ def insert_new(conn: sa.Connection, table: sa.Table, rows: Rows, returning: Sequ
     if not rows:
         return []
     if conn.dialect.name == "sqlite":
-        statement = sqlite.insert(table).on_conflict_do_nothing().returning(*returning)
-        return list(conn.execute(statement, rows))
+        each = sqlite.insert(table).on_conflict_do_nothing().returning(*returning)
+        return list(conn.execute(each, rows))
     names = list(rows[0])
-    statement = postgresql.insert(table).from_select(names, _unnested(table, names))
-    statement = statement.on_conflict_do_nothing().returning(*returning)
-    return list(conn.execute(statement, {name: [row[name] for row in rows] for name in names}))
+    at_once = postgresql.insert(table).from_select(names, _unnested(table, names)).on_conflict_do_nothing()
+    return list(conn.execute(at_once.returning(*returning), {name: [row[name] for row in rows] for name in names}))
 
 
 def insert(conn: sa.Connection, table: sa.Table, rows: Rows) -> None:
@@ -298,4 +313,3 @@ def _unnested(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in names]
     unnested = sa.func.unnest(*arrays).table_valued(*names).render_derived()
     return sa.select(*(unnested.c[name] for name in names))
-

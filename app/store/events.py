@@ -45,7 +45,7 @@ def append_claims(conn: sa.Connection, wanted: Iterable[tuple[str, Lane, int]]) 
     ]
     rows.sort(key=lambda row: (row["message_id"], row["lane"], row["call_id"]))
     new = insert_new(conn, claims, rows, (claims.c.call_id, claims.c.lane))
-    return {(call_id, lane) for call_id, lane in new}
+    return {(row.call_id, row.lane) for row in new}
 
 
 def find_claims(conn: sa.Connection, keys: Sequence[str]) -> dict[tuple[str, str], Claim]:
@@ -103,7 +103,5 @@ def find_stored(conn: sa.Connection, idempotency_ids: Sequence[str]) -> dict[str
     for start in range(0, len(idempotency_ids), _SLICE):
         where = events.c.idempotency_id.in_(idempotency_ids[start : start + _SLICE])
         for row in conn.execute(sa.select(*columns).where(where)):
-            found[row.idempotency_id] = Stored(
-                row.call_id, row.lane, row.position, row.content, row.transform_digest
-            )
+            found[row.idempotency_id] = Stored(row.call_id, row.lane, row.position, row.content, row.transform_digest)
     return found

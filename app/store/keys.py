@@ -11,7 +11,7 @@ _KEPT = KEY_MAX - 65
 
 
 def to_key(text: str | None) -> str | None:
-    """Return `text` itself where it can be indexed, else its clean beginning and its SHA-256, so that it stays unique."""
+    """Return `text` itself where it can be indexed, else its clean beginning and its SHA-256: as unique as it was."""
     if text is None or (len(text) <= KEY_MAX and text.isascii() and "\0" not in text):
         return text
     clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

@@ -4,7 +4,18 @@ Laid out to be spread over several PostgreSQL nodes one day: ids come from the a
 column its table would be spread by, no foreign keys, no triggers. All times are integer microseconds since 1970.
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 METADATA = MetaData()
 
@@ -51,7 +62,13 @@ Index("calls_event", calls.c.event, calls.c.id)
 _NOT_STORED = calls.c.outcome != "stored"
 Index("calls_unstored_outcome", calls.c.outcome, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
 Index("calls_unstored_message", calls.c.message_id, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
-Index("calls_unstored_customer", calls.c.customer_id, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
+Index(
+    "calls_unstored_customer",
+    calls.c.customer_id,
+    calls.c.id,
+    sqlite_where=_NOT_STORED,
+    postgresql_where=_NOT_STORED,
+)
 
 events = Table(
     "events",

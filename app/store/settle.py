@@ -85,7 +85,9 @@ class _Settlement:
                 rows.append(event_row(event_id, record.id, lane, position))
         new = append_events(self.conn, rows)
         late = {event_id: owner for event_id, owner in owners.items() if event_id not in new}
-        there = find_stored(self.conn, [lane.events[at].idempotency_id for _, lane, at in late.values()]) if late else {}
+        there = (
+            find_stored(self.conn, [lane.events[at].idempotency_id for _, lane, at in late.values()]) if late else {}
+        )
         for event_id, (record, lane, position) in owners.items():
             event = lane.events[position]
             if event_id in new:
@@ -169,9 +171,7 @@ def _conclude(record: Record, results: list[EventResult]) -> None:
         if result.result is Outcome.CONFLICT:
             record.outcome, record.reason = Outcome.CONFLICT, Reason.CONFLICT
             other = f"call {result.rival}" if result.rival is not None else "another call"
-            record.detail = (
-                f"the event {result.idempotency_id!r} is already there with other content, made by {other}"
-            )
+            record.detail = f"the event {result.idempotency_id!r} is already there with other content, made by {other}"
             break
     else:
         if any(result.result is Outcome.STORED for result in results):

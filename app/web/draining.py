@@ -2,6 +2,10 @@
 
 from app.errors import Unavailable
 
+EXTENSION = "segment_lotus_draining"
+"""Where the Flask application keeps its Draining, in `extensions`. It stands here, and not where the application is
+made, because gunicorn's first process must not import that: see app.web.gunicorn_conf."""
+
 
 class Draining:
     """Set once, by the worker that was told to stop."""

@@ -10,20 +10,18 @@ from app.logs import configure
 from app.settings import load_for_serving
 from app.web import errors
 from app.web.body import InFlight
-from app.web.draining import Draining
+from app.web.draining import EXTENSION, Draining
 from app.web.health import health
 from app.web.refused import Refused
 from app.web.webhook import webhook
 
-DRAINING = "segment_lotus_draining"
-
 
 def create_app(service: Service) -> Flask:
-    """Return the application over a service. `app.extensions[DRAINING]` is its Draining."""
+    """Return the application over a service. `app.extensions[EXTENSION]` is its Draining."""
     app = Flask("app.web", static_folder=None)
     # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
-    draining = app.extensions[DRAINING] = Draining()
+    draining = app.extensions[EXTENSION] = Draining()
     refused = Refused(service.database, service.ids, clock)
     in_flight = InFlight(service.settings.max_inflight_bytes)
     app.register_blueprint(webhook(service, refused, in_flight, draining))

@@ -5,7 +5,7 @@ from typing import Any
 import gevent
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
-from app.web.factory import DRAINING
+from app.web.draining import EXTENSION
 
 # A body that stops coming holds memory; a connection that stays silent holds a socket.
 _SILENT_SECONDS = 60
@@ -55,7 +55,5 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to stop: requests that still come are told to come back."""
-        self.wsgi.extensions[DRAINING].start()
+        self.wsgi.extensions[EXTENSION].start()
         super().handle_exit(sig, frame)
-
-

@@ -1,0 +1,68 @@
+"""What JMESPath says about values: their types, which count as true, which are equal, which comes first."""
+
+import operator
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from app.errors import ExpressionFailed
+
+# bool is left out: in JMESPath it is no number, though it is one in Python. Decimal is what our own arithmetic gives.
+NUMBER_TYPES = frozenset({int, float, Decimal})
+
+_TYPE_NAMES: Mapping[type, str] = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    Decimal: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+
+ORDERINGS: Mapping[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "lt": ("<", operator.lt),
+    "lte": ("<=", operator.le),
+    "gt": (">", operator.gt),
+    "gte": (">=", operator.ge),
+}
+
+
+def type_name(value: object) -> str:
+    """Give JMESPath's name for the type of a value."""
+    return _TYPE_NAMES.get(value.__class__, "value that is not JSON")
+
+
+def is_true(value: Any) -> bool:
+    """Tell whether JMESPath takes a value as true: all but null, false, and empty text, arrays and objects.
+
+    0 is true. The closures write this test out where it stands in the hot path.
+    """
+    return bool(value) or (value == 0 and value is not False)
+
+
+def equals(left: Any, right: Any) -> bool:
+    """Compare as JMESPath does: 1 is not true and 0 is not false, though in Python they are."""
+    if left.__class__ is bool or right.__class__ is bool:
+        return left is right
+    try:
+        return bool(left == right)
+    except RecursionError:
+        raise ExpressionFailed("`==` cannot compare values that are nested this deeply") from None
+
+
+def in_order(left: Any, right: Any, kind: str) -> Any:
+    """Compare two values by size (`kind` is a key of ORDERINGS): null unless both are numbers or strings.
+
+    Raises ExpressionFailed for a number and a string, which have no order.
+    """
+    for value in (left, right):
+        if value.__class__ not in NUMBER_TYPES and value.__class__ is not str:
+            return None
+    sign, compare = ORDERINGS[kind]
+    try:
+        return compare(left, right)
+    except (TypeError, ArithmeticError):
+        names = f"a {type_name(left)} with a {type_name(right)}"
+        raise ExpressionFailed(f"`{sign}` cannot compare {names}; to_number() makes numbers of text") from None
