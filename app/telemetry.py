@@ -44,7 +44,7 @@ class Telemetry:
             "segment_lotus_commit_seconds", "Time of one group commit", buckets=_SECONDS, registry=here
         )
         self._commit_calls = Histogram(
-            "segment_lotus_commit_calls", "Calls in one group commit", buckets=_SIZES, **here
+            "segment_lotus_commit_calls", "Calls in one group commit", buckets=_SIZES, registry=here
         )
         self._queue_depth = Gauge(
             "segment_lotus_queue_depth",
