@@ -52,13 +52,12 @@ class Catalog:
         self.active = active
         self._by_digest: dict[bytes, Transform | None] = {one.digest: one for one in active.transforms}
 
-    def publish(self, database: Database, clock: Callable[[], int]) -> list[str]:
-        """Keep the active versions in the database; return the names of those never seen before."""
+    def publish(self, database: Database, clock: Callable[[], int]) -> int:
+        """Keep the active versions in the database; return how many were never seen before."""
         now = clock()
         rows = [Version(one.digest, _KIND, one.name, one.text, one.inherits, now) for one in self.active.transforms]
         with database.writing() as conn:
-            new = set(append_versions(conn, rows))
-        return [one.name for one in self.active.transforms if one.digest in new]
+            return append_versions(conn, rows)
 
     def find_transform(self, conn: Connection, digest: bytes) -> Transform | None:
         """Return a version by digest, None where it is unknown or cannot be read by this program any more."""

@@ -10,15 +10,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.core.expression_call import Function
 from app.core.expression_closures import Closures, path_of
-from app.core.expression_functions import BUILT_IN, Function
-from app.core.expression_limits import Bound, Closure, Meter, bound
+from app.core.expression_functions import BUILT_IN
+from app.core.expression_limits import Bound, Meter, bound
+from app.core.expression_shapes import Closure
 from app.core.expression_text import ExpressionInvalidAt, Node, parse
 from app.errors import ExpressionFailed
 
 # Comparing a key with thousands of others, or with very long ones, would cost more than the hint is worth.
 _KEYS_COMPARED = 500
 _KEY_CHARS_COMPARED = 64
+
+# Levels of closures that fit wherever the caller itself still fits: each takes one or two of Python's 1,000 frames.
+_SHALLOW = 20
 
 _FOLDED = frozenset({"comparator", "not_expression", "or_expression", "and_expression", "function_expression"})
 
@@ -103,29 +108,34 @@ def _nodes(node: Node) -> Iterator[Node]:
 
 def _check_calls(tree: Node, text: str, known: Mapping[str, Function]) -> None:
     """Find at once what jmespath finds when a call is reached: unknown functions, wrong numbers of arguments."""
-    references = 0
-    for node in _nodes(tree):
-        references += node["type"] == "expref"
-        if node["type"] != "function_expression":
-            continue
-        name, start, arguments = node["value"], node["start"], node["children"]
-        function = known.get(name)
-        if function is None:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}()?" if near else ""
-            raise ExpressionInvalidAt(f"there is no function {name}(){hint}", text, start)
-        count = len(arguments)
-        if count < function.min_args or (function.max_args is not None and count > function.max_args):
-            raise ExpressionInvalidAt(f"{name}() takes {function.arity()}, not {count}", text, start)
-        for position, argument in enumerate(arguments):
-            wanted = position in function.expressions
-            if wanted != (argument["type"] == "expref"):
-                what = "an expression written with `&`" if wanted else "a value, not an expression with `&`,"
-                raise ExpressionInvalidAt(f"{name}() takes {what} as argument {position + 1}", text, start)
-            references -= wanted
-    if references:
-        reason = "`&` can only stand before an argument of a function that takes an expression"
-        raise ExpressionInvalidAt(reason, text, text.index("&"))
+    for node in _nodes({"type": "whole", "children": [tree]}):
+        if node["type"] == "function_expression":
+            _check_call(node, text, known)
+        elif node["type"] != "slice":
+            for child in node["children"]:
+                if child["type"] == "expref":
+                    reason = "`&` can only stand before an argument of a function that takes an expression"
+                    raise ExpressionInvalidAt(reason, text, child["start"])
+
+
+def _check_call(node: Node, text: str, known: Mapping[str, Function]) -> None:
+    name, start, arguments = node["value"], node["start"], node["children"]
+    function = known.get(name)
+    if function is None:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}()?" if near else ""
+        raise ExpressionInvalidAt(f"there is no function {name}(){hint}", text, start)
+    count = len(arguments)
+    if count < function.min_args or (function.max_args is not None and count > function.max_args):
+        raise ExpressionInvalidAt(f"{name}() takes {function.arity()}, not {count}", text, start)
+    for position, argument in enumerate(arguments):
+        wanted = position in function.expressions
+        if wanted and argument["type"] != "expref":
+            reason = f"{name}() takes an expression, written with `&`, as argument {position + 1}"
+            raise ExpressionInvalidAt(reason, text, start)
+        if not wanted and argument["type"] == "expref":
+            reason = f"{name}() takes a value, written without `&`, as argument {position + 1}"
+            raise ExpressionInvalidAt(reason, text, argument["start"])
 
 
 def _folded(node: Node, known: Mapping[str, Function]) -> Node:
@@ -136,11 +146,12 @@ def _folded(node: Node, known: Mapping[str, Function]) -> Node:
     node = {**node, "children": children}
     if node["type"] not in _FOLDED or not children or any(child["type"] != "literal" for child in children):
         return node
-    # Only our own knowledge of JMESPath's functions says that they always give the same; join() can give a lot.
-    if node["type"] == "function_expression":
-        function = known[node["value"]]
-        if function.growth is None or function is not BUILT_IN.get(function.name):
-            return node
+    # Of JMESPath's own functions alone is it known that they always give the same.
+    if node["type"] == "function_expression" and known[node["value"]] is not BUILT_IN.get(node["value"]):
+        return node
+    # to_string(to_array(to_string(to_array(...)))) doubles at each step: it is left to a search, which counts.
+    if not bound(node, known).is_small:
+        return node
     try:
         value = Closures(known, None, [None]).make(node)(None)
     except ExpressionFailed:
@@ -155,7 +166,8 @@ def _searches(
     calls = [known[node["value"]] for node in _nodes(tree) if node["type"] == "function_expression"]
     if most.is_small and not any(function.scoped for function in calls):
         closure = Closures(known, None, [None]).make(tree)
-        search = closure if _cannot_fail(tree) else _guarded(closure)
+        # A shallow closure raises nothing but what its parts turned into ExpressionFailed: the caller gets it as it is.
+        search = closure if _depth(tree) <= _SHALLOW else _guarded(closure)
         return search, lambda document, _scope: search(document)
 
     # What counts and what sees a scope has a state while it runs. Each search takes a state of its own from here, or
@@ -179,11 +191,8 @@ def _searches(
     return lambda document: search_in(document, document), search_in
 
 
-def _cannot_fail(tree: Node) -> bool:
-    """Tell whether no JSON document can make it raise: then nothing has to stand between the caller and the closure."""
-    return not any(
-        node["type"] in ("function_expression", "comparator", "slice") for node in _nodes(tree)
-    )
+def _depth(node: Node) -> int:
+    return 1 + max((_depth(child) for child in node["children"]), default=0) if node["type"] != "slice" else 1
 
 
 def _guarded(closure: Closure) -> Closure:

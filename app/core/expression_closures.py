@@ -1,14 +1,16 @@
 """A tree to one Python function.
 
 jmespath.py walks its tree on each search: a dictionary look-up, a method look-up and two calls for each node. Here the
-tree is walked once, and each node becomes a closure (see expression_shapes.py) over the closures of its parts.
+tree is walked once, and each node becomes a closure over the closures of its parts: see expression_shapes.py,
+expression_projections.py and expression_call.py for the closures themselves.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from app.core import expression_projections as projections
 from app.core import expression_shapes as shapes
-from app.core.expression_functions import Function
+from app.core.expression_call import Function, call, special_call
 from app.core.expression_limits import Meter
 from app.core.expression_shapes import Closure, Path
 from app.core.expression_text import Node
@@ -36,6 +38,15 @@ def path_of(node: Node) -> Path | None:
             found += path
         return found
     return None
+
+
+def _with_default(node: Node) -> tuple[Node, Any]:
+    """Take `a || literal` apart; any other node has no default, but a literal is its own."""
+    if node["type"] == "or_expression" and len(node["children"]) == 2:  # noqa: PLR2004
+        first, last = node["children"]
+        if last["type"] == "literal":
+            return first, last["value"]
+    return node, node["value"] if node["type"] == "literal" else None
 
 
 class Closures:
@@ -137,10 +148,13 @@ class Closures:
             left, right, kind = right, left, _MIRRORED[kind]
         if right["type"] == "literal":
             literal = right["value"]
-            if kind in ORDERINGS and literal.__class__ in (int, float):
-                return shapes.order_with_number(self.make(left), literal, kind)
-            if kind not in ORDERINGS and literal.__class__ is str:
+            if kind in ORDERINGS:
+                if literal.__class__ in (int, float):
+                    return shapes.order_with_number(self.make(left), literal, kind)
+            elif literal.__class__ is str:
                 return shapes.equality_with_text(self.make(left), literal, kind)
+            elif literal is None or literal.__class__ is bool:
+                return shapes.identity_with(self.make(left), literal, kind)
         return shapes.comparison(self._sized(self.make(left)), self.make(right), kind)
 
     def _multi_select_list(self, node: Node) -> Closure:
@@ -151,25 +165,24 @@ class Closures:
         if len({key for key, _ in pairs}) < len(pairs):
             # A key that is written twice: the order of evaluation matters, so no shape.
             return self._sized(shapes.object_in_turn(tuple((key, self.make(child)) for key, child in pairs)))
-        blank: dict[str, Any] = {key: child["value"] if child["type"] == "literal" else None for key, child in pairs}
-        fields: list[tuple[str, str]] = []
-        below: dict[str, list[tuple[str, str]]] = {}
+        blank: dict[str, Any] = {}
+        levels: dict[str | None, shapes.Level] = {}
         others: list[tuple[str, Closure]] = []
         for key, child in pairs:
-            match path_of(child):
-                case (name,):
-                    fields.append((key, name))
-                case (parent, name):
-                    below.setdefault(parent, []).append((key, name))
+            place, blank[key] = _with_default(child)
+            match path_of(place):
+                case (*parents, name) if len(parents) <= 1:
+                    parent = parents[0] if parents else None
+                    level = levels.setdefault(parent, shapes.Level(parent))
+                    (level.fields if place is child else level.defaults).append((key, name))
                 case _ if child["type"] != "literal":
                     others.append((key, self.make(child)))
-        if len(fields) == len(pairs):
-            return self._sized(shapes.object_of_fields(tuple(fields)))
-        members = tuple((parent, tuple(found)) for parent, found in below.items())
-        return self._sized(shapes.object_of_parts(blank, tuple(fields), members, tuple(others)))
+        if not others and list(levels) == [None] and len(levels[None].fields) == len(pairs):
+            return self._sized(shapes.object_of_fields(tuple(levels[None].fields)))
+        return self._sized(shapes.object_of_parts(blank, list(levels.values()), others))
 
     def _flatten(self, node: Node) -> Closure:
-        return self._sized(shapes.flat(self._items(node["children"][0])))
+        return self._sized(projections.flat(self._items(node["children"][0])))
 
     def _projection(self, node: Node) -> Closure:
         base, right = node["children"]
@@ -177,22 +190,22 @@ class Closures:
             case (name,):
                 # A meter has to see the flattened array.
                 if base["type"] == "flatten" and self._meter is None:
-                    return shapes.field_of_each_flat(self.make(base["children"][0]), name)
-                return self._sized(shapes.field_of_each(self._items(base), name))
+                    return projections.field_of_each_flat(self.make(base["children"][0]), name)
+                return self._sized(projections.field_of_each(self._items(base), name))
             case _:
-                return self._sized(shapes.each(self._items(base), self.make(right)))
+                return self._sized(projections.each(self._items(base), self.make(right)))
 
     def _value_projection(self, node: Node) -> Closure:
         base, right = node["children"]
-        return self._sized(shapes.each_value(self._items(base), self.make(right)))
+        return self._sized(projections.each_value(self._items(base), self.make(right)))
 
     def _filter_projection(self, node: Node) -> Closure:
         base, right, condition = node["children"]
         items, holds = self._items(base), self.make(condition)
         if condition["type"] in _BOOLEAN:
             found = None if path_of(right) == () else self.make(right)
-            return self._sized(shapes.matching_boolean(items, holds, found))
-        return self._sized(shapes.matching(items, holds, self.make(right)))
+            return self._sized(projections.matching_boolean(items, holds, found))
+        return self._sized(projections.matching(items, holds, self.make(right)))
 
     def _function_expression(self, node: Node) -> Closure:
         function = self._functions[node["value"]]
@@ -204,5 +217,5 @@ class Closures:
             else:
                 arguments.append(self._sized(self.make(child)))
         if function.lazy or function.scoped:
-            return self._sized(shapes.special_call(function, tuple(arguments), self._scope))
-        return self._sized(shapes.call(function, tuple(arguments)))
+            return self._sized(special_call(function, tuple(arguments), self._scope))
+        return self._sized(call(function, tuple(arguments)))

@@ -1,4 +1,4 @@
-"""JMESPath's own 26 functions, and the value that describes a function to the engine.
+"""JMESPath's own 26 functions.
 
 Each does exactly what jmespath.py 1.1.0 does, and says in a sentence what it wanted when it was given something else.
 The sentence names types, never values: a property may be a name or an address.
@@ -7,27 +7,18 @@ The sentence names types, never values: a property may be a name or an address.
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from functools import reduce
 from typing import Any
 
+from app.core.expression_call import Function, wrong_list, wrong_type
+from app.core.expression_values import NUMBER_TYPES, type_name
 from app.errors import ExpressionFailed
 
-# bool is left out: in JMESPath it is no number, though it is one in Python. Decimal is what our own arithmetic gives.
-NUMBER_TYPES = frozenset({int, float, Decimal})
 _STRING_TYPES = frozenset({str})
 
-_TYPE_NAMES: dict[type, str] = {
-    bool: "boolean",
-    int: "number",
-    float: "number",
-    Decimal: "number",
-    str: "string",
-    list: "array",
-    dict: "object",
-    type(None): "null",
-}
+# A separator times a list can be far more than both. 4 million characters are more than any event that is sent on.
+MAX_JOINED_CHARS = 4_000_000
 
 # Python's default context rounds at 28 digits without a word. Numbers of 38 digits and exponents from -30 to 38 add up
 # exactly within 120 digits; a mean cannot always be exact, and keeps 38.
@@ -35,64 +26,6 @@ _EXACT = Context(prec=120)
 _MEAN = Context(prec=38)
 
 _to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Function:
-    """A function that expressions can call, and what the engine has to know about it.
-
-    `call` is given one positional argument for each argument in the expression: its value, or for a position in
-    `expressions` a callable (`&price` becomes `item -> item's price`). Two marks change that:
-
-    - `lazy`: `call(node, *closures)`. Nothing is evaluated yet; `closures[i](node)` gives the value of argument i.
-    - `scoped`: `call(scope, *values)`. `scope` is what `Expression.search_in` was given (`search`: the document).
-
-    It raises ExpressionFailed (see `wrong_type`) for what it cannot use. A TypeError, ValueError or ArithmeticError
-    becomes an ExpressionFailed that names the function.
-    """
-
-    name: str
-    call: Callable[..., Any]
-    min_args: int
-    # None: any number of arguments.
-    max_args: int | None
-    # The positions, from 0, of arguments written `&expression`.
-    expressions: frozenset[int] = field(default=frozenset())
-    # The result is at most this many times as large as the arguments together (4 for "at most four times"). None: not
-    # known; then what it gives is measured each time, which costs about 60 ns for each node of the result.
-    growth: int | None = None
-    lazy: bool = False
-    scoped: bool = False
-
-    def arity(self) -> str:
-        """Say how many arguments it takes."""
-        if self.max_args is None:
-            return f"at least {self.min_args} argument{'' if self.min_args == 1 else 's'}"
-        if self.min_args != self.max_args:
-            return f"{self.min_args} to {self.max_args} arguments"
-        return f"{self.min_args} argument{'' if self.min_args == 1 else 's'}"
-
-
-def type_name(value: object) -> str:
-    """Give JMESPath's name for the type of a value."""
-    return _TYPE_NAMES.get(value.__class__, "value that is not JSON")
-
-
-def _a(name: str) -> str:
-    return name if name == "null" else f"an {name}" if name[0] in "aeiou" else f"a {name}"
-
-
-def wrong_type(function: str, position: int, expected: str, value: object) -> ExpressionFailed:
-    """Make the error for an argument (counted from 1) that is not what the function takes; `expected` is "a number"."""
-    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given {_a(type_name(value))}")
-
-
-def _wrong_list(function: str, position: int, expected: str, value: Any) -> ExpressionFailed:
-    """Make the error for an array whose items are of a wrong type, or for what is no array."""
-    if value.__class__ is not list:
-        return wrong_type(function, position, expected, value)
-    names = " and ".join(sorted({type_name(item) for item in value}))
-    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given an array of {names}")
 
 
 def _check_string(function: str, position: int, value: Any) -> None:
@@ -110,9 +43,16 @@ def _check_array(function: str, position: int, value: Any) -> None:
         raise wrong_type(function, position, "an array", value)
 
 
-def _check_numbers(function: str, value: Any) -> None:
-    if value.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, value)):
-        raise _wrong_list(function, 1, "an array of numbers", value)
+def _total(function: str, numbers: Any) -> Any:
+    """Add up an array of numbers: as jmespath does for JSON's numbers, exactly where there is a decimal."""
+    if numbers.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, numbers)):
+        raise wrong_list(function, 1, "an array of numbers", numbers)
+    try:
+        total = sum(numbers)
+    except TypeError:
+        # Doubles among decimals.
+        total = Decimal(0)
+    return reduce(_EXACT.add, map(_exact, numbers)) if total.__class__ is Decimal else total
 
 
 def _check_alike(function: str, value: Any) -> None:
@@ -121,7 +61,7 @@ def _check_alike(function: str, value: Any) -> None:
         types = set(map(type, value))
         if types <= NUMBER_TYPES or types == _STRING_TYPES:
             return
-    raise _wrong_list(function, 1, "an array of numbers or an array of strings", value)
+    raise wrong_list(function, 1, "an array of numbers or an array of strings", value)
 
 
 def _check_object(function: str, value: Any) -> None:
@@ -134,28 +74,22 @@ def _exact(number: Any) -> Decimal:
     return number if number.__class__ is Decimal else Decimal(repr(number))
 
 
-def _total(numbers: list[Any]) -> Any:
-    if Decimal in map(type, numbers):
-        return reduce(_EXACT.add, map(_exact, numbers))
-    return sum(numbers)
-
-
 def _abs(value: Any) -> Any:
     _check_number("abs", value)
     return abs(value)
 
 
 def _avg(values: Any) -> Any:
-    _check_numbers("avg", values)
+    total = _total("avg", values)
     if not values:
         return None
-    total = _total(values)
     return _MEAN.divide(total, len(values)) if total.__class__ is Decimal else total / len(values)
 
 
 def _ceil(value: Any) -> int:
     _check_number("ceil", value)
-    return math.ceil(value)
+    whole: int = math.ceil(value)
+    return whole
 
 
 def _contains(subject: Any, search: Any) -> bool:
@@ -175,14 +109,22 @@ def _ends_with(text: Any, suffix: Any) -> bool:
 
 def _floor(value: Any) -> int:
     _check_number("floor", value)
-    return math.floor(value)
+    whole: int = math.floor(value)
+    return whole
 
 
 def _join(separator: Any, texts: Any) -> str:
     _check_string("join", 1, separator)
-    if texts.__class__ is not list or not _STRING_TYPES.issuperset(map(type, texts)):
-        raise _wrong_list("join", 2, "an array of strings", texts)
-    return str(separator.join(texts))
+    if texts.__class__ is list:
+        if len(separator) * len(texts) > MAX_JOINED_CHARS:
+            raise ExpressionFailed(f"join() would make more than {MAX_JOINED_CHARS:,} characters, which is the limit")
+        try:
+            joined: str = separator.join(texts)
+        except TypeError:
+            pass
+        else:
+            return joined
+    raise wrong_list("join", 2, "an array of strings", texts)
 
 
 def _keys(value: Any) -> list[Any]:
@@ -248,8 +190,7 @@ def _starts_with(text: Any, prefix: Any) -> bool:
 
 
 def _sum(values: Any) -> Any:
-    _check_numbers("sum", values)
-    return _total(values)
+    return _total("sum", values)
 
 
 def _to_array(value: Any) -> list[Any]:
@@ -270,7 +211,12 @@ def _to_number(value: Any) -> Any:
 
 
 def _to_string(value: Any) -> str:
-    return value if value.__class__ is str else str(value) if value.__class__ is Decimal else _to_json(value)
+    kind = value.__class__
+    if kind is str:
+        text: str = value
+        return text
+    # The encoder takes a microsecond even for a number, and these two are all that ids are made of.
+    return repr(value) if kind is int else str(value) if kind is Decimal else _to_json(value)
 
 
 def _values(value: Any) -> list[Any]:
@@ -284,10 +230,9 @@ def _keys_for(function: str, expression: Callable[[Any], Any], values: Any) -> l
     keys = [expression(value) for value in values]
     types = set(map(type, keys))
     if types and not types <= NUMBER_TYPES and types != _STRING_TYPES:
-        names = " and ".join(sorted({type_name(key) for key in keys}))
-        raise ExpressionFailed(
-            f"{function}() takes an expression that gives only numbers or only strings as argument 2, and it gave {names}"
-        )
+        names = " and ".join(sorted({f"{type_name(key)}s" for key in keys}))
+        wanted = "an expression that gives only numbers or only strings"
+        raise ExpressionFailed(f"{function}() takes {wanted} as argument 2, and it gave {names}")
     return keys
 
 

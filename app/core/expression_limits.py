@@ -9,7 +9,9 @@ follows from the tree alone, and running them costs nothing more. Only where the
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from app.core.expression_functions import BUILT_IN, Function
+from app.core.expression_call import Function
+from app.core.expression_functions import BUILT_IN
+from app.core.expression_shapes import Closure
 from app.core.expression_text import Node
 from app.errors import ExpressionFailed
 
@@ -26,8 +28,6 @@ _CHARS_A_STEP = 16
 _UNBOUNDED = float("inf")
 # A sort compares each item with about this many others.
 _SORT_PASSES = 16
-
-Closure = Callable[[Any], Any]
 
 
 class Bound(NamedTuple):
@@ -57,6 +57,47 @@ _ONE_STEP = Bound(1, 0, 1)
 _ONE_PASS = Bound(1, 1, 1)
 
 
+def _in_turn(children: list[Bound]) -> Bound:
+    result = _ONE_STEP
+    for child in children:
+        result = result.then(child)
+    return result
+
+
+def _side_by_side(children: list[Bound], growth: float) -> Bound:
+    return Bound(growth, sum(child.passes for child in children), sum(child.fixed for child in children) + 1)
+
+
+def _made(children: list[Bound]) -> Bound:
+    return _side_by_side(children, 1 + sum(child.growth for child in children))
+
+
+def _compared(children: list[Bound]) -> Bound:
+    # Comparing ends with the smaller side.
+    smaller = min(child.growth for child in children)
+    return _side_by_side([*children, Bound(0, smaller, 0)], 1)
+
+
+def _chosen(children: list[Bound]) -> Bound:
+    return _side_by_side(children, max((child.growth for child in children), default=1.0))
+
+
+# What is not here gives one of its children, or a part of what it is given.
+_BOUNDS: Mapping[str, Callable[[list[Bound]], Bound]] = {
+    "subexpression": _in_turn,
+    "index_expression": _in_turn,
+    "pipe": _in_turn,
+    "projection": lambda children: children[0].each(children[1]),
+    "value_projection": lambda children: children[0].each(children[1]),
+    # The tree has the condition after the right side.
+    "filter_projection": lambda children: children[0].each(children[2], children[1]),
+    "flatten": lambda children: children[0].then(_ONE_PASS),
+    "comparator": _compared,
+    "multi_select_list": _made,
+    "multi_select_dict": _made,
+}
+
+
 def bound(node: Node, functions: Mapping[str, Function]) -> Bound:
     """Give the most that this tree can cost, for an input of any size."""
     kind: str = node["type"]
@@ -66,27 +107,7 @@ def bound(node: Node, functions: Mapping[str, Function]) -> Bound:
         return _ONE_PASS
     if kind == "function_expression":
         return _bound_call(node, functions)
-    children = [bound(child, functions) for child in node["children"]]
-    if kind in ("subexpression", "index_expression", "pipe"):
-        result = _ONE_STEP
-        for child in children:
-            result = result.then(child)
-        return result
-    if kind in ("projection", "value_projection"):
-        return children[0].each(children[1])
-    if kind == "filter_projection":
-        base, right, condition = children
-        return base.each(condition, right)
-    if kind == "flatten":
-        return children[0].then(_ONE_PASS)
-    passes = sum(child.passes for child in children)
-    fixed = sum(child.fixed for child in children) + 1
-    if kind == "comparator":
-        # Comparing ends with the smaller side.
-        return Bound(1, passes + min(child.growth for child in children), fixed)
-    if kind in ("multi_select_list", "multi_select_dict"):
-        return Bound(1 + sum(child.growth for child in children), passes, fixed)
-    return Bound(max((child.growth for child in children), default=1.0), passes, fixed)
+    return _BOUNDS.get(kind, _chosen)([bound(child, functions) for child in node["children"]])
 
 
 def _bound_call(node: Node, functions: Mapping[str, Function]) -> Bound:

@@ -5,17 +5,13 @@ time: without a call for each part, and by looking keys up in the way that is fa
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from app.core.expression_functions import Function
 from app.core.expression_values import ORDERINGS, equals, in_order
-from app.errors import ExpressionFailed
 
 Closure: TypeAlias = Callable[[Any], Any]
 Path: TypeAlias = tuple[str, ...]
-
-# What Python's own functions raise for values that they cannot use.
-_RAISED = (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError)
 
 
 def constant(value: Any) -> Closure:
@@ -165,6 +161,13 @@ def equality_with_text(left: Closure, text: str, kind: str) -> Closure:
     return lambda value: left(value) == text
 
 
+def identity_with(left: Closure, literal: object, kind: str) -> Closure:
+    """Compare with null, true or false, of which there is one each."""
+    if kind == "ne":
+        return lambda value: left(value) is not literal
+    return lambda value: left(value) is literal
+
+
 def array(closures: tuple[Closure, ...]) -> Closure:
     """Make an array: `[a, b]`."""
 
@@ -210,217 +213,41 @@ def object_of_fields(pairs: tuple[tuple[str, str], ...]) -> Closure:
     return make_object
 
 
-def object_of_parts(
-    blank: dict[str, Any],
-    fields: tuple[tuple[str, str], ...],
-    below: tuple[tuple[str, tuple[tuple[str, str], ...]], ...],
-    others: tuple[tuple[str, Closure], ...],
-) -> Closure:
-    """Make an object from `blank`, which has all keys in their order and the literals in place.
+@dataclass(slots=True)
+class Level:
+    """The parts of an object that are found in one place of the value: under a key, or in the value itself (None)."""
 
-    Then come the fields, the fields one level down (found together under their parent), and whatever is neither.
+    parent: str | None
+    # Key in the object, key in the place; and with a default, for `a || literal`.
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    defaults: list[tuple[str, str]] = field(default_factory=list)
+
+
+def object_of_parts(blank: dict[str, Any], levels: list[Level], others: list[tuple[str, Closure]]) -> Closure:
+    """Make an object from `blank`, which has all keys in their order, with literals and defaults in place.
+
+    Then come the fields of each level, and whatever is neither a literal nor a field.
     """
     copy_blank = blank.copy
+    places = tuple((level.parent, tuple(level.fields), tuple(level.defaults)) for level in levels)
+    rest = tuple(others)
 
     def make_object(value: Any) -> Any:
         if value is None:
             return None
         result = copy_blank()
         if value.__class__ is dict:
-            for key, name in fields:
-                result[key] = value.get(name)
-            for parent, members in below:
-                inner = value.get(parent)
-                if inner.__class__ is dict:
-                    for key, name in members:
-                        result[key] = inner.get(name)
-        for key, closure in others:
+            for parent, fields, defaults in places:
+                place = value if parent is None else value.get(parent)
+                if place.__class__ is dict:
+                    for key, name in fields:
+                        result[key] = place.get(name)
+                    for key, name in defaults:
+                        found = place.get(name)
+                        if found or (found == 0 and found is not False):
+                            result[key] = found
+        for key, closure in rest:
             result[key] = closure(value)
         return result
 
     return make_object
-
-
-def flat(base: Closure) -> Closure:
-    """Take one level of arrays out: `a[]`."""
-
-    def flatten(value: Any) -> Any:
-        items = base(value)
-        if items.__class__ is not list:
-            return None
-        result: list[Any] = []
-        for item in items:
-            if item.__class__ is list:
-                result.extend(item)
-            else:
-                result.append(item)
-        return result
-
-    return flatten
-
-
-def each(base: Closure, right: Closure) -> Closure:
-    """Apply to each item, and leave nulls out: `a[*].b`."""
-
-    def every_item(value: Any) -> Any:
-        items = base(value)
-        if items.__class__ is not list:
-            return None
-        found = []
-        for item in items:
-            result = right(item)
-            if result is not None:
-                found.append(result)
-        return found
-
-    return every_item
-
-
-def field_of_each(base: Closure, name: str) -> Closure:
-    """Take one field of each item."""
-
-    def every_field(value: Any) -> Any:
-        items = base(value)
-        if items.__class__ is not list:
-            return None
-        found = []
-        for item in items:
-            if item.__class__ is dict:
-                result = item.get(name)
-                if result is not None:
-                    found.append(result)
-        return found
-
-    return every_field
-
-
-def field_of_each_flat(base: Closure, name: str) -> Closure:
-    """Take one field of each item of a flattened array: `a[].b`, without making that array."""
-
-    def every_flat_field(value: Any) -> Any:
-        items = base(value)
-        if items.__class__ is not list:
-            return None
-        found = []
-        for item in items:
-            if item.__class__ is dict:
-                result = item.get(name)
-                if result is not None:
-                    found.append(result)
-            elif item.__class__ is list:
-                for inner in item:
-                    if inner.__class__ is dict:
-                        result = inner.get(name)
-                        if result is not None:
-                            found.append(result)
-        return found
-
-    return every_flat_field
-
-
-def each_value(base: Closure, right: Closure) -> Closure:
-    """Apply to each value of an object: `a.*.b`."""
-
-    def every_value(value: Any) -> Any:
-        found = base(value)
-        if found.__class__ is not dict:
-            return None
-        return [result for item in found.values() if (result := right(item)) is not None]
-
-    return every_value
-
-
-def matching(base: Closure, condition: Closure, right: Closure) -> Closure:
-    """Apply to each item that meets a condition: `a[?b].c`."""
-
-    def every_match(value: Any) -> Any:
-        items = base(value)
-        if items.__class__ is not list:
-            return None
-        found = []
-        for item in items:
-            holds = condition(item)
-            if holds or (holds == 0 and holds is not False):
-                result = right(item)
-                if result is not None:
-                    found.append(result)
-        return found
-
-    return every_match
-
-
-def matching_boolean(base: Closure, condition: Closure, right: Closure | None) -> Closure:
-    """Do the same for a condition that gives only true, false and null; without `right`, give the items themselves."""
-
-    def every_match(value: Any) -> Any:
-        items = base(value)
-        if items.__class__ is not list:
-            return None
-        found = []
-        for item in items:
-            if condition(item):
-                result = item if right is None else right(item)
-                if result is not None:
-                    found.append(result)
-        return found
-
-    return every_match
-
-
-def call(function: Function, arguments: tuple[Closure, ...]) -> Closure:
-    """Call a function with the values of its arguments. What Python raises inside it becomes a sentence."""
-    run = function.call
-    name = function.name
-    if len(arguments) == 1:
-        (only,) = arguments
-
-        def with_one(value: Any) -> Any:
-            try:
-                return run(only(value))
-            except _RAISED as error:
-                raise _failed(name, error) from None
-
-        return with_one
-    if len(arguments) == 2:  # noqa: PLR2004
-        first, second = arguments
-
-        def with_two(value: Any) -> Any:
-            try:
-                return run(first(value), second(value))
-            except _RAISED as error:
-                raise _failed(name, error) from None
-
-        return with_two
-
-    def with_many(value: Any) -> Any:
-        try:
-            return run(*[argument(value) for argument in arguments])
-        except _RAISED as error:
-            raise _failed(name, error) from None
-
-    return with_many
-
-
-def special_call(function: Function, arguments: tuple[Closure, ...], scope: list[Any]) -> Closure:
-    """Call a function that is lazy or scoped; `scope` is the cell that each search fills."""
-    run = function.call
-
-    def with_more(value: Any) -> Any:
-        before = (scope[0],) if function.scoped else ()
-        try:
-            if function.lazy:
-                return run(*before, value, *arguments)
-            return run(*before, *[argument(value) for argument in arguments])
-        except _RAISED as error:
-            raise _failed(function.name, error) from None
-
-    return with_more
-
-
-def _failed(name: str, error: Exception) -> ExpressionFailed:
-    # Nothing of Python's own message is told: it may quote a value.
-    if isinstance(error, RecursionError):
-        return ExpressionFailed(f"{name}() was given a value that is nested too deeply")
-    if isinstance(error, MemoryError):
-        return ExpressionFailed(f"{name}() was given more than fits into memory")
-    return ExpressionFailed(f"{name}() cannot work with the values it was given")

@@ -1,6 +1,6 @@
-"""JSON as it really arrives: read it, cut it into its own bytes, write it in one fixed form.
+r"""JSON as it really arrives: read it, cut it into its own bytes, write it in one fixed form.
 
-The fast path is msgspec. It refuses what Segment's senders do send (a lone surrogate such as `"\\ud83d"`, a BOM,
+The fast path is msgspec. It refuses what Segment's senders do send (a lone surrogate such as `"\ud83d"`, a BOM,
 `1e400`), and so each reader here has one fallback. Both paths give the same answer for the same bytes, however deep
 the Python stack is at that moment: a replayed call must read as it did the first time.
 """
@@ -210,7 +210,7 @@ def encode_canonical(value: Any) -> bytes:
 
 
 def contains_nul(encoded: bytes) -> bool:
-    """Tell whether JSON text has a NUL character (`\\u0000`) in a string or key; an escaped backslash is not one."""
+    r"""Tell whether JSON text has a NUL character (`\u0000`) in a string or key; an escaped backslash is not one."""
     return b"\\u0000" in encoded and _REAL_NUL.search(encoded) is not None
 
 
@@ -263,9 +263,9 @@ def _place(line: int, column: int, byte: int) -> str:
 
 
 def _mask_surrogates(text: bytes) -> bytes:
-    """Text of the same length and structure in which no escape is a surrogate, so that msgspec can walk it.
+    r"""Text of the same length and structure in which no escape is a surrogate, so that msgspec can walk it.
 
-    `\\ud83d` becomes `\\u083d`. Where the backslash is itself escaped, a letter of a string changes, no more.
+    `\ud83d` becomes `\u083d`. Where the backslash is itself escaped, a letter of a string changes, no more.
     """
     return text.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
 

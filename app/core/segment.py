@@ -6,7 +6,6 @@ The forms are those of ../shared/contracts/segment.md: one object; an array (Web
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -49,8 +48,7 @@ class Unread(Enum):
     NOT_JSON = "The call is no JSON text in UTF-8."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class Body(msgspec.Struct, frozen=True, kw_only=True):
     """A request body, cut into calls."""
 
     shape: Shape
@@ -62,7 +60,7 @@ class Body:
     envelope: bytes | None = None
     """Of a batch: a JSON object of all that stood beside `batch`, except writeKey; values as they came. Else None."""
 
-    documents: Sequence[Any] | None = field(default=None, repr=False)
+    documents: Sequence[Any] | None = None
     """What was decoded on the way, one for each item; None when nothing was."""
 
     def __iter__(self) -> Iterator[tuple[bytes, Any]]:
@@ -110,6 +108,11 @@ class _Outline(msgspec.Struct, gc=False):
 
 _ABSENT = object()
 
+_ORDINARY_CALL_BYTES = 32 << 10
+"""Segment's limit for a call. A larger object is rather a batch, and is looked through before anything is decoded."""
+
+_STARTS_WITH_JSON = re.compile(rb'\{[ \t\n\r]*"json"')
+
 
 def parse_body(raw: bytes) -> Body:
     """Cut a request body (inflated) into its calls.
@@ -117,8 +120,8 @@ def parse_body(raw: bytes) -> Body:
     An empty body has no calls. A top-level scalar or null is one call, and every element of an array is one, whatever
     it is: `parse_call` rejects those that are none.
 
-    An object is a batch when its `batch` is an array and it has no text as `type`. An object is unwrapped when its
-    `json` is an object or null and it has no `type`; of an array, each element on its own.
+    An object is a batch when its `batch` is an array and it has no text as `type`. An object, of an array each element
+    on its own, is unwrapped when its first key is `json`, that is an object or null, and it has no `type`.
 
     Raises UnparsableJson when the body is no JSON, TooLarge for more than MAX_CALLS calls, or for more than
     MAX_CALL_BYTES beside a batch.
@@ -128,15 +131,12 @@ def parse_body(raw: bytes) -> Body:
         return Body(shape=Shape.SINGLE, items=())
     if text.startswith(b"["):
         return _parse_array(text)
-    if not text.startswith(b"{"):
-        return _one_call(Shape.SINGLE, text)
-    if len(text) <= MAX_CALL_BYTES and b'"batch"' not in text and b'"json"' not in text:
-        return _one_call(Shape.SINGLE, text)
-    members = split_object(text) if len(text) <= MAX_CALL_BYTES else _outline(text)
-    if members.get("batch", b"").startswith(b"[") and not members.get("type", b"").startswith(b'"'):
-        return _parse_batch(text, members["batch"])
-    inner = _wrapped(members)
-    return _one_call(Shape.SINGLE, text) if inner is None else _one_call(Shape.EXTENSIBLE, inner)
+    if len(text) > _ORDINARY_CALL_BYTES and text.startswith(b"{"):
+        return _parse_object(text, None)
+    document = _read_only_call(text)
+    if type(document) is dict and "batch" not in document and "json" not in document:
+        return Body(shape=Shape.SINGLE, items=(text,), documents=(document,))
+    return _parse_object(text, document) if text.startswith(b"{") else _one_call(Shape.SINGLE, text, document)
 
 
 def read(raw: bytes) -> Any:
@@ -206,20 +206,26 @@ _decode_outline = msgspec.json.Decoder(_Outline).decode
 def _parse_array(text: bytes) -> Body:
     items = split_array(text, MAX_CALLS)
     shape = Shape.ARRAY
-    if b'"json"' in text:
-        for index, item in enumerate(items):
-            inner = _unwrap(item)
+    for index, item in enumerate(items):
+        if _STARTS_WITH_JSON.match(item):
+            inner = _inner(_outline(item))
             if inner is not None:
                 items[index] = inner
                 shape = Shape.EXTENSIBLE
     return Body(shape=shape, items=items)
 
 
-def _unwrap(element: bytes) -> bytes | None:
-    """The inner bytes of `{"json": call}`, or None when the element is something else."""
-    if not (element.startswith(b"{") and b'"json"' in element):
-        return None
-    return _wrapped(_outline(element))
+def _parse_object(text: bytes, document: Any) -> Body:
+    """An object that may hold calls: its text, and its document if that was already decoded."""
+    members = _outline(text)
+    known = document if type(document) is dict else None
+    batch = members.get("batch", b"")
+    if batch.startswith(b"[") and not members.get("type", b"").startswith(b'"'):
+        return _parse_batch(text, batch, known and known["batch"])
+    inner = _inner(members) if _STARTS_WITH_JSON.match(text) else None
+    if inner is None:
+        return _one_call(Shape.SINGLE, text, document)
+    return _one_call(Shape.EXTENSIBLE, inner, known and known["json"])
 
 
 def _outline(text: bytes) -> dict[str, bytes]:
@@ -232,31 +238,37 @@ def _outline(text: bytes) -> dict[str, bytes]:
     return {key: bytes(value) for key, value in members.items() if value is not msgspec.UNSET}
 
 
-def _wrapped(outline: dict[str, bytes]) -> bytes | None:
+def _inner(outline: dict[str, bytes]) -> bytes | None:
+    """The raw text of the call inside `{"json": call}`, or None when the object is no such wrapping."""
     inner = outline.get("json", b"")
     return inner if "type" not in outline and (inner.startswith(b"{") or inner == b"null") else None
 
 
-def _parse_batch(text: bytes, batch: bytes) -> Body:
+def _parse_batch(text: bytes, batch: bytes, documents: Sequence[Any] | None) -> Body:
     if len(text) - len(batch) > MAX_CALL_BYTES:
         raise TooLarge(f"What stands beside `batch` is larger than {MAX_CALL_BYTES} bytes.")
     beside = {key: value for key, value in split_object(text).items() if key not in ("batch", "writeKey")}
     envelope = b"{" + b",".join(encode_canonical(key) + b":" + value for key, value in beside.items()) + b"}"
     decode(envelope)  # what is kept of a request must be readable
-    return Body(shape=Shape.BATCH, items=split_array(batch, MAX_CALLS), envelope=envelope)
+    return Body(shape=Shape.BATCH, items=split_array(batch, MAX_CALLS), envelope=envelope, documents=documents)
 
 
-def _one_call(shape: Shape, text: bytes) -> Body:
-    """A body that is one call. Here what is no JSON refuses the request, not the call: there is no other to save."""
+def _one_call(shape: Shape, text: bytes, document: Any) -> Body:
+    return Body(shape=shape, items=(text,), documents=(_read_only_call(text) if document is None else document,))
+
+
+def _read_only_call(text: bytes) -> Any:
+    """As `read`, but what is no JSON refuses the request and not the call: there is no other call to save.
+
+    Raises UnparsableJson.
+    """
     if len(text) > MAX_CALL_BYTES:
-        document: Any = Unread.TOO_LARGE
-    else:
-        try:
-            document = decode(text)
-        except TooDeep:
-            _check_brackets(text)
-            document = Unread.TOO_DEEP
-    return Body(shape=shape, items=(text,), documents=(document,))
+        return Unread.TOO_LARGE
+    try:
+        return decode(text)
+    except TooDeep:
+        _check_brackets(text)
+        return Unread.TOO_DEEP
 
 
 def _check_brackets(text: bytes) -> None:
@@ -276,10 +288,7 @@ def _no_document(document: Any) -> CallRejected:
 
 def _no_event(document: dict[str, Any]) -> CallRejected:
     event = document.get("event")
-    if event is None or event == "":
-        reason = Reason.EVENT_MISSING
-    else:
-        reason = Reason.EVENT_NOT_STRING
+    reason = Reason.EVENT_MISSING if event is None or event == "" else Reason.EVENT_NOT_STRING
     return CallRejected(reason, f"`event` of a track call must be text; it is {_name(document, 'event')}.")
 
 

@@ -140,13 +140,14 @@ def _zone(found: re.Match[str]) -> timezone:
 
 
 def _parse_number(value: float) -> int:
-    if isinstance(value, int):
+    if type(value) is int:
         size = abs(value)
         for limit, micros in _WHOLE_MICROS_PER_UNIT:
             if size < limit:
                 return _in_range(value * micros, value)
+        return _from_epoch(Decimal(value), value)
     # repr is the shortest text that gives this float again, so 1793527200.123 is exactly .123000
-    return _from_epoch(Decimal(repr(value)) if isinstance(value, float) else Decimal(value), value)
+    return _from_epoch(Decimal(repr(value)), value)
 
 
 def _from_epoch(number: Decimal, origin: str | float) -> int:
@@ -165,7 +166,7 @@ def _in_range(micros: int, origin: str | float) -> int:
 
 
 def _quote(value: str | float) -> str:
-    if isinstance(value, int) and abs(value) >= 10**_QUOTED:
+    if type(value) is int and abs(value) >= 10**_QUOTED:
         return "The number"  # Python refuses to print very long integers
     text = ascii(value[:_QUOTED]) if isinstance(value, str) else repr(value)
     return text if len(text) <= _QUOTED else text[: _QUOTED - 3] + "..."

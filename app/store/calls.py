@@ -1,12 +1,11 @@
 """Calls and the requests they came in. `conn` first."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 import sqlalchemy as sa
 
-from app.store.engine import insert
+from app.store.inserts import Insert
 from app.store.keys import to_key
 from app.store.record import Record, Request
 from app.store.schema import calls, requests
@@ -14,40 +13,60 @@ from app.store.schema import calls, requests
 _TYPE_MAX = 32
 
 
+_REQUESTS = Insert(requests, ("id", "received_at", "auth", "shape", "envelope"))
+_CALLS = Insert(
+    calls,
+    (
+        "id",
+        "request_id",
+        "position",
+        "received_at",
+        "route",
+        "raw",
+        "type",
+        "message_id",
+        "event",
+        "customer_id",
+        "outcome",
+        "reason",
+        "detail",
+        "transform",
+        "transform_digest",
+        "results",
+    ),
+)
+
+
 def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
     """Store what the calls of each request share."""
-    rows = [
-        {"id": one.id, "received_at": one.received_at, "auth": one.auth, "shape": one.shape, "envelope": one.envelope}
-        for one in taken
-    ]
-    insert(conn, requests, rows)
+    _REQUESTS.run(conn, [(one.id, one.received_at, one.auth, one.shape, one.envelope) for one in taken])
 
 
-def append_calls(conn: sa.Connection, records: Sequence[Record]) -> None:
+def append_calls(conn: sa.Connection, records: Iterable[Record]) -> None:
     """Store settled calls."""
-    insert(conn, calls, [_row(record) for record in records])
+    _CALLS.run(conn, [_row(record) for record in records])
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record) -> tuple[object, ...]:
     run = record.run
-    return {
-        "id": record.id,
-        "request_id": record.request_id,
-        "position": record.position,
-        "received_at": record.received_at,
-        "route": record.route,
-        "raw": record.raw,
-        "type": to_key(record.type[:_TYPE_MAX]) if record.type else None,
-        "message_id": record.message_key,
-        "event": to_key(record.event),
-        "customer_id": to_key(record.customer_id),
-        "outcome": record.outcome,
-        "reason": record.reason,
-        "detail": to_detail(record.detail),
-        "transform": run.transform,
-        "transform_digest": run.digest,
-        "results": msgspec.json.encode(record.results).decode() if record.results else None,
-    }
+    return (
+        record.id,
+        record.request_id,
+        record.position,
+        record.received_at,
+        record.route,
+        record.raw,
+        to_key(record.type[:_TYPE_MAX]) if record.type else None,
+        record.message_key,
+        to_key(record.event),
+        to_key(record.customer_id),
+        record.outcome,
+        record.reason,
+        to_detail(record.detail),
+        run.transform,
+        run.digest,
+        msgspec.json.encode(record.results).decode() if record.results else None,
+    )
 
 
 def to_detail(sentence: str | None) -> str | None:

@@ -12,12 +12,12 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import psycopg
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import SettingInvalid, Unavailable
@@ -65,8 +65,6 @@ _POSTGRESQL_PASSING = ("08", "25", "40", "53", "55", "57", "58")
 
 Connection = sa.Connection
 """For the rooms above, which do not speak SQL and only hand a connection on."""
-
-Rows = Sequence[dict[str, Any]]
 
 
 class Database:
@@ -242,6 +240,9 @@ def said_plainly() -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _plain(error.orig) from error
+    except (sqlite3.Error, psycopg.Error) as error:
+        # From app.store.inserts, which speaks to the driver itself.
+        raise _plain(error) from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise RowRefused(type(error).__name__) from error
     except SQLAlchemyError as error:
@@ -261,55 +262,9 @@ def _plain(cause: BaseException | None) -> Exception:
     state = getattr(cause, "sqlstate", None)
     if state == "23505":
         return DuplicateKey(name)
+    if isinstance(cause, psycopg.DataError):
+        # Without a state where psycopg itself refuses to send the value.
+        return RowRefused(name)
     if state is None or state.startswith(_POSTGRESQL_PASSING):
         return Unavailable(f"the database cannot store now: {name}")
     return RowRefused(name)
-
-
-def insert_new(
-    conn: sa.Connection, table: sa.Table, rows: Rows, returning: Sequence[sa.Column[Any]]
-) -> list[sa.Row[Any]]:
-    """Insert rows whose unique keys are not there yet; return `returning` of those that were new.
-
-    The caller sorts the rows by key: two writers that take the same keys in different orders would wait for each
-    other in a circle.
-    """
-    if not rows:
-        return []
-    if conn.dialect.name == "sqlite":
-        each = sqlite.insert(table).on_conflict_do_nothing().returning(*returning)
-        return list(conn.execute(each, rows))
-    names = list(rows[0])
-    at_once = postgresql.insert(table).from_select(names, _unnested(table, names)).on_conflict_do_nothing()
-    return list(conn.execute(at_once.returning(*returning), {name: [row[name] for row in rows] for name in names}))
-
-
-def insert(conn: sa.Connection, table: sa.Table, rows: Rows) -> None:
-    """Insert rows."""
-    if not rows:
-        return
-    if conn.dialect.name == "sqlite":
-        conn.execute(sa.insert(table), rows)
-        return
-    names = list(rows[0])
-    conn.execute(
-        postgresql.insert(table).from_select(names, _unnested(table, names)),
-        {name: [row[name] for row in rows] for name in names},
-    )
-
-
-def insert_or_add(conn: sa.Connection, table: sa.Table, rows: Rows, column: str) -> None:
-    """Insert rows; where the primary key is there already, add `column` to what stands there."""
-    if not rows:
-        return
-    dialect = sqlite if conn.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table)
-    added = {column: table.c[column] + statement.excluded[column]}
-    conn.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added), rows)
-
-
-def _unnested(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
-    """Rows as one array per column: the statement is the same text for any number of rows, so it is prepared once."""
-    arrays = [sa.bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in names]
-    unnested = sa.func.unnest(*arrays).table_valued(*names).render_derived()
-    return sa.select(*(unnested.c[name] for name in names))

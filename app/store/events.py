@@ -6,11 +6,31 @@ import msgspec
 import sqlalchemy as sa
 
 from app.core.pipeline import Lane
-from app.store.engine import Rows, insert_new
+from app.store.inserts import Insert
 from app.store.schema import claims, events
 
 # Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
 _SLICE = 500
+
+_CLAIMS = Insert(claims, ("message_id", "lane", "call_id", "content", "transform_digest"), skip_known=True)
+_EVENTS = Insert(
+    events,
+    (
+        "id",
+        "idempotency_id",
+        "call_id",
+        "lane",
+        "position",
+        "event_name",
+        "customer_id",
+        "time_created",
+        "properties",
+        "content",
+        "transform",
+        "transform_digest",
+    ),
+    skip_known=True,
+)
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -21,39 +41,36 @@ class Claim(msgspec.Struct, frozen=True):
     transform_digest: bytes
 
 
-class Stored(msgspec.Struct, frozen=True):
-    """The event that already has an idempotency id."""
+class NewEvent(msgspec.Struct, frozen=True):
+    """An event that wants to be stored: number `position` of what the lane made of a call."""
 
+    id: int
     call_id: int
-    lane: str
+    lane: Lane
+    position: int
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The event that has an idempotency id."""
+
+    id: int
+    call_id: int
     position: int
     content: bytes
     transform_digest: bytes
 
 
-def append_claims(conn: sa.Connection, wanted: Iterable[tuple[str, Lane, int]]) -> set[tuple[int, str]]:
-    """Claim (message key, lane, call id); return the (call id, lane name) that were first."""
-    rows = [
-        {
-            "message_id": key,
-            "lane": lane.name,
-            "call_id": call_id,
-            "content": lane.content,
-            "transform_digest": lane.digest,
-        }
-        for key, lane, call_id in wanted
-    ]
-    rows.sort(key=lambda row: (row["message_id"], row["lane"], row["call_id"]))
-    new = insert_new(conn, claims, rows, (claims.c.call_id, claims.c.lane))
-    return {(row.call_id, row.lane) for row in new}
+def append_claims(conn: sa.Connection, wanted: Sequence[tuple[str, Lane, int]]) -> bool:
+    """Claim (message key, lane, call id); the first one has it. Return whether all of them were the first."""
+    rows = sorted((key, lane.name, call_id, lane.content, lane.digest) for key, lane, call_id in wanted)
+    return _CLAIMS.run(conn, rows) == len(rows)
 
 
-def find_claims(conn: sa.Connection, keys: Sequence[str]) -> dict[tuple[str, str], Claim]:
+def find_claims(conn: sa.Connection, keys: Iterable[str]) -> dict[tuple[str, str], Claim]:
     """Return the claims on these message keys, by (message key, lane)."""
     found: dict[tuple[str, str], Claim] = {}
-    for start in range(0, len(keys), _SLICE):
-        where = claims.c.message_id.in_(keys[start : start + _SLICE])
-        for row in conn.execute(sa.select(claims).where(where)):
+    for part in _slices(keys):
+        for row in conn.execute(sa.select(claims).where(claims.c.message_id.in_(part))):
             found[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
     return found
 
@@ -64,44 +81,53 @@ def release_claims(conn: sa.Connection, released: Iterable[tuple[str, str]]) -> 
         conn.execute(sa.delete(claims).where(claims.c.message_id == key, claims.c.lane == lane))
 
 
-def append_events(conn: sa.Connection, rows: Rows) -> set[int]:
-    """Store events whose idempotency id is new; return the ids of those that were."""
-    ordered = sorted(rows, key=lambda row: (row["idempotency_id"], row["id"]))
-    return {row.id for row in insert_new(conn, events, ordered, (events.c.id,))}
+def append_events(conn: sa.Connection, wanted: Iterable[NewEvent]) -> bool:
+    """Store events whose idempotency id is new; the smaller id goes first. Return whether all of them were new."""
+    rows = [_row(event) for event in wanted]
+    rows.sort(key=_idempotency_id_and_id)
+    return _EVENTS.run(conn, rows) == len(rows)
 
 
-def event_row(event_id: int, call_id: int, lane: Lane, position: int) -> dict[str, object]:
-    """Return the row of one event of a lane."""
-    event = lane.events[position]
-    return {
-        "id": event_id,
-        "idempotency_id": event.idempotency_id,
-        "call_id": call_id,
-        "lane": lane.name,
-        "position": position,
-        "event_name": event.event_name,
-        "customer_id": event.customer_id,
-        "time_created": event.time_created,
-        "properties": event.properties,
-        "content": event.content,
-        "transform": lane.transform,
-        "transform_digest": lane.digest,
-    }
-
-
-def find_stored(conn: sa.Connection, idempotency_ids: Sequence[str]) -> dict[str, Stored]:
-    """Return the events that have these idempotency ids, by id."""
-    found: dict[str, Stored] = {}
+def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str, Stored]:
+    """Return the events that have these idempotency ids, by idempotency id."""
     columns = (
         events.c.idempotency_id,
+        events.c.id,
         events.c.call_id,
-        events.c.lane,
         events.c.position,
         events.c.content,
         events.c.transform_digest,
     )
-    for start in range(0, len(idempotency_ids), _SLICE):
-        where = events.c.idempotency_id.in_(idempotency_ids[start : start + _SLICE])
-        for row in conn.execute(sa.select(*columns).where(where)):
-            found[row.idempotency_id] = Stored(row.call_id, row.lane, row.position, row.content, row.transform_digest)
+    found: dict[str, Stored] = {}
+    for part in _slices(idempotency_ids):
+        for idempotency_id, *rest in conn.execute(sa.select(*columns).where(events.c.idempotency_id.in_(part))):
+            found[idempotency_id] = Stored(*rest)
     return found
+
+
+def _row(new: NewEvent) -> tuple[object, ...]:
+    lane = new.lane
+    event = lane.events[new.position]
+    return (
+        new.id,
+        event.idempotency_id,
+        new.call_id,
+        lane.name,
+        new.position,
+        event.event_name,
+        event.customer_id,
+        event.time_created,
+        event.properties,
+        event.content,
+        lane.transform,
+        lane.digest,
+    )
+
+
+def _idempotency_id_and_id(row: tuple[object, ...]) -> tuple[object, object]:
+    return row[1], row[0]
+
+
+def _slices(keys: Iterable[str]) -> Iterable[list[str]]:
+    ordered = sorted(set(keys))
+    return (ordered[start : start + _SLICE] for start in range(0, len(ordered), _SLICE))

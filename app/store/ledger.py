@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from app.core.outcome import Outcome
-from app.store.engine import insert_or_add
+from app.store.inserts import Insert
 from app.store.record import Record
 from app.store.schema import ledger
 
@@ -18,6 +18,8 @@ CALL = "call"
 EVENT = "event"
 
 MINUTE = 60_000_000
+
+_LEDGER = Insert(ledger, ("minute", "node", "subject", "outcome", "reason", "count"), add="count")
 
 Entry = tuple[str, str, str]
 """(subject, outcome, reason or '')"""
@@ -39,12 +41,8 @@ def count_records(records: Iterable[Record]) -> Counter[Entry]:
 def append(conn: sa.Connection, node: int, micros: int, counts: Counter[Entry]) -> None:
     """Add counts to the minute of `micros` (microseconds since 1970) in the rows of `node`."""
     minute = micros // MINUTE
-    rows = [
-        {"minute": minute, "node": node, "subject": subject, "outcome": outcome, "reason": reason, "count": count}
-        for (subject, outcome, reason), count in sorted(counts.items())
-        if count
-    ]
-    insert_or_add(conn, ledger, rows, "count")
+    rows = [(minute, node, *entry, count) for entry, count in sorted(counts.items()) if count]
+    _LEDGER.run(conn, rows)
 
 
 def sum_counts(conn: sa.Connection, since: int | None = None, until: int | None = None) -> Counter[Entry]:

@@ -5,11 +5,14 @@ from collections.abc import Iterable
 import msgspec
 import sqlalchemy as sa
 
-from app.store.engine import insert
+from app.store.inserts import Insert
 from app.store.schema import refusals
 
 KEPT = 1000
 BODY_START_BYTES = 2048
+
+
+_REFUSALS = Insert(refusals, ("id", "received_at", "code", "message", "method", "path", "headers", "body_start"))
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -28,7 +31,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def append_refusals(conn: sa.Connection, refused: Iterable[Refusal]) -> None:
     """Keep refusals and forget all but the last KEPT."""
-    insert(conn, refusals, [msgspec.structs.asdict(one) for one in refused])
+    _REFUSALS.run(conn, [msgspec.structs.astuple(one) for one in refused])
     oldest = sa.select(refusals.c.id).order_by(refusals.c.id.desc()).offset(KEPT - 1).limit(1).scalar_subquery()
     conn.execute(sa.delete(refusals).where(refusals.c.id < oldest))
 

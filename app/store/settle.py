@@ -18,9 +18,10 @@ from app.core.segment import Call
 from app.core.times import format_time
 from app.store.events import (
     Claim,
+    NewEvent,
+    Stored,
     append_claims,
     append_events,
-    event_row,
     find_claims,
     find_stored,
     release_claims,
@@ -30,6 +31,8 @@ from app.store.record import EventResult, Record
 # (connection, call, digest of a transform version) -> the lane that version makes of the call, None where it cannot.
 MapAgain = Callable[[sa.Connection, Call, bytes], Lane | None]
 NextId = Callable[[int], int]
+
+_Share = tuple[Record, Lane]
 
 
 def settle(conn: sa.Connection, records: list[Record], map_again: MapAgain, next_id: NextId) -> None:
@@ -54,93 +57,98 @@ class _Settlement:
         self.results: dict[int, list[EventResult]] = {record.id: [] for record in records}
 
     def run(self, next_id: NextId) -> None:
-        won = append_claims(
-            self.conn,
-            [
-                (key, lane, record.id)
-                for record in self.records
-                if (key := record.message_key) is not None
-                for lane in record.run.lanes
-            ],
-        )
-        winners: list[tuple[Record, Lane]] = []
-        losers: list[tuple[Record, Lane]] = []
-        for record in self.records:
-            for lane in record.run.lanes:
-                first = record.message_id is None or (record.id, lane.name) in won
-                (winners if first else losers).append((record, lane))
+        winners, losers = self._claim()
         self._store(winners, next_id)
         if losers:
             self._compare(losers)
         for record in self.records:
             _conclude(record, self.results[record.id])
 
-    def _store(self, winners: list[tuple[Record, Lane]], next_id: NextId) -> None:
-        owners: dict[int, tuple[Record, Lane, int]] = {}
-        rows = []
-        for record, lane in winners:
-            for position in range(len(lane.events)):
-                event_id = next_id(record.received_at)
-                owners[event_id] = (record, lane, position)
-                rows.append(event_row(event_id, record.id, lane, position))
-        new = append_events(self.conn, rows)
-        late = {event_id: owner for event_id, owner in owners.items() if event_id not in new}
-        there = (
-            find_stored(self.conn, [lane.events[at].idempotency_id for _, lane, at in late.values()]) if late else {}
-        )
-        for event_id, (record, lane, position) in owners.items():
-            event = lane.events[position]
-            if event_id in new:
-                result = EventResult(lane.name, position, event.idempotency_id, Outcome.STORED)
-            else:
-                rival = there[event.idempotency_id]
-                equal = rival.content == event.content or (
-                    rival.transform_digest != lane.digest
-                    and rival.content == self._content_again(record, rival.transform_digest, rival.position)
-                )
-                result = _result(lane, position, rival.call_id, equal=equal)
-            self.results[record.id].append(result)
-        if late:
-            # A call that made nothing but conflicts has not had its events: after a fix it may still make them.
-            release_claims(
-                self.conn,
-                [
-                    (key, lane.name)
-                    for record, lane in winners
-                    if (key := record.message_key) is not None and _only_conflicts(self.results[record.id], lane.name)
-                ],
-            )
+    def _claim(self) -> tuple[list[_Share], list[_Share]]:
+        """Claim every lane of every record; return the shares that were first, and those that were not."""
+        shares = [(record, lane) for record in self.records for lane in record.run.lanes]
+        wanted = [(key, lane, record.id) for record, lane in shares if (key := record.message_key) is not None]
+        if append_claims(self.conn, wanted):
+            return shares, []
+        claimed = find_claims(self.conn, (key for key, _, _ in wanted))
+        winners: list[_Share] = []
+        losers: list[_Share] = []
+        for record, lane in shares:
+            key = record.message_key
+            first = key is None or claimed[key, lane.name].call_id == record.id
+            (winners if first else losers).append((record, lane))
+        return winners, losers
 
-    def _compare(self, losers: list[tuple[Record, Lane]]) -> None:
-        keys = sorted({key for record, _ in losers if (key := record.message_key) is not None})
-        claimed = find_claims(self.conn, keys)
-        by_id = {record.id: record for record in self.records}
+    def _store(self, winners: list[_Share], next_id: NextId) -> None:
+        wanted = [
+            (record, NewEvent(next_id(record.received_at), record.id, lane, position))
+            for record, lane in winners
+            for position in range(len(lane.events))
+        ]
+        all_new = append_events(self.conn, (new for _, new in wanted))
+        there = {} if all_new else find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
+        for record, new in wanted:
+            rival = there.get(_idempotency_id(new))
+            if rival is None or rival.id == new.id:
+                result = EventResult(new.lane.name, new.position, _idempotency_id(new), Outcome.STORED)
+            else:
+                result = _result(new.lane, new.position, rival.call_id, equal=self._equal(record, new, rival))
+            self.results[record.id].append(result)
+        if not all_new:
+            self._release(winners)
+
+    def _equal(self, record: Record, new: NewEvent, rival: Stored) -> bool:
+        if rival.content == new.lane.events[new.position].content:
+            return True
+        if rival.transform_digest == new.lane.digest:
+            return False
+        again = self._map_again(record, rival.transform_digest)
+        if again is None or rival.position >= len(again.events):
+            return False
+        return again.events[rival.position].content == rival.content
+
+    def _release(self, winners: list[_Share]) -> None:
+        """Give up the claims of calls that made nothing but conflicts: after a fix they may still make their events."""
+        release_claims(
+            self.conn,
+            [
+                (key, lane.name)
+                for record, lane in winners
+                if (key := record.message_key) is not None and _only_conflicts(self.results[record.id], lane.name)
+            ],
+        )
+
+    def _compare(self, losers: list[_Share]) -> None:
+        claimed = find_claims(self.conn, (key for record, _ in losers if (key := record.message_key) is not None))
         for record, lane in losers:
             claim = claimed.get((record.message_key or "", lane.name))
             if claim is None:
-                # The winner is in this very group and was itself a conflict: the same call again is one, too.
-                rivals = [one for one in by_id.values() if one.message_key == record.message_key and one is not record]
-                rival_id = next((one.id for one in rivals if self.results[one.id]), None)
-                equal = False
+                # The first is in this very group, and was a conflict: the same call again is one, too.
+                rival, equal = self._first_with_message(record), False
             else:
-                rival_id, equal = claim.call_id, self._same(record, lane, claim)
+                rival, equal = claim.call_id, self._same(record, lane, claim)
             self.results[record.id] += [
-                _result(lane, position, rival_id, equal=equal) for position in range(len(lane.events))
+                _result(lane, position, rival, equal=equal) for position in range(len(lane.events))
             ]
+
+    def _first_with_message(self, record: Record) -> int | None:
+        twins = (one.id for one in self.records if one.message_key == record.message_key and one is not record)
+        return min(twins, default=None)
 
     def _same(self, record: Record, lane: Lane, claim: Claim) -> bool:
         if claim.content == lane.content:
             return True
-        if claim.transform_digest == lane.digest or record.run.call is None:
+        if claim.transform_digest == lane.digest:
             return False
-        again = self.map_again(self.conn, record.run.call, claim.transform_digest)
+        again = self._map_again(record, claim.transform_digest)
         return again is not None and again.content == claim.content
 
-    def _content_again(self, record: Record, digest: bytes, position: int) -> bytes | None:
-        if record.run.call is None:
-            return None
-        again = self.map_again(self.conn, record.run.call, digest)
-        return again.events[position].content if again is not None and position < len(again.events) else None
+    def _map_again(self, record: Record, digest: bytes) -> Lane | None:
+        return self.map_again(self.conn, record.run.call, digest) if record.run.call is not None else None
+
+
+def _idempotency_id(new: NewEvent) -> str:
+    return new.lane.events[new.position].idempotency_id
 
 
 def _result(lane: Lane, position: int, rival: int | None, *, equal: bool) -> EventResult:

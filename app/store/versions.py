@@ -6,8 +6,10 @@ import msgspec
 import sqlalchemy as sa
 
 from app.errors import NotFound
-from app.store.engine import insert_new
+from app.store.inserts import Insert
 from app.store.schema import versions
+
+_VERSIONS = Insert(versions, ("digest", "kind", "name", "text", "inherits", "seen_at"), skip_known=True)
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -21,10 +23,9 @@ class Version(msgspec.Struct, frozen=True):
     seen_at: int
 
 
-def append_versions(conn: sa.Connection, seen: Iterable[Version]) -> list[bytes]:
-    """Keep versions; return the digests of those never seen before."""
-    rows = sorted((msgspec.structs.asdict(one) for one in seen), key=lambda row: row["digest"])
-    return [row.digest for row in insert_new(conn, versions, rows, (versions.c.digest,))]
+def append_versions(conn: sa.Connection, seen: Iterable[Version]) -> int:
+    """Keep versions; return how many were never seen before."""
+    return _VERSIONS.run(conn, sorted((msgspec.structs.astuple(one) for one in seen), key=lambda row: row[0]))
 
 
 def get_version(conn: sa.Connection, digest: bytes) -> Version:
