@@ -38,7 +38,7 @@ class _Entry:
 
 
 class Writer:
-    """Stores requests. One per process."""
+    """Stores requests, each with one call or more. One per process."""
 
     def __init__(self, database: Database, ids: Ids, map_again: MapAgain, watch: Watch) -> None:
         """`watch` is told of every commit."""
@@ -66,42 +66,54 @@ class Writer:
 
     def _commit_queued(self) -> None:
         entries: list[_Entry] = []
+        error: Exception | None = None
+        began = time.perf_counter()
+        try:
+            with self._database.writing() as conn:
+                # Not before the database is ours: whoever comes while we wait for it joins this commit.
+                entries = self._take()
+                began = time.perf_counter()
+                requests = [entry.request for entry in entries]
+                self._store(conn, requests, [record for request in requests for record in request.records])
+        except RowRefused as refused:
+            error = self._commit_apart([entry.request for entry in entries], refused)
+        except Exception as trouble:  # noqa: BLE001  every sender of the group must hear of it, not only this one
+            error = trouble
+            entries = entries or self._take()
+        for entry in entries:
+            entry.error = error
+            entry.done = True
+        size = sum(len(entry.request.records) for entry in entries)
+        self._watch(size, time.perf_counter() - began, len(self._queue))
+
+    def _take(self) -> list[_Entry]:
+        """Take what has queued up, after letting everything that has already arrived join.
+
+        Without that a gevent worker, which nothing interrupts, would commit each call alone.
+        """
+        queued = 0
+        while queued < len(self._queue):
+            queued = len(self._queue)
+            time.sleep(0)
+        entries: list[_Entry] = []
         size = 0
         while self._queue and (not entries or size + len(self._queue[0].request.records) <= MAX_CALLS_PER_COMMIT):
             entry = self._queue.popleft()
             entries.append(entry)
             size += len(entry.request.records)
-        began = time.perf_counter()
-        error: Exception | None = None
-        try:
-            self._commit([entry.request for entry in entries])
-        except Unavailable as unavailable:
-            error = unavailable
-        except Exception as unexpected:  # noqa: BLE001  every sender of the group must hear of it, not only the leader
-            error = unexpected
-        for entry in entries:
-            entry.error = error
-            entry.done = True
-        self._watch(size, time.perf_counter() - began, len(self._queue))
+        return entries
 
-    def _commit(self, requests: Sequence[Request]) -> None:
-        records = [record for request in requests for record in request.records]
-        try:
-            self._transact(requests, records)
-        except DuplicateKey:
+    def _commit_apart(self, requests: Sequence[Request], refused: RowRefused) -> Exception | None:
+        """Find the row that the database refuses by halving, so that all others are stored."""
+        if isinstance(refused, DuplicateKey):
             # Another process drew our tag and met our microsecond.
             self._ids.renew()
-            self._commit_apart(_renumbered(requests, self._ids))
-        except RowRefused:
-            self._commit_apart(requests)
-
-    def _commit_apart(self, requests: Sequence[Request]) -> None:
-        """Find the row that the database refuses by halving, so that all others are stored."""
-        shares = [(request, record) for request in requests for record in request.records]
-        bare = [request for request in requests if not request.records]
-        self._transact(bare, [])
-        known: set[int] = set()
-        self._halve(shares, known)
+            requests = _renumbered(requests, self._ids)
+        try:
+            self._halve([(request, record) for request in requests for record in request.records], set())
+        except Exception as trouble:  # noqa: BLE001  as above
+            return trouble
+        return None
 
     def _halve(self, shares: list[tuple[Request, Record]], known: set[int]) -> None:
         if not shares:
@@ -131,17 +143,14 @@ class Writer:
             raise Unavailable(f"a call cannot be kept even as rejected ({again})") from again
 
     def _transact(self, requests: Sequence[Request], records: list[Record]) -> None:
-        if not requests and not records:
-            return
         with self._database.writing() as conn:
             self._store(conn, requests, records)
 
     def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:
         append_requests(conn, requests)
-        if records:
-            settle(conn, records, self._map_again, self._ids.next)
-            append_calls(conn, records)
-            ledger.append(conn, self._ids.tag, records[0].received_at, ledger.count_records(records))
+        settle(conn, records, self._map_again, self._ids.next)
+        append_calls(conn, records)
+        ledger.append(conn, self._ids.tag, records[0].received_at, ledger.count_records(records))
 
 
 def _renumbered(requests: Sequence[Request], ids: Ids) -> list[Request]:
