@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from app.catalog import Catalog, read_transforms
 from app.core.credentials import Credentials
+from app.core.transform import TransformSet
 from app.ingest import Ingest
 from app.logs import CallLog
 from app.settings import Settings
+from app.store.commit import Committer
 from app.store.engine import Database, connect
 from app.store.ids import Ids
-from app.store.writer import Writer
+from app.store.writer import Commit, Writer
 from app.telemetry import Telemetry
 
 
@@ -25,10 +27,17 @@ class Service:
     database: Database
     catalog: Catalog
     ids: Ids
-    writer: Writer
     ingest: Ingest
     telemetry: Telemetry
-    call_log: CallLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What it takes to look at what is stored: no transform files, no writer."""
+
+    database: Database
+    catalog: Catalog
+    """Knows the versions in the database; none is active."""
 
 
 def clock() -> int:
@@ -50,7 +59,13 @@ def build(settings: Settings) -> Service:
     catalog.publish(database, clock)
     ids = Ids(secrets.randbelow)
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
-    writer = Writer(database, ids, catalog.map_again, telemetry.watch_commit)
+    call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
+
+    def watch(commit: Commit) -> None:
+        telemetry.watch_commit(commit)
+        call_log.write(commit.records, clock())
+
+    writer = Writer(Committer(database, ids, catalog.map_again), watch)
     ingest = Ingest(
         credentials=Credentials(
             shared_secrets=settings.segment_shared_secrets,
@@ -63,14 +78,21 @@ def build(settings: Settings) -> Service:
         ids=ids,
         clock=clock,
     )
-    call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
     return Service(
         settings=settings,
         database=database,
         catalog=catalog,
         ids=ids,
-        writer=writer,
         ingest=ingest,
         telemetry=telemetry,
-        call_log=call_log,
     )
+
+
+def build_reading(settings: Settings) -> Reading:
+    """Put together what looks at a database. Its connections are its own.
+
+    Raises:
+        SettingInvalid: DATABASE_URL is not of a kind we know.
+
+    """
+    return Reading(database=connect(settings.database_url), catalog=Catalog(TransformSet(())))

@@ -78,9 +78,13 @@ class Catalog:
         return transform if transform.digest == digest else None
 
     def map_again(self, conn: Connection, call: Call, digest: bytes) -> Lane | None:
-        """Map a call by an earlier version; None where that version is unknown or makes no event of it."""
+        """Map a call by an earlier version; None where that version is unknown or makes no event of it.
+
+        A version that would not have taken the call says nothing about it: another event under the same idempotency
+        id must stay a conflict, even where that version would have mapped it alike.
+        """
         transform = self.find_transform(conn, digest)
-        if transform is None:
+        if transform is None or not transform.accepts(call):
             return None
         try:
             return map_call(call, transform)

@@ -54,12 +54,16 @@ class CallLine(msgspec.Struct, omit_defaults=True):
     events: int | None = None
     """How many events the call made, where it is not one."""
     ms: float | None = None
+    """Milliseconds from its arrival to the commit that holds it."""
     properties: list[msgspec.Raw] | None = None
     logger: str = "calls"
 
 
-def to_line(record: Record, seconds: float, *, properties: bool) -> CallLine:
-    """Return the line of a settled call. `properties`: with the events' properties in it."""
+def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
+    """Return the line of a call that was stored at `now` (microseconds since 1970).
+
+    `properties`: with the events' properties in it.
+    """
     run = record.run
     outcome = record.outcome or Outcome.REJECTED
     line = CallLine(
@@ -74,7 +78,7 @@ def to_line(record: Record, seconds: float, *, properties: bool) -> CallLine:
         run.transform,
         run.digest.hex() if run.digest else None,
         record.message_id,
-        ms=round(seconds * 1000, 2),
+        ms=(now - record.received_at) / 1000,
     )
     if run.lanes:
         made = [event for lane in run.lanes for event in lane.events]
@@ -118,9 +122,9 @@ class CallLog:
         self._least = _LEVELS[level.lower()]
         self._properties = properties
 
-    def write(self, records: Iterable[Record], seconds: float) -> None:
-        """Write one line per record that the level lets through; `seconds` is what their request took."""
-        lines = [to_line(record, seconds, properties=self._properties) for record in records]
+    def write(self, records: Iterable[Record], now: int) -> None:
+        """Write one line per record that the level lets through, all at once: they were stored together at `now`."""
+        lines = [to_line(record, now, properties=self._properties) for record in records]
         loud = [line for line in lines if _LEVELS[line.level] >= self._least]
         if not loud:
             return

@@ -4,13 +4,13 @@ prometheus_client keeps each process's numbers in a memory-mapped file. `app.web
 memory where it can, never on the data disk: on a full disk a mapped file ends the process with a bus error.
 """
 
-from collections.abc import Iterable
+from collections import Counter as Counts
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-from app.core.outcome import REASONS_OF, Outcome
+from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.errors import RequestRefused, Unavailable
-from app.store.record import Record
+from app.store.writer import Commit
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -28,7 +28,7 @@ class Telemetry:
         # With shared files the numbers live there, and a registry is only made to read them.
         here = None if shared else self._registry
         calls = Counter("segment_lotus_calls", "Calls by outcome and reason", ["outcome", "reason"], registry=here)
-        self._calls = {
+        self._calls: dict[tuple[Outcome | None, Reason | None], Counter] = {
             (outcome, reason): calls.labels(outcome, reason or "")
             for outcome in Outcome
             for reason in (REASONS_OF[outcome] or (None,))
@@ -53,22 +53,21 @@ class Telemetry:
             registry=here,
         )
 
-    def count_calls(self, records: Iterable[Record], seconds: float) -> None:
-        """Count settled calls and the time their request took."""
-        for record in records:
-            if record.outcome is not None:
-                self._calls[record.outcome, record.reason].inc()
+    def time_request(self, seconds: float) -> None:
+        """Note how long a webhook request took that was taken."""
         self._request_seconds.observe(seconds)
 
     def count_refused(self, code: str) -> None:
         """Count a request that was turned away; `code` is one of REFUSAL_CODES."""
         self._refused[code].inc()
 
-    def watch_commit(self, calls: int, seconds: float, depth: int) -> None:
-        """Note one group commit: its calls, its duration, and how many requests wait for the next."""
-        self._commit_calls.observe(calls)
-        self._commit_seconds.observe(seconds)
-        self._queue_depth.set(depth)
+    def watch_commit(self, commit: Commit) -> None:
+        """Count the calls of a group commit, and note its size, its duration and how many wait for the next."""
+        for ended, count in Counts((record.outcome, record.reason) for record in commit.records).items():
+            self._calls[ended].inc(count)
+        self._commit_calls.observe(len(commit.records))
+        self._commit_seconds.observe(commit.seconds)
+        self._queue_depth.set(commit.waiting)
 
     def expose(self) -> bytes:
         """Return all numbers in Prometheus' text format, of all workers where they share."""

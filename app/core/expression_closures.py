@@ -11,7 +11,7 @@ from typing import Any
 from app.core import expression_projections as projections
 from app.core import expression_shapes as shapes
 from app.core.expression_call import Function, call, special_call
-from app.core.expression_limits import Meter
+from app.core.expression_limits import Bound, Meter, bound
 from app.core.expression_shapes import Closure, Path
 from app.core.expression_text import Node
 from app.core.expression_values import ORDERINGS
@@ -50,23 +50,44 @@ def _with_default(node: Node) -> tuple[Node, Any]:
 
 
 class Closures:
-    """Makes the closure of a tree. With a meter, what copies, compares or repeats is counted as it runs."""
+    """Makes the closure of a tree.
 
-    __slots__ = ("_functions", "_meter", "_scope")
+    With a meter, whatever could explode is counted as it runs. A part whose bound is small is not, as long as it is
+    given a part of the call: what it costs then is a share of a few passes over the call. What an unbounded part gives
+    it could be large, and given again and again, so after one (`afterwards`) everything is counted.
+    """
 
-    def __init__(self, functions: Mapping[str, Function], meter: Meter | None, scope: list[Any]) -> None:
+    __slots__ = ("_functions", "_meter", "_scope", "_spares")
+
+    def __init__(
+        self, functions: Mapping[str, Function], meter: Meter | None, scope: list[Any], *, spares: bool = True
+    ) -> None:
         self._functions = functions
         self._meter = meter
         # One cell, filled at the start of each search, that scoped functions read.
         self._scope = scope
+        # Whether parts with a small bound are spared from counting.
+        self._spares = spares
 
     def make(self, node: Node) -> Closure:
         """Give the closure of a node: value in, value out; raises ExpressionFailed."""
         path = path_of(node)
         if path is not None:
             return shapes.chain(path)
-        made: Closure = getattr(self, "_" + node["type"])(node)
+        maker = self
+        if self._meter is not None and self._is_spared(node):
+            maker = Closures(self._functions, None, self._scope)
+        made: Closure = getattr(maker, "_" + node["type"])(node)
         return made
+
+    def _is_spared(self, node: Node) -> bool:
+        return self._spares and bound(node, self._functions).is_small
+
+    def _afterwards(self, *, small: bool) -> "Closures":
+        """Give the maker of what is given the results of other parts: `small` says that all of those are spared."""
+        if self._meter is None or not self._spares or small:
+            return self
+        return Closures(self._functions, self._meter, self._scope, spares=False)
 
     def _all(self, nodes: list[Node]) -> tuple[Closure, ...]:
         return tuple(self.make(node) for node in nodes)
@@ -79,6 +100,11 @@ class Closures:
     def _sized(self, closure: Closure) -> Closure:
         """Count the size of what a closure makes."""
         return self._meter.counting_size(closure) if self._meter else closure
+
+    def _read(self, node: Node) -> Closure:
+        """Make what is read as a whole, by a comparison or a function."""
+        closure = self.make(node)
+        return closure if self._meter is None or self._is_spared(node) else self._sized(closure)
 
     def _literal(self, node: Node) -> Closure:
         return shapes.constant(node["value"])
@@ -112,6 +138,8 @@ class Closures:
         # Neighbouring fields become one chain: `a.b[0].c.d` is (a.b), [0], (c.d). An empty chain changes nothing.
         closures: list[Closure] = []
         path: Path = ()
+        maker = self
+        so_far = Bound(1, 0, 0)
         for child in node["children"]:
             more = path_of(child)
             if more is not None:
@@ -120,7 +148,10 @@ class Closures:
             if path:
                 closures.append(shapes.chain(path))
                 path = ()
-            closures.append(self.make(child))
+            if self._meter is not None:
+                maker = self._afterwards(small=so_far.is_small)
+                so_far = so_far.then(bound(child, self._functions))
+            closures.append(maker.make(child))
         if path:
             closures.append(shapes.chain(path))
         return shapes.steps(closures)
@@ -130,8 +161,8 @@ class Closures:
 
     def _or_expression(self, node: Node) -> Closure:
         *first, last = node["children"]
-        if len(first) == 1 and last["type"] == "literal":
-            return shapes.or_literal(self.make(first[0]), last["value"])
+        if last["type"] == "literal":
+            return shapes.first_true_or_literal(self._all(first), last["value"])
         return shapes.first_true(self._all(first), self.make(last))
 
     def _and_expression(self, node: Node) -> Closure:
@@ -149,13 +180,16 @@ class Closures:
         if right["type"] == "literal":
             literal = right["value"]
             if kind in ORDERINGS:
+                path = path_of(left)
+                if literal.__class__ in (int, float) and path is not None and len(path) == 1:
+                    return shapes.field_order_with_number(path[0], literal, kind)
                 if literal.__class__ in (int, float):
                     return shapes.order_with_number(self.make(left), literal, kind)
             elif literal.__class__ is str:
                 return shapes.equality_with_text(self.make(left), literal, kind)
             elif literal is None or literal.__class__ is bool:
                 return shapes.identity_with(self.make(left), literal, kind)
-        return shapes.comparison(self._sized(self.make(left)), self.make(right), kind)
+        return shapes.comparison(self._read(left), self.make(right), kind)
 
     def _multi_select_list(self, node: Node) -> Closure:
         return self._sized(shapes.array(self._all(node["children"])))
@@ -193,29 +227,39 @@ class Closures:
                     return projections.field_of_each_flat(self.make(base["children"][0]), name)
                 return self._sized(projections.field_of_each(self._items(base), name))
             case _:
-                return self._sized(projections.each(self._items(base), self.make(right)))
+                return self._sized(
+                    projections.each(self._items(base), self._afterwards(small=self._is_spared(base)).make(right))
+                )
 
     def _value_projection(self, node: Node) -> Closure:
         base, right = node["children"]
-        return self._sized(projections.each_value(self._items(base), self.make(right)))
+        return self._sized(
+            projections.each_value(self._items(base), self._afterwards(small=self._is_spared(base)).make(right))
+        )
 
     def _filter_projection(self, node: Node) -> Closure:
         base, right, condition = node["children"]
-        items, holds = self._items(base), self.make(condition)
+        maker = self._afterwards(small=self._is_spared(base))
+        items, holds = self._items(base), maker.make(condition)
         if condition["type"] in _BOOLEAN:
-            found = None if path_of(right) == () else self.make(right)
+            found = None if path_of(right) == () else maker.make(right)
             return self._sized(projections.matching_boolean(items, holds, found))
-        return self._sized(projections.matching(items, holds, self.make(right)))
+        return self._sized(projections.matching(items, holds, maker.make(right)))
 
     def _function_expression(self, node: Node) -> Closure:
         function = self._functions[node["value"]]
+        values = [child for index, child in enumerate(node["children"]) if index not in function.expressions]
+        maker = self._afterwards(small=all(map(self._is_spared, values)))
         arguments: list[Closure] = []
         for position, child in enumerate(node["children"]):
             if position in function.expressions:
-                reference = self.make(child["children"][0])
+                reference = maker.make(child["children"][0])
                 arguments.append(reference if function.lazy else shapes.constant(reference))
             else:
-                arguments.append(self._sized(self.make(child)))
+                arguments.append(self._read(child))
+        if function.scoped and function.growth is None:
+            # What it gives is there already. It is counted where it is made a part of something, or read.
+            return special_call(function, tuple(arguments), self._scope)
         if function.lazy or function.scoped:
             return self._sized(special_call(function, tuple(arguments), self._scope))
         return self._sized(call(function, tuple(arguments)))

@@ -28,9 +28,10 @@ _MEAN = Context(prec=38)
 _to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
-def _check_string(function: str, position: int, value: Any) -> None:
-    if value.__class__ is not str:
-        raise wrong_type(function, position, "a string", value)
+def _no_string(function: str, *values: Any) -> ExpressionFailed:
+    """Make the error for the first of the values that is no string."""
+    position = next(position for position, value in enumerate(values, 1) if value.__class__ is not str)
+    return wrong_type(function, position, "a string", values[position - 1])
 
 
 def _check_number(function: str, value: Any) -> None:
@@ -41,18 +42,6 @@ def _check_number(function: str, value: Any) -> None:
 def _check_array(function: str, position: int, value: Any) -> None:
     if value.__class__ is not list:
         raise wrong_type(function, position, "an array", value)
-
-
-def _total(function: str, numbers: Any) -> Any:
-    """Add up an array of numbers: as jmespath does for JSON's numbers, exactly where there is a decimal."""
-    if numbers.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, numbers)):
-        raise wrong_list(function, 1, "an array of numbers", numbers)
-    try:
-        total = sum(numbers)
-    except TypeError:
-        # Doubles among decimals.
-        total = Decimal(0)
-    return reduce(_EXACT.add, map(_exact, numbers)) if total.__class__ is Decimal else total
 
 
 def _check_alike(function: str, value: Any) -> None:
@@ -74,13 +63,17 @@ def _exact(number: Any) -> Decimal:
     return number if number.__class__ is Decimal else Decimal(repr(number))
 
 
+def _exact_total(numbers: list[Any]) -> Decimal:
+    return reduce(_EXACT.add, map(_exact, numbers), Decimal(0))
+
+
 def _abs(value: Any) -> Any:
     _check_number("abs", value)
     return abs(value)
 
 
 def _avg(values: Any) -> Any:
-    total = _total("avg", values)
+    total = _sum(values, "avg")
     if not values:
         return None
     return _MEAN.divide(total, len(values)) if total.__class__ is Decimal else total / len(values)
@@ -94,17 +87,19 @@ def _ceil(value: Any) -> int:
 
 def _contains(subject: Any, search: Any) -> bool:
     if subject.__class__ is str:
-        # jmespath.py lets Python's own TypeError out here.
-        _check_string("contains", 2, search)
+        if search.__class__ is not str:
+            # jmespath.py lets Python's own TypeError out here.
+            raise wrong_type("contains", 2, "a string", search)
     elif subject.__class__ is not list:
         raise wrong_type("contains", 1, "an array or a string", subject)
     return search in subject
 
 
 def _ends_with(text: Any, suffix: Any) -> bool:
-    _check_string("ends_with", 1, text)
-    _check_string("ends_with", 2, suffix)
-    return bool(text.endswith(suffix))
+    if text.__class__ is str and suffix.__class__ is str:
+        holds: bool = text.endswith(suffix)
+        return holds
+    raise _no_string("ends_with", text, suffix)
 
 
 def _floor(value: Any) -> int:
@@ -114,7 +109,8 @@ def _floor(value: Any) -> int:
 
 
 def _join(separator: Any, texts: Any) -> str:
-    _check_string("join", 1, separator)
+    if separator.__class__ is not str:
+        raise wrong_type("join", 1, "a string", separator)
     if texts.__class__ is list:
         if len(separator) * len(texts) > MAX_JOINED_CHARS:
             raise ExpressionFailed(f"join() would make more than {MAX_JOINED_CHARS:,} characters, which is the limit")
@@ -184,13 +180,21 @@ def _sort(values: Any) -> list[Any]:
 
 
 def _starts_with(text: Any, prefix: Any) -> bool:
-    _check_string("starts_with", 1, text)
-    _check_string("starts_with", 2, prefix)
-    return bool(text.startswith(prefix))
+    if text.__class__ is str and prefix.__class__ is str:
+        holds: bool = text.startswith(prefix)
+        return holds
+    raise _no_string("starts_with", text, prefix)
 
 
-def _sum(values: Any) -> Any:
-    return _total("sum", values)
+def _sum(values: Any, name: str = "sum") -> Any:
+    if values.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, values)):
+        raise wrong_list(name, 1, "an array of numbers", values)
+    try:
+        total: Any = sum(values)
+    except TypeError:
+        # Doubles among decimals.
+        return _exact_total(values)
+    return total if total.__class__ is not Decimal else _exact_total(values)
 
 
 def _to_array(value: Any) -> list[Any]:
@@ -300,8 +304,8 @@ BUILT_IN: Mapping[str, Function] = {
         _built_in(_sum),
         _built_in(_to_array),
         _built_in(_to_number),
-        # JSON text of one character outside the basic plane is twelve: "\ud83c\udf89".
-        _built_in(_to_string, growth=12),
+        # A number becomes up to 24 characters, and quotes inside text two or, inside JSON inside JSON, four.
+        _built_in(_to_string, growth=3),
         _built_in(_type),
         _built_in(_values),
     )

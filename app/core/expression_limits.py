@@ -20,8 +20,8 @@ from app.errors import ExpressionFailed
 MAX_GROWTH = 64
 MAX_PASSES = 256
 
-# What a counted expression may use up in one search: 250,000 nodes, or 4 million characters of text. That is about a
-# hundred times a call of Segment's largest size (32 KB), and takes about 30 ms.
+# What an expression that is counted may use up in one search: 250,000 nodes, or 4 million characters of text. That is
+# about a hundred times a call of Segment's largest size (32 KB), and takes about 30 ms.
 MAX_STEPS = 250_000
 
 _CHARS_A_STEP = 16
@@ -44,7 +44,9 @@ class Bound(NamedTuple):
 
     def then(self, after: "Bound") -> "Bound":
         """Bound `after` applied to the result of this."""
-        return Bound(self.growth * after.growth, self.passes + self.growth * after.passes, self.fixed + after.fixed)
+        # Nothing times what is unbounded is nothing, though not in floating point.
+        passes = self.growth * after.passes if after.passes else 0
+        return Bound(self.growth * after.growth, self.passes + passes, self.fixed + after.fixed)
 
     def each(self, *inner: "Bound") -> "Bound":
         """Bound a projection: each of `inner` is applied to every item of this; the last one gives the result."""
@@ -107,7 +109,11 @@ def bound(node: Node, functions: Mapping[str, Function]) -> Bound:
         return _ONE_PASS
     if kind == "function_expression":
         return _bound_call(node, functions)
-    return _BOUNDS.get(kind, _chosen)([bound(child, functions) for child in node["children"]])
+    result = _BOUNDS.get(kind, _chosen)([bound(child, functions) for child in node["children"]])
+    if kind == "key_val_pair":
+        # The key is in the result too.
+        return result._replace(growth=result.growth + size_of(node["value"], _UNBOUNDED))
+    return result
 
 
 def _bound_call(node: Node, functions: Mapping[str, Function]) -> Bound:
@@ -118,19 +124,19 @@ def _bound_call(node: Node, functions: Mapping[str, Function]) -> Bound:
     multiple = _UNBOUNDED if function.growth is None else float(function.growth)
     first = node["children"][0] if node["children"] else node
     if function is BUILT_IN["join"] and first["type"] == "literal" and isinstance(first["value"], str):
-        # Only a separator that comes from the call can multiply with the list.
-        multiple = 2 + len(first["value"]) // _CHARS_A_STEP
-    given = Bound(
-        1 + sum(one.growth for one in values),
-        sum(one.passes for one in values),
-        sum(one.fixed for one in values) + 1,
-    )
+        # Only a separator that comes from the call can multiply with the list. Each text of the list fills up to 15
+        # characters of a step that was not begun.
+        multiple = max(1.0, (len(first["value"]) + _CHARS_A_STEP - 1) / _CHARS_A_STEP)
+    given = _side_by_side(values, max(1.0, sum(one.growth for one in values)))
     result = given.then(Bound(multiple, _SORT_PASSES if references else 1, 0))
     return result.each(*references) if references else result
 
 
 def size_of(value: Any, limit: float) -> int:
-    """Give the rendered size of a JSON value in steps; counting ends where `limit` is passed."""
+    """Give the size of a JSON value in steps: one for each value and key, and one for each 16 characters of text.
+
+    Counting ends where `limit` is passed, so that it costs no more than what it finds.
+    """
     size = 0
     pending = [value]
     while pending:

@@ -27,6 +27,8 @@ def chain(path: Path) -> Closure:
         return _one_key(*path)
     if len(path) == 2:  # noqa: PLR2004 - two keys, not a magic number
         return _two_keys(*path)
+    if len(path) == 3:  # noqa: PLR2004
+        return _three_keys(*path)
 
     def keys(value: Any) -> Any:
         try:
@@ -60,6 +62,19 @@ def _two_keys(first: str, second: str) -> Closure:
             return None
 
     return two_keys
+
+
+def _three_keys(first: str, second: str, third: str) -> Closure:
+    def three_keys(value: Any) -> Any:
+        try:
+            value = value.get(first)
+            if value is not None:
+                value = value.get(second)
+            return None if value is None else value.get(third)
+        except AttributeError:
+            return None
+
+    return three_keys
 
 
 def steps(closures: list[Closure]) -> Closure:
@@ -99,14 +114,25 @@ def first_true(alternatives: tuple[Closure, ...], last: Closure) -> Closure:
     return first_that_is_true
 
 
-def or_literal(only: Closure, literal: Any) -> Closure:
+def first_true_or_literal(alternatives: tuple[Closure, ...], literal: Any) -> Closure:
     """Choose by `||`, with a literal as the default."""
+    if len(alternatives) == 1:
+        (only,) = alternatives
 
-    def value_or_literal(value: Any) -> Any:
-        result = only(value)
-        return result if result or (result == 0 and result is not False) else literal
+        def value_or_literal(value: Any) -> Any:
+            result = only(value)
+            return result if result or (result == 0 and result is not False) else literal
 
-    return value_or_literal
+        return value_or_literal
+
+    def first_that_is_true(value: Any) -> Any:
+        for alternative in alternatives:
+            result = alternative(value)
+            if result or (result == 0 and result is not False):
+                return result
+        return literal
+
+    return first_that_is_true
 
 
 def all_true(conditions: tuple[Closure, ...], last: Closure) -> Closure:
@@ -147,6 +173,21 @@ def order_with_number(left: Closure, number: float, kind: str) -> Closure:
 
     def with_number(value: Any) -> Any:
         result = left(value)
+        if result.__class__ is int or result.__class__ is float:
+            return compare(result, number)
+        return in_order(result, number, kind)
+
+    return with_number
+
+
+def field_order_with_number(name: str, number: float, kind: str) -> Closure:
+    """Compare a field by size with a number, as most filters do."""
+    compare = ORDERINGS[kind][1]
+
+    def with_number(value: Any) -> Any:
+        if value.__class__ is not dict:
+            return None
+        result = value.get(name)
         if result.__class__ is int or result.__class__ is float:
             return compare(result, number)
         return in_order(result, number, kind)

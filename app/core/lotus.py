@@ -50,12 +50,10 @@ def make_event(
     name = _clean("event_name", event_name, EVENT_NAME_MAX)
     idempotency = _clean("idempotency_id", _id_text("idempotency_id", idempotency_id), IDEMPOTENCY_ID_MAX)
     customer = _clean("customer_id", _id_text("customer_id", customer_id), CUSTOMER_ID_MAX)
-    if time_created is None:
-        raise EventInvalid("time_created", "time_created is null; it must be a time")
     try:
         micros = parse_time(time_created)
     except TimeInvalid as error:
-        raise EventInvalid("time_created", f"time_created is no time: {error}") from error
+        raise EventInvalid("time_created", _no_time(time_created)) from error
     encoded = _properties_json(properties)
     content = content_digest(name, customer, encoded)
     return LotusEvent(name, idempotency, customer, micros, encoded.decode(), content)
@@ -71,6 +69,15 @@ def content_digest(event_name: str, customer_id: str, properties: bytes) -> byte
 
 def _kind(value: object) -> str:
     return "null" if value is None else _KINDS.get(type(value), "text")
+
+
+def _no_time(value: object) -> str:
+    # Not the words of TimeInvalid: they quote the value, which may be a property.
+    if type(value) is str:
+        return "time_created is text that is no time; write it as 2026-11-01T10:00:00Z"
+    if type(value) is int or type(value) is float:
+        return "time_created is a number outside the years 1 to 9999"
+    return f"time_created is {_kind(value)}; it must be a time"
 
 
 def _id_text(field: str, value: object) -> str:

@@ -11,15 +11,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import (
-    MAX_DEPTH,
-    TooDeep,
-    decode,
-    encode_canonical,
-    split_array,
-    split_object,
-    trim,
-)
+from app.core.json_spans import split_array, split_object
+from app.core.json_text import MAX_DEPTH, TooDeep, decode, encode_canonical, trim
 from app.core.outcome import Reason
 from app.errors import CallRejected, TooLarge, UnparsableJson
 
@@ -133,7 +126,15 @@ def parse_body(raw: bytes) -> Body:
         return _parse_array(text)
     if len(text) > _ORDINARY_CALL_BYTES and text.startswith(b"{"):
         return _parse_object(text, None)
-    document = _read_only_call(text)
+    try:
+        document = _read_only_call(text)
+    except UnparsableJson as error:
+        if not text.startswith(b"{"):
+            raise
+        try:
+            return _parse_object(text, None)  # it may be a batch in which one call is not UTF-8
+        except UnparsableJson:
+            raise error from None  # the first one knows the place
     if type(document) is dict and "batch" not in document and "json" not in document:
         return Body(shape=Shape.SINGLE, items=(text,), documents=(document,))
     return _parse_object(text, document) if text.startswith(b"{") else _one_call(Shape.SINGLE, text, document)
@@ -218,14 +219,14 @@ def _parse_array(text: bytes) -> Body:
 def _parse_object(text: bytes, document: Any) -> Body:
     """An object that may hold calls: its text, and its document if that was already decoded."""
     members = _outline(text)
-    known = document if type(document) is dict else None
+    known = document if type(document) is dict else {}
     batch = members.get("batch", b"")
     if batch.startswith(b"[") and not members.get("type", b"").startswith(b'"'):
-        return _parse_batch(text, batch, known and known["batch"])
+        return _parse_batch(text, batch, known.get("batch"))
     inner = _inner(members) if _STARTS_WITH_JSON.match(text) else None
     if inner is None:
         return _one_call(Shape.SINGLE, text, document)
-    return _one_call(Shape.EXTENSIBLE, inner, known and known["json"])
+    return _one_call(Shape.EXTENSIBLE, inner, known.get("json"))
 
 
 def _outline(text: bytes) -> dict[str, bytes]:
@@ -267,16 +268,8 @@ def _read_only_call(text: bytes) -> Any:
     try:
         return decode(text)
     except TooDeep:
-        _check_brackets(text)
+        split_object(text)  # only an object gets here; raises when it is not even whole
         return Unread.TOO_DEEP
-
-
-def _check_brackets(text: bytes) -> None:
-    """Raise UnparsableJson when a text too deep to be decoded is not even whole."""
-    if text.startswith(b"["):
-        split_array(text)
-    else:
-        split_object(text)
 
 
 def _no_document(document: Any) -> CallRejected:

@@ -1,4 +1,4 @@
-"""Is this body really from Segment?
+"""Whether a body is really from Segment.
 
 Segment signs `JSON.stringify(data)` with HMAC-SHA1 and sends it as `X-Signature`, lower-case hex. For one call, `data`
 is the body; for an array it is only the first element, and for the Extensible Webhook that element's inner `json`
@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
-from app.core.json_text import first_element, trim
+from app.core.json_spans import first_element
+from app.core.json_text import WHITESPACE, trim
 from app.errors import SignatureMismatch
 
 _HEX_SHA1 = re.compile(r"[0-9a-fA-F]{40}")
 _INNER_JSON = re.compile(rb'\{[ \t\n\r]*"json"[ \t\n\r]*:[ \t\n\r]*')
-_WHITESPACE = b" \t\n\r"
 
 
 class Coverage(StrEnum):
@@ -82,9 +82,9 @@ def _inner_json(element: bytes) -> bytes | None:
     opening = _INNER_JSON.match(element)
     if opening is None or not element.endswith(b"}"):
         return None
-    return element[opening.end() : -1].strip(_WHITESPACE)
+    return element[opening.end() : -1].strip(WHITESPACE)
 
 
 def _is_only_element(raw: bytes, first: bytes) -> bool:
     text = trim(raw)
-    return text.endswith(b"]") and text[1:-1].strip(_WHITESPACE) == first
+    return text.endswith(b"]") and text[1:-1].strip(WHITESPACE) == first

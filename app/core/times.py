@@ -63,8 +63,8 @@ def parse_time(value: Any) -> int:
     - a number, or text that is one: seconds, milliseconds, microseconds or nanoseconds since the epoch, told by size
       (see `_MICROS_PER_UNIT`); what is finer than a microsecond is rounded half to even.
 
-    Raises TimeInvalid, with a sentence, for everything else: bool, years outside 1 to 9999, and eight digits as text,
-    which could be a date as well as seconds.
+    Raises TimeInvalid, with a sentence, for everything else: bool, years outside 1 to 9999, and text of up to
+    eight digits, such as `20261101` or `2026`, which is rather a date than seconds in 1970.
     """
     if isinstance(value, str):
         return _parse_text(value)
@@ -100,7 +100,7 @@ def _parse_text(text: str) -> int:
 def _parse_loosely(text: str) -> int:
     stripped = text.strip() if len(text) <= _LONGEST else ""
     if _NUMBER.fullmatch(stripped):
-        if len(stripped) == _BASIC_DATE and stripped.isdigit():
+        if len(stripped) <= _BASIC_DATE and stripped.isdigit():
             raise TimeInvalid(f"{_quote(text)} could be a date or seconds: write a date as 2026-11-01.")
         return _from_epoch(Decimal(stripped), text)
     found = _MOMENT.fullmatch(stripped)

@@ -86,6 +86,10 @@ class Transform:
     fields: tuple[_Search, _Search, _Search, _Search, _Search]
     """One compiled expression per Lotus field, in the order of FIELDS."""
 
+    def accepts(self, call: Call) -> bool:
+        """Tell whether this version takes `call`, where no other transform goes first."""
+        return call.type == self.type and (not self.events or call.event in self.events)
+
     def apply(self, call: Call) -> tuple[LotusEvent, ...]:
         """Make the events of a call.
 
@@ -118,7 +122,7 @@ class TransformSet:
             if not transform.events and transform.name != DEFAULT:
                 self._by_type.setdefault(transform.type, transform)
         for transform in self.transforms:
-            if transform.name == DEFAULT:
+            if transform.name == DEFAULT and not transform.events:
                 self._by_type.setdefault(transform.type, transform)
 
     def choose(self, call: Call) -> Transform | None:

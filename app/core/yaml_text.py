@@ -94,7 +94,8 @@ def _scalar(node: ScalarNode, line: int, column: int) -> Any:
     text = node.value
     if kind == "null":
         return None
-    if kind == "bool":
+    if kind == "bool" and text.lower() in {"true", "false"}:
+        # A document that asks for YAML 1.1 has more spellings; they stay text like everywhere else.
         return text.lower() == "true"
     if kind in {"int", "float"}:
         try:

@@ -40,28 +40,19 @@ _SQLITE_PRAGMAS = (
     "busy_timeout=0",
 )
 
-# SQLite's primary result codes for trouble of the file or the machine; a refused row has another.
-_SQLITE_PASSING = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOTADB,
-}
+# What says that a value is at fault. Everything else is trouble of the database, or of ours with it, and passes or is
+# repaired; to take that for a refused row would reject a call for good that could be stored later.
+# https://www.sqlite.org/rescode.html
+_SQLITE_VALUE = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
 _SQLITE_UNIQUE = {
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
     sqlite3.SQLITE_CONSTRAINT_ROWID,
 }
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-# PostgreSQL's classes for the same: connection, transaction rolled back (deadlock), resources, operator, system, and
-# a server that only reads. https://www.postgresql.org/docs/current/errcodes-appendix.html
-_POSTGRESQL_PASSING = ("08", "25", "40", "53", "55", "57", "58")
+# Classes of data, of constraints, and of limits (an indexed text that is too long).
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_POSTGRESQL_VALUE = ("22", "23", "54")
 
 Connection = sa.Connection
 """For the rooms above, which do not speak SQL and only hand a connection on."""
@@ -108,8 +99,10 @@ class Database:
             conn.execute(sa.text("DELETE FROM refusals WHERE 1 = 0"))
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and the lock file."""
         self.engine.dispose()
+        if self._lock:
+            self._lock.close()
 
     def free_bytes(self) -> int | None:
         """Return the bytes free on the disk of a SQLite file; None for a server, whose disk is not ours to see."""
@@ -219,6 +212,13 @@ class _FileLock:
                 raise Unavailable("the database is busy: another process holds it")
             time.sleep(_LOCK_STEP_SECONDS)
 
+    def close(self) -> None:
+        """Close the lock file; the next writer opens it again."""
+        with self._inside:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
     def _taken(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
@@ -256,15 +256,15 @@ def _plain(cause: BaseException | None) -> Exception:
     name = type(cause).__name__
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
-        if code & 0xFF in _SQLITE_PASSING or isinstance(cause, sqlite3.InterfaceError):
-            return Unavailable(f"the database cannot store now: {cause}")
-        return DuplicateKey(name) if code in _SQLITE_UNIQUE else RowRefused(name)
-    state = getattr(cause, "sqlstate", None)
+        if code in _SQLITE_UNIQUE:
+            return DuplicateKey(name)
+        if code & 0xFF in _SQLITE_VALUE or isinstance(cause, sqlite3.DataError):
+            return RowRefused(name)
+        return Unavailable(f"the database cannot store now: {cause}")
+    state = getattr(cause, "sqlstate", None) or ""
     if state == "23505":
         return DuplicateKey(name)
-    if isinstance(cause, psycopg.DataError):
-        # Without a state where psycopg itself refuses to send the value.
+    # A DataError has no state where psycopg itself refuses to send the value.
+    if state.startswith(_POSTGRESQL_VALUE) or isinstance(cause, psycopg.DataError):
         return RowRefused(name)
-    if state is None or state.startswith(_POSTGRESQL_PASSING):
-        return Unavailable(f"the database cannot store now: {name}")
-    return RowRefused(name)
+    return Unavailable(f"the database cannot store now: {name}")

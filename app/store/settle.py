@@ -16,6 +16,7 @@ from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Lane
 from app.core.segment import Call
 from app.core.times import format_time
+from app.store.engine import DuplicateKey
 from app.store.events import (
     Claim,
     NewEvent,
@@ -57,16 +58,16 @@ class _Settlement:
         self.results: dict[int, list[EventResult]] = {record.id: [] for record in records}
 
     def run(self, next_id: NextId) -> None:
-        winners, losers = self._claim()
-        self._store(winners, next_id)
-        if losers:
-            self._compare(losers)
+        shares = [(record, lane) for record in self.records for lane in record.run.lanes]
+        while shares:
+            winners, losers = self._claim(shares)
+            self._store(winners, next_id)
+            shares = self._compare(losers) if losers else []
         for record in self.records:
             _conclude(record, self.results[record.id])
 
-    def _claim(self) -> tuple[list[_Share], list[_Share]]:
-        """Claim every lane of every record; return the shares that were first, and those that were not."""
-        shares = [(record, lane) for record in self.records for lane in record.run.lanes]
+    def _claim(self, shares: list[_Share]) -> tuple[list[_Share], list[_Share]]:
+        """Claim the lanes; return the shares that were first, and those that were not."""
         wanted = [(key, lane, record.id) for record, lane in shares if (key := record.message_key) is not None]
         if append_claims(self.conn, wanted):
             return shares, []
@@ -89,23 +90,25 @@ class _Settlement:
         there = {} if all_new else find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
         for record, new in wanted:
             rival = there.get(_idempotency_id(new))
-            if rival is None or rival.id == new.id:
+            if rival is None and not all_new:
+                # It was left out, and not for its idempotency id: another process made this very event id.
+                raise DuplicateKey("events.id")
+            if rival is None or (rival.id == new.id and rival.call_id == new.call_id):
                 result = EventResult(new.lane.name, new.position, _idempotency_id(new), Outcome.STORED)
             else:
-                result = _result(new.lane, new.position, rival.call_id, equal=self._equal(record, new, rival))
+                result = self._beside(record, new.lane, new.position, rival)
             self.results[record.id].append(result)
         if not all_new:
             self._release(winners)
 
-    def _equal(self, record: Record, new: NewEvent, rival: Stored) -> bool:
-        if rival.content == new.lane.events[new.position].content:
-            return True
-        if rival.transform_digest == new.lane.digest:
-            return False
-        again = self._map_again(record, rival.transform_digest)
-        if again is None or rival.position >= len(again.events):
-            return False
-        return again.events[rival.position].content == rival.content
+    def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
+        """Compare an event with the one that already has its idempotency id."""
+        again = self._map_again(record, lane, rival.transform_digest)
+        if again is None:
+            equal = lane.events[position].content == rival.content
+        else:
+            equal = rival.position < len(again.events) and again.events[rival.position].content == rival.content
+        return _result(lane, position, rival.call_id, equal=equal)
 
     def _release(self, winners: list[_Share]) -> None:
         """Give up the claims of calls that made nothing but conflicts: after a fix they may still make their events."""
@@ -118,33 +121,46 @@ class _Settlement:
             ],
         )
 
-    def _compare(self, losers: list[_Share]) -> None:
+    def _compare(self, losers: list[_Share]) -> list[_Share]:
+        """Say what became of the losers; return those that may try again, since the first gave its claim up."""
         claimed = find_claims(self.conn, (key for record, _ in losers if (key := record.message_key) is not None))
+        open_again: list[_Share] = []
         for record, lane in losers:
             claim = claimed.get((record.message_key or "", lane.name))
             if claim is None:
-                # The first is in this very group, and was a conflict: the same call again is one, too.
-                rival, equal = self._first_with_message(record), False
-            else:
-                rival, equal = claim.call_id, self._same(record, lane, claim)
+                open_again.append((record, lane))
+                continue
+            equal = self._same(record, lane, claim)
             self.results[record.id] += [
-                _result(lane, position, rival, equal=equal) for position in range(len(lane.events))
+                _result(lane, position, claim.call_id, equal=equal) for position in range(len(lane.events))
             ]
+        return self._without_hopeless(open_again) if open_again else []
 
-    def _first_with_message(self, record: Record) -> int | None:
-        twins = (one.id for one in self.records if one.message_key == record.message_key and one is not record)
-        return min(twins, default=None)
+    def _without_hopeless(self, shares: list[_Share]) -> list[_Share]:
+        """Leave out what would only conflict, so that a message sent a thousand times is not tried a thousand times."""
+        there = find_stored(self.conn, (event.idempotency_id for _, lane in shares for event in lane.events))
+        hopeful: list[_Share] = []
+        for record, lane in shares:
+            results = [
+                self._beside(record, lane, position, rival)
+                for position, event in enumerate(lane.events)
+                if (rival := there.get(event.idempotency_id)) is not None
+            ]
+            if len(results) == len(lane.events) and _only_conflicts(results, lane.name):
+                self.results[record.id] += results
+            else:
+                hopeful.append((record, lane))
+        return hopeful
 
     def _same(self, record: Record, lane: Lane, claim: Claim) -> bool:
-        if claim.content == lane.content:
-            return True
-        if claim.transform_digest == lane.digest:
-            return False
-        again = self._map_again(record, claim.transform_digest)
-        return again is not None and again.content == claim.content
+        again = self._map_again(record, lane, claim.transform_digest)
+        return (lane if again is None else again).content == claim.content
 
-    def _map_again(self, record: Record, digest: bytes) -> Lane | None:
-        return self.map_again(self.conn, record.run.call, digest) if record.run.call is not None else None
+    def _map_again(self, record: Record, lane: Lane, digest: bytes) -> Lane | None:
+        """Map a call by the version that made what is there; None where that is this one, or it takes no such call."""
+        if digest == lane.digest or record.run.call is None:
+            return None
+        return self.map_again(self.conn, record.run.call, digest)
 
 
 def _idempotency_id(new: NewEvent) -> str:

@@ -5,19 +5,25 @@ from pathlib import Path
 
 from flask import Flask, Response
 
-from app.bootstrap import Service, build, clock
+from app.bootstrap import Reading, Service, build, build_reading, clock
 from app.logs import configure
 from app.settings import load_for_serving
 from app.web import errors
+from app.web.api import api
 from app.web.body import InFlight
 from app.web.draining import EXTENSION, Draining
 from app.web.health import health
+from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.refused import Refused
 from app.web.webhook import webhook
 
 
-def create_app(service: Service) -> Flask:
-    """Return the application over a service. `app.extensions[EXTENSION]` is its Draining."""
+def create_app(service: Service, reading: Reading | None = None, offload: Offload | None = None) -> Flask:
+    """Return the application over a service. `app.extensions[EXTENSION]` is its Draining.
+
+    `reading` and `offload` are what the JSON API reads through, and where it does so: by default the connections of
+    the service, on the thread of the request.
+    """
     app = Flask("app.web", static_folder=None)
     # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
@@ -26,6 +32,8 @@ def create_app(service: Service) -> Flask:
     in_flight = InFlight(service.settings.max_inflight_bytes)
     app.register_blueprint(webhook(service, refused, in_flight, draining))
     app.register_blueprint(health(service, draining))
+    reading = reading or Reading(database=service.database, catalog=service.catalog)
+    app.register_blueprint(api(reading, service.settings.admin_token, offload or OnThisThread()))
     errors.register(app)
 
     @app.after_request
@@ -41,4 +49,5 @@ def serve() -> Flask:
     """Return the application for gunicorn, built from the environment and `.env`. Called in each worker."""
     settings = load_for_serving(os.environ, Path(".env"))
     configure(settings.log_level)
-    return create_app(build(settings))
+    # Connections of its own: those of the service belong to the loop, these to the threads.
+    return create_app(build(settings), build_reading(settings), OnThreads())

@@ -37,9 +37,7 @@ def webhook(service: Service, refused: Refused, in_flight: InFlight, draining: D
                 service.telemetry.count_refused(error.code)
                 refused.note(error, environ, body)
                 raise
-        seconds = time.perf_counter() - began
-        service.telemetry.count_calls(records, seconds)
-        service.call_log.write(records, seconds)
+        service.telemetry.time_request(time.perf_counter() - began)
         return to_json(to_receipt(records))
 
     return blueprint

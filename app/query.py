@@ -1,0 +1,112 @@
+"""What a person asks for, as text: query parameters of the JSON API and options of the command line become filters.
+
+The names are the same in both places. Whatever cannot be used is a BadQuery that names the parameter and says what is
+taken instead; nothing is ever left out of a query in silence.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+from app.core.outcome import REASONS_OF, Outcome, Reason
+from app.core.times import TimeInvalid, parse_time
+from app.errors import BadQuery
+from app.store.review import CallFilters
+from app.store.review_events import ID_MAX, EventFilters, Place
+
+CALL_PARAMETERS = ("outcome", "reason", "event", "customer", "id", "transform", "since", "until")
+EVENT_PARAMETERS = ("customer", "event_name", "idempotency_id", "call_id", "voided", "since", "until")
+
+LIMIT_DEFAULT = 50
+LIMIT_MAX = 500
+
+Name = TypeVar("Name", Outcome, Reason)
+
+_SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+_ID = re.compile(r"[0-9]{1,19}")
+
+
+def parse_call_filters(texts: Mapping[str, str], now: int) -> CallFilters:
+    """Read the filters of calls; `texts` holds some of CALL_PARAMETERS, `now` is in microseconds since 1970."""
+    reason = _parse_name("reason", texts["reason"], Reason) if "reason" in texts else None
+    outcomes = tuple(_parse_name("outcome", one.strip(), Outcome) for one in texts.get("outcome", "").split(",") if one)
+    for outcome, reasons in REASONS_OF.items():
+        if reason in reasons and outcomes and outcome not in outcomes:
+            raise BadQuery(f"reason {reason} belongs to the outcome {outcome}, and outcome asks for others")
+    return CallFilters(
+        outcomes=outcomes,
+        reason=reason,
+        event=texts.get("event"),
+        customer=texts.get("customer"),
+        id=texts.get("id"),
+        transform=texts.get("transform"),
+        since=_parse_bound("since", texts, now),
+        until=_parse_bound("until", texts, now),
+    )
+
+
+def parse_event_filters(texts: Mapping[str, str], now: int) -> EventFilters:
+    """Read the filters of events; `texts` holds some of EVENT_PARAMETERS."""
+    voided = texts.get("voided")
+    if voided not in {None, "true", "false"}:
+        raise BadQuery(f"voided must be true or false; it is {_quote(voided or '')}")
+    return EventFilters(
+        customer=texts.get("customer"),
+        event_name=texts.get("event_name"),
+        idempotency_id=texts.get("idempotency_id"),
+        call_id=parse_id("call_id", texts["call_id"]) if "call_id" in texts else None,
+        voided=None if voided is None else voided == "true",
+        since=_parse_bound("since", texts, now),
+        until=_parse_bound("until", texts, now),
+    )
+
+
+def parse_moment(name: str, text: str, now: int) -> int:
+    """Read a time, or a duration back from `now` (1h, 30m, 7d), into microseconds since 1970."""
+    duration = _DURATION.fullmatch(text.strip())
+    if duration:
+        return now - int(duration[1]) * _SECONDS_OF[duration[2]] * 1_000_000
+    try:
+        return parse_time(text)
+    except TimeInvalid as error:
+        raise BadQuery(f"{name} must be a time, or a duration such as 30m, 1h or 7d: {error}") from error
+
+
+def parse_limit(text: str | None) -> int:
+    """Read how many are wanted at most."""
+    if text is None:
+        return LIMIT_DEFAULT
+    if not (re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= LIMIT_MAX):
+        raise BadQuery(f"limit must be a whole number from 1 to {LIMIT_MAX}; it is {_quote(text)}")
+    return int(text)
+
+
+def parse_id(name: str, text: str) -> int:
+    """Read an id that this program made."""
+    if not (_ID.fullmatch(text) and int(text) <= ID_MAX):
+        raise BadQuery(f"{name} must be an id as this API gives it, up to 19 digits; it is {_quote(text)}")
+    return int(text)
+
+
+def parse_place(text: str) -> Place:
+    """Read where a page of events ended."""
+    call_id, dot, event_id = text.partition(".")
+    if not (dot and _ID.fullmatch(call_id) and _ID.fullmatch(event_id)) or max(int(call_id), int(event_id)) > ID_MAX:
+        raise BadQuery(f"before must be what the page before gave as next; it is {_quote(text)}")
+    return int(call_id), int(event_id)
+
+
+def _parse_bound(name: str, texts: Mapping[str, str], now: int) -> int | None:
+    return parse_moment(name, texts[name], now) if name in texts else None
+
+
+def _parse_name(parameter: str, text: str, names: type[Name]) -> Name:
+    try:
+        return names(text)
+    except ValueError:
+        raise BadQuery(f"{parameter} must be one of {', '.join(names)}; it is {_quote(text)}") from None
+
+
+def _quote(text: str) -> str:
+    return ascii(text[:40])

@@ -1,0 +1,98 @@
+"""One transaction for many requests, and what to do when the database refuses one row of it."""
+
+from collections.abc import Callable, Sequence
+
+import sqlalchemy as sa
+
+from app.core.outcome import Outcome, Reason
+from app.core.pipeline import Run
+from app.errors import Unavailable
+from app.store import ledger
+from app.store.calls import append_calls, append_requests
+from app.store.engine import Database, DuplicateKey, RowRefused
+from app.store.ids import Ids
+from app.store.record import Record, Request
+from app.store.settle import MapAgain, settle
+
+Take = Callable[[], Sequence[Request]]
+
+
+class Committer:
+    """Stores requests, each with one call or more, in as few transactions as the database lets it."""
+
+    def __init__(self, database: Database, ids: Ids, map_again: MapAgain) -> None:
+        self._database = database
+        self._ids = ids
+        self._map_again = map_again
+
+    def commit(self, take: Take) -> None:
+        """Store what `take` gives; it is called when the database is ours, so that as many as possible have come.
+
+        Each record then holds its outcome.
+
+        Raises:
+            Unavailable: nothing of the requests is known to be stored.
+
+        """
+        requests: Sequence[Request] = ()
+        try:
+            with self._database.writing() as conn:
+                requests = take()
+                self._store(conn, requests, [record for request in requests for record in request.records])
+        except RowRefused as refused:
+            if isinstance(refused, DuplicateKey):
+                # Another process drew our tag and met our microsecond.
+                self._ids.renew()
+                requests = _renumbered(requests, self._ids)
+            self._halve([(request, record) for request in requests for record in request.records], set())
+
+    def _halve(self, shares: list[tuple[Request, Record]], known: set[int]) -> None:
+        """Find the row that the database refuses by halving, so that all others are stored.
+
+        `known` are the ids of the requests that are stored already.
+        """
+        parents = list({request.id: request for request, _ in shares if request.id not in known}.values())
+        try:
+            self._transact(parents, [record for _, record in shares])
+        except RowRefused as refused:
+            if len(shares) > 1:
+                middle = len(shares) // 2
+                self._halve(shares[:middle], known)
+                self._halve(shares[middle:], known)
+                return
+            self._reject(parents, shares[0][1], refused)
+        known.update(parent.id for parent in parents)
+
+    def _reject(self, parents: Sequence[Request], record: Record, refused: RowRefused) -> None:
+        sentence = f"the database does not take a value of this call ({refused})"
+        record.run = Run(
+            Outcome.REJECTED, Reason.UNSTORABLE, sentence, None, record.run.transform, record.run.digest, ()
+        )
+        record.results = ()
+        try:
+            self._transact(parents, [record])
+        except RowRefused as again:
+            raise Unavailable(f"a call cannot be kept even as rejected ({again})") from again
+
+    def _transact(self, requests: Sequence[Request], records: list[Record]) -> None:
+        with self._database.writing() as conn:
+            self._store(conn, requests, records)
+
+    def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:
+        append_requests(conn, requests)
+        settle(conn, records, self._map_again, self._ids.next)
+        append_calls(conn, records)
+        ledger.append(conn, self._ids.tag, records[0].received_at, ledger.count_records(records))
+
+
+def _renumbered(requests: Sequence[Request], ids: Ids) -> list[Request]:
+    """Give requests and records new ids. The records stay the same objects: their senders hold them."""
+    renumbered = []
+    for request in requests:
+        request_id = ids.next(request.received_at)
+        for record in request.records:
+            record.id, record.request_id = ids.next(record.received_at), request_id
+        renumbered.append(
+            Request(request_id, request.received_at, request.auth, request.shape, request.envelope, request.records)
+        )
+    return renumbered

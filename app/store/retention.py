@@ -1,0 +1,48 @@
+"""Forgetting the bytes of old calls. Rows, events, ids and the ledger stay as they are. `conn` first.
+
+Two steps for each batch: find rows in a transaction that only reads, however long it takes, then blank them by id in
+one that writes and is short.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.store.schema import calls, requests
+
+BATCH = 1000
+"""Rows in one writing transaction: some 10 ms, for which calls that come in have to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A column that retention blanks."""
+
+    table: sa.Table
+    column: sa.Column[Any]
+
+
+RAW = Kept(calls, calls.c.raw)
+ENVELOPE = Kept(requests, requests.c.envelope)
+
+
+def count_kept(conn: sa.Connection, kept: Kept, below: int) -> int:
+    """Count rows with an id below `below` that still hold their bytes."""
+    query = sa.select(sa.func.count()).select_from(kept.table).where(_holds(kept, -1, below))
+    return conn.execute(query).scalar_one()
+
+
+def find_kept(conn: sa.Connection, kept: Kept, after: int, below: int) -> list[int]:
+    """Return the next ids, at most BATCH, of rows that still hold their bytes, between `after` and `below`."""
+    query = sa.select(kept.table.c.id).where(_holds(kept, after, below)).order_by(kept.table.c.id).limit(BATCH)
+    return list(conn.execute(query).scalars())
+
+
+def blank(conn: sa.Connection, kept: Kept, ids: list[int]) -> None:
+    """Forget the bytes of these rows."""
+    conn.execute(sa.update(kept.table).where(kept.table.c.id.in_(ids)).values({kept.column.name: None}))
+
+
+def _holds(kept: Kept, after: int, below: int) -> sa.ColumnElement[bool]:
+    return sa.and_(kept.table.c.id > after, kept.table.c.id < below, kept.column.is_not(None))

@@ -1,0 +1,100 @@
+"""Reading events for people. `conn` first.
+
+Newest first by the call that made them: both indexes that lead to events, by call and by customer, are in this order.
+"""
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from app.store.ids import first_id_at
+from app.store.keys import to_key
+from app.store.schema import events
+
+ID_MAX = (1 << 63) - 1
+
+Place = tuple[int, int]
+"""(call id, event id): where an event stands in that order."""
+
+
+class EventFilters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events are asked for; None leaves a thing open."""
+
+    customer: str | None = None
+    event_name: str | None = None
+    idempotency_id: str | None = None
+    call_id: int | None = None
+    voided: bool | None = None
+    since: int | None = None
+    """Their calls came at this moment or later, in microseconds since 1970."""
+    until: int | None = None
+    """Their calls came before this moment."""
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One event as it is stored."""
+
+    id: int
+    idempotency_id: str
+    call_id: int
+    lane: str
+    position: int
+    event_name: str
+    customer_id: str
+    time_created: int
+    properties: str
+    """A JSON object as text."""
+    content: bytes
+    transform: str
+    transform_digest: bytes
+    voided_at: int | None
+    voided_by: bytes | None
+    void_reason: str | None
+
+
+def first_id_since(micros: int | None, otherwise: int) -> int:
+    """Return the first id of a moment, within what the databases take for an id; `otherwise` for None."""
+    return otherwise if micros is None else min(first_id_at(micros), ID_MAX)
+
+
+def list_events(
+    conn: sa.Connection, filters: EventFilters, before: Place | None = None, limit: int = 50
+) -> list[EventRow]:
+    """Return the newest `limit` events below `before`, newest first."""
+    query = sa.select(events).where(*_conditions(filters))
+    if before is not None:
+        call_id, event_id = before
+        query = query.where(events.c.call_id <= call_id, sa.or_(events.c.call_id < call_id, events.c.id < event_id))
+    query = query.order_by(events.c.call_id.desc(), events.c.id.desc()).limit(limit)
+    return [_to_event(row) for row in conn.execute(query)]
+
+
+def list_call_events(conn: sa.Connection, call_id: int) -> list[EventRow]:
+    """Return the events that a call made, in the order it made them."""
+    query = sa.select(events).where(events.c.call_id == call_id).order_by(events.c.id)
+    return [_to_event(row) for row in conn.execute(query)]
+
+
+def _conditions(filters: EventFilters) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    for column, text in (
+        (events.c.customer_id, filters.customer),
+        (events.c.event_name, filters.event_name),
+        (events.c.idempotency_id, filters.idempotency_id),
+    ):
+        if text is not None:
+            conditions.append(column == to_key(text))
+    if filters.call_id is not None:
+        conditions.append(events.c.call_id == filters.call_id)
+    if filters.voided is not None:
+        conditions.append(events.c.voided_at.is_not(None) if filters.voided else events.c.voided_at.is_(None))
+    if filters.since is not None:
+        conditions.append(events.c.call_id >= first_id_since(filters.since, 0))
+    if filters.until is not None:
+        conditions.append(events.c.call_id < first_id_since(filters.until, ID_MAX))
+    return conditions
+
+
+def _to_event(row: sa.Row[Any]) -> EventRow:
+    return EventRow(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it

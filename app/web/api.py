@@ -1,0 +1,160 @@
+"""The JSON API: calls, events, the ledger, refused requests. Only with the admin token.
+
+Lists are paged by key: `next` of a page is `before` of the page after it, and a page costs the same wherever it lies.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from flask import Blueprint, Response, request
+
+from app.bootstrap import Reading, clock
+from app.errors import BadQuery, NotFound
+from app.query import (
+    CALL_PARAMETERS,
+    EVENT_PARAMETERS,
+    parse_call_filters,
+    parse_event_filters,
+    parse_id,
+    parse_limit,
+    parse_moment,
+    parse_place,
+)
+from app.review import (
+    read_ledger,
+    tell_steps,
+    to_call_document,
+    to_event_document,
+    to_refusal_document,
+    to_whole_document,
+)
+from app.store.refusals import KEPT, list_refusals
+from app.store.review import get_call, list_calls
+from app.store.review_events import list_events
+from app.web.auth import require_admin
+from app.web.errors import to_json
+from app.web.offload import Offload
+
+T = TypeVar("T")
+
+Work = Callable[[], object]
+
+# More digits than any id has; int() refuses thousands of them.
+_LONG = 30
+
+
+def api(reading: Reading, admin_token: str, offload: Offload) -> Blueprint:
+    """Return the routes below `/api/v1`. Each reads its parameters here, and the database where `offload` runs it."""
+    blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+    blueprint.before_request(require_admin(admin_token))
+
+    @blueprint.get("/calls")
+    def calls() -> Response:
+        return to_json(offload(_calls(reading)))
+
+    @blueprint.get("/calls/<call_id>")
+    def call(call_id: str) -> Response:
+        return to_json(offload(_call(reading, call_id)))
+
+    @blueprint.get("/events")
+    def events() -> Response:
+        return to_json(offload(_events(reading)))
+
+    @blueprint.get("/ledger")
+    def ledger() -> Response:
+        return to_json(offload(_ledger(reading)))
+
+    @blueprint.get("/refused")
+    def refused() -> Response:
+        return to_json(offload(_refused(reading)))
+
+    return blueprint
+
+
+def _calls(reading: Reading) -> Work:
+    texts = _parameters(*CALL_PARAMETERS, "before", "limit")
+    filters, limit = parse_call_filters(texts, clock()), parse_limit(texts.get("limit"))
+    before = parse_id("before", texts["before"]) if "before" in texts else None
+
+    def work() -> object:
+        with reading.database.reading() as conn:
+            found = list_calls(conn, filters, before, limit + 1)
+        following = _next(found, limit, lambda row: str(row.id))
+        return {"calls": [to_call_document(row) for row in found[:limit]], "next": following}
+
+    return work
+
+
+def _call(reading: Reading, call_id: str) -> Work:
+    _parameters()
+    if not (call_id.isascii() and call_id.isdecimal()):
+        raise NotFound("the id of a call is a number; /api/v1/calls?id= also takes message ids and idempotency ids")
+
+    def work() -> object:
+        with reading.database.reading() as conn:
+            whole = get_call(conn, int(call_id[:_LONG]))
+            return to_whole_document(whole, tell_steps(conn, reading.catalog, whole))
+
+    return work
+
+
+def _events(reading: Reading) -> Work:
+    texts = _parameters(*EVENT_PARAMETERS, "before", "limit")
+    filters, limit = parse_event_filters(texts, clock()), parse_limit(texts.get("limit"))
+    before = parse_place(texts["before"]) if "before" in texts else None
+
+    def work() -> object:
+        with reading.database.reading() as conn:
+            found = list_events(conn, filters, before, limit + 1)
+        following = _next(found, limit, lambda row: f"{row.call_id}.{row.id}")
+        return {"events": [to_event_document(row) for row in found[:limit]], "next": following}
+
+    return work
+
+
+def _ledger(reading: Reading) -> Work:
+    texts = _parameters("since", "until")
+    since, until = (parse_moment(name, texts[name], clock()) if name in texts else None for name in ("since", "until"))
+
+    def work() -> object:
+        return read_ledger(reading.database, since, until)
+
+    return work
+
+
+def _refused(reading: Reading) -> Work:
+    texts = _parameters("before", "limit")
+    limit = parse_limit(texts.get("limit"))
+    before = parse_id("before", texts["before"]) if "before" in texts else None
+
+    def work() -> object:
+        with reading.database.reading() as conn:
+            # There are never more than KEPT.
+            found = [one for one in list_refusals(conn, KEPT) if before is None or one.id < before]
+        following = _next(found, limit, lambda one: str(one.id))
+        return {"refused": [to_refusal_document(one) for one in found[:limit]], "next": following}
+
+    return work
+
+
+def _next(found: Sequence[T], limit: int, to_cursor: Callable[[T], str]) -> str | None:
+    """Return where the next page begins; `found` holds one more than `limit` where there is one."""
+    return to_cursor(found[limit - 1]) if len(found) > limit else None
+
+
+def _parameters(*accepted: str) -> dict[str, str]:
+    """Return the query's parameters. Raises BadQuery for what is unknown, empty or there twice.
+
+    Of `outcome` there may be several; commas join them.
+    """
+    texts: dict[str, str] = {}
+    for name, values in request.args.lists():
+        if name not in accepted:
+            taken = f"there are {', '.join(accepted)}" if accepted else "this takes none"
+            raise BadQuery(f"there is no parameter {name[:40]!a}: {taken}")
+        if len(values) > 1 and name != "outcome":
+            raise BadQuery(f"{name} is there {len(values)} times; it can have one value")
+        if not all(values):
+            raise BadQuery(f"{name} is empty: give it a value or leave it out")
+        texts[name] = ",".join(values)
+    return texts
