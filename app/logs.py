@@ -103,11 +103,11 @@ def to_text(line: CallLine, *, colour: bool) -> str:
     if line.reason:
         parts.append(f"{line.reason}: {line.detail}" if line.detail else line.reason)
     time = f"{line.timestamp[:10]} {line.timestamp[11:23]}"
-    # What a sender wrote must not move the cursor or ring the bell of whoever reads the log.
-    return "  ".join([time, f"{begin}{line.outcome:<9}{end}", *map(_printable, parts)])
+    return "  ".join([time, f"{begin}{line.outcome:<9}{end}", *map(printable, parts)])
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return `text` with everything that would move the cursor or ring the bell replaced."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

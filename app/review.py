@@ -106,8 +106,8 @@ class RefusalDocument(msgspec.Struct, kw_only=True):
     method: str
     path: str
     headers: msgspec.Raw
-    body_start: str | None
-    body_start_base64: str | None
+    body_start: str
+    """Its first 2 kB; bytes that are no UTF-8 are written as \\xff."""
 
 
 class LedgerDocument(msgspec.Struct, kw_only=True):
@@ -169,7 +169,6 @@ def to_event_document(row: EventRow) -> EventDocument:
 
 def to_refusal_document(refusal: Refusal) -> RefusalDocument:
     """Return one refused request."""
-    body_start, body_start_base64 = _to_text(refusal.body_start)
     return RefusalDocument(
         id=str(refusal.id),
         received_at=format_time(refusal.received_at),
@@ -178,8 +177,7 @@ def to_refusal_document(refusal: Refusal) -> RefusalDocument:
         method=refusal.method,
         path=refusal.path,
         headers=msgspec.Raw(refusal.headers.encode()),
-        body_start=body_start,
-        body_start_base64=body_start_base64,
+        body_start=refusal.body_start.decode(errors="backslashreplace"),
     )
 
 

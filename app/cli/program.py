@@ -1,0 +1,58 @@
+"""What all commands share: how an error is said on a terminal, and how the database is opened."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.bootstrap import Reading, build_reading
+from app.errors import SegmentLotusError, Unavailable
+from app.settings import Settings, load
+from app.store.engine import Database
+from app.store.migrate import is_current
+
+DOTENV = Path(".env")
+
+_INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """Ends a command with one sentence and exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        """Say it."""
+        click.echo(f"error: {self.message}", file=file, err=file is None)
+
+
+class Program(click.Group):
+    """The program. Its errors are sentences, never tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except SegmentLotusError as error:
+            raise Failure(error.message) from error
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+
+
+def read_settings() -> Settings:
+    """Return the settings of the environment and of `.env` in this folder. Raises SettingInvalid."""
+    return load(os.environ, DOTENV)
+
+
+def open_reading() -> Reading:
+    """Return what it takes to look at the database of the settings. Raises Unavailable where it is not migrated."""
+    reading = build_reading(read_settings())
+    check_schema(reading.database)
+    return reading
+
+
+def check_schema(database: Database) -> None:
+    """Raise Unavailable unless the database is there and has the schema of this program."""
+    if database.file is not None and not database.file.exists():
+        raise Unavailable(f"there is no database at {database.file}; run `segment-lotus migrate` to make it")
+    if not is_current(database):
+        raise Unavailable("the database does not have the schema of this program; run `segment-lotus migrate`")

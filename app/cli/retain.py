@@ -1,0 +1,59 @@
+"""Forgetting the bytes of old calls: `retention`."""
+
+import time
+
+import click
+
+from app.bootstrap import clock
+from app.cli.program import check_schema, read_settings
+from app.store.engine import Database, connect
+from app.store.ids import first_id_at
+from app.store.retention import ENVELOPE, RAW, Kept, blank, count_kept, find_kept
+
+_DAY = 86_400_000_000
+
+# Calls that came in while a batch was written have their turn.
+_PAUSE_SECONDS = 0.005
+
+
+@click.command()
+@click.option("--days", type=click.IntRange(1, 36_500), required=True, help="Keep the bytes of this many days.")
+@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retention(*, days: int, dry_run: bool, yes: bool) -> None:
+    """Forget the raw bytes of old calls, for good.
+
+    Rows, events, ids, outcomes and the ledger stay, so what was a duplicate stays one. What is forgotten can no longer
+    be shown or run again.
+    """
+    database = connect(read_settings().database_url)
+    check_schema(database)
+    below = first_id_at(clock() - days * _DAY)
+    with database.reading() as conn:
+        calls, requests = count_kept(conn, RAW, below), count_kept(conn, ENVELOPE, below)
+    what = f"the raw bytes of {calls} calls and the envelopes of {requests} requests older than {days} days"
+    if dry_run:
+        click.echo(f"This would forget {what}.")
+        return
+    if calls + requests and not yes:
+        click.confirm(f"Forget {what}? This cannot be undone.", abort=True)
+    with click.progressbar(length=calls + requests, label="Forgetting") as bar:
+        forgotten = [_forget(database, kept, below, bar.update) for kept in (RAW, ENVELOPE)]
+    click.echo(f"Forgot the raw bytes of {forgotten[0]} calls and the envelopes of {forgotten[1]} requests.")
+
+
+def _forget(database: Database, kept: Kept, below: int, advance: object) -> int:
+    forgotten = 0
+    after = -1
+    while True:
+        with database.reading() as conn:
+            ids = find_kept(conn, kept, after, below)
+        if not ids:
+            return forgotten
+        with database.writing() as conn:
+            blank(conn, kept, ids)
+        forgotten += len(ids)
+        after = ids[-1]
+        if callable(advance):
+            advance(len(ids))
+        time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,102 @@
+"""Starting the service and what comes before: `serve`, `init`, `migrate`, `settings`."""
+
+import os
+import sys
+
+import click
+import structlog
+
+from app import logs
+from app.catalog import read_transforms
+from app.cli.program import DOTENV, check_schema, read_settings
+from app.first_env import write_first_env
+from app.settings import SETTINGS, Settings, load_for_serving
+from app.store.engine import connect
+from app.store.migrate import migrate as migrate_database
+
+WEBHOOK_PATH = "/webhooks/segment"
+
+_EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104  nothing is bound here
+_CREDENTIALS = ("SEGMENT_SHARED_SECRETS", "SEGMENT_BEARER_TOKENS", "SEGMENT_BASIC_AUTH")
+
+
+def to_webhook_url(settings: Settings) -> str:
+    """Return where the webhook is, seen from this machine."""
+    host = "127.0.0.1" if settings.host in _EVERY_ADDRESS else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{WEBHOOK_PATH}"
+
+
+@click.command()
+def serve() -> None:
+    """Start the service. Everything about it is a setting; see `segment-lotus settings`."""
+    settings = load_for_serving(os.environ, DOTENV)
+    read_transforms(settings.transforms_dir)
+    database = connect(settings.database_url)
+    check_schema(database)
+    database.close()
+    if sys.stdout.isatty():
+        click.echo(_hints(settings))
+    else:
+        logs.configure(settings.log_level)
+        structlog.get_logger("serve").info("starting", webhook=to_webhook_url(settings))
+    sys.stdout.flush()
+    # The same process from here on, so that whoever started it can stop it.
+    arguments = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", "app.web.factory:serve()"]
+    os.execv(sys.executable, arguments)  # noqa: S606  our own interpreter
+
+
+@click.command()
+def init() -> None:
+    """Write a `.env` with new random secrets, unless there is one."""
+    if write_first_env(DOTENV):
+        click.echo(f"Wrote {DOTENV.absolute()} with a new shared secret and admin token, readable only by you.")
+    else:
+        click.echo(f"{DOTENV.absolute()} is there already; nothing was changed.")
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the schema of this program; make it where it is a file and not there."""
+    database = connect(read_settings().database_url)
+    revision = migrate_database(database)
+    database.close()
+    click.echo(f"The database is at revision {revision}.")
+
+
+@click.command()
+def settings() -> None:
+    """List every setting with its value; secrets are hidden."""
+    values = read_settings()
+    for setting in SETTINGS:
+        shown = _show(getattr(values, setting.name.lower()), secret=setting.secret)
+        default = f" Default: {setting.default}." if setting.default else ""
+        click.echo(f"{click.style(setting.name, bold=True)} = {shown}\n    {setting.sentence}{default}")
+
+
+def _show(value: object, *, secret: bool) -> str:
+    if isinstance(value, tuple):
+        return f"({len(value)}, hidden)" if value and secret else ", ".join(value) or "(none)"
+    if isinstance(value, bool):
+        return str(int(value))
+    if value == "":
+        return "(none)"
+    # A file has no password; a server's address may.
+    if secret and not str(value).startswith("sqlite:"):
+        return "(hidden)"
+    return str(value)
+
+
+def _hints(settings: Settings) -> str:
+    setting = next(name for name in _CREDENTIALS if getattr(settings, name.lower()))
+    where = "the environment" if os.environ.get(setting, "").strip() else ".env"
+    return "\n".join(
+        [
+            "",
+            f"  Webhook URL    {to_webhook_url(settings)}",
+            f"  Shared secret  {where}, {setting}",
+            "  Next           segment-lotus send sample     (in a second terminal)",
+            "                 segment-lotus log --follow    (watch calls come in)",
+            "  Stop           Ctrl-C",
+            "",
+        ]
+    )
