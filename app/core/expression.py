@@ -68,10 +68,14 @@ def compile_expression(text: str, *, functions: Mapping[str, Function] | None = 
     """
     known = {**BUILT_IN, **functions} if functions else BUILT_IN
     tree = parse(text)
-    _check_calls(tree, text, known)
-    tree = _folded(tree, known)
-    most = bound(tree, known)
-    search, search_in = _searches(tree, known, most)
+    try:
+        _check_calls(tree, text, known)
+        tree = _folded(tree, known)
+        most = bound(tree, known)
+        search, search_in = _searches(tree, known, most)
+    except RecursionError:
+        # The limits leave half of the stack free; the caller itself stands deep in it.
+        raise ExpressionInvalidAt("the expression is nested too deeply to be compiled from here", text, 0) from None
     return Expression(text, search, search_in, most, tree)
 
 
@@ -170,16 +174,19 @@ def _searches(
         search = closure if _depth(tree) <= _SHALLOW else _guarded(closure)
         return search, lambda document, _scope: search(document)
 
+    def state() -> tuple[Meter, list[Any], Closure]:
+        meter, cell = Meter(), [None]
+        return meter, cell, _guarded(Closures(known, None if most.is_small else meter, cell).make(tree))
+
     # What counts and what sees a scope has a state while it runs. Each search takes a state of its own from here, or
     # makes one; pop and append are atomic, so threads never share one, and neither do searches inside a search.
-    idle: list[tuple[Meter, list[Any], Closure]] = []
+    idle = [state()]
 
     def search_in(document: Any, scope: Any) -> Any:
         try:
             meter, cell, closure = idle.pop()
         except IndexError:
-            meter, cell = Meter(), [None]
-            closure = _guarded(Closures(known, None if most.is_small else meter, cell).make(tree))
+            meter, cell, closure = _guarded(lambda _: state())(None)
         meter.reset()
         cell[0] = scope
         try:

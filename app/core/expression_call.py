@@ -20,7 +20,8 @@ class Function:
     `expressions` a callable (`&price` becomes `item -> item's price`). Two marks change that:
 
     - `lazy`: `call(node, *closures)`. Nothing is evaluated yet; `closures[i](node)` gives the value of argument i.
-    - `scoped`: `call(scope, *values)`. `scope` is what `Expression.search_in` was given (`search`: the document).
+    - `scoped`: `call(scope, *values)`. `scope` is what `Expression.search_in` was given (`search`: the document). With
+      `growth=None` it gives a part of the scope as it is, which costs nothing until something is made of it.
 
     It raises ExpressionFailed (see `wrong_type`) for what it cannot use. A TypeError, ValueError or ArithmeticError
     becomes an ExpressionFailed that names the function.
@@ -34,7 +35,7 @@ class Function:
     # The positions, from 0, of arguments written `&expression`.
     expressions: frozenset[int] = field(default=frozenset())
     # The result is at most this many times as large as the arguments together (4 for "at most four times"). None: not
-    # known; then the whole expression is counted as it runs, which costs some 50 ns for each node it makes or reads.
+    # known; then what it gives, and what is made of that, is counted as it runs, at some 50 ns for each node.
     # What a function makes is counted afterwards, so one that can multiply bounds itself before it does.
     growth: int | None = None
     lazy: bool = False

@@ -302,7 +302,7 @@ BUILT_IN: Mapping[str, Function] = {
         _built_in(_sort_by, 2, expressions=(1,)),
         _built_in(_starts_with, 2),
         _built_in(_sum),
-        _built_in(_to_array),
+        _built_in(_to_array, growth=2),
         _built_in(_to_number),
         # A number becomes up to 24 characters, and quotes inside text two or, inside JSON inside JSON, four.
         _built_in(_to_string, growth=3),

@@ -16,7 +16,7 @@ from app.core.expression_text import Node
 from app.errors import ExpressionFailed
 
 # An expression whose result can be no more than 64 times the call, made in no more than 256 passes over it, runs
-# uncounted. Ordinary transforms stay below 20 of either.
+# uncounted. Ordinary transforms stay below 25 of either.
 MAX_GROWTH = 64
 MAX_PASSES = 256
 
@@ -26,6 +26,8 @@ MAX_STEPS = 250_000
 
 _CHARS_A_STEP = 16
 _UNBOUNDED = float("inf")
+# The types that can be larger than one step.
+_LARGE: frozenset[type] = frozenset({str, list, dict})
 # A sort compares each item with about this many others.
 _SORT_PASSES = 16
 
@@ -124,9 +126,8 @@ def _bound_call(node: Node, functions: Mapping[str, Function]) -> Bound:
     multiple = _UNBOUNDED if function.growth is None else float(function.growth)
     first = node["children"][0] if node["children"] else node
     if function is BUILT_IN["join"] and first["type"] == "literal" and isinstance(first["value"], str):
-        # Only a separator that comes from the call can multiply with the list. Each text of the list fills up to 15
-        # characters of a step that was not begun.
-        multiple = max(1.0, (len(first["value"]) + _CHARS_A_STEP - 1) / _CHARS_A_STEP)
+        # Only a separator that comes from the call can multiply with the list: a literal is in the sum already.
+        multiple = 1.0
     given = _side_by_side(values, max(1.0, sum(one.growth for one in values)))
     result = given.then(Bound(multiple, _SORT_PASSES if references else 1, 0))
     return result.each(*references) if references else result
@@ -192,7 +193,10 @@ class Meter:
 
         def counted(value: Any) -> Any:
             result = closure(value)
-            self.charge(size_of(result, self._left))
+            if result.__class__ in _LARGE:
+                self.charge(size_of(result, self._left))
+            else:
+                self.charge(1)
             return result
 
         return counted

@@ -1,10 +1,18 @@
-"""The engine against jmespath.py, on cases of our own and on random ones; then what only the engine has."""
+"""The engine against jmespath.py, on cases of our own and on random ones; then what only the engine has.
+
+The cases in compliance/ are ours, in the shape of JMESPath's public compliance suite and with its categories. Each runs
+on jmespath.py too, so that what they expect is right.
+"""
 
 import contextlib
 import copy
+import gc
+import inspect
 import json
 import os
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -250,7 +258,8 @@ def rendered_size(value: Any) -> int:
 @example(text="to_string(@)", document=['"' * 15] * 50)
 @example(text="to_string(@)", document=["\U0001f389" * 15] * 50)
 @example(text="join('x', a)", document={"a": ["x" * 15] * 50})
-@example(text="join('xx', a)", document={"a": ["x" * 15] * 50})
+@example(text="join('" + "x" * 90 + "', a)", document={"a": ["x" * 15] * 50})
+@example(text="[?@].[@, @, @]", document=[["x"] * 9] * 9)
 @example(text="[to_string(@), to_string(@)] | to_string(@)", document=["\\" * 15] * 50)
 def test_no_result_is_larger_than_the_bound_that_was_known_at_compile_time(text: str, document: Any) -> None:
     try:
@@ -328,6 +337,10 @@ def test_a_long_line_is_shown_around_the_place() -> None:
 MIXED_MAX = (
     "max() takes an array of numbers or an array of strings as argument 1, and was given an array of nulls and strings"
 )
+MIXED_SORT = (
+    "sort() takes an array of numbers or an array of strings as argument 1, "
+    "and was given an array of numbers and strings"
+)
 MIXED_SORT_BY = (
     "sort_by() takes an expression that gives only numbers or only strings as argument 2, "
     "and it gave numbers and strings"
@@ -346,6 +359,7 @@ MIXED_SORT_BY = (
         ("starts_with(s, b)", "starts_with() takes a string as argument 2, and was given a boolean"),
         ("merge(o, n)", "merge() takes an object as argument 2, and was given a number"),
         ("max(l)", MIXED_MAX),
+        ("sort([n, s])", MIXED_SORT),
         ("sort_by(os, &v)", MIXED_SORT_BY),
         ("s > n", "`>` cannot compare a string with a number; to_number() makes numbers of text"),
         ("os[?v > `1`]", "`>` cannot compare a string with a number; to_number() makes numbers of text"),
@@ -380,6 +394,64 @@ def test_a_document_nested_too_deeply_is_a_failure_and_no_crash(text: str) -> No
 @pytest.mark.parametrize("text", ["a", "a[0][0]", "[a, a]", "a[][]", "length(a)", "a || b", "a[*][*]", "type(a)"])
 def test_what_does_not_go_down_does_not_mind_the_depth(text: str) -> None:
     compile_expression(text).search({"a": nested(50_000)})
+
+
+class Raising:
+    """No JSON: it stands for what nobody thought of."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def get(self, _: str) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "the result of the expression does not fit into memory"),
+        (RecursionError(), "the call is nested too deeply for this expression"),
+        (ValueError("SECRET"), "the expression cannot be used on this call (ValueError)"),
+    ],
+)
+def test_whatever_else_goes_wrong_in_a_large_expression_is_a_failure_too(error: Exception, sentence: str) -> None:
+    deep, counted = "[" * 30 + "a" + "]" * 30, "a" + " | [@, @]" * 10
+    for text in (deep, counted):
+        with pytest.raises(ExpressionFailed) as caught:
+            compile_expression(text).search(Raising(error))
+        assert caught.value.message == sentence
+
+
+def test_a_search_at_the_end_of_the_stack_fails_and_leaves_the_stack_whole() -> None:
+    expression = compile_expression("[" * 100 + "a" + "]" * 100)
+
+    def at_the_end(frames: int) -> None:
+        if frames:
+            at_the_end(frames - 1)
+        else:
+            with pytest.raises(ExpressionFailed, match="nested too deeply"):
+                expression.search({})
+
+    used = len(inspect.stack(0))
+    at_the_end(sys.getrecursionlimit() - used - 90)
+    assert expression.search(None) is None
+
+
+def test_compiling_at_the_end_of_the_stack_is_an_invalid_expression_and_no_crash() -> None:
+    reasons = set()
+
+    def at_the_end(frames: int) -> None:
+        if frames:
+            at_the_end(frames - 1)
+        else:
+            reasons.add(invalid("[" * 100 + "a" + "]" * 100).reason)
+
+    used = len(inspect.stack(0))
+    for left in range(120, 420, 20):
+        at_the_end(sys.getrecursionlimit() - used - left)
+    assert len(reasons) == 2
+    assert all("nested" in reason for reason in reasons)
+    compile_expression("[" * 100 + "a" + "]" * 100)
 
 
 # --- limits
@@ -463,13 +535,21 @@ def test_nesting_compiles_below_the_limit_and_is_refused_above_it(opening: str, 
         with contextlib.suppress(ExpressionFailed):
             compile_expression(nest(times)).search({"a": [{"a": 1}]})
     for times in (MAX_DEPTH + 1, 500, 1300):
-        message = invalid(nest(times)).message
-        assert f"nested more than {MAX_DEPTH} levels" in message or len(nest(times)) > MAX_EXPRESSION_CHARS
+        error = invalid(nest(times))
+        assert f"nested more than {MAX_DEPTH} levels" in error.message or len(nest(times)) > MAX_EXPRESSION_CHARS
+        # Found before jmespath's parser could recurse (into `a[].a[].a` it does not).
+        assert error.column > 1 or opening == "a[]."
 
 
 def test_two_thousand_parentheses_are_refused_and_do_not_overflow_the_stack() -> None:
     assert f"nested more than {MAX_DEPTH} levels" in invalid("(" * 2000 + "a" + ")" * 2000).message
-    assert f"nested more than {MAX_DEPTH} levels" in invalid("`" + "[" * 2000 + "]" * 2000 + "`").message
+    for times in (MAX_DEPTH + 2, 2000):
+        literal = "`" + "[" * times + "]" * times + "`"
+        assert f"nested more than {MAX_DEPTH} levels" in invalid(literal).message
+
+
+def test_what_stands_side_by_side_is_not_deep() -> None:
+    compile_expression("[" + ", ".join(["a[*].b", "!c", "d[0:1].e", "f[?g].h"] * 75) + "]").search({"a": []})
 
 
 def test_a_long_chain_of_choices_is_not_deep() -> None:
@@ -541,6 +621,51 @@ def test_reaching_the_whole_call_from_inside_a_projection_is_counted() -> None:
             compile_expression(text, functions=root).search(document)
 
 
+def test_looking_at_items_is_counted_even_where_nothing_comes_of_it() -> None:
+    root = function("root", lambda scope: scope, 0, scoped=True)
+    expression = compile_expression("l[*].root().l[*].missing", functions=root)
+    assert expression.search({"l": list(range(400))}) == [[]] * 400
+    with pytest.raises(ExpressionFailed, match="steps"):
+        expression.search({"l": list(range(600))})
+
+
+def test_what_a_function_of_unknown_growth_makes_is_counted_even_where_it_is_dropped() -> None:
+    large = function("large", lambda _: list(range(1000)), 1)
+    expression = compile_expression("l[*].large(@)[0]", functions=large)
+    assert expression.search({"l": [1] * 200}) == [0] * 200
+    with pytest.raises(ExpressionFailed, match="steps"):
+        expression.search({"l": [1] * 600})
+
+
+def test_a_function_of_ours_is_called_on_each_search_even_with_literals() -> None:
+    calls: list[str] = []
+    expression = compile_expression("tick('x') || 'none'", functions=function("tick", calls.append, 1, growth=1))
+    assert [expression.search({}), expression.search({})] == ["none", "none"]
+    assert calls == ["x", "x"]
+
+
+def test_a_search_inside_a_search_of_the_same_expression_has_a_scope_of_its_own() -> None:
+    functions = function("root", lambda scope: scope, 0, scoped=True)
+    functions |= function("again", lambda left: expression.search({"left": left - 1}), 1)
+    expression = compile_expression("[left > `0` && again(left), root().left]", functions=functions)
+    assert expression.search({"left": 2}) == [[[False, 0], 1], 2]
+
+
+def test_an_expression_does_not_keep_the_document_or_the_scope() -> None:
+    class Scope:
+        pass
+
+    scope = Scope()
+    kept = weakref.ref(scope)
+    seen = function("seen", lambda scope: type(scope).__name__, 0, scoped=True)
+    assert compile_expression("seen()", functions=seen).search_in({}, scope) == "Scope"
+    expression = compile_expression("seen()", functions=seen)
+    assert expression.search_in({}, scope) == "Scope"
+    del scope
+    gc.collect()
+    assert kept() is None
+
+
 def test_searches_inside_searches_and_in_threads_do_not_mix_their_scopes() -> None:
     functions: dict[str, Function] = {}
     functions |= function("root", lambda scope: scope, 0, scoped=True)
@@ -580,6 +705,13 @@ def test_what_python_raises_in_a_function_is_a_sentence_with_its_name(raised: Ex
             assert "SECRET" not in caught.value.message
 
 
+def test_a_function_may_take_fewer_or_more_arguments() -> None:
+    substring = {"substring": Function(name="substring", call=lambda *_: "ok", min_args=2, max_args=3)}
+    assert compile_expression("[substring(a, b), substring(a, b, c)]", functions=substring).search({}) == ["ok", "ok"]
+    for text, count in (("substring(a)", 1), ("substring(a, b, c, d)", 4)):
+        assert invalid(text, substring).reason == f"substring() takes 2 to 3 arguments, not {count}"
+
+
 def test_a_functions_own_failure_is_told_as_it_is() -> None:
     def upper(text: Any) -> Any:
         raise wrong_type("upper", 1, "a string", text)
@@ -592,6 +724,8 @@ def test_a_functions_own_failure_is_told_as_it_is() -> None:
 def test_decimals_are_numbers_and_add_up_exactly() -> None:
     document = {"l": [Decimal("0.1"), 0.2, 3, Decimal("1e25")], "d": Decimal("0.5"), "z": Decimal(0)}
     assert compile_expression("sum(l)").search(document) == Decimal("10000000000000000000000003.3")
+    exact = {"l": [Decimal("12345678901234567890.1"), Decimal("0.00000000000000000001")]}
+    assert compile_expression("sum(l)").search(exact) == Decimal("12345678901234567890.10000000000000000001")
     assert compile_expression("avg([d, `1`])").search(document) == Decimal("0.75")
     assert compile_expression("max(l) > d && d < `1` && d == `0.5` && ceil(d) == `1`").search(document) is True
     assert compile_expression("[type(d), to_string(d), z || 'none']").search(document) == ["number", "0.5", Decimal(0)]
