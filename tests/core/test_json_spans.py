@@ -139,11 +139,11 @@ class TestFirstElement:
         b'["' + b"\xff" * 8_000_000 + b'"]',
     )
 
+    # Measured: up to 0.06 s for these 8 MB. What grows with the square of the length would take hours, not seconds.
+    @pytest.mark.timeout(20)
     @pytest.mark.parametrize("raw", HOSTILE, ids=range(len(HOSTILE)))
     def test_a_hostile_body_costs_no_more_than_its_length(self, raw: bytes) -> None:
-        started = time.process_time()
-        first_element(raw)
-        assert time.process_time() - started < 0.4  # measured: up to 0.06 s for these 8 MB
+        assert first_element(raw) is None or raw.startswith(b"[")
 
 
 def assert_spans_are_in_order(raw: bytes, spans: list[bytes]) -> None:
