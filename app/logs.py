@@ -5,9 +5,11 @@ them; secrets never. The line of a call is rendered here and not by structlog's 
 every call, and the chain costs more than mapping the call does.
 """
 
+import contextlib
+import io
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 import msgspec
@@ -34,7 +36,11 @@ _COLOUR_OF = {
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-class CallLine(msgspec.Struct, omit_defaults=True):
+# What a pipe takes as one piece (POSIX's PIPE_BUF on Linux), so that two workers' lines do not cut into each other.
+_PIECE_BYTES = 4096
+
+
+class CallLine(msgspec.Struct, omit_defaults=True, tag_field="logger", tag="calls"):
     """The log line of one call."""
 
     timestamp: str
@@ -56,7 +62,6 @@ class CallLine(msgspec.Struct, omit_defaults=True):
     ms: float | None = None
     """Milliseconds from its arrival to the commit that holds it."""
     properties: list[msgspec.Raw] | None = None
-    logger: str = "calls"
 
 
 def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
@@ -102,12 +107,13 @@ def to_text(line: CallLine, *, colour: bool) -> str:
         parts.append(f"[{line.transform}@{(line.transform_digest or '')[:8]}]")
     if line.reason:
         parts.append(f"{line.reason}: {line.detail}" if line.detail else line.reason)
+    parts += [bytes(one).decode(errors="replace") for one in line.properties or ()]
     time = f"{line.timestamp[:10]} {line.timestamp[11:23]}"
     return "  ".join([time, f"{begin}{line.outcome:<9}{end}", *map(printable, parts)])
 
 
 def printable(text: str) -> str:
-    """Return `text` with everything that would move the cursor or ring the bell replaced."""
+    """Return `text` without what would move the cursor or ring the bell of whoever reads it: a sender wrote it."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
@@ -128,12 +134,26 @@ class CallLog:
         loud = [line for line in lines if _LEVELS[line.level] >= self._least]
         if not loud:
             return
-        if self._terminal:
-            text = "".join(to_text(line, colour=True) + "\n" for line in loud)
-        else:
-            text = "".join(_json(line) + "\n" for line in loud)
-        self._stream.write(text)
-        self._stream.flush()
+        texts = [to_text(line, colour=True) if self._terminal else _json(line) for line in loud]
+        # The calls are stored: a log that cannot be written (a full disk, nobody reads) must not make them fail.
+        with contextlib.suppress(OSError):
+            for piece in _pieces(texts):
+                self._stream.write(piece)
+                self._stream.flush()
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[str]:
+    """Put whole lines together, as many at a time as a pipe takes in one piece."""
+    piece: list[str] = []
+    size = 0
+    for text in texts:
+        length = (len(text) if text.isascii() else 4 * len(text)) + 1
+        if piece and size + length > _PIECE_BYTES:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(text + "\n")
+        size += length
+    yield "".join(piece)
 
 
 def _json(line: CallLine) -> str:
@@ -148,12 +168,15 @@ def _readable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     if isinstance(value, dict):
-        return {key: _readable(inner) for key, inner in value.items()}
+        return {_readable(key): _readable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(inner) for inner in value]
     return value
 
 
 def configure(level: str) -> None:
     """Send all other log lines, ours and the libraries', to standard output: JSON, or text on a terminal."""
+    _make_tolerant(sys.stdout)
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -183,5 +206,14 @@ def configure(level: str) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+def _make_tolerant(stream: IO[str]) -> None:
+    """Let a stream take any text, whatever the locale says: JSON is UTF-8, and a terminal shows what it can."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
 def _encode(event: Any, **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=repr).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_readable(event), enc_hook=repr).decode()

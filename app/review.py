@@ -280,7 +280,7 @@ def _to_result_document(result: StoredResult) -> ResultDocument:
         idempotency_id=result.idempotency_id,
         result=result.result.value,
         rival_call_id=None if result.rival is None else str(result.rival),
-        event=result.event,
+        event=None if result.event is msgspec.UNSET else result.event,
     )
 
 

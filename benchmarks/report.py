@@ -1,8 +1,11 @@
 """Rows of the table that is printed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from statistics import median
+
+Limits = tuple[float, float]
+"""What is to be reached, and what is then to be beaten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,51 +14,54 @@ class Row:
 
     what: str
     ours: str
-    baseline: str
-    ratio: str
+    baseline: str = ""
+    ratio: str = ""
     reach: str = ""
     beat: str = ""
     verdict: str = ""
 
 
-def ratio_row(what: str, ours: Sequence[float], baseline: Sequence[float], reach: float | None, beat: float | None) -> Row:
+def ratio_row(what: str, ours: Sequence[float], baseline: Sequence[float], limits: Limits | None) -> Row:
     """Compare per second with per second, round by round; the median of the rounds' ratios decides."""
     ratios = [one / other for one, other in zip(ours, baseline, strict=True)]
     middle = median(ratios)
-    spread = f"{middle:.2f}" if len(ratios) == 1 else f"{middle:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    row = Row(what, f"{median(ours):,.0f}/s", f"{median(baseline):,.0f}/s", f"{middle:.2f}{spread}")
+    if limits is None:
+        return row
+    reach, beat = limits
+    verdict = _verdict(reached=middle >= reach, beaten=middle >= beat)
+    return replace(row, reach=f"{reach:.2f}", beat=f"{beat:.2f}", verdict=verdict)
+
+
+def below_row(what: str, value: float, unit: str, limits: tuple[float, float | None], note: str = "") -> Row:
+    """Hold a value against limits that it is to stay below. `note` says more about it."""
+    reach, beat = limits
     return Row(
         what,
-        f"{median(ours):,.0f}/s",
-        f"{median(baseline):,.0f}/s",
-        spread,
-        f"{reach:.2f}" if reach is not None else "",
-        f"{beat:.2f}" if beat is not None else "",
-        "" if reach is None or beat is None else _verdict(middle >= reach, middle >= beat),
+        f"{value:,.0f} {unit}{note}",
+        reach=f"< {reach:,.0f} {unit}",
+        beat=f"< {beat:,.0f} {unit}" if beat is not None else "",
+        verdict=_verdict(reached=value < reach, beaten=beat is not None and value < beat),
     )
 
 
-def below_row(what: str, values: Sequence[float], unit: str, reach: float, beat: float | None) -> Row:
-    """Hold the worst value against limits."""
-    worst = max(values)
-    return Row(
-        what,
-        f"{worst:,.0f} {unit}",
-        "",
-        "",
-        f"< {reach:,.0f} {unit}",
-        f"< {beat:,.0f} {unit}" if beat is not None else "",
-        _verdict(worst < reach, beat is not None and worst < beat),
-    )
+def workers_text(count: int) -> str:
+    """Return `1 worker`, `2 workers`."""
+    return f"{count} worker{'s' * (count != 1)}"
 
 
-def _verdict(reached: bool, beaten: bool) -> str:  # noqa: FBT001
-    return "beaten" if beaten else "reached" if reached else "MISSED"
+def _verdict(*, reached: bool, beaten: bool) -> str:
+    if beaten:
+        return "beaten"
+    return "reached" if reached else "MISSED"
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """Return the table."""
-    lines = [("row", "ours", "baseline", "ratio", "reach", "beat", "verdict")]
-    lines += [(row.what, row.ours, row.baseline, row.ratio, row.reach, row.beat, row.verdict) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(7)]
-    lines.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
-    return "\n".join("| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) + " |" for line in lines)
+    lines: list[tuple[str, ...]] = [("row", "ours", "baseline", "ratio", "reach", "beat", "verdict")]
+    lines += [astuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    cells = ([f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -32,6 +32,14 @@ class Server:
         """Where calls are sent."""
         return f"http://127.0.0.1:{self.port}/webhooks/segment"
 
+    def cpu_seconds(self) -> float:
+        """Return how long its workers have computed until now."""
+        ticks = 0
+        for pid in self.workers():
+            numbers = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+            ticks += int(numbers[11]) + int(numbers[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()]
@@ -69,7 +77,7 @@ def _gunicorn(name: str, folder: Path, url: str, workers: int, arguments: Sequen
         "WEB_CONCURRENCY": str(workers),
         "TRANSFORMS_DIR": str(ROOT / "transforms"),
     }
-    log = folder / f"{name}.log"
+    log = folder / f"{''.join(one if one.isalnum() else '-' for one in name)}.log"
     command = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", *arguments]
     with log.open("wb") as out:
         # In `folder`, where no `.env` can change what is measured.

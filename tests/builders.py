@@ -4,6 +4,7 @@ Everything here is built from the project's own parts, so what a test hands in i
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -19,12 +20,14 @@ from app.core.segment import Call, parse_call, read, sketch
 from app.core.signature import sign
 from app.core.transform import DEFAULT, Transform, TransformSet, parse_transform
 from app.ingest import Ingest
+from app.store import ledger
+from app.store.commit import Committer
 from app.store.engine import Connection, Database
 from app.store.ids import Ids
 from app.store.record import Record, Request
-from app.store.schema import METADATA
+from app.store.schema import METADATA, calls, events
 from app.store.settle import MapAgain
-from app.store.writer import Watch, Writer
+from app.store.writer import Commit, Watch, Writer
 
 NOW = 1_793_527_200_000_000
 """2026-11-01T10:00:00Z in microseconds."""
@@ -47,6 +50,11 @@ event:
 
 IDS = Ids(lambda _below: 7)
 """One process's ids for a whole test run, so that nothing two tests make has the same id."""
+
+
+def some_ids(tag: int) -> Ids:
+    """Return the ids of another process."""
+    return Ids(lambda _below: tag)
 
 
 def a_document(**members: Any) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def know_no_version(_conn: Connection, _call: Call, _digest: bytes) -> Lane | No
     return None
 
 
-def watch_nothing(_calls: int, _seconds: float, _waiting: int) -> None:
+def watch_nothing(_commit: Commit) -> None:
     """Look away."""
 
 
@@ -173,7 +181,7 @@ def a_writer(
     watch: Watch = watch_nothing,
 ) -> Writer:
     """Return a writer."""
-    return Writer(database, ids, map_again, watch)
+    return Writer(Committer(database, ids, map_again), watch)
 
 
 def an_ingest(database: Database, transforms: TransformSet | None = None, ids: Ids = IDS, **settings: Any) -> Ingest:
@@ -211,6 +219,17 @@ def rows_of(database: Database, table: sa.Table, *columns: sa.Column[Any]) -> li
     query = sa.select(*(columns or table.columns)).order_by(*table.primary_key)
     with database.reading() as conn:
         return [tuple(row) for row in conn.execute(query)]
+
+
+def balance(database: Database) -> Counter[tuple[str, str]]:
+    """Return calls by outcome and reason, after checking that the ledger says the same as the tables."""
+    rows = rows_of(database, calls, calls.c.outcome, calls.c.reason)
+    counted = Counter((outcome, reason or "") for outcome, reason in rows)
+    with database.reading() as conn:
+        summed = ledger.sum_counts(conn)
+    assert {entry[1:]: total for entry, total in summed.items() if entry[0] == ledger.CALL} == counted
+    assert summed[ledger.EVENT, Outcome.STORED, ""] == len(rows_of(database, events, events.c.id))
+    return counted
 
 
 def empty(database: Database) -> None:

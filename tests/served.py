@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class Served:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the log; each must be one JSON object."""
-        return [json.loads(line) for line in self.output().splitlines()]
+        return [json.loads(line) for line in self.output().removesuffix("\n").split("\n")]
 
 
 def ask(
@@ -129,9 +129,12 @@ def ask(
 
 @contextlib.contextmanager
 def served(
-    database_url: str, folder: Path, *, prefix: Sequence[str] = (), log: Path | None = None, **settings: str
+    database_url: str, folder: Path, *, log: Path | None = None, started: bool = True, **settings: str
 ) -> Iterator[Served]:
-    """Migrate a database and run the service on it until the end of the block. `settings` as in the environment."""
+    """Migrate a database and run the service on it until the end of the block. `settings` as in the environment.
+
+    `started`: only give it once it answers. `log`: where it writes to, a file in `folder` unless said.
+    """
     database = connect(database_url)
     migrate(database)
     database.close()
@@ -151,7 +154,7 @@ def served(
     command = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", "app.web.factory:serve()"]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*prefix, *command],
+            command,
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -162,7 +165,8 @@ def served(
         )
     service = Served(process, port, log)
     try:
-        _wait_for_start(service)
+        if started:
+            _wait_for_start(service)
         yield service
         if process.poll() is None:
             service.term()
@@ -194,7 +198,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(condition: Any, seconds: float = 15) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
     """Wait for a condition that is sure to come true. Raises AssertionError where it does not."""
     until = time.monotonic() + seconds
     while not condition():

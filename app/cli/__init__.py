@@ -1,7 +1,9 @@
 """What is typed: `segment-lotus <command>`.
 
-Imports no web framework and no server: `serve` gives its process over to gunicorn, whose first process is to stay small.
+Imports no web framework and no server: `serve` hands its process over to gunicorn, and the rest needs none.
 """
+
+from importlib import metadata
 
 import click
 
@@ -12,8 +14,18 @@ from app.cli.send import send
 from app.cli.serve import init, migrate, serve, settings
 
 
+def _say_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's way
+    if wanted:
+        try:
+            click.echo(f"segment-lotus {metadata.version('segment-lotus')}")
+        except metadata.PackageNotFoundError:
+            # `python -m app.cli` in a checkout with the locked libraries, and nothing else installed.
+            click.echo("segment-lotus from a checkout")
+        context.exit()
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="segment-lotus")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
 def main() -> None:
     """Take calls from Segment, and make them events for billing with Lotus, each stored once."""
 

@@ -9,7 +9,7 @@ import click
 from app.bootstrap import Reading, build_reading
 from app.errors import SegmentLotusError, Unavailable
 from app.settings import Settings, load
-from app.store.engine import Database
+from app.store.engine import Database, connect
 from app.store.migrate import is_current
 
 DOTENV = Path(".env")
@@ -44,10 +44,23 @@ def read_settings() -> Settings:
 
 
 def open_reading() -> Reading:
-    """Return what it takes to look at the database of the settings. Raises Unavailable where it is not migrated."""
+    """Return what it takes to look at the database of the settings. Closed when the command ends.
+
+    Raises:
+        Unavailable: it cannot be reached, or is not migrated.
+
+    """
     reading = build_reading(read_settings())
+    click.get_current_context().call_on_close(reading.database.close)
     check_schema(reading.database)
     return reading
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database of the settings, whatever schema it has. Closed when the command ends."""
+    database = connect(settings.database_url)
+    click.get_current_context().call_on_close(database.close)
+    return database
 
 
 def check_schema(database: Database) -> None:

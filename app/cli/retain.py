@@ -1,12 +1,13 @@
 """Forgetting the bytes of old calls: `retention`."""
 
 import time
+from collections.abc import Callable
 
 import click
 
 from app.bootstrap import clock
-from app.cli.program import check_schema, read_settings
-from app.store.engine import Database, connect
+from app.cli.program import open_reading
+from app.store.engine import Database
 from app.store.ids import first_id_at
 from app.store.retention import ENVELOPE, RAW, Kept, blank, count_kept, find_kept
 
@@ -26,8 +27,7 @@ def retention(*, days: int, dry_run: bool, yes: bool) -> None:
     Rows, events, ids, outcomes and the ledger stay, so what was a duplicate stays one. What is forgotten can no longer
     be shown or run again.
     """
-    database = connect(read_settings().database_url)
-    check_schema(database)
+    database = open_reading().database
     below = first_id_at(clock() - days * _DAY)
     with database.reading() as conn:
         calls, requests = count_kept(conn, RAW, below), count_kept(conn, ENVELOPE, below)
@@ -42,7 +42,7 @@ def retention(*, days: int, dry_run: bool, yes: bool) -> None:
     click.echo(f"Forgot the raw bytes of {forgotten[0]} calls and the envelopes of {forgotten[1]} requests.")
 
 
-def _forget(database: Database, kept: Kept, below: int, advance: object) -> int:
+def _forget(database: Database, kept: Kept, below: int, advance: Callable[[int], None]) -> int:
     forgotten = 0
     after = -1
     while True:
@@ -54,6 +54,5 @@ def _forget(database: Database, kept: Kept, below: int, advance: object) -> int:
             blank(conn, kept, ids)
         forgotten += len(ids)
         after = ids[-1]
-        if callable(advance):
-            advance(len(ids))
+        advance(len(ids))
         time.sleep(_PAUSE_SECONDS)

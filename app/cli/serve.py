@@ -1,6 +1,7 @@
 """Starting the service and what comes before: `serve`, `init`, `migrate`, `settings`."""
 
 import os
+import socket
 import sys
 
 import click
@@ -8,10 +9,9 @@ import structlog
 
 from app import logs
 from app.catalog import read_transforms
-from app.cli.program import DOTENV, check_schema, read_settings
+from app.cli.program import DOTENV, Failure, check_schema, open_database, read_settings
 from app.first_env import write_first_env
 from app.settings import SETTINGS, Settings, load_for_serving
-from app.store.engine import connect
 from app.store.migrate import migrate as migrate_database
 
 WEBHOOK_PATH = "/webhooks/segment"
@@ -31,10 +31,11 @@ def serve() -> None:
     """Start the service. Everything about it is a setting; see `segment-lotus settings`."""
     settings = load_for_serving(os.environ, DOTENV)
     read_transforms(settings.transforms_dir)
-    database = connect(settings.database_url)
+    database = open_database(settings)
     check_schema(database)
     database.close()
     if sys.stdout.isatty():
+        _check_port(settings)
         click.echo(_hints(settings))
     else:
         logs.configure(settings.log_level)
@@ -48,7 +49,11 @@ def serve() -> None:
 @click.command()
 def init() -> None:
     """Write a `.env` with new random secrets, unless there is one."""
-    if write_first_env(DOTENV):
+    try:
+        written = write_first_env(DOTENV)
+    except OSError as error:
+        raise Failure(f"{DOTENV.absolute()} cannot be written: {error.strerror}") from error
+    if written:
         click.echo(f"Wrote {DOTENV.absolute()} with a new shared secret and admin token, readable only by you.")
     else:
         click.echo(f"{DOTENV.absolute()} is there already; nothing was changed.")
@@ -57,9 +62,7 @@ def init() -> None:
 @click.command()
 def migrate() -> None:
     """Bring the database to the schema of this program; make it where it is a file and not there."""
-    database = connect(read_settings().database_url)
-    revision = migrate_database(database)
-    database.close()
+    revision = migrate_database(open_database(read_settings()))
     click.echo(f"The database is at revision {revision}.")
 
 
@@ -71,6 +74,20 @@ def settings() -> None:
         shown = _show(getattr(values, setting.name.lower()), secret=setting.secret)
         default = f" Default: {setting.default}." if setting.default else ""
         click.echo(f"{click.style(setting.name, bold=True)} = {shown}\n    {setting.sentence}{default}")
+
+
+def _check_port(settings: Settings) -> None:
+    """Say at once that the port is taken. Not under a process manager: gunicorn waits 5 s for a node that is ending."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise Failure(f"cannot listen on {where}: {error.strerror}. PORT and HOST are settings, see .env") from error
 
 
 def _show(value: object, *, secret: bool) -> str:

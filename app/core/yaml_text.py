@@ -52,12 +52,15 @@ def parse_yaml(text: str) -> YamlDocument:
 
     """
     try:
-        node = YAML(typ="rt", pure=True).compose(text)
+        # Not "rt": it marks the folds of `>` text with BEL characters.
+        node = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise YamlInvalid(str(error.problem or error.context), line, column) from error
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise YamlInvalid(f"nests deeper than {MAX_DEPTH} levels", 1, 1) from error
+    except (YAMLError, ValueError) as error:
         raise YamlInvalid(f"not YAML: {type(error).__name__}", 1, 1) from error
     places: dict[Path, tuple[int, int]] = {(): (1, 1)}
     value = None if node is None else _value(node, (), places)

@@ -56,7 +56,7 @@ class StoredResult(msgspec.Struct, frozen=True):
     result: Outcome
     rival: int | None = None
     """Id of the call whose event was there first."""
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """JSON of the event as it would have been, for a conflict."""
 
 

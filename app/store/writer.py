@@ -80,6 +80,9 @@ class Writer:
             while not entry.done:
                 self._commit_queued()
         finally:
+            if not entry.done and entry in self._queue:
+                # Stopped while it waited: nobody may be handed the lead who is not there to take it.
+                self._queue.remove(entry)
             if entry.leads:
                 self._hand_over()
         if entry.error is not None:

@@ -37,46 +37,46 @@ from app.web.offload import Offload
 
 T = TypeVar("T")
 
-Work = Callable[[], object]
+Work = Callable[[Reading], object]
 
 # More digits than any id has; int() refuses thousands of them.
 _LONG = 30
 
 
-def api(reading: Reading, admin_token: str, offload: Offload) -> Blueprint:
+def api(offload: Offload, admin_token: str) -> Blueprint:
     """Return the routes below `/api/v1`. Each reads its parameters here, and the database where `offload` runs it."""
     blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
     blueprint.before_request(require_admin(admin_token))
 
     @blueprint.get("/calls")
     def calls() -> Response:
-        return to_json(offload(_calls(reading)))
+        return to_json(offload(_calls()))
 
     @blueprint.get("/calls/<call_id>")
     def call(call_id: str) -> Response:
-        return to_json(offload(_call(reading, call_id)))
+        return to_json(offload(_call(call_id)))
 
     @blueprint.get("/events")
     def events() -> Response:
-        return to_json(offload(_events(reading)))
+        return to_json(offload(_events()))
 
     @blueprint.get("/ledger")
     def ledger() -> Response:
-        return to_json(offload(_ledger(reading)))
+        return to_json(offload(_ledger()))
 
     @blueprint.get("/refused")
     def refused() -> Response:
-        return to_json(offload(_refused(reading)))
+        return to_json(offload(_refused()))
 
     return blueprint
 
 
-def _calls(reading: Reading) -> Work:
+def _calls() -> Work:
     texts = _parameters(*CALL_PARAMETERS, "before", "limit")
     filters, limit = parse_call_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
-    def work() -> object:
+    def work(reading: Reading) -> object:
         with reading.database.reading() as conn:
             found = list_calls(conn, filters, before, limit + 1)
         following = _next(found, limit, lambda row: str(row.id))
@@ -85,12 +85,12 @@ def _calls(reading: Reading) -> Work:
     return work
 
 
-def _call(reading: Reading, call_id: str) -> Work:
+def _call(call_id: str) -> Work:
     _parameters()
     if not (call_id.isascii() and call_id.isdecimal()):
         raise NotFound("the id of a call is a number; /api/v1/calls?id= also takes message ids and idempotency ids")
 
-    def work() -> object:
+    def work(reading: Reading) -> object:
         with reading.database.reading() as conn:
             whole = get_call(conn, int(call_id[:_LONG]))
             return to_whole_document(whole, tell_steps(conn, reading.catalog, whole))
@@ -98,12 +98,12 @@ def _call(reading: Reading, call_id: str) -> Work:
     return work
 
 
-def _events(reading: Reading) -> Work:
+def _events() -> Work:
     texts = _parameters(*EVENT_PARAMETERS, "before", "limit")
     filters, limit = parse_event_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_place(texts["before"]) if "before" in texts else None
 
-    def work() -> object:
+    def work(reading: Reading) -> object:
         with reading.database.reading() as conn:
             found = list_events(conn, filters, before, limit + 1)
         following = _next(found, limit, lambda row: f"{row.call_id}.{row.id}")
@@ -112,22 +112,22 @@ def _events(reading: Reading) -> Work:
     return work
 
 
-def _ledger(reading: Reading) -> Work:
+def _ledger() -> Work:
     texts = _parameters("since", "until")
     since, until = (parse_moment(name, texts[name], clock()) if name in texts else None for name in ("since", "until"))
 
-    def work() -> object:
+    def work(reading: Reading) -> object:
         return read_ledger(reading.database, since, until)
 
     return work
 
 
-def _refused(reading: Reading) -> Work:
+def _refused() -> Work:
     texts = _parameters("before", "limit")
     limit = parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
-    def work() -> object:
+    def work(reading: Reading) -> object:
         with reading.database.reading() as conn:
             # There are never more than KEPT.
             found = [one for one in list_refusals(conn, KEPT) if before is None or one.id < before]

@@ -10,6 +10,16 @@ from app.errors import TooLarge, Unavailable, UnparsableJson
 _CHUNK = 64 * 1024
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
+# A gzip body may be several members one after the other; each costs a copy of what follows in its chunk.
+_MEMBERS_MAX = 10_000
+
+# int() refuses thousands of digits.
+_DIGITS_MAX = 20
+
+
+class BodyBroken(Unavailable):
+    """The body did not arrive whole; send it again."""
+
 
 class InFlight:
     """Counts the bytes of all bodies that this process holds."""
@@ -53,13 +63,15 @@ def read_body(environ: dict[str, Any], most: int, reservation: Reservation) -> b
     Raises:
         TooLarge: it has more than `most` bytes, before or after inflating; reading stops there.
         UnparsableJson: it says gzip and is none.
+        BodyBroken: it stopped coming, or is not framed as HTTP says; what follows on the connection cannot be read.
         Unavailable: too many bytes are in flight.
 
     """
     try:
         raw = _read_raw(environ, most, reservation)
-    except TimeoutError as error:
-        raise Unavailable("the body stopped coming; send it again") from error
+    except (OSError, ValueError) as error:
+        # ValueError: the size of a chunk is no number.
+        raise BodyBroken from error
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if encoding in {"", "identity"}:
         return raw
@@ -69,50 +81,67 @@ def read_body(environ: dict[str, Any], most: int, reservation: Reservation) -> b
 
 
 def _read_raw(environ: dict[str, Any], most: int, reservation: Reservation) -> bytes:
+    stream = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH")
-    if length:
-        size = int(length)
-        if size > most:
-            raise TooLarge(f"the body has {size} bytes; MAX_BODY_BYTES is {most}")
-        reservation.grow(size)
-        raw: bytes = environ["wsgi.input"].read(size)
-        if len(raw) < size:
-            raise UnparsableJson(f"the body ended after {len(raw)} of {size} bytes")
-        return raw
-    return _read_chunked(environ["wsgi.input"], most, reservation)
+    if not length:
+        return _read_parts(stream, most + 1, most, reservation)
+    if not (length.isascii() and length.isdigit()):
+        raise BodyBroken
+    size = int(length[:_DIGITS_MAX])
+    if size > most:
+        raise TooLarge(f"the body has {size} bytes; MAX_BODY_BYTES is {most}")
+    raw = _read_parts(stream, size, most, reservation)
+    if len(raw) < size:
+        raise BodyBroken
+    return raw
 
 
-def _read_chunked(stream: IO[bytes], most: int, reservation: Reservation) -> bytes:
+def _read_parts(stream: IO[bytes], size: int, most: int, reservation: Reservation) -> bytes:
+    """Read up to `size` bytes, and hold only what has come: a length alone must not shut others out."""
     parts = []
-    size = 0
-    while part := stream.read(_CHUNK):
-        size += len(part)
-        if size > most:
+    left = size
+    while left and (part := stream.read(min(_CHUNK, left))):
+        left -= len(part)
+        if size - left > most:
             raise TooLarge(f"the body has more than {most} bytes, which is MAX_BODY_BYTES")
         reservation.grow(len(part))
         parts.append(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _inflate(raw: bytes, most: int, reservation: Reservation) -> bytes:
     parts = []
     size = 0
-    rest = raw
     try:
-        # A gzip body may be several members one after the other.
-        while rest:
-            inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
-            while not inflater.eof:
-                part = inflater.decompress(rest, _CHUNK)
-                rest = inflater.unconsumed_tail
-                if not part and not rest and not inflater.eof:
-                    raise UnparsableJson("the compressed body ends too early")
-                size += len(part)
-                if size > most:
-                    raise TooLarge(f"the body inflates to more than {most} bytes, which is MAX_BODY_BYTES")
-                reservation.grow(len(part))
-                parts.append(part)
-            rest = inflater.unused_data
+        for part in _inflated(raw):
+            size += len(part)
+            if size > most:
+                raise TooLarge(f"the body inflates to more than {most} bytes, which is MAX_BODY_BYTES")
+            reservation.grow(len(part))
+            parts.append(part)
     except zlib.error as error:
         raise UnparsableJson(f"the body is not compressed as it says: {error}") from error
     return b"".join(parts)
+
+
+def _inflated(raw: bytes) -> Iterator[bytes]:
+    """Inflate in small pieces, of what goes in (zlib copies the rest of it each time) and of what comes out."""
+    inflater = None
+    members = 0
+    for start in range(0, len(raw), _CHUNK):
+        rest = raw[start : start + _CHUNK]
+        while rest:
+            if inflater is None:
+                inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+                members += 1
+            if members > _MEMBERS_MAX:
+                raise UnparsableJson(f"the compressed body has more than {_MEMBERS_MAX} members")
+            yield inflater.decompress(rest, _CHUNK)
+            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            if inflater.eof:
+                inflater = None
+    while inflater is not None and not inflater.eof:
+        part = inflater.decompress(b"", _CHUNK)
+        if not part and not inflater.eof:
+            raise UnparsableJson("the compressed body ends too early")
+        yield part

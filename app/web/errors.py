@@ -17,6 +17,7 @@ from app.errors import (
     Unavailable,
     UnparsableJson,
 )
+from app.web.body import BodyBroken
 
 STATUS_OF: dict[type[SegmentLotusError], int] = {
     UnparsableJson: 400,
@@ -42,14 +43,28 @@ def to_json(value: object, status: int = 200) -> Response:
 
 
 def to_response(error: SegmentLotusError) -> Response:
-    """Return the answer for one of our errors."""
-    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
+    """Return the answer for one of our errors; one that no sender should ever see is an unexpected one."""
+    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), None)
+    if status is None:
+        return to_response(to_unavailable(error))
     response = to_json({"code": error.code, "message": error.message}, status)
     if status == 503:  # noqa: PLR2004
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if status == 401:  # noqa: PLR2004
         response.headers["WWW-Authenticate"] = 'Bearer realm="segment-lotus"'
+    if isinstance(error, BodyBroken):
+        # Where the next request on this connection begins, nobody knows.
+        response.headers["Connection"] = "close"
     return response
+
+
+def to_unavailable(error: Exception) -> Unavailable:
+    """Log an unexpected error, and return what its sender is told.
+
+    503 for a fault of ours: Segment tries again after a 503 and drops for ever after many others.
+    """
+    _LOG.error("unexpected error", exc_info=error)
+    return Unavailable("something went wrong here; it is in the log of the service")
 
 
 def register(app: Flask) -> None:
@@ -69,6 +84,4 @@ def _http(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    """Say 503 for a fault of ours: Segment tries again after a 503 and drops for ever after many others."""
-    _LOG.error("unexpected error", exc_info=error)
-    return to_response(Unavailable("something went wrong here; it is in the log of the service"))
+    return to_response(to_unavailable(error))

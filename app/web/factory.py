@@ -2,13 +2,16 @@
 
 import gc
 import os
+import time
 from pathlib import Path
 
+import structlog
 from flask import Flask, Response
 
 from app.bootstrap import Reading, Service, build, build_reading, clock
+from app.errors import Unavailable
 from app.logs import configure
-from app.settings import load_for_serving
+from app.settings import Settings, load_for_serving
 from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
@@ -18,12 +21,15 @@ from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.refused import Refused
 from app.web.webhook import webhook
 
+_PAUSE_SECONDS = 1
 
-def create_app(service: Service, reading: Reading | None = None, offload: Offload | None = None) -> Flask:
+_LOG = structlog.get_logger("web")
+
+
+def create_app(service: Service, offload: Offload | None = None) -> Flask:
     """Return the application over a service. `app.extensions[EXTENSION]` is its Draining.
 
-    `reading` and `offload` are what the JSON API reads through, and where it does so: by default the connections of
-    the service, on the thread of the request.
+    `offload` runs the reads of the JSON API: by default on the spot, through the connections of the service.
     """
     app = Flask("app.web", static_folder=None)
     # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
@@ -33,8 +39,8 @@ def create_app(service: Service, reading: Reading | None = None, offload: Offloa
     in_flight = InFlight(service.settings.max_inflight_bytes)
     app.register_blueprint(webhook(service, refused, in_flight, draining))
     app.register_blueprint(health(service, draining))
-    reading = reading or Reading(database=service.database, catalog=service.catalog)
-    app.register_blueprint(api(reading, service.settings.admin_token, offload or OnThisThread()))
+    offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
+    app.register_blueprint(api(offload, service.settings.admin_token))
     errors.register(app)
 
     @app.after_request
@@ -50,10 +56,23 @@ def serve() -> Flask:
     """Return the application for gunicorn, built from the environment and `.env`. Called in each worker."""
     settings = load_for_serving(os.environ, Path(".env"))
     configure(settings.log_level)
-    # Connections of its own: those of the service belong to the loop, these to the threads.
-    app = create_app(build(settings), build_reading(settings), OnThreads())
+    app = create_app(_build_patiently(settings), OnThreads(lambda: build_reading(settings)))
     _tune_garbage_collection()
     return app
+
+
+def _build_patiently(settings: Settings) -> Service:
+    """Put the service together, as soon as there is a database.
+
+    A worker that fails to start ends all others with it, so one that is started anew must not fail for a database that
+    is away or full just then.
+    """
+    while True:
+        try:
+            return build(settings)
+        except Unavailable as error:
+            _LOG.error("waiting for the database", message=error.message)
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _tune_garbage_collection() -> None:

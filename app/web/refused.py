@@ -10,12 +10,14 @@ import msgspec
 import structlog
 
 from app.errors import SegmentLotusError, Unavailable
-from app.store.engine import Database, RowRefused
+from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, append_refusals
 
 # However many requests are refused, the database is written to this often at most.
 _PAUSE_SECONDS = 0.25
+# A database in trouble is for calls first.
+_PAUSE_IN_TROUBLE_SECONDS = 2
 _VALUE_MAX = 300
 
 # Shown whole; of every other header only the name is kept, since its value may be a credential.
@@ -30,6 +32,9 @@ _SHOWN = {
     "X_FORWARDED_PROTO",
     "X_REQUEST_ID",
 }
+
+# What a person needs to see of an Authorization header. One without a scheme is the credential itself.
+_SCHEMES = {"bearer", "basic", "digest", "token", "apikey"}
 
 _LOG = structlog.get_logger("refused")
 
@@ -66,16 +71,21 @@ class Refused:
             threading.Thread(target=self._write, name="refused", daemon=True).start()
 
     def _write(self) -> None:
+        pause = _PAUSE_SECONDS
         while True:
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
             batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            pause = _PAUSE_SECONDS
             try:
                 with self._database.writing() as conn:
                     append_refusals(conn, batch)
             except Unavailable:
-                # Keep them for when the database is back; the deque forgets the oldest.
-                self._waiting.extendleft(reversed(batch))
-            except RowRefused:
+                # Keep them for when the database is back; where there are too many, forget the oldest.
+                room = KEPT - len(self._waiting)
+                self._waiting.extendleft(reversed(batch[max(0, len(batch) - room) :]))
+                pause = _PAUSE_IN_TROUBLE_SECONDS
+            except Exception:  # noqa: BLE001
+                # Whatever it was: the next ones must not go unkept for it.
                 _LOG.exception("refusals could not be kept", count=len(batch))
             with self._lock:
                 if not self._waiting:
@@ -91,7 +101,8 @@ def shown_headers(environ: dict[str, Any]) -> dict[str, str]:
         if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} or (key.startswith("HTTP_") and name in _SHOWN):
             text = str(value)[:_VALUE_MAX]
         elif key == "HTTP_AUTHORIZATION":
-            text = f"{str(value).partition(' ')[0][:20]} (hidden)"
+            scheme, _, given = str(value).partition(" ")
+            text = f"{scheme} (hidden)" if given and scheme.lower() in _SCHEMES else "(hidden)"
         elif key == "HTTP_X_SIGNATURE":
             text = f"{len(str(value))} characters (hidden)"
         elif key.startswith("HTTP_"):

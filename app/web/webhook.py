@@ -9,7 +9,7 @@ from app.errors import RequestRefused, Unavailable
 from app.ingest import to_receipt
 from app.web.body import InFlight, read_body
 from app.web.draining import Draining
-from app.web.errors import to_json
+from app.web.errors import to_json, to_unavailable
 from app.web.refused import Refused
 
 ROUTE = "webhook"
@@ -37,6 +37,11 @@ def webhook(service: Service, refused: Refused, in_flight: InFlight, draining: D
                 service.telemetry.count_refused(error.code)
                 refused.note(error, environ, body)
                 raise
+            except Exception as fault:
+                said = to_unavailable(fault)
+                service.telemetry.count_refused(said.code)
+                refused.note(said, environ, body)
+                raise said from fault
         service.telemetry.time_request(time.perf_counter() - began)
         return to_json(to_receipt(records))
 

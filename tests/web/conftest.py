@@ -1,0 +1,130 @@
+"""The application over a real service on a SQLite file of the test's own, and somebody who sends to it."""
+
+import dataclasses
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.bootstrap import Service, build
+from app.core.credentials import Credentials
+from app.ingest import Ingest
+from app.settings import Settings
+from app.store.engine import connect
+from app.store.migrate import migrate
+from app.store.refusals import KEPT, Refusal, list_refusals
+from app.store.writer import Writer
+from app.web.factory import create_app
+from tests.builders import DEFAULT_TEXT, SECRET, rows_of
+from tests.served import ADMIN_TOKEN, WEBHOOK, signed, wait_until
+
+RECEIPT = ("received", "stored", "duplicate", "conflict", "ignored", "rejected")
+"""The members of a receipt, in order."""
+
+
+class Site:
+    """An application and the service below it."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.app: Flask = create_app(service)
+        self.client: FlaskClient = self.app.test_client()
+
+    def send(
+        self, body: bytes, headers: Mapping[str, str] | None = None, *, method: str = "POST", path: str = WEBHOOK
+    ) -> TestResponse:
+        """Send a body to the webhook, signed unless `headers` are given."""
+        given = signed(body) if headers is None else headers
+        return self.client.open(path, method=method, data=body, headers=dict(given))
+
+    def ask(self, path: str, token: str | None = None) -> TestResponse:
+        """Get a path, with a bearer token where one is given."""
+        return self.client.get(path, headers={"Authorization": f"Bearer {token}"} if token else {})
+
+    def rows(self, table: sa.Table, *columns: sa.Column[Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a table."""
+        return rows_of(self.service.database, table, *columns)
+
+    def refusals(self, count: int) -> list[Refusal]:
+        """Return the refused requests that are kept, newest first, once there are `count` of them."""
+        wait_until(lambda: len(self._refusals()) >= count)
+        return self._refusals()
+
+    def _refusals(self) -> list[Refusal]:
+        with self.service.database.reading() as conn:
+            return list_refusals(conn, KEPT + 1)
+
+
+def counts(answer: TestResponse) -> dict[str, int]:
+    """Return the receipt of an answer without its zeros."""
+    assert answer.status_code == 200, answer.get_data()
+    assert answer.content_type == "application/json"
+    receipt = answer.get_json()
+    assert tuple(receipt) == RECEIPT
+    assert receipt["received"] == sum(receipt[name] for name in RECEIPT[1:])
+    return {name: count for name, count in receipt.items() if count}
+
+
+def with_writer(site: Site, writer: Writer) -> Site:
+    """Return an application over the same service, but with another writer."""
+    service = site.service
+    ingest = Ingest(
+        credentials=Credentials(shared_secrets=(SECRET,)),
+        require_full_auth=False,
+        catalog=service.catalog,
+        writer=writer,
+        ids=service.ids,
+        clock=lambda: 1,
+    )
+    return Site(dataclasses.replace(service, ingest=ingest))
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that nobody has open."""
+    file = tmp_path_factory.mktemp("migrated") / "template.db"
+    database = connect(f"sqlite:///{file}")
+    migrate(database)
+    database.close()
+    return file
+
+
+@pytest.fixture
+def make_site(migrated_file: Path, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Makes the application, with any settings of the test's choice."""
+    shutil.copyfile(migrated_file, tmp_path / "test.db")
+    folder = tmp_path / "transforms"
+    folder.mkdir()
+    (folder / "_default.yaml").write_text(DEFAULT_TEXT)
+    made: list[Site] = []
+
+    def make(**settings: Any) -> Site:
+        values = {
+            "database_url": f"sqlite:///{tmp_path / 'test.db'}",
+            "segment_shared_secrets": (SECRET,),
+            "admin_token": ADMIN_TOKEN,
+            "transforms_dir": folder,
+            **settings,
+        }
+        made.append(Site(build(Settings(**values))))
+        return made[-1]
+
+    yield make
+    for thread in threading.enumerate():
+        if thread.name == "refused":
+            thread.join(10)
+    for site in made:
+        site.service.database.close()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """The application with the settings of a first start."""
+    return make_site()

@@ -1,0 +1,78 @@
+"""Slow reads and calls that come in, side by side in one worker of the real service."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from app.store.engine import connect
+from tests.builders import a_document, to_raw
+from tests.served import ADMIN_TOKEN, Served, served
+
+# Reading this view keeps SQLite itself busy for seconds: the service that reads it is the real one, unchanged.
+SLOW_VIEW = """
+    CREATE VIEW refusals AS
+    WITH RECURSIVE counting(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counting WHERE n < 8000000)
+    SELECT max(n) AS id, 0 AS received_at, '' AS code, '' AS message, '' AS method, '' AS path, '{}' AS headers,
+        x'' AS body_start
+    FROM counting
+"""
+
+
+def slowest_of(service: Served, count: int) -> float:
+    """Post calls one after the other; return how long the slowest answer took."""
+    slowest = 0.0
+    for at in range(count):
+        began = time.monotonic()
+        answer = service.post(to_raw(a_document(messageId=f"m-{began}-{at}")))
+        slowest = max(slowest, time.monotonic() - began)
+        assert answer.status == 200
+    return slowest
+
+
+def in_background(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_slow_read_does_not_hold_up_the_calls_that_come_in(sqlite_database_url: str, tmp_path: Path) -> None:
+    with served(sqlite_database_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
+        database = connect(sqlite_database_url)
+        with database.writing() as conn:
+            conn.execute(sa.text("ALTER TABLE refusals RENAME TO real_refusals"))
+            conn.execute(sa.text(SLOW_VIEW))
+        database.close()
+        slowest_of(service, 5)
+        took: list[float] = []
+
+        def read() -> None:
+            began = time.monotonic()
+            assert service.get("/api/v1/refused", ADMIN_TOKEN).status == 200
+            took.append(time.monotonic() - began)
+
+        reader = in_background(read)
+        time.sleep(0.1)
+        slowest = 0.0
+        while reader.is_alive():
+            slowest = max(slowest, slowest_of(service, 1))
+        assert took[0] > 0.5, "the read was not slow, so this shows nothing"
+        assert slowest < took[0] / 3
+
+
+def test_many_reads_at_once_and_calls_that_come_in_are_all_answered(database_url: str, tmp_path: Path) -> None:
+    with served(database_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
+        slowest_of(service, 5)
+        statuses: list[int] = []
+
+        def read() -> None:
+            paths = ("calls", "events", "ledger", "calls?customer=customer-1", "refused")
+            statuses.extend(service.get(f"/api/v1/{path}", ADMIN_TOKEN).status for path in paths)
+
+        readers = [in_background(read) for _ in range(20)]
+        slowest_of(service, 30)
+        for reader in readers:
+            reader.join()
+        assert statuses == [200] * 100
