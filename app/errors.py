@@ -1,7 +1,7 @@
 """Every error this program raises on purpose: one class per reason, and its docstring is the message.
 
 `code` is the stable name that other programs see; it never changes once released. How an error is said over HTTP
-stands in `app/web/errors.py`, how it is said on a terminal in `app/cli.py`.
+stands in `app/web/errors.py`, how it is said on a terminal in `app/cli`.
 """
 
 from typing import ClassVar

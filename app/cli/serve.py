@@ -17,6 +17,7 @@ from app.store.migrate import migrate as migrate_database
 WEBHOOK_PATH = "/webhooks/segment"
 
 _EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104  nothing is bound here
+_NEXT = ".venv/bin/segment-lotus send sample"
 _CREDENTIALS = ("SEGMENT_SHARED_SECRETS", "SEGMENT_BEARER_TOKENS", "SEGMENT_BASIC_AUTH")
 
 
@@ -39,7 +40,9 @@ def serve() -> None:
         click.echo(_hints(settings))
     else:
         logs.configure(settings.log_level)
-        structlog.get_logger("serve").info("starting", webhook=to_webhook_url(settings))
+        structlog.get_logger("serve").info(
+            "starting", webhook=to_webhook_url(settings), secret=_secret_place(settings), next=_NEXT
+        )
     sys.stdout.flush()
     # The same process from here on, so that whoever started it can stop it.
     arguments = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", "app.web.factory:serve()"]
@@ -103,16 +106,20 @@ def _show(value: object, *, secret: bool) -> str:
     return str(value)
 
 
-def _hints(settings: Settings) -> str:
+def _secret_place(settings: Settings) -> str:
     setting = next(name for name in _CREDENTIALS if getattr(settings, name.lower()))
     where = "the environment" if os.environ.get(setting, "").strip() else ".env"
+    return f"{where}, {setting}"
+
+
+def _hints(settings: Settings) -> str:
     return "\n".join(
         [
             "",
             f"  Webhook URL    {to_webhook_url(settings)}",
-            f"  Shared secret  {where}, {setting}",
-            "  Next           segment-lotus send sample     (in a second terminal)",
-            "                 segment-lotus log --follow    (watch calls come in)",
+            f"  Shared secret  {_secret_place(settings)}",
+            f"  Next           {_NEXT}     (in a second terminal)",
+            "                 .venv/bin/segment-lotus log --follow      (watch calls come in)",
             "  Stop           Ctrl-C",
             "",
         ]

@@ -7,9 +7,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from app.errors import SettingInvalid
 from app.store.engine import Database
 
 # Any constant: two nodes that migrate at once take turns on it. Not on the ingest path.
@@ -21,13 +23,19 @@ def migrate(database: Database) -> str:
 
     Raises:
         Unavailable: the database cannot be reached or is locked.
+        SettingInvalid: the database is newer than this program.
 
     """
     with database.writing() as conn:
         if conn.dialect.name == "postgresql":
             conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         with _config(conn) as config:
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise SettingInvalid(
+                    "the database in DATABASE_URL was migrated by a newer version of this program"
+                ) from error
         return _revision(conn) or ""
 
 
