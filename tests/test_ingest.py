@@ -256,6 +256,10 @@ HOSTILE = {
     "1e400": b'{"type":"track","event":"E","messageId":"m","userId":"u","timestamp":1,"properties":{"a":1e400}}',
     "a lone surrogate": b'{"type":"track","event":"\\ud83d","messageId":"\\udc00","userId":"u","timestamp":1}',
     "NUL in every text": b'{"type":"tr\\u0000ack","event":"\\u0000","messageId":"\\u0000","userId":"\\u0000"}',
+    "an infinite number under a key of NUL": b'{"type":"track","event":"E","messageId":"m","userId":"u","timestamp":1,'
+    b'"properties":{"\\u0000\\ud83d":1e400}}',
+    "a NUL under a key of half a pair": b'{"type":"track","event":"E","messageId":"m","userId":"u","timestamp":1,'
+    b'"properties":{"\\ud83d":"\\u0000"}}',
     "a type of 900 kB": b'{"type":"' + b"t" * 900_000 + b'"}',
     "a type of surrogates": b'{"type":"' + b"\\ud83d" * 40 + b'"}',
     "numbers for everything": b'{"type":"track","event":"E","messageId":1e300,"userId":-0.0,"timestamp":1e18}',

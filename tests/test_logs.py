@@ -236,7 +236,7 @@ def test_other_lines_ours_and_the_libraries_are_json_and_a_traceback_is_one_line
     logging.getLogger("theirs").error("of %s", "theirs\nin two lines")
     logging.getLogger("theirs").debug("not this")
     try:
-        {}["trouble"]
+        {"a": 1}["trouble"]
     except KeyError:
         structlog.get_logger("ours").exception("it failed")
     ours, theirs, failed = documents(logs.readouterr().out)

@@ -224,6 +224,10 @@ def test_the_parts_of_content_do_not_run_into_each_other(pairs: list[tuple[str, 
     assert one.content != other.content
 
 
+def test_a_letter_that_moves_from_the_name_to_the_customer_is_other_content() -> None:
+    assert an_event(event_name="ab", customer_id="c").content != an_event(event_name="a", customer_id="bc").content
+
+
 def test_id_and_time_are_not_content() -> None:
     one = an_event()
     assert an_event(idempotency_id="other", time_created=0).content == one.content

@@ -50,7 +50,7 @@ def _a_large_call(message_id: str) -> bytes:
 
 def _post_until_refused(service: Served, name: str) -> list[str]:
     """Post calls of 20 kB until one gets another answer than 200, which must be 503; return those that got 200."""
-    stored = []
+    stored: list[str] = []
     for number in range(500):
         message_id = f"{name}-{number}"
         answer = service.post(_a_large_call(message_id))
@@ -95,8 +95,8 @@ def test_with_the_disk_full_it_is_503_and_with_space_again_it_goes_on(tmp_path: 
     with _small_disk(tmp_path / "disk") as disk:
         url = f"sqlite:///{disk / 'test.db'}"
         # The log is on the full disk as well.
-        settings = {"WEB_CONCURRENCY": "2", "MIN_FREE_DISK_BYTES": "100KB"}
-        with served(url, tmp_path, log=disk / "service.log", **settings) as service:
+        log = disk / "service.log"
+        with served(url, tmp_path, log=log, WEB_CONCURRENCY="2", MIN_FREE_DISK_BYTES="100KB") as service:
             assert service.get("/readyz").status == 200
             _show_that_it_survives(service, url, lambda: _fill(disk / "filler"), (disk / "filler").unlink)
         assert find_broken(url) == []

@@ -53,7 +53,7 @@ def test_each_request_that_is_answered_was_synced_to_the_write_ahead_log_first(
         with _traced(worker, trace):
             for number in range(_REQUESTS):
                 assert service.post(a_call(f"synced-{number}")).status == 200
-            wait_until(lambda: trace.exists())
+            wait_until(trace.exists)
     synced = re.findall(r"f(?:data)?sync\(\d+<[^>]*test\.db-wal>\)\s*= 0", trace.read_text())
     assert len(synced) >= _REQUESTS
     print(f"{_REQUESTS} requests one after the other, {len(synced)} syncs of the write-ahead log")  # noqa: T201

@@ -150,8 +150,8 @@ def test_the_limit_holds_for_lengths_for_chunks_and_for_what_is_inflated(service
     for answer in answers:
         assert (answer.status, answer.json["code"]) == (413, "too_large")
     parts = [large[start : start + 10_000] for start in range(0, len(large), 10_000)]
-    answer = speak(service, head(large, "Transfer-Encoding: chunked", length=False), chunked(*parts))
-    assert statuses(answer) == [413]
+    said = speak(service, head(large, "Transfer-Encoding: chunked", length=False), chunked(*parts))
+    assert statuses(said) == [413]
 
 
 def test_a_length_far_beyond_the_limit_is_413_at_once(service: Served) -> None:
