@@ -61,7 +61,7 @@ class Ingest:
         received_at = self._clock()
         auth = self._credentials.authenticate(body, signature, authorization)
         parsed = parse_body(body)
-        if auth is Auth.FIRST_CALL and self._require_full_auth and len(parsed.items) > 1:
+        if auth is Auth.FIRST_CALL and self._require_full_auth:
             raise BatchNotFullyAuthenticated
         request = Request(self._ids.next(received_at), received_at, auth, parsed.shape, parsed.envelope, [])
         transforms = self._catalog.active
