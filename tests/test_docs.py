@@ -3,12 +3,19 @@
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from app import errors
+from app.bootstrap import build
+from app.cli import main
 from app.core.outcome import Outcome, Reason
-from app.settings import SETTINGS
+from app.settings import SETTINGS, Settings
+from app.store.engine import connect
+from app.store.migrate import migrate
+from app.telemetry import Telemetry
+from app.web.factory import create_app
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,11 +34,36 @@ def error_codes() -> Iterable[str]:
     ]
 
 
+def commands() -> Iterable[str]:
+    return [f"segment-lotus {name}" for name in main.commands]
+
+
+def routes() -> Iterable[str]:
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/docs.db"
+        database = connect(url)
+        migrate(database)
+        database.close()
+        service = build(Settings(database_url=url, admin_token="x" * 16, transforms_dir=ROOT / "transforms"))
+        rules = [rule.rule for rule in create_app(service).url_map.iter_rules()]
+        service.database.close()
+    return {re.sub("<.*>", "<id>", rule) for rule in rules}
+
+
+def metric_names() -> Iterable[str]:
+    exposed = Telemetry(shared=False).expose().decode()
+    # prometheus_client tells of each counter when it began, too.
+    return [name for name in re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE) if not name.endswith("_created")]
+
+
 NAMES: dict[str, Callable[[], Iterable[str]]] = {
     "setting": setting_names,
     "error code": error_codes,
     "outcome": lambda: Outcome,
     "reason": lambda: Reason,
+    "command": commands,
+    "route": routes,
+    "metric": metric_names,
 }
 
 

@@ -55,7 +55,7 @@ def test_two_nodes_on_one_postgresql_store_overlapping_batches_in_any_order_once
         for start in range(0, len(batches), 12):
             part = batches[start : start + 12]
             total += _sum(at_once(12, lambda n, part=part: nodes[n % 2].post(*a_batch(part[n]))))  # type: ignore[misc]
-        # The server writes its statistics down at the end of a session.
+    # Both services have ended: PostgreSQL writes a session's statistics down at its end.
     sent = {message_id for batch in batches for message_id in batch}
     assert total["received"] == 48 * 200
     assert total["stored"] == len(sent)

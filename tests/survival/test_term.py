@@ -109,7 +109,7 @@ def test_a_service_that_is_told_to_stop_before_it_has_started_ends_well(
 ) -> None:
     with served(sqlite_database_url, tmp_path, started=False, WEB_CONCURRENCY="2") as service:
         wait_until(lambda: service.output().count("Booting worker") == 2)
-        time.sleep(0.2)
+        time.sleep(0.4)
         service.term()
         assert service.wait(_END_SECONDS) == 0
     assert all(line["level"] == "info" for line in service.lines())
