@@ -14,6 +14,7 @@ from report import Row, below_row
 CALLS = 1_000_000
 _BATCH = 500
 _SENDERS = 2
+_SINGLE_SENDERS = 8
 _GROWTH_MB = 5.0
 
 
@@ -46,7 +47,7 @@ def measure(folder: Path, source: databases.Source, ids: str, calls: int = CALLS
 
 
 class _Load:
-    """Sends batches over some connections, and single calls over another as long as there are batches."""
+    """Sends batches over some connections and single calls over others, until so many calls are sent."""
 
     def __init__(self, server: servers.Server, ids: str, calls: int) -> None:
         self._server = server
@@ -57,7 +58,7 @@ class _Load:
         self.sent = 0
         self.singles = 0
         self._threads = [threading.Thread(target=self._work, args=(_BATCH,)) for _ in range(_SENDERS)]
-        self._threads.append(threading.Thread(target=self._work, args=(1,)))
+        self._threads += [threading.Thread(target=self._work, args=(1,)) for _ in range(_SINGLE_SENDERS)]
 
     def start(self) -> None:
         """Begin to send."""
