@@ -1,5 +1,6 @@
 """The only place where things are put together. Nothing is built at import."""
 
+import contextlib
 import os
 import secrets
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from app.catalog import Catalog, read_transforms
 from app.core.credentials import Credentials
 from app.core.transform import TransformSet
+from app.errors import Unavailable
 from app.ingest import Ingest
 from app.logs import CallLog
 from app.settings import Settings
@@ -51,12 +53,14 @@ def build(settings: Settings) -> Service:
     Raises:
         SettingInvalid: DATABASE_URL is not of a kind we know.
         TransformInvalid: a file in TRANSFORMS_DIR cannot be used.
-        Unavailable: the database cannot be reached.
 
     """
     database = connect(settings.database_url)
     catalog = Catalog(read_transforms(settings.transforms_dir))
-    catalog.publish(database, clock)
+    # A worker that is started while the database is away answers 503 until it is back: were it to fail instead,
+    # gunicorn would stop the whole service.
+    with contextlib.suppress(Unavailable):
+        catalog.publish(database, clock)
     ids = Ids(secrets.randbelow)
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
     call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
@@ -77,6 +81,7 @@ def build(settings: Settings) -> Service:
         writer=writer,
         ids=ids,
         clock=clock,
+        prepare=lambda: catalog.publish(database, clock),
     )
     return Service(
         settings=settings,

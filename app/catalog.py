@@ -50,14 +50,23 @@ class Catalog:
 
     def __init__(self, active: TransformSet) -> None:
         self.active = active
+        self._published = False
         self._by_digest: dict[bytes, Transform | None] = {one.digest: one for one in active.transforms}
 
-    def publish(self, database: Database, clock: Callable[[], int]) -> int:
-        """Keep the active versions in the database; return how many were never seen before."""
+    def publish(self, database: Database, clock: Callable[[], int]) -> None:
+        """Keep the active versions in the database, once; nothing may be mapped by a version that is not kept.
+
+        Raises:
+            Unavailable: it cannot be reached now. The next call tries again.
+
+        """
+        if self._published:
+            return
         now = clock()
         rows = [Version(one.digest, _KIND, one.name, one.text, one.inherits, now) for one in self.active.transforms]
         with database.writing() as conn:
-            return append_versions(conn, rows)
+            append_versions(conn, rows)
+        self._published = True
 
     def find_transform(self, conn: Connection, digest: bytes) -> Transform | None:
         """Return a version by digest, None where it is unknown or cannot be read by this program any more."""

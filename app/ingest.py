@@ -41,14 +41,16 @@ class Ingest:
         writer: Writer,
         ids: Ids,
         clock: Callable[[], int],
+        prepare: Callable[[], None],
     ) -> None:
-        """`clock` gives microseconds since 1970."""
+        """`clock` gives microseconds since 1970; `prepare` raises Unavailable while the service is not ready."""
         self._credentials = credentials
         self._require_full_auth = require_full_auth
         self._catalog = catalog
         self._writer = writer
         self._ids = ids
         self._clock = clock
+        self._prepare = prepare
 
     def receive(self, body: bytes, signature: str | None, authorization: str | None, route: str) -> list[Record]:
         """Take one request; return its calls with their outcomes, after the commit that holds them.
@@ -60,6 +62,7 @@ class Ingest:
         """
         received_at = self._clock()
         auth = self._credentials.authenticate(body, signature, authorization)
+        self._prepare()
         parsed = parse_body(body)
         if auth is Auth.FIRST_CALL and self._require_full_auth:
             raise BatchNotFullyAuthenticated

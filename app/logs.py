@@ -17,6 +17,7 @@ import structlog
 
 from app.core.outcome import Outcome
 from app.core.times import format_time
+from app.store.keys import KEY_MAX
 from app.store.record import Record
 
 _LEVEL_OF = {
@@ -78,11 +79,11 @@ def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
         outcome,
         record.reason,
         record.detail,
-        record.type,
-        record.event,
+        _cut(record.type),
+        _cut(record.event),
         run.transform,
         run.digest.hex() if run.digest else None,
-        record.message_id,
+        _cut(record.message_id),
         ms=(now - record.received_at) / 1000,
     )
     if run.lanes:
@@ -91,8 +92,13 @@ def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
         line.events = len(made) if len(made) != 1 else None
         if properties:
             line.properties = [msgspec.Raw(event.properties.encode()) for event in made]
-    line.customer_id = record.customer_id
+    line.customer_id = _cut(record.customer_id)
     return line
+
+
+def _cut(text: str | None) -> str | None:
+    """Return what a sender wrote, no longer than a line can hold: a name may be a megabyte."""
+    return text[:KEY_MAX] if text is not None else None
 
 
 def to_text(line: CallLine, *, colour: bool) -> str:

@@ -76,19 +76,22 @@ class Database:
             RowRefused: the database does not take a value.
 
         """
-        with self._lock or contextlib.nullcontext(), said_plainly(), self._begun("BEGIN IMMEDIATE") as conn:
+        # One deadline for both: whoever waited for our own lock has less time left for a foreign program's.
+        until = time.monotonic() + WAIT_SECONDS
+        held = self._lock.held(until) if self._lock else contextlib.nullcontext()
+        with held, said_plainly(), self._begun("BEGIN IMMEDIATE", until) as conn:
             yield conn
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection in a transaction that only reads. Raises Unavailable."""
-        with said_plainly(), self._begun("BEGIN") as conn:
+        with said_plainly(), self._begun("BEGIN", time.monotonic() + WAIT_SECONDS) as conn:
             yield conn
 
     @contextlib.contextmanager
-    def _begun(self, begin: str) -> Iterator[sa.Connection]:
+    def _begun(self, begin: str, until: float) -> Iterator[sa.Connection]:
         with self.engine.connect() as plain:
-            conn = plain.execution_options(sqlite_begin=begin)
+            conn = plain.execution_options(sqlite_begin=begin, sqlite_until=until)
             with conn.begin():
                 yield conn
 
@@ -142,20 +145,21 @@ def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         # None: Python's sqlite3 must not begin transactions behind our back.
         connection.isolation_level = None
+        until = time.monotonic() + WAIT_SECONDS
         for pragma in _SQLITE_PRAGMAS:
-            _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}"))
+            _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}"), until)
 
     @sa.event.listens_for(engine, "begin")
     def begin(conn: sa.Connection) -> None:
-        statement = conn.get_execution_options().get("sqlite_begin", "BEGIN")
-        _patiently(lambda: conn.exec_driver_sql(statement))
+        options = conn.get_execution_options()
+        statement = options.get("sqlite_begin", "BEGIN")
+        _patiently(lambda: conn.exec_driver_sql(statement), options.get("sqlite_until", 0.0))
 
     return engine
 
 
-def _patiently(step: Any) -> None:
-    """Run a SQLite statement, again while another program holds the file, for at most WAIT_SECONDS."""
-    until = time.monotonic() + WAIT_SECONDS
+def _patiently(step: Any, until: float) -> None:
+    """Run a SQLite statement, again while another program holds the file, until then (of time.monotonic)."""
     while True:
         try:
             step()
@@ -177,6 +181,11 @@ def _postgresql(url: sa.URL) -> sa.Engine:
         pool_timeout=WAIT_SECONDS,
         connect_args={
             "connect_timeout": 3,
+            # A server whose machine is gone answers nothing, not even that it is gone.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 10_000,
             "options": f"-c lock_timeout={int(WAIT_SECONDS * 1000)} -c synchronous_commit=on -c timezone=UTC",
         },
     )
@@ -190,21 +199,28 @@ class _FileLock:
         self._inside = threading.Lock()
         self._file: IO[bytes] | None = None
 
-    def __enter__(self) -> None:
-        until = time.monotonic() + WAIT_SECONDS
-        if not self._inside.acquire(timeout=WAIT_SECONDS):
+    @contextlib.contextmanager
+    def held(self, until: float) -> Iterator[None]:
+        """Hold the lock. Raises Unavailable where that takes longer than `until` (of time.monotonic)."""
+        if not self._inside.acquire(timeout=max(0.0, until - time.monotonic())):
             raise Unavailable("the database is busy: another writer of this process holds it")
+        try:
+            self._open()
+            self._wait(until)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)  # type: ignore[arg-type]
+        finally:
+            self._inside.release()
+
+    def _open(self) -> None:
         try:
             if self._file is None:
                 self._file = self._path.open("ab")
-            self._wait(until)
         except OSError as error:
-            self._inside.release()
             trouble = os.strerror(error.errno or 0)
             raise Unavailable(f"the lock file beside the database cannot be used: {trouble}") from error
-        except BaseException:
-            self._inside.release()
-            raise
 
     def _wait(self, until: float) -> None:
         while not self._taken():
@@ -224,13 +240,9 @@ class _FileLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise Unavailable(f"the lock file cannot be locked: {os.strerror(error.errno or 0)}") from error
         return True
-
-    def __exit__(self, *_error: object) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # type: ignore[arg-type]
-        finally:
-            self._inside.release()
 
 
 @contextlib.contextmanager

@@ -2,16 +2,13 @@
 
 import gc
 import os
-import time
 from pathlib import Path
 
-import structlog
 from flask import Flask, Response
 
 from app.bootstrap import Reading, Service, build, build_reading, clock
-from app.errors import Unavailable
 from app.logs import configure
-from app.settings import Settings, load_for_serving
+from app.settings import load_for_serving
 from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
@@ -20,10 +17,6 @@ from app.web.health import health
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.refused import Refused
 from app.web.webhook import webhook
-
-_PAUSE_SECONDS = 1
-
-_LOG = structlog.get_logger("web")
 
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
@@ -56,23 +49,9 @@ def serve() -> Flask:
     """Return the application for gunicorn, built from the environment and `.env`. Called in each worker."""
     settings = load_for_serving(os.environ, Path(".env"))
     configure(settings.log_level)
-    app = create_app(_build_patiently(settings), OnThreads(lambda: build_reading(settings)))
+    app = create_app(build(settings), OnThreads(lambda: build_reading(settings)))
     _tune_garbage_collection()
     return app
-
-
-def _build_patiently(settings: Settings) -> Service:
-    """Put the service together, as soon as there is a database.
-
-    A worker that fails to start ends all others with it, so one that is started anew must not fail for a database that
-    is away or full just then.
-    """
-    while True:
-        try:
-            return build(settings)
-        except Unavailable as error:
-            _LOG.error("waiting for the database", message=error.message)
-            time.sleep(_PAUSE_SECONDS)
 
 
 def _tune_garbage_collection() -> None:

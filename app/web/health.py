@@ -1,5 +1,7 @@
 """Is it alive, is it ready, what are its numbers."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
@@ -11,6 +13,8 @@ from app.store.migrate import is_current
 from app.web.auth import require_admin
 from app.web.draining import Draining
 from app.web.errors import to_json
+
+_KEPT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,16 @@ def health(service: Service, draining: Draining) -> Blueprint:
     blueprint = Blueprint("health", __name__)
     admin = require_admin(service.settings.admin_token)
 
+    # Anybody may ask, and each answer takes the write lock.
+    looked_up = _remembered(lambda: [*_database(service), _disk(service)])
+
     @blueprint.get("/healthz")
     def healthz() -> Response:
         return to_json({"status": "ok"})
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        checks = [_draining(draining), *_database(service), _disk(service)]
+        checks = [_draining(draining), *looked_up()]
         ready = all(check.ok for check in checks)
         answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
         if _is_admin():
@@ -56,6 +63,21 @@ def health(service: Service, draining: Draining) -> Blueprint:
         return True
 
     return blueprint
+
+
+def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
+    """Return `look` with what it found kept for a second."""
+    found: list[Check] = []
+    until = 0.0
+
+    def remember() -> list[Check]:
+        nonlocal found, until
+        if time.monotonic() >= until:
+            found = look()
+            until = time.monotonic() + _KEPT_SECONDS
+        return found
+
+    return remember
 
 
 def _draining(draining: Draining) -> Check:

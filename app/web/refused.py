@@ -1,5 +1,6 @@
 """Keeps the last refused requests in the database, without letting a flood of them become a flood of writes."""
 
+import re
 import threading
 import time
 from collections import deque
@@ -38,6 +39,9 @@ _SCHEMES = {"bearer", "basic", "digest", "token", "apikey"}
 
 _LOG = structlog.get_logger("refused")
 
+# SDKs put their write key into the body, too.
+_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*")[^"]*')
+
 
 class Refused:
     """Notes refused requests; writes them in the background."""
@@ -61,7 +65,7 @@ class Refused:
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", "")[:_VALUE_MAX],
             msgspec.json.encode(shown_headers(environ)).decode(),
-            body[:BODY_START_BYTES],
+            _WRITE_KEY.sub(rb"\1(hidden)", body[:BODY_START_BYTES]),
         )
         _LOG.warning("request refused", code=error.code, message=error.message)
         self._waiting.append(refusal)

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from app.bootstrap import Service
 from app.errors import RequestRefused, Unavailable
 from app.ingest import to_receipt
+from app.web.auth import authorization
 from app.web.body import InFlight, read_body
 from app.web.draining import Draining
 from app.web.errors import to_json, to_unavailable
@@ -30,9 +31,7 @@ def webhook(service: Service, refused: Refused, in_flight: InFlight, draining: D
             try:
                 draining.refuse()
                 body = read_body(environ, most, reservation)
-                records = service.ingest.receive(
-                    body, environ.get("HTTP_X_SIGNATURE"), environ.get("HTTP_AUTHORIZATION"), ROUTE
-                )
+                records = service.ingest.receive(body, environ.get("HTTP_X_SIGNATURE"), authorization(environ), ROUTE)
             except (RequestRefused, Unavailable) as error:
                 service.telemetry.count_refused(error.code)
                 refused.note(error, environ, body)

@@ -15,8 +15,8 @@ from tests.survival.whole import find_broken, stored_messages
 
 pytestmark = pytest.mark.survival
 
-# Twice: in the queue for the file, and for SQLite's own lock. The rest is this machine's.
-_LONGEST_SECONDS = 2 * WAIT_SECONDS + 2
+# Segment gives up after 5 s. Two seconds of it are this machine's, which is busy with other things, too.
+_LONGEST_SECONDS = WAIT_SECONDS + 2
 
 
 @contextlib.contextmanager
