@@ -62,7 +62,8 @@ class Singles:
                 best = max(_CANDIDATES, key=lambda name: self._drive(name, _FEW, seconds).per_second)
             self._measured.clear()
             names = [table[workers] for table in (_OURS, _LIKE_OURS) for workers in self._workers]
-            names += [best] if best is not None and best not in names else []
+            # One look may have met a noisy moment: what usually wins stays in the race, and the rounds decide.
+            names += [name for name in (best, _LIKE_OURS[2]) if best is not None and name not in names]
             own = [_OUR_CLASS[workers] for workers in self._workers] if against_best else []
             for turn in range(rounds):
                 for count in connections:
