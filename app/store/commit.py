@@ -11,6 +11,7 @@ from app.store import ledger
 from app.store.calls import append_calls, append_requests
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids
+from app.store.inserts import at_once
 from app.store.record import Record, Request
 from app.store.settle import MapAgain, settle
 
@@ -79,10 +80,11 @@ class Committer:
             self._store(conn, requests, records)
 
     def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:
-        append_requests(conn, requests)
         settle(conn, records, self._map_again, self._ids.next)
-        append_calls(conn, records)
-        ledger.append(conn, self._ids.tag, records[0].received_at, ledger.count_records(records))
+        with at_once(conn):
+            append_requests(conn, requests)
+            append_calls(conn, records)
+            ledger.append(conn, self._ids.tag, records[0].received_at, ledger.count_records(records))
 
 
 def _renumbered(requests: Sequence[Request], ids: Ids) -> list[Request]:

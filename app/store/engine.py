@@ -32,7 +32,7 @@ _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     # FULL: a commit is on the disk before the call is answered. NORMAL would lose answered calls on power loss.
     "synchronous=FULL",
-    "cache_size=-32000",
+    "cache_size=-16000",
     "temp_store=MEMORY",
     # 32 MB of log between checkpoints: pages of a random key are written once for many commits. Measured: a quarter
     # of the time of a commit against SQLite's 4 MB.
@@ -175,9 +175,8 @@ def _patiently(step: Any, until: float) -> None:
 def _postgresql(url: sa.URL) -> sa.Engine:
     return sa.create_engine(
         url,
-        # A server that was restarted leaves dead connections behind; asking first costs one round trip only on
-        # check-out, and each worker holds on to its connection for a whole commit.
-        pool_pre_ping=True,
+        # No question before each use whether the connection still lives: that is a round trip for every commit. After
+        # a restart of the server the first use of each connection is answered 503, and Segment sends it again.
         pool_timeout=WAIT_SECONDS,
         connect_args={
             "connect_timeout": 3,
