@@ -27,11 +27,20 @@ def main() -> None:
     began = time.monotonic()
     rows: list[Row] = []
     with databases.folder_on_disk(asked.folder) as folder:
-        print(f"{os.cpu_count()} processors; write and fsync of 4 KB: {databases.fsync_ms(folder):.2f} ms", flush=True)
+        _describe_machine(folder)
         for part in asked.only:
             print(f"\n{part}", flush=True)
             rows += _measure(part, folder / part, asked)
     print(f"\n{to_markdown(rows)}\n\n{time.monotonic() - began:.0f} s")
+
+
+def _describe_machine(folder: Path) -> None:
+    processors, busy = os.cpu_count() or 1, os.getloadavg()[0]
+    disk = f"write and fsync of 4 KB: {databases.fsync_ms(folder):.2f} ms"
+    print(f"{processors} processors, of which {busy:.1f} were busy in the last minute; {disk}", flush=True)
+    if busy > processors / 4:
+        # A bare route waits for nobody; ours waits for the disk and the database, so strangers cost it more.
+        print("Something else is running here: ratios will come out too low.", flush=True)
 
 
 def _measure(part: str, place: Path, asked: argparse.Namespace) -> list[Row]:
