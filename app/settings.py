@@ -191,7 +191,7 @@ class Settings:
     web_concurrency: int = _setting(
         parse_int(0, 64),
         "0",
-        "How many worker processes answer requests; 0 is 1 on SQLite, which has one writer at a time, and 2 on PostgreSQL.",
+        "How many worker processes answer requests; 0 is 1 on SQLite (one writer at a time), and 2 on PostgreSQL.",
     )
 
     @property
