@@ -11,6 +11,8 @@ from app.web.draining import EXTENSION
 # A body that stops coming holds memory; a connection that stays silent holds a socket.
 _SILENT_SECONDS = 60
 
+_SHORT_ANSWER_BYTES = 64 * 1024
+
 _LOG = structlog.get_logger("web")
 
 
@@ -26,6 +28,18 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         finally:
             self.server.idle.discard(waiting)
         return line
+
+    def _write_with_headers(self, data: bytes) -> None:
+        """Write the head and the first piece of the body: gevent sends them one by one, which costs 20 us a request."""
+        self.headers_sent = True
+        self.finalize_headers()
+        lines = [b"HTTP/1.1 " + self.status, *(name + b": " + value for name, value in self.response_headers)]
+        head = b"\r\n".join([*lines, b"", b""])
+        if self.response_use_chunked or len(data) > _SHORT_ANSWER_BYTES:
+            self._sendall(head)
+            self._write(data)
+        else:
+            self._sendall(head + data)
 
     def log_request(self) -> None:
         """Log nothing: a call has its line in app.logs."""
