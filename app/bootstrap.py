@@ -7,9 +7,9 @@ import sys
 import time
 from dataclasses import dataclass
 
-from app.catalog import Catalog, read_transforms
+from app.catalog.live import Catalog
+from app.catalog.watch import Watcher
 from app.core.credentials import Credentials
-from app.core.transform import TransformSet
 from app.errors import Unavailable
 from app.ingest import Ingest
 from app.logs import CallLog
@@ -31,6 +31,7 @@ class Service:
     ids: Ids
     ingest: Ingest
     telemetry: Telemetry
+    watcher: Watcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,12 @@ def build(settings: Settings) -> Service:
 
     """
     database = connect(settings.database_url)
-    catalog = Catalog(read_transforms(settings.transforms_dir))
+    watcher, catalog, ids = build_watcher(settings, database)
     # A worker that is started while the database is away answers 503 until it is back: were it to fail instead,
     # gunicorn would stop the whole service.
     with contextlib.suppress(Unavailable):
-        catalog.publish(database, clock)
-    ids = Ids(secrets.randbelow)
+        watcher.begin()
+    watcher.tell()
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
     call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
 
@@ -81,7 +82,7 @@ def build(settings: Settings) -> Service:
         writer=writer,
         ids=ids,
         clock=clock,
-        prepare=lambda: catalog.publish(database, clock),
+        prepare=watcher.require_active,
     )
     return Service(
         settings=settings,
@@ -90,7 +91,20 @@ def build(settings: Settings) -> Service:
         ids=ids,
         ingest=ingest,
         telemetry=telemetry,
+        watcher=watcher,
     )
+
+
+def build_watcher(settings: Settings, database: Database) -> tuple[Watcher, Catalog, Ids]:
+    """Put together what publishes transforms and keeps them up to date."""
+    catalog = build_catalog(settings)
+    ids = Ids(secrets.randbelow)
+    return Watcher(catalog, database, settings.transforms_dir, ids, clock), catalog, ids
+
+
+def build_catalog(settings: Settings) -> Catalog:
+    """Return a catalog in which nothing is active yet."""
+    return Catalog(pseudonym_key=settings.pseudonym_key.encode() or None)
 
 
 def build_reading(settings: Settings) -> Reading:
@@ -100,4 +114,4 @@ def build_reading(settings: Settings) -> Reading:
         SettingInvalid: DATABASE_URL is not of a kind we know.
 
     """
-    return Reading(database=connect(settings.database_url), catalog=Catalog(TransformSet(())))
+    return Reading(database=connect(settings.database_url), catalog=build_catalog(settings))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from app.catalog import Catalog
+from app.catalog.live import Catalog
 from app.core.credentials import Auth, Credentials
 from app.core.outcome import Outcome
 from app.core.pipeline import run
@@ -71,7 +71,7 @@ class Ingest:
         for position, (raw, document) in enumerate(parsed):
             if position % _CALLS_IN_ONE_GO == _CALLS_IN_ONE_GO - 1:
                 give_way()
-            done = run(raw, document, transforms)
+            done = run(raw, document, transforms, received_at)
             read = done.call or sketch(document)
             request.records.append(
                 Record(

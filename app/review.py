@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.catalog import Catalog
+from app.catalog.live import Catalog
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run, Step, explain, run
 from app.core.segment import read
@@ -16,7 +16,8 @@ from app.core.times import format_time
 from app.core.transform import TransformSet
 from app.store.calls import to_detail
 from app.store.engine import Connection, Database
-from app.store.ledger import CALL, EVENT, MINUTE, sum_counts
+from app.store.history import OutcomeChange
+from app.store.ledger import CALL, EVENT, MINUTE, VOIDED, sum_counts
 from app.store.refusals import Refusal
 from app.store.review import CallRow, StoredResult, WholeCall
 from app.store.review_events import EventRow
@@ -81,6 +82,19 @@ class OtherCall(msgspec.Struct, kw_only=True):
     reason: str | None
 
 
+class ChangeDocument(msgspec.Struct, kw_only=True):
+    """What a replay changed about a call: when, and by which version."""
+
+    at: str
+    replay: str
+    before: str
+    before_reason: str | None
+    before_digest: str | None
+    now: str
+    now_reason: str | None
+    now_digest: str | None
+
+
 class WholeCallDocument(CallDocument, kw_only=True):
     """One call with everything that is known of it."""
 
@@ -94,6 +108,7 @@ class WholeCallDocument(CallDocument, kw_only=True):
     shape: str | None
     envelope: msgspec.Raw | None
     same_message: list[OtherCall]
+    history: list[ChangeDocument]
 
 
 class RefusalDocument(msgspec.Struct, kw_only=True):
@@ -143,6 +158,20 @@ def to_whole_document(whole: WholeCall, steps: list[Step]) -> WholeCallDocument:
             OtherCall(id=str(one.id), received_at=format_time(one.received_at), outcome=one.outcome, reason=one.reason)
             for one in whole.same_message
         ],
+        history=[_to_change_document(change) for change in whole.changes],
+    )
+
+
+def _to_change_document(change: OutcomeChange) -> ChangeDocument:
+    return ChangeDocument(
+        at=format_time(change.changed_at),
+        replay=str(change.replay_id),
+        before=change.from_outcome,
+        before_reason=change.from_reason,
+        before_digest=change.from_digest.hex() if change.from_digest else None,
+        now=change.to_outcome,
+        now_reason=change.to_reason,
+        now_digest=change.to_digest.hex() if change.to_digest else None,
     )
 
 
@@ -191,7 +220,7 @@ def read_ledger(database: Database, since: int | None = None, until: int | None 
             counts = sum_counts(conn, since, until)
     by_outcome = dict.fromkeys(Outcome, 0)
     by_reason: dict[str, int] = {}
-    events: dict[str, int] = {"stored": 0, "duplicate": 0, "conflict": 0}
+    events: dict[str, int] = {"stored": 0, "duplicate": 0, "conflict": 0, VOIDED: 0}
     for (subject, outcome, reason), count in sorted(counts.items()):
         if subject == EVENT:
             events[outcome] += count
@@ -220,7 +249,7 @@ def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Ste
         gone = Step("parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again")
         return [gone, _last_step(call)]
     transform = catalog.find_transform(conn, call.transform_digest) if call.transform_digest else None
-    done = run(whole.raw, read(whole.raw), TransformSet([transform] if transform else []))
+    done = run(whole.raw, read(whole.raw), TransformSet([transform] if transform else []), call.received_at)
     steps = explain(done)
     if transform is None and call.transform_digest is not None:
         version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
@@ -242,7 +271,8 @@ def _last_step(call: CallRow) -> Step:
             what = "its event is new" if len(call.idempotency_ids) == 1 else "its events are new"
         else:
             new = sum(one.result is Outcome.STORED for one in call.results)
-            what = f"{new} of its {len(call.results)} events are new, the others are duplicates"
+            others = ", the others are duplicates" if new < len(call.results) else ""
+            what = f"{new} of its {len(call.results)} events are new{others}"
         return Step("stored", passed=True, sentence=what)
     why = call.detail or "no more is known"
     if call.outcome in {Outcome.DUPLICATE, Outcome.CONFLICT} or call.reason == Reason.UNSTORABLE:

@@ -173,6 +173,12 @@ class Settings:
     )
     metrics_public: bool = _setting(parse_bool, "0", "1 shows /metrics without the admin token.")
     transforms_dir: Path = _setting(Path, "transforms", "The folder of the transform files.")  # noqa: RUF009 (a field)
+    pseudonym_key: str = _setting(
+        str,
+        "",
+        "The key of the pseudonyms that sha256() makes in transforms: a long random text, on every node the same.",
+        secret=True,
+    )
     max_body_bytes: int = _setting(
         parse_bytes(KIB, GIB), "16MiB", "The largest request body, counted after it is inflated."
     )

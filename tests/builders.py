@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.catalog import Catalog
+from app.catalog.live import Catalog
+from app.catalog.publishing import Publisher
 from app.core.credentials import Credentials
 from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event
 from app.core.outcome import Outcome, Reason
@@ -24,6 +25,7 @@ from app.store import ledger
 from app.store.commit import Committer
 from app.store.engine import Connection, Database
 from app.store.ids import Ids
+from app.store.publications import Origin
 from app.store.record import Record, Request
 from app.store.schema import METADATA, calls, events
 from app.store.settle import MapAgain
@@ -151,7 +153,7 @@ def a_record_of(document: object, transforms: TransformSet) -> Record:
     """Return what Ingest makes of one call."""
     raw = to_raw(document)
     seen = read(raw)
-    done = run(raw, seen, transforms)
+    done = run(raw, seen, transforms, NOW)
     known = done.call or sketch(seen)
     identifier = IDS.next(NOW)
     return Record(identifier, 0, 0, NOW, "webhook", raw, done, known.type, known.message_id, known.event, known.user_id)
@@ -165,7 +167,7 @@ def a_request(*records: Record) -> Request:
     return request
 
 
-def know_no_version(_conn: Connection, _call: Call, _digest: bytes) -> Lane | None:
+def know_no_version(_conn: Connection, _call: Call, _digest: bytes, _received_at: int) -> Lane | None:
     """Map nothing again: no other version is known."""
     return None
 
@@ -184,10 +186,19 @@ def a_writer(
     return Writer(Committer(database, ids, map_again), watch)
 
 
+def published(database: Database, transforms: TransformSet, ids: Ids = IDS, origin: Origin = Origin.FILE) -> Catalog:
+    """Make transforms live, and return the catalog of a process that maps by them."""
+    catalog = Catalog()
+    with database.writing() as conn:
+        live = catalog.read_live(conn)
+        Publisher(conn, catalog, ids.next, NOW).publish(live, [(one, origin) for one in transforms.transforms])
+        catalog.refresh(conn)
+    return catalog
+
+
 def an_ingest(database: Database, transforms: TransformSet | None = None, ids: Ids = IDS, **settings: Any) -> Ingest:
     """Return the real Ingest on `database`, with its transforms published; it takes what is signed with SECRET."""
-    catalog = Catalog(transforms or some_transforms())
-    catalog.publish(database, lambda: NOW)
+    catalog = published(database, transforms or some_transforms(), ids)
     return Ingest(
         credentials=settings.get("credentials", Credentials(shared_secrets=(SECRET,))),
         require_full_auth=settings.get("require_full_auth", False),
@@ -228,7 +239,7 @@ def balance(database: Database) -> Counter[tuple[str, str]]:
     counted = Counter((outcome, reason or "") for outcome, reason in rows)
     with database.reading() as conn:
         summed = ledger.sum_counts(conn)
-    assert {entry[1:]: total for entry, total in summed.items() if entry[0] == ledger.CALL} == counted
+    assert {entry[1:]: total for entry, total in summed.items() if total and entry[0] == ledger.CALL} == counted
     assert summed[ledger.EVENT, Outcome.STORED, ""] == len(rows_of(database, events, events.c.id))
     return counted
 

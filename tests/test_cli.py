@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from app import cli
 from app.bootstrap import Reading
-from app.catalog import Catalog
+from app.catalog.live import Catalog
 from app.cli import retain, review
 from app.core.outcome import Outcome
 from app.core.transform import TransformSet

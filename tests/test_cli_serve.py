@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -181,6 +182,24 @@ def test_serve_ends_with_a_sentence_where_something_is_missing(folder: Folder) -
     for done in (nothing, unmigrated, broken):
         assert done.stdout == ""
         assert "Traceback" not in done.stderr
+
+
+def test_serve_starts_with_what_is_live_and_says_which_file_is_not_used(folder: Folder) -> None:
+    folder.type("init")
+    folder.type("migrate")
+    transforms = folder.path / "transforms"
+    shutil.copytree(ROOT / "transforms", transforms)
+    names = sorted(path.stem for path in transforms.glob("*.yaml"))
+    for text, warned in ((None, False), ("match: [", True)):
+        if text is not None:
+            (transforms / "seats.yaml").write_text(text)
+        process = folder.start("serve", TRANSFORMS_DIR=str(transforms))
+        wait_until(lambda: answers(folder.port), 30)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=30)
+        lines = [json.loads(line) for line in stdout.splitlines()]
+        assert [line["names"] for line in lines if line["event"] == "transforms published"] == ([] if text else [names])
+        assert ("warning: the last good version stays active; seats.yaml:1:9: " in stderr) is warned
 
 
 def test_on_a_terminal_serve_says_what_to_do_next_and_no_secret(folder: Folder) -> None:

@@ -190,6 +190,7 @@ def test_a_repr_shows_no_secret() -> None:
         "SEGMENT_BEARER_TOKENS",
         "SEGMENT_BASIC_AUTH",
         "ADMIN_TOKEN",
+        "PSEUDONYM_KEY",
     }
 
 

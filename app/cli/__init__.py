@@ -7,11 +7,17 @@ from importlib import metadata
 
 import click
 
+from app.cli.attempt import try_
+from app.cli.check import check, schema
+from app.cli.preview import preview
 from app.cli.program import Program
+from app.cli.replay import replay
 from app.cli.retain import retention
 from app.cli.review import ledger, log, refused, show
 from app.cli.send import send
 from app.cli.serve import init, migrate, serve, settings
+from app.cli.starter import new
+from app.cli.transforms import transforms
 
 
 def _say_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's way
@@ -30,5 +36,8 @@ def main() -> None:
     """Take calls from Segment, and make them events for billing with Lotus, each stored once."""
 
 
-for command in (serve, init, migrate, send, log, show, ledger, refused, retention, settings):
+_COMMANDS = (serve, init, migrate, send, log, show, ledger, refused, retention, replay, settings)
+_OF_TRANSFORMS = (new, try_, check, schema, transforms, preview)
+
+for command in (*_COMMANDS, *_OF_TRANSFORMS):
     main.add_command(command)

@@ -8,7 +8,7 @@ import click
 import structlog
 
 from app import logs
-from app.catalog import read_transforms
+from app.bootstrap import build_watcher
 from app.cli.program import DOTENV, Failure, check_schema, open_database, read_settings
 from app.first_env import write_first_env
 from app.settings import SETTINGS, Settings, load_for_serving
@@ -31,9 +31,12 @@ def to_webhook_url(settings: Settings) -> str:
 def serve() -> None:
     """Start the service. Everything about it is a setting; see `segment-lotus settings`."""
     settings = load_for_serving(os.environ, DOTENV)
-    read_transforms(settings.transforms_dir)
     database = open_database(settings)
     check_schema(database)
+    watcher, _, _ = build_watcher(settings, database)
+    watcher.begin()
+    for problem in watcher.problems():
+        click.echo(f"warning: the last good version stays active; {problem}", err=True)
     database.close()
     if sys.stdout.isatty():
         _check_port(settings)
@@ -43,6 +46,8 @@ def serve() -> None:
         structlog.get_logger("serve").info(
             "starting", webhook=to_webhook_url(settings), secret=_secret_place(settings), next=_NEXT
         )
+        if watcher.published:
+            structlog.get_logger("transforms").info("transforms published", names=watcher.published)
     sys.stdout.flush()
     # The same process from here on, so that whoever started it can stop it.
     arguments = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", "app.web.factory:serve()"]

@@ -4,7 +4,8 @@ import msgspec
 
 from app.core.outcome import REASONS_OF, Outcome
 from app.logs import printable
-from app.review import EventDocument, LedgerDocument, RefusalDocument, ResultDocument, WholeCallDocument
+from app.review import ChangeDocument, EventDocument, LedgerDocument, RefusalDocument, ResultDocument, WholeCallDocument
+from app.store.ledger import VOIDED
 
 _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
 
@@ -31,11 +32,13 @@ def tell_call(call: WholeCallDocument) -> str:
     for result in call.results:
         if result.result != Outcome.STORED:
             lines += ["", *_result_lines(result)]
+    if call.history:
+        lines += ["", "history", *(printable(_told_change(one)) for one in call.history)]
     if call.same_message:
         lines += ["", "other calls with this message id"]
         lines += [f"  {one.id}  {one.received_at}  {one.outcome}" for one in call.same_message]
     if call.envelope is not None:
-        lines += ["", "said beside the batch", *_json_lines(bytes(call.envelope))]
+        lines += ["", "said beside the batch", *json_lines(bytes(call.envelope))]
     return "\n".join([*lines, "", "raw", *_raw_lines(call)])
 
 
@@ -50,6 +53,8 @@ def tell_ledger(ledger: LedgerDocument) -> str:
             for reason, count in ledger.calls["by_reason"].items()
             if reason != outcome and reason in _reasons(outcome)
         ]
+    if voided := ledger.events.get(VOIDED):
+        lines.append(f"{'made void since':<24}{'':>12}{voided:>12}")
     counted = sum(ledger.calls[outcome.value] for outcome in Outcome)
     sums = " + ".join(str(ledger.calls[outcome.value]) for outcome in Outcome)
     if ledger.balances is None:
@@ -69,6 +74,16 @@ def tell_refusal(refusal: RefusalDocument) -> str:
     return printable(f"{time}  {refusal.code:<22}  {refusal.method} {refusal.path}  {refusal.message}{agent}")
 
 
+def _told_change(change: ChangeDocument) -> str:
+    before, now = (
+        f"{outcome} ({reason})" if reason and reason != outcome else outcome
+        for outcome, reason in ((change.before, change.before_reason), (change.now, change.now_reason))
+    )
+    version = f", by version {change.now_digest[:12]}" if change.now_digest else ""
+    earlier = f" (version {change.before_digest[:12]})" if change.before_digest else ""
+    return f"  {change.at}  {before}{earlier} became {now}{version}, in replay {change.replay}"
+
+
 def _reasons(outcome: Outcome) -> set[str]:
     return {reason.value for reason in REASONS_OF[outcome]}
 
@@ -76,24 +91,24 @@ def _reasons(outcome: Outcome) -> set[str]:
 def _event_lines(event: EventDocument) -> list[str]:
     void = f", void since {event.voided_at}: {event.void_reason}" if event.voided_at else ""
     fields = {name: getattr(event, name) for name in _LOTUS_FIELDS}
-    return [printable(f"event {event.id}{void}"), *_json_lines(msgspec.json.encode(fields))]
+    return [printable(f"event {event.id}{void}"), *json_lines(msgspec.json.encode(fields))]
 
 
 def _result_lines(result: ResultDocument) -> list[str]:
     rival = f", call {result.rival_call_id} was first" if result.rival_call_id else ""
     told = printable(f"event {result.idempotency_id!r}: {result.result}{rival}")
-    return [told, *(_json_lines(bytes(result.event)) if result.event is not None else [])]
+    return [told, *(json_lines(bytes(result.event)) if result.event is not None else [])]
 
 
 def _raw_lines(call: WholeCallDocument) -> list[str]:
     if call.raw is not None:
-        return _json_lines(call.raw.encode())
+        return json_lines(call.raw.encode())
     if call.raw_base64 is not None:
         return [f"  not UTF-8; in base64: {call.raw_base64}"]
     return ["  removed by retention"]
 
 
-def _json_lines(text: bytes) -> list[str]:
+def json_lines(text: bytes) -> list[str]:
     """JSON on several lines with its numbers and escapes as they were written; what is no JSON as it is."""
     try:
         pretty = msgspec.json.format(text, indent=2).decode()

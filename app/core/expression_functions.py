@@ -69,7 +69,8 @@ def _exact_total(numbers: list[Any]) -> Decimal:
 
 def _abs(value: Any) -> Any:
     _check_number("abs", value)
-    return abs(value)
+    # abs() of a Decimal rounds to the digits of the context.
+    return value.copy_abs() if value.__class__ is Decimal else abs(value)
 
 
 def _avg(values: Any) -> Any:

@@ -107,7 +107,8 @@ def encode_canonical(value: Any) -> bytes:
         encoded = _encode_sorted(value)
     except UnicodeEncodeError:
         _refuse_not_finite(value)
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+        # default: a Decimal becomes text, as it does above.
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str).encode("ascii")
     if b"null" in encoded and not _is_finite(value):
         _refuse_not_finite(value)
     return encoded

@@ -1,5 +1,6 @@
 """The Lotus event and its rules (../shared/contracts/lotus.md, checked against Lotus's own handlers)."""
 
+from decimal import Decimal
 from hashlib import blake2b
 from math import isfinite
 from typing import Any
@@ -17,7 +18,14 @@ CUSTOMER_ID_MAX = 50
 # 128 bits: enough that two contents never meet by accident, and half the bytes of a full digest on every row.
 DIGEST_BYTES = 16
 
-_KINDS = {bool: "a boolean", dict: "an object", list: "an array", int: "a number", float: "a number"}
+_KINDS = {
+    bool: "a boolean",
+    dict: "an object",
+    list: "an array",
+    int: "a number",
+    float: "a number",
+    Decimal: "a number",
+}
 
 
 class LotusEvent(msgspec.Struct, frozen=True, gc=False):
@@ -48,8 +56,8 @@ def make_event(
     if type(event_name) is not str:
         raise EventInvalid("event_name", f"event_name is {_kind(event_name)}; it must be text")
     name = _clean("event_name", event_name, EVENT_NAME_MAX)
-    idempotency = _clean("idempotency_id", _id_text("idempotency_id", idempotency_id), IDEMPOTENCY_ID_MAX)
-    customer = _clean("customer_id", _id_text("customer_id", customer_id), CUSTOMER_ID_MAX)
+    idempotency = _clean("idempotency_id", to_id_text("idempotency_id", idempotency_id), IDEMPOTENCY_ID_MAX)
+    customer = _clean("customer_id", to_id_text("customer_id", customer_id), CUSTOMER_ID_MAX)
     try:
         micros = parse_time(time_created)
     except TimeInvalid as error:
@@ -80,13 +88,18 @@ def _no_time(value: object) -> str:
     return f"time_created is {_kind(value)}; it must be a time"
 
 
-def _id_text(field: str, value: object) -> str:
+def to_id_text(field: str, value: object) -> str:
+    """Return an id as text: 42 and 42.0 are "42". Raises EventInvalid for what is neither text nor a number."""
     if type(value) is str:
         return value
     if type(value) is int:
         return str(value)
     if type(value) is float and isfinite(value):
         return str(int(value)) if value.is_integer() else repr(value)
+    if type(value) is Decimal:
+        # What our own arithmetic gives where a JSON number would not be exact.
+        text = format(value, "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
     raise EventInvalid(field, f"{field} is {_kind(value)}; it must be text or a number")
 
 

@@ -5,17 +5,17 @@ mapped call is new, a duplicate or a conflict only the database can say: that pa
 """
 
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from app.core.lotus import DIGEST_BYTES, LotusEvent
 from app.core.outcome import Outcome, Reason
 from app.core.segment import Call, parse_call
-from app.core.transform import Transform, TransformSet
+from app.core.transform import MAIN_LANE, Filtered, Transform, TransformSet
 from app.errors import CallRejected, EventInvalid, ExpressionFailed
 
-MAIN_LANE = "main"
+__all__ = ["MAIN_LANE", "Lane", "Run", "Step", "explain", "map_call", "run"]
 
 # https://segment.com/docs/connections/spec/ and `delete`, which Segment's own destinations also get.
 _SEGMENT_TYPES = frozenset({"track", "identify", "page", "screen", "group", "alias", "delete"})
@@ -44,6 +44,8 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     transform: str | None
     digest: bytes | None
     lanes: tuple[Lane, ...]
+    left_out: tuple[str, ...] = ()
+    """Why other transforms that take this call made no events of it, though some did."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -54,42 +56,105 @@ class Step(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def run(raw: bytes, document: Any, transforms: TransformSet) -> Run:
-    """Take one call as far as it goes without a database. `document` is the decoded `raw`. Never raises."""
+def run(raw: bytes, document: Any, transforms: TransformSet, received_at: int) -> Run:
+    """Take one call as far as it goes without a database. Never raises.
+
+    `document` is the decoded `raw`, `received_at` when it came, in microseconds since 1970.
+    """
     try:
         call = parse_call(raw, document)
     except CallRejected as error:
         return Run(Outcome.REJECTED, Reason(error.reason), error.message, None, None, None, ())
-    transform = transforms.choose(call)
-    if transform is None:
-        if call.type not in _SEGMENT_TYPES:
-            sentence = f"calls of type {call.type!r} are not part of Segment's spec"
-            return Run(Outcome.IGNORED, Reason.UNSUPPORTED_TYPE, sentence, call, None, None, ())
-        named = f" {call.event!r}" if call.event else ""
-        sentence = f"no transform takes the {call.type} call{named}"
-        return Run(Outcome.IGNORED, Reason.NO_TRANSFORM, sentence, call, None, None, ())
+    lanes: list[Lane] = []
+    stops: list[_Stop] = []
+    for transform in transforms.choose(call).all:
+        made = _attempt(call, transform, received_at)
+        if type(made) is Lane:
+            lanes.append(made)
+        elif type(made) is _Stop:
+            stops.append(made)
+    stop = _first(stops, lanes)
+    if stop is not None:
+        name, digest = stop.transform, stop.digest
+        return Run(stop.outcome, stop.reason, stop.detail, call, name, digest, ())
+    if lanes:
+        left_out = tuple(stop.detail for stop in stops) if stops else ()
+        return Run(None, None, None, call, lanes[0].transform, lanes[0].digest, tuple(lanes), left_out)
+    return Run(Outcome.IGNORED, *_untaken(call), call, None, None, ())
+
+
+class _Stop(NamedTuple):
+    """Why a transform made no events of a call."""
+
+    outcome: Outcome
+    reason: Reason
+    detail: str
+    transform: str
+    digest: bytes
+
+
+def _attempt(call: Call, transform: Transform, received_at: int) -> Lane | _Stop:
+    if not transform.enabled:
+        detail = f"{transform.name} is disabled"
+        return _Stop(Outcome.IGNORED, Reason.DISABLED, detail, transform.name, transform.digest)
     try:
-        lane = map_call(call, transform)
+        return map_call(call, transform, received_at)
+    except Filtered as error:
+        return _Stop(Outcome.IGNORED, Reason.FILTERED, str(error), transform.name, transform.digest)
     except ExpressionFailed as error:
-        return _rejected(Reason.TRANSFORM_ERROR, error.message, call, transform)
+        return _Stop(Outcome.REJECTED, Reason.TRANSFORM_ERROR, error.message, transform.name, transform.digest)
     except EventInvalid as error:
-        return _rejected(Reason.EVENT_INVALID, error.message, call, transform)
-    return Run(None, None, None, call, transform.name, transform.digest, (lane,))
+        return _Stop(Outcome.REJECTED, Reason.EVENT_INVALID, error.message, transform.name, transform.digest)
+    except CallRejected as error:
+        return _Stop(Outcome.REJECTED, Reason(error.reason), error.message, transform.name, transform.digest)
 
 
-def map_call(call: Call, transform: Transform) -> Lane:
+def _first(stops: list[_Stop], lanes: list[Lane]) -> _Stop | None:
+    """Return why the whole call stops: one bad event of several rejects it, whatever else was made."""
+    if stops:
+        rejected = next((stop for stop in stops if stop.outcome is Outcome.REJECTED), None)
+        if rejected is not None:
+            return rejected
+    if len(lanes) > 1:
+        return _twins(lanes)
+    if stops and not lanes:
+        # The transform that goes first says why; the sentence has all of them.
+        return stops[0]._replace(detail="; ".join(stop.detail for stop in stops))
+    return None
+
+
+def _twins(lanes: list[Lane]) -> _Stop | None:
+    """Find two lanes that make events of one idempotency id: the second would be taken for a copy of the first."""
+    first: dict[str, Lane] = {}
+    for lane in lanes:
+        for event in lane.events:
+            if (other := first.setdefault(event.idempotency_id, lane)) is not lane:
+                sentence = f"idempotency_id is the same for an event of {other.transform} and one of {lane.transform}"
+                return _Stop(Outcome.REJECTED, Reason.EVENT_INVALID, sentence, lane.transform, lane.digest)
+    return None
+
+
+def map_call(call: Call, transform: Transform, received_at: int) -> Lane:
     """Make the events of `call` by one transform.
 
     Raises:
-        ExpressionFailed, EventInvalid: why there is no event.
+        Filtered, CallRejected, ExpressionFailed, EventInvalid: why there is no event.
 
     """
-    events = transform.apply(call)
+    events = transform.apply(call, received_at)
     if len(events) == 1:
         content = events[0].content
     else:
         content = blake2b(b"".join(event.content for event in events), digest_size=DIGEST_BYTES).digest()
-    return Lane(MAIN_LANE, transform.name, transform.digest, events, content)
+    name = transform.name if transform.also else MAIN_LANE
+    return Lane(name, transform.name, transform.digest, events, content)
+
+
+def _untaken(call: Call) -> tuple[Reason, str]:
+    if call.type not in _SEGMENT_TYPES:
+        return Reason.UNSUPPORTED_TYPE, f"calls of type {call.type[:40]!r} are not part of Segment's spec"
+    named = f" {call.event!r}" if call.event else ""
+    return Reason.NO_TRANSFORM, f"no transform takes the {call.type} call{named}"
 
 
 def explain(done: Run) -> list[Step]:
@@ -101,15 +166,20 @@ def explain(done: Run) -> list[Step]:
     steps = [Step("parsed", passed=True, sentence=f"a {call.type} call{named}")]
     if done.transform is None:
         return [*steps, Step("transform", passed=False, sentence=done.detail or "")]
-    version = done.digest.hex()[:12] if done.digest else ""
-    steps.append(Step("transform", passed=True, sentence=f"{done.transform} at version {version}"))
-    if done.reason is Reason.TRANSFORM_ERROR:
+    versions = [(lane.transform, lane.digest) for lane in done.lanes] or [(done.transform, done.digest or b"")]
+    chosen = " and ".join(f"{name} at version {digest.hex()[:12]}" for name, digest in versions)
+    steps.append(Step("transform", passed=True, sentence="; ".join([chosen, *done.left_out])))
+    if done.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
         return [*steps, Step("mapped", passed=False, sentence=done.detail or "")]
-    steps.append(Step("mapped", passed=True, sentence="every expression gave a value"))
+    steps.append(Step("mapped", passed=True, sentence=_mapped(done)))
     if done.reason is Reason.EVENT_INVALID:
         return [*steps, Step("checked", passed=False, sentence=done.detail or "")]
-    return [*steps, Step("checked", passed=True, sentence="the event keeps Lotus's rules")]
+    return [*steps, Step("checked", passed=True, sentence="Lotus's rules are kept")]
 
 
-def _rejected(reason: Reason, detail: str, call: Call, transform: Transform) -> Run:
-    return Run(Outcome.REJECTED, reason, detail, call, transform.name, transform.digest, ())
+def _mapped(done: Run) -> str:
+    events = sum(len(lane.events) for lane in done.lanes)
+    if done.reason is Reason.EVENT_INVALID or events == 1:
+        return "every expression was evaluated"
+    lanes = f" in {len(done.lanes)} lanes" if len(done.lanes) > 1 else ""
+    return f"{events} events were made{lanes}"

@@ -1,73 +1,46 @@
-"""A transform: which calls it takes, and the JMESPath that makes the Lotus event.
+"""A transform: which calls it takes, and the JMESPath that makes the Lotus events.
 
     parse_transform(name, text, default) -> Transform      one file of transforms/
-    TransformSet(transforms).choose(call) -> Transform      which one takes this call
-    transform.apply(call) -> events                         what it makes of it
+    TransformSet(transforms).choose(call) -> Choice         which ones take this call
+    transform.apply(call, received_at) -> events            what it makes of it
 
 A file may leave out any field of `event`; it is then taken from `_default.yaml`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from jsonschema import Draft202012Validator
 
-from app.core.expression import compile_expression
-from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event
+from app.core.expression import Expression
+from app.core.functions_scope import Scope
+from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event, to_id_text
 from app.core.segment import Call
-from app.core.yaml_text import YamlDocument, YamlInvalid, parse_yaml
-from app.errors import ExpressionInvalid, TransformInvalid
+from app.core.transform_fields import Fields, Search, compile_fields, compile_search
+from app.core.transform_input import InputCheck, SchemaUnusable
+from app.core.transform_match import Match, compile_match
+from app.core.transform_text import Source
+from app.errors import EventInvalid, ExpressionFailed, TransformInvalid
 
 DEFAULT = "_default"
-FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
+
+MAIN_LANE = "main"
+"""The lane of all transforms but those with `also`, each of which has one of its own name."""
 
 # Part of every digest: a change of the engine that can change an event makes new versions of all transforms.
-ENGINE = b"1"
+ENGINE = 2
 
-_Search = Callable[[Any], Any]
+MAX_EVENTS_PER_CALL = 1000
+"""A call of 32 KB, Segment's limit, has no more items; it bounds what one call can cost."""
 
-SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "A Segment-Lotus transform",
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "description": {"type": "string"},
-        "match": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "type": {"enum": ["track", "identify", "page", "screen", "group", "alias", "delete"]},
-                "event": {
-                    "oneOf": [
-                        {"type": "string", "minLength": 1},
-                        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
-                    ]
-                },
-            },
-        },
-        "event": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                **{field: {"type": "string", "minLength": 1} for field in FIELDS},
-                "properties": {"$ref": "#/$defs/properties"},
-            },
-        },
-    },
-    "$defs": {
-        "properties": {
-            "oneOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "object", "additionalProperties": {"$ref": "#/$defs/properties"}},
-            ]
-        }
-    },
-}
-_VALIDATOR = Draft202012Validator(SCHEMA)
+MAX_CHARS_PER_CALL = 1_000_000
+"""Of the properties of all events of one call: a thousand events that each copy the whole call pass it."""
+
+
+class Filtered(Exception):
+    """The transform takes the call, and wants no event of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,121 +53,214 @@ class Transform:
     text: str
     inherits: bytes | None
     """Digest of the `_default` version that the missing fields came from; None for `_default` itself."""
-    type: str
-    events: frozenset[str]
-    """Names of track events it takes; empty: all that no other transform takes."""
-    fields: tuple[_Search, _Search, _Search, _Search, _Search]
-    """One compiled expression per Lotus field, in the order of FIELDS."""
+    match: Match
+    priority: int
+    also: bool
+    enabled: bool
+    when: Search | None
+    each: Search | None
+    each_expression: Expression | None = field(repr=False, compare=False)
+    input_check: InputCheck | None
+    fields: Fields
+    lookups: dict[str, dict[str, Any]]
+    source: Source = field(repr=False, compare=False)
+    pseudonym_key: bytes | None = field(repr=False, compare=False)
 
     def accepts(self, call: Call) -> bool:
         """Tell whether this version takes `call`, where no other transform goes first."""
-        return call.type == self.type and (not self.events or call.event in self.events)
+        return self.match.accepts(call)
 
-    def apply(self, call: Call) -> tuple[LotusEvent, ...]:
-        """Make the events of a call.
+    def apply(self, call: Call, received_at: int) -> tuple[LotusEvent, ...]:
+        """Make the events of a call that was received at `received_at` (microseconds since 1970).
 
         Raises:
-            ExpressionFailed: an expression met a value of the wrong type, or a limit.
+            Filtered: `when` says no, or `each` finds nothing.
+            CallRejected: the call breaks `input_schema`.
+            ExpressionFailed: an expression met a value of the wrong type, or a limit; says which expression.
             EventInvalid: the event breaks a rule of Lotus; names the field.
 
         """
         document = call.document
-        name, idempotency, customer, time, properties = self.fields
-        return (
-            make_event(name(document), idempotency(document), customer(document), time(document), properties(document)),
-        )
+        if self.input_check is not None:
+            self.input_check.verify(document)
+        scope = Scope(document=document, received_at=received_at, lookups=self.lookups, secret=self.pseudonym_key)
+        # False and null say no. Nothing else does: 0 is an answer, and equal to False only in Python.
+        if self.when is not None:
+            wanted = _placed("when", self.when, document, scope)
+            if wanted is None or wanted is False:
+                raise Filtered(f"`when` of {self.name} says no")
+        if self.each is None:
+            return (self._event(document, scope, ""),)
+        return self._each(document, scope, self.each)
+
+    def _each(self, document: dict[str, Any], scope: Scope, each: Search) -> tuple[LotusEvent, ...]:
+        items = _placed("each", each, document, scope)
+        if items is not None and type(items) is not list:
+            raise ExpressionFailed("each: must give a list, or null")
+        if not items:
+            raise Filtered(f"`each` of {self.name} finds nothing")
+        if len(items) > MAX_EVENTS_PER_CALL:
+            raise ExpressionFailed(f"each: gives {len(items)} items, and {MAX_EVENTS_PER_CALL} is the most")
+        events: list[LotusEvent] = []
+        first: dict[str, int] = {}
+        chars = 0
+        for index, item in enumerate(items):
+            try:
+                event = self._event({**document, "item": item, "index": index}, scope, f":{index}")
+            except ExpressionFailed as error:
+                raise ExpressionFailed(f"{error.message} (index {index})") from None
+            except EventInvalid as error:
+                raise EventInvalid(error.field, f"{error.message} (index {index})") from None
+            if (twin := first.setdefault(event.idempotency_id, index)) != index:
+                sentence = f"idempotency_id is the same for the events of index {twin} and {index} of this call"
+                raise EventInvalid("idempotency_id", sentence)
+            chars += len(event.properties)
+            if chars > MAX_CHARS_PER_CALL:
+                sentence = f"the properties of its events have more than {MAX_CHARS_PER_CALL:,} characters together"
+                raise ExpressionFailed(f"each: {sentence}, which is the limit")
+            events.append(event)
+        return tuple(events)
+
+    def _event(self, document: dict[str, Any], scope: Scope, suffix: str) -> LotusEvent:
+        values, own_id = self.fields.search(document, scope)
+        name, idempotency, customer, time, properties = values
+        if name is None or idempotency is None or customer is None or time is None:
+            raise self.fields.explain(values, document)
+        if not own_id and (self.also or suffix):
+            # The id of the call alone is taken: by the main lane, and by each other item.
+            lane = f":{self.name}" if self.also else ""
+            idempotency = f"{to_id_text('idempotency_id', idempotency)}{lane}{suffix}"
+        return make_event(name, idempotency, customer, time, properties)
+
+
+def _placed(place: str, search: Search, document: dict[str, Any], scope: Scope) -> Any:
+    """Evaluate an expression; a failure says where it stands."""
+    try:
+        return search(document, scope)
+    except ExpressionFailed as error:
+        raise ExpressionFailed(f"{place}: {error.message}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The transforms that take one call."""
+
+    main: Transform | None
+    also: tuple[Transform, ...]
+    passed_over: tuple[Transform, ...] = ()
+    """Those that would have taken it, had `main` not gone first."""
+
+    @property
+    def all(self) -> tuple[Transform, ...]:
+        """All that make events of it, `main` first."""
+        return self.also if self.main is None else (self.main, *self.also)
 
 
 class TransformSet:
     """The transforms that are active together, and the order in which they are asked.
 
-    A transform that names a call's event goes before one that takes every call of that type; among equals the name
-    that sorts first wins.
+    The highest priority goes first, then the name that sorts first; `_default` takes what no other does. Those with
+    `also: true` all add theirs.
     """
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
-        self.transforms: tuple[Transform, ...] = tuple(sorted(transforms, key=lambda one: one.name))
-        self._by_event: dict[tuple[str, str], Transform] = {}
-        self._by_type: dict[str, Transform] = {}
-        for transform in self.transforms:
-            for event in transform.events:
-                self._by_event.setdefault((transform.type, event), transform)
-            if not transform.events and transform.name != DEFAULT:
-                self._by_type.setdefault(transform.type, transform)
-        for transform in self.transforms:
-            if transform.name == DEFAULT and not transform.events:
-                self._by_type.setdefault(transform.type, transform)
+        ordered = sorted(transforms, key=lambda one: (one.name == DEFAULT, -one.priority, one.name))
+        self.transforms: tuple[Transform, ...] = tuple(sorted(ordered, key=lambda one: one.name))
+        self._main = tuple(one for one in ordered if not one.also)
+        self._also = tuple(one for one in ordered if one.also)
+        # What a call of this type and name is taken by, where only those decide; a source is asked of each call.
+        self._known: dict[tuple[str, str | None], Choice] = {}
+        self._by_source = any(one.match.sources for one in ordered)
 
-    def choose(self, call: Call) -> Transform | None:
-        """Return the transform that takes `call`, or None."""
-        return self._by_event.get((call.type, call.event or "")) or self._by_type.get(call.type)
+    def choose(self, call: Call) -> Choice:
+        """Return the transforms that take `call`."""
+        if self._by_source:
+            return self._find(call)
+        key = (call.type, call.event)
+        choice = self._known.get(key)
+        if choice is None:
+            choice = self._find(call)
+            if len(call.type) + len(call.event or "") <= _REMEMBERED_CHARS:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = choice
+        return choice
+
+    def before(self, transform: Transform) -> tuple[Transform, ...]:
+        """Return those that are asked before a transform and can take a call from it."""
+        return () if transform.also else self._main[: self._main.index(transform)]
+
+    def _find(self, call: Call) -> Choice:
+        main = [one for one in self._main if one.accepts(call)]
+        also = tuple(one for one in self._also if one.accepts(call))
+        return Choice(main=main[0] if main else None, also=also, passed_over=tuple(main[1:]))
 
 
-def parse_transform(name: str, text: str, default: Transform | None) -> Transform:
+# Event names come from outside: whoever makes them up must not fill our memory.
+_REMEMBERED = 10_000
+_REMEMBERED_CHARS = 200
+
+
+def parse_transform(name: str, text: str, default: Transform | None, pseudonym_key: bytes | None = None) -> Transform:
     """Read one transform file. `default` is the `_default` it inherits from, None for `_default` itself.
+
+    `pseudonym_key` is what `sha256()` makes pseudonyms with. It belongs to the installation and not to the version: it
+    is no part of the digest (which is stored and shown, and must not let anybody test a guess of the key), of the repr
+    or of any sentence. The cost: under another key the same version makes other pseudonyms, so an event that is made
+    again is a conflict and not a duplicate. The key is to be kept as long as the events are.
 
     Raises:
         TransformInvalid: names the file, line and column, and says what is wrong there.
 
     """
-    document = _parse_document(name, text)
-    event = document.value.get("event", {})
-    searches: list[_Search] = []
-    for position, field in enumerate(FIELDS):
-        if field in event:
-            searches.append(_compile(name, document, ("event", field), event[field]))
-        elif default is not None:
-            searches.append(default.fields[position])
-        else:
-            raise _invalid(name, document, ("event",), f"{name} must say where {field} comes from")
-    match = document.value.get("match", {})
-    events = match.get("event", [])
-    first, second, third, fourth, fifth = searches
+    source = Source(name, text)
+    document = source.value
+    also = document.get("also", False)
+    if name == MAIN_LANE and also:
+        raise source.invalid(("also",), f"a transform with `also` cannot be called {MAIN_LANE}: that lane is taken")
+    if name == DEFAULT and also:
+        raise source.invalid(("also",), f"{DEFAULT} takes what no other does, and so it cannot add to others")
+    each = _optional(source, "each")
+    when = _optional(source, "when")
     return Transform(
         name=name,
-        digest=_digest(name, text, default),
+        digest=_digest(source, default),
         text=text,
         inherits=default.digest if default else None,
-        type=match.get("type", "track"),
-        events=frozenset([events] if isinstance(events, str) else events),
-        fields=(first, second, third, fourth, fifth),
+        match=compile_match(source),
+        priority=document.get("priority", 0),
+        also=also,
+        enabled=document.get("enabled", True),
+        when=when.search_in if when else None,
+        each=each.search_in if each else None,
+        each_expression=each,
+        input_check=_input_check(source),
+        fields=compile_fields(source, default.fields if default else None),
+        lookups=document.get("lookup", {}),
+        source=source,
+        pseudonym_key=pseudonym_key,
     )
 
 
-def _parse_document(name: str, text: str) -> YamlDocument:
+def _optional(source: Source, key: str) -> Expression | None:
+    return compile_search(source, (key,), source.value[key]) if key in source.value else None
+
+
+def _input_check(source: Source) -> InputCheck | None:
+    if "input_schema" not in source.value:
+        return None
     try:
-        document = parse_yaml(text)
-    except YamlInvalid as error:
-        raise TransformInvalid(f"{name}.yaml:{error.line}:{error.column}: {error}") from error
-    # Only the first problem: the ones behind it are often its echo.
-    for problem in sorted(_VALIDATOR.iter_errors(document.value), key=lambda one: list(map(str, one.absolute_path))):
-        deepest = min(problem.context or [problem], key=lambda one: -len(one.absolute_path))
-        raise _invalid(name, document, tuple(deepest.absolute_path), deepest.message)
-    return document
+        return InputCheck(source.value["input_schema"])
+    except SchemaUnusable as error:
+        raise source.invalid(("input_schema", *error.path), str(error)) from error
 
 
-def _invalid(name: str, document: YamlDocument, path: tuple[str | int, ...], message: str) -> TransformInvalid:
-    line, column = document.place(path)
-    where = ".".join(map(str, path))
-    return TransformInvalid(f"{name}.yaml:{line}:{column}: {where + ': ' if where else ''}{message}")
-
-
-def _compile(name: str, document: YamlDocument, path: tuple[str | int, ...], written: Any) -> _Search:
-    """Compile an expression, or a map of expressions into one function that builds the map."""
-    if isinstance(written, str):
-        try:
-            return compile_expression(written).search
-        except ExpressionInvalid as error:
-            raise _invalid(name, document, path, error.message) from error
-    parts = [(key, _compile(name, document, (*path, key), inner)) for key, inner in written.items()]
-    return lambda call: {key: search(call) for key, search in parts}
-
-
-def _digest(name: str, text: str, default: Transform | None) -> bytes:
-    parts: Mapping[str, object] = {
-        "engine": ENGINE.decode(),
-        "name": name,
-        "text": text,
-        "inherits": default.digest.hex() if default else None,
-    }
-    return blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=DIGEST_BYTES).digest()
+def _digest(source: Source, default: Transform | None) -> bytes:
+    inherits = default.digest.hex() if default else None
+    parts = {"engine": ENGINE, "name": source.name, "text": source.text, "inherits": inherits}
+    try:
+        encoded = msgspec.json.encode(parts, order="deterministic")
+    except UnicodeEncodeError as error:
+        sentence = f"{source.name!r} or its text holds half of a surrogate pair, which is no text"
+        raise TransformInvalid(sentence) from error
+    return blake2b(encoded, digest_size=DIGEST_BYTES).digest()

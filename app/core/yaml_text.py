@@ -4,7 +4,7 @@ Read from ruamel.yaml's node tree and not from its ready-made objects: YAML 1.2 
 also keep times as text, since a transform's document is JSON in other clothes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -36,12 +36,18 @@ class YamlDocument:
     value: Any
     places: dict[Path, tuple[int, int]]
     """Path to (line, column), both counted from 1."""
+    keys: dict[Path, tuple[int, int]]
+    """The same for the keys of maps: where the key itself stands, and not its value."""
 
     def place(self, path: Path) -> tuple[int, int]:
         """Say where `path` begins; for a path that is not in the text, where its nearest parent begins."""
         while path not in self.places:
             path = path[:-1]
         return self.places[path]
+
+    def key_place(self, path: Path) -> tuple[int, int]:
+        """Say where the key that ends `path` stands; where it is none, where its value begins."""
+        return self.keys.get(path) or self.place(path)
 
 
 def parse_yaml(text: str) -> YamlDocument:
@@ -53,7 +59,10 @@ def parse_yaml(text: str) -> YamlDocument:
     """
     try:
         # Not "rt": it marks the folds of `>` text with BEL characters.
-        node = YAML(typ="safe", pure=True).compose(text)
+        reader = YAML(typ="safe", pure=True)
+        # YAML allows it, and a warning has no place in a file.
+        reader.composer.warn_double_anchors = False
+        node = reader.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -62,12 +71,12 @@ def parse_yaml(text: str) -> YamlDocument:
         raise YamlInvalid(f"nests deeper than {MAX_DEPTH} levels", 1, 1) from error
     except (YAMLError, ValueError) as error:
         raise YamlInvalid(f"not YAML: {type(error).__name__}", 1, 1) from error
-    places: dict[Path, tuple[int, int]] = {(): (1, 1)}
-    value = None if node is None else _value(node, (), places)
-    return YamlDocument(value=value, places=places)
+    document = YamlDocument(value=None, places={(): (1, 1)}, keys={})
+    return document if node is None else replace(document, value=_value(node, (), document))
 
 
-def _value(node: Node, path: Path, places: dict[Path, tuple[int, int]]) -> Any:
+def _value(node: Node, path: Path, document: YamlDocument) -> Any:
+    places = document.places
     line, column = node.start_mark.line + 1, node.start_mark.column + 1
     places[path] = (line, column)
     if len(path) > MAX_DEPTH:
@@ -77,7 +86,7 @@ def _value(node: Node, path: Path, places: dict[Path, tuple[int, int]]) -> Any:
     if isinstance(node, ScalarNode):
         return _scalar(node, line, column)
     if isinstance(node, SequenceNode):
-        return [_value(item, (*path, index), places) for index, item in enumerate(node.value)]
+        return [_value(item, (*path, index), document) for index, item in enumerate(node.value)]
     if isinstance(node, MappingNode):
         result: dict[str, Any] = {}
         for key_node, item in node.value:
@@ -87,7 +96,8 @@ def _value(node: Node, path: Path, places: dict[Path, tuple[int, int]]) -> Any:
             key = key_node.value
             if key in result:
                 raise YamlInvalid(f"the key {key!r} stands here twice", *at)
-            result[key] = _value(item, (*path, key), places)
+            document.keys[*path, key] = at
+            result[key] = _value(item, (*path, key), document)
         return result
     raise YamlInvalid("this kind of YAML node is not used here", line, column)
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from app.core.pipeline import Lane
 from app.store.inserts import Insert
+from app.store.lookup import among
 from app.store.schema import claims, events
 
 # Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
@@ -55,6 +56,7 @@ class Stored(msgspec.Struct, frozen=True):
 
     id: int
     call_id: int
+    lane: str
     position: int
     content: bytes
     transform_digest: bytes
@@ -70,7 +72,7 @@ def find_claims(conn: sa.Connection, keys: Iterable[str]) -> dict[tuple[str, str
     """Return the claims on these message keys, by (message key, lane)."""
     found: dict[tuple[str, str], Claim] = {}
     for part in _slices(keys):
-        for row in conn.execute(sa.select(claims).where(claims.c.message_id.in_(part))):
+        for row in conn.execute(sa.select(claims).where(among(conn, claims.c.message_id, part))):
             found[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
     return found
 
@@ -94,13 +96,16 @@ def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str
         events.c.idempotency_id,
         events.c.id,
         events.c.call_id,
+        events.c.lane,
         events.c.position,
         events.c.content,
         events.c.transform_digest,
     )
     found: dict[str, Stored] = {}
     for part in _slices(idempotency_ids):
-        for idempotency_id, *rest in conn.execute(sa.select(*columns).where(events.c.idempotency_id.in_(part))):
+        for idempotency_id, *rest in conn.execute(
+            sa.select(*columns).where(among(conn, events.c.idempotency_id, part))
+        ):
             found[idempotency_id] = Stored(*rest)
     return found
 

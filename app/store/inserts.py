@@ -4,6 +4,7 @@ SQLAlchemy writes each statement once, from the schema; the rows then go straigh
 of 16 calls: 136 us a call through SQLAlchemy's execution, 58 us this way, of which 35 are the disk.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +14,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
+def in_binary(statement: str) -> str:
+    """Return a statement whose arrays psycopg sends in binary.
+
+    As text it escapes each element in Python. Measured for 1,000 rows: 18 us for each digest and 28 us for each
+    event's properties, against 0.4 and 0.2.
+    """
+    return _PARAMETER.sub(r"%(\1)b", statement)
 
 
 @contextmanager
@@ -80,7 +92,7 @@ class Insert:
         rows = sa.func.unnest(*arrays).table_valued(*self._columns).render_derived()
         selected = sa.select(*(rows.c[name] for name in self._columns))
         statement = postgresql.insert(self._table).from_select(list(self._columns), selected)
-        return str(self._resolved(statement).compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]
+        return in_binary(str(self._resolved(statement).compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
 
     def _resolved(self, statement: Any) -> Any:
         if self._skip_known:

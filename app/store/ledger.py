@@ -17,6 +17,9 @@ from app.store.schema import ledger
 CALL = "call"
 EVENT = "event"
 
+VOIDED = "voided"
+"""Outcome of an event, beside `stored`: how many of the stored ones were made void since."""
+
 MINUTE = 60_000_000
 
 _LEDGER = Insert(ledger, ("minute", "node", "subject", "outcome", "reason", "count"), add="count")

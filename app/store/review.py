@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.errors import NotFound
+from app.store.history import OutcomeChange, list_outcome_changes
 from app.store.keys import to_key
 from app.store.review_events import ID_MAX, EventRow, first_id_since, list_call_events
 from app.store.schema import calls, claims, events, requests
@@ -95,6 +96,8 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[EventRow, ...]
     same_message: tuple[CallRow, ...]
     """The newest other calls with the same message id."""
+    changes: tuple[OutcomeChange, ...] = ()
+    """What replays changed about it, the first change first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,7 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
         envelope=request.envelope if request else None,
         events=tuple(list_call_events(conn, call_id)),
         same_message=tuple(_list_same_message(conn, call, same_message_limit)),
+        changes=tuple(list_outcome_changes(conn, call_id)),
     )
 
 

@@ -134,6 +134,61 @@ versions = Table(
     comment="Every document text that was ever active, by digest.",
 )
 
+publications = Table(
+    "publications",
+    METADATA,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", _Digest, comment="the version that became live; NULL: taken out"),
+    Column("origin", Text, nullable=False, comment="file or editor"),
+    Column("published_at", _Id, nullable=False),
+    comment="Which version of each document is live: the last row of its name. Rows are only ever added.",
+)
+Index("publications_kind_name", publications.c.kind, publications.c.name, publications.c.id)
+
+replays = Table(
+    "replays",
+    METADATA,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("what", Text, nullable=False, comment="JSON of what was asked for: the same words go on with it"),
+    Column("transforms", _Digest, nullable=False, comment="digest of the set of versions it runs calls by"),
+    Column("cursor", _Id, nullable=False, comment="id of the last call that is done"),
+    Column("until_id", _Id, nullable=False, comment="id of the last call it is about"),
+    Column("total", _Id, nullable=False, comment="calls it was about when it began"),
+    Column("counts", Text, nullable=False, comment="JSON of what became of them so far"),
+    Column("started_at", _Id, nullable=False),
+    Column("finished_at", _Id),
+    comment="Each replay, and how far it came; written in the transaction of each of its batches.",
+)
+
+outcome_changes = Table(
+    "outcome_changes",
+    METADATA,
+    Column("call_id", _Id, primary_key=True, autoincrement=False),
+    Column("replay_id", _Id, primary_key=True, autoincrement=False),
+    Column("changed_at", _Id, nullable=False),
+    Column("from_outcome", Text, nullable=False),
+    Column("from_reason", Text),
+    Column("from_digest", _Digest, comment="the transform version that decided before"),
+    Column("to_outcome", Text, nullable=False),
+    Column("to_reason", Text),
+    Column("to_digest", _Digest),
+    comment="What a replay changed about a call. Rows are only ever added.",
+    sqlite_with_rowid=False,
+)
+
+voids = Table(
+    "voids",
+    METADATA,
+    Column("replay_id", _Id, primary_key=True, autoincrement=False),
+    Column("event_id", _Id, primary_key=True, autoincrement=False),
+    Column("idempotency_id", Text, nullable=False),
+    Column("replaced_by", Text, nullable=False, comment="idempotency id of the event that stands for it now"),
+    comment="Events that a replay made void, in its order: Lotus may have them already, and cannot void them.",
+    sqlite_with_rowid=False,
+)
+
 refusals = Table(
     "refusals",
     METADATA,

@@ -6,7 +6,7 @@ content equals what is there, else a *conflict*. Where what is there was made by
 new call is mapped by that version before comparing, so that a changed transform never looks like a conflict.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -29,8 +29,8 @@ from app.store.events import (
 )
 from app.store.record import EventResult, Record
 
-# (connection, call, digest of a transform version) -> the lane that version makes of the call, None where it cannot.
-MapAgain = Callable[[sa.Connection, Call, bytes], Lane | None]
+# (connection, call, digest of a version, when the call came) -> the lane that version makes of it, None if it cannot.
+MapAgain = Callable[[sa.Connection, Call, bytes, int], Lane | None]
 NextId = Callable[[int], int]
 
 _Share = tuple[Record, Lane]
@@ -64,7 +64,7 @@ class _Settlement:
             self._store(winners, next_id)
             shares = self._compare(losers) if losers else []
         for record in self.records:
-            _conclude(record, self.results[record.id])
+            conclude(record, _in_order(record, self.results[record.id]))
 
     def _claim(self, shares: list[_Share]) -> tuple[list[_Share], list[_Share]]:
         """Claim the lanes; return the shares that were first, and those that were not."""
@@ -93,7 +93,7 @@ class _Settlement:
             if rival is None and not all_new:
                 # It was left out, and not for its idempotency id: another process made this very event id.
                 raise DuplicateKey("events.id")
-            if rival is None or (rival.id == new.id and rival.call_id == new.call_id):
+            if rival is None or _is_own(new, rival):
                 result = EventResult(new.lane.name, new.position, _idempotency_id(new), Outcome.STORED)
             else:
                 result = self._beside(record, new.lane, new.position, rival)
@@ -108,7 +108,7 @@ class _Settlement:
             equal = lane.events[position].content == rival.content
         else:
             equal = rival.position < len(again.events) and again.events[rival.position].content == rival.content
-        return _result(lane, position, rival.call_id, equal=equal)
+        return to_result(lane, position, rival.call_id, equal=equal)
 
     def _release(self, winners: list[_Share]) -> None:
         """Give up the claims of calls that made nothing but conflicts: after a fix they may still make their events."""
@@ -132,7 +132,7 @@ class _Settlement:
                 continue
             equal = self._same(record, lane, claim)
             self.results[record.id] += [
-                _result(lane, position, claim.call_id, equal=equal) for position in range(len(lane.events))
+                to_result(lane, position, claim.call_id, equal=equal) for position in range(len(lane.events))
             ]
         return self._without_hopeless(open_again) if open_again else []
 
@@ -160,14 +160,21 @@ class _Settlement:
         """Map a call by the version that made what is there; None where that is this one, or it takes no such call."""
         if digest == lane.digest or record.run.call is None:
             return None
-        return self.map_again(self.conn, record.run.call, digest)
+        return self.map_again(self.conn, record.run.call, digest, record.received_at)
+
+
+def _is_own(new: NewEvent, rival: Stored) -> bool:
+    """Whether what is there is this very event: stored just now, or by an earlier run of the same call."""
+    place = (rival.call_id, rival.lane, rival.position)
+    return place == (new.call_id, new.lane.name, new.position)
 
 
 def _idempotency_id(new: NewEvent) -> str:
     return new.lane.events[new.position].idempotency_id
 
 
-def _result(lane: Lane, position: int, rival: int | None, *, equal: bool) -> EventResult:
+def to_result(lane: Lane, position: int, rival: int | None, *, equal: bool) -> EventResult:
+    """Say what became of an event whose idempotency id or message was there first."""
     event = lane.events[position]
     if equal:
         return EventResult(lane.name, position, event.idempotency_id, Outcome.DUPLICATE, rival)
@@ -189,7 +196,15 @@ def _only_conflicts(results: list[EventResult], lane: str) -> bool:
     return all(result.result is Outcome.CONFLICT for result in results if result.lane == lane)
 
 
-def _conclude(record: Record, results: list[EventResult]) -> None:
+def _in_order(record: Record, results: list[EventResult]) -> list[EventResult]:
+    """Put results in the order of the call's lanes, and not in the order in which they were decided."""
+    if len(record.run.lanes) == 1:
+        return results
+    places = {lane.name: place for place, lane in enumerate(record.run.lanes)}
+    return sorted(results, key=lambda result: (places[result.lane], result.position))
+
+
+def conclude(record: Record, results: Sequence[EventResult]) -> None:
     """Sum the results of a call's events up: conflict if any is, else stored if any is new, else duplicate."""
     for result in results:
         if result.result is Outcome.CONFLICT:

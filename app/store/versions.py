@@ -1,6 +1,6 @@
-"""Document texts by digest: every transform that was ever active. `conn` first."""
+"""Document texts by digest: every text that was ever active, or that waited for a person. `conn` first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import sqlalchemy as sa
@@ -34,3 +34,24 @@ def get_version(conn: sa.Connection, digest: bytes) -> Version:
     if row is None:
         raise NotFound(f"there is no document version {digest.hex()}")
     return Version(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
+
+
+def list_versions(conn: sa.Connection, digests: Iterable[bytes]) -> dict[bytes, Version]:
+    """Return those of these versions that are kept, by digest."""
+    rows = conn.execute(sa.select(versions).where(versions.c.digest.in_(set(digests))))
+    return {row.digest: Version(**row._mapping) for row in rows}  # noqa: SLF001
+
+
+def find_versions(conn: sa.Connection, kind: str, name: str, digest_prefix: str) -> list[Version]:
+    """Return the versions of a name of which the digest begins like this (hexadecimal)."""
+    rows = conn.execute(sa.select(versions).where(versions.c.kind == kind, versions.c.name == name))
+    found = [Version(**row._mapping) for row in rows]  # noqa: SLF001
+    return [one for one in found if one.digest.hex().startswith(digest_prefix.lower())]
+
+
+def find_seen_texts(conn: sa.Connection, kind: str, texts: Mapping[str, str]) -> set[str]:
+    """Return the names under which the text given for them was ever kept, whatever it inherited then."""
+    query = sa.select(versions.c.name, versions.c.text).where(
+        versions.c.kind == kind, versions.c.name.in_(list(texts)), versions.c.text.in_(list(texts.values()))
+    )
+    return {name for name, text in conn.execute(query) if texts[name] == text}

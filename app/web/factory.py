@@ -49,7 +49,9 @@ def serve() -> Flask:
     """Return the application for gunicorn, built from the environment and `.env`. Called in each worker."""
     settings = load_for_serving(os.environ, Path(".env"))
     configure(settings.log_level)
-    app = create_app(build(settings), OnThreads(lambda: build_reading(settings)))
+    service = build(settings)
+    app = create_app(service, OnThreads(lambda: build_reading(settings)))
+    service.watcher.watch()
     _tune_garbage_collection()
     return app
 

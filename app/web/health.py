@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, request
 
 from app.bootstrap import Service
+from app.catalog.standing import State
 from app.errors import Unauthorized, Unavailable
 from app.store.engine import RowRefused
 from app.store.migrate import is_current
@@ -40,11 +41,12 @@ def health(service: Service, draining: Draining) -> Blueprint:
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        checks = [_draining(draining), *looked_up()]
+        checks = [_draining(draining), *looked_up(), _transforms(service)]
         ready = all(check.ok for check in checks)
         answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
         if _is_admin():
             answer["checks"] = [{"name": one.name, "ok": one.ok, "message": one.sentence} for one in checks]
+            answer["transforms"] = _standings(service)
         return to_json(answer, 200 if ready else 503)
 
     @blueprint.get("/metrics")
@@ -103,3 +105,26 @@ def _disk(service: Service) -> Check:
     if free is None:
         return Check("disk", ok=True, sentence="the database server's own affair")
     return Check("disk", free >= floor, f"{free} bytes free, {floor} wanted (MIN_FREE_DISK_BYTES)")
+
+
+def _transforms(service: Service) -> Check:
+    """Files that cannot be used are told and do not make it unready: the last good version of each is active."""
+    active = len(service.catalog.active.transforms)
+    said = [f"{active} active"]
+    if (seen := service.watcher.survey) is not None:
+        for state, what in ((State.BROKEN, "not used"), (State.DRIFT, "drifted"), (State.NO_FILE, "without a file")):
+            if found := seen.among(state):
+                said.append(f"{what}: {', '.join(one.name for one in found)}")
+    return Check("transforms", ok=active > 0, sentence="; ".join(said))
+
+
+def _standings(service: Service) -> list[dict[str, object]]:
+    """Return every transform of which the file is not what is live, and what is wrong with the file."""
+    seen = service.watcher.survey
+    if seen is None:
+        return []
+    return [
+        {"name": one.name, "state": one.state.value, "problems": seen.grave(one.name)}
+        for one in seen.standings
+        if one.state is not State.SAME or seen.grave(one.name)
+    ]

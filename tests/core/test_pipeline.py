@@ -11,14 +11,19 @@ from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Run, explain, map_call, run
 from app.core.segment import MAX_CALL_BYTES, Unread, read
 from app.core.transform import TransformSet
-from tests.builders import MISSING, a_call, a_document, a_transform, some_transforms, to_raw
+from tests.builders import MISSING, NOW, a_call, a_document, a_transform, some_transforms, to_raw
 
-FAILING = "match: {event: Failing}\nevent: {properties: {n: 'sum(properties.items)'}}"
+STOPPING = {
+    "failing": "match: {event: Failing}\nevent: {properties: {n: 'sum(properties.items)'}}",
+    "off": "match: {event: Off}\nenabled: false",
+    "paid": "match: {event: Paid}\nwhen: properties.paid",
+    "strict": "match: {event: Strict}\ninput_schema: {properties: {properties: {required: [amount]}}}",
+}
 
 
 def run_of(document: object, transforms: TransformSet | None = None) -> Run:
     raw = document if isinstance(document, bytes) else to_raw(document)
-    return run(raw, read(raw), transforms or some_transforms(failing=FAILING))
+    return run(raw, read(raw), transforms or some_transforms(**STOPPING), NOW)
 
 
 def steps_of(done: Run) -> list[tuple[str, bool]]:
@@ -43,6 +48,21 @@ STOPS = {
     "call_too_large": (b'"' + b"x" * MAX_CALL_BYTES + b'"', Outcome.REJECTED, [("parsed", False)]),
     "no_transform": (a_document(type="identify"), Outcome.IGNORED, [("parsed", True), ("transform", False)]),
     "unsupported_type": (a_document(type="purchase"), Outcome.IGNORED, [("parsed", True), ("transform", False)]),
+    "disabled": (
+        a_document(event="Off"),
+        Outcome.IGNORED,
+        [("parsed", True), ("transform", True), ("mapped", False)],
+    ),
+    "filtered": (
+        a_document(event="Paid"),
+        Outcome.IGNORED,
+        [("parsed", True), ("transform", True), ("mapped", False)],
+    ),
+    "input_schema": (
+        a_document(event="Strict"),
+        Outcome.REJECTED,
+        [("parsed", True), ("transform", True), ("mapped", False)],
+    ),
     "transform_error": (
         a_document(event="Failing"),
         Outcome.REJECTED,
@@ -83,7 +103,7 @@ def test_a_stop_before_the_choice_names_no_transform_and_one_after_it_does() -> 
 
 def test_what_was_not_read_is_told_as_what_it_is() -> None:
     for unread in Unread:
-        done = run(b"{}", unread, some_transforms())
+        done = run(b"{}", unread, some_transforms(), NOW)
         assert done.outcome is Outcome.REJECTED
         assert done.call is None
 
@@ -94,10 +114,10 @@ def test_the_same_call_gives_the_same_run() -> None:
 
 
 def test_the_content_of_a_lane_is_the_contents_of_its_events() -> None:
-    lane = map_call(a_call(), a_transform("event: {properties: {n: properties.tokens}}"))
+    lane = map_call(a_call(), a_transform("event: {properties: {n: properties.tokens}}"), NOW)
     assert lane.content == lane.events[0].content
     assert (
-        map_call(a_call(timestamp=0), a_transform("event: {properties: {n: properties.tokens}}")).content
+        map_call(a_call(timestamp=0), a_transform("event: {properties: {n: properties.tokens}}"), NOW).content
         == lane.content
     )
 
@@ -146,7 +166,7 @@ event:
     )
 )
 def test_any_call_ends_in_a_listed_outcome_and_no_sentence_tells_a_property(document: dict[str, Any]) -> None:
-    done = run(b"{}", document, some_transforms(greedy=GREEDY))
+    done = run(b"{}", document, some_transforms(greedy=GREEDY), NOW)
     if done.outcome is None:
         assert done.lanes
         assert json.loads(done.lanes[0].events[0].properties) is not None

@@ -1,31 +1,42 @@
-"""A transform: one file, its errors with their place, what it inherits, and which calls it takes."""
+"""A transform: what it makes of a call, what it inherits, and its version. The cases: transform_cases.py."""
 
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core import transform as transform_module
-from app.core.transform import FIELDS, Transform, TransformSet, parse_transform
+from app.core.pipeline import run
+from app.core.segment import Unread
+from app.core.transform import Transform, TransformSet, parse_transform
+from app.core.transform_schema import FIELDS
 from app.errors import EventInvalid, ExpressionFailed, TransformInvalid
-from tests.builders import DEFAULT_TEXT, MISSING, a_call, a_default, a_transform, some_transforms
-
-
-def refusal_of(text: str, name: str = "order") -> str:
-    with pytest.raises(TransformInvalid) as raised:
-        a_transform(text, name)
-    return raised.value.message
+from tests.builders import DEFAULT_TEXT, MISSING, NOW, a_call, a_default, a_transform, some_transforms
+from tests.core.examples import often
+from tests.core.transform_cases import CASES, ENDS, Case, End
 
 
 def only_event(transform: Transform, **members: Any) -> Any:
-    [event] = transform.apply(a_call(**members))
+    [event] = transform.apply(a_call(**members), NOW)
     return event
 
 
-def chosen(transforms: TransformSet, **members: Any) -> str | None:
-    transform = transforms.choose(a_call(**members))
-    return transform.name if transform else None
+# --- The language, as data
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.claim)
+def test_the_language_makes(case: Case) -> None:
+    assert case.run() == case.expected
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.claim)
+def test_the_language_says(end: End) -> None:
+    reason, detail = end.run()
+    assert reason == end.reason, detail
+    for part in end.says:
+        assert part in detail
+    assert "SECRET" not in detail
 
 
 # --- What it makes
@@ -75,11 +86,30 @@ def test_an_empty_map_of_properties_makes_none() -> None:
 
 
 def test_applying_twice_gives_the_same_event_and_leaves_the_call_as_it_was() -> None:
-    transform = a_transform("event: {properties: {items: properties.items, all: properties}}")
+    transform = a_transform("event: {properties: {items: properties.items, '*': {rename: {items: all}}}}")
     call = a_call(properties={"items": [{"a": 1}]})
     before = repr(call.document)
-    assert transform.apply(call) == transform.apply(call)
+    assert transform.apply(call, NOW) == transform.apply(call, NOW)
     assert repr(call.document) == before
+
+
+def test_a_thousand_items_are_a_thousand_events_and_one_more_is_an_error() -> None:
+    transform = a_transform("each: properties.items\nevent: {properties: {n: item}}")
+    assert len(transform.apply(a_call(properties={"items": list(range(1000))}), NOW)) == 1000
+    with pytest.raises(ExpressionFailed, match="1001 items, and 1000 is the most"):
+        transform.apply(a_call(properties={"items": list(range(1001))}), NOW)
+
+
+def test_events_that_each_copy_the_whole_call_are_refused_before_they_fill_the_memory() -> None:
+    transform = a_transform("each: properties.items\nevent: {properties: 'root().properties'}")
+    with pytest.raises(ExpressionFailed, match="1,000,000 characters"):
+        transform.apply(a_call(properties={"items": list(range(1000)), "text": "x" * 20_000}), NOW)
+
+
+def test_a_property_that_is_renamed_wins_whatever_the_order_of_the_call() -> None:
+    transform = a_transform("event: {properties: {'*': {rename: {new: old}}}}")
+    for properties in ({"old": 1, "new": 2}, {"new": 2, "old": 1}):
+        assert only_event(transform, properties=properties).properties == '{"old":2}'
 
 
 # --- What a call can do to it
@@ -88,47 +118,16 @@ def test_applying_twice_gives_the_same_event_and_leaves_the_call_as_it_was() -> 
 def test_an_expression_that_meets_a_wrong_type_fails_without_telling_the_value() -> None:
     transform = a_transform("event: {properties: {n: 'sum(properties.items)'}}")
     with pytest.raises(ExpressionFailed) as failed:
-        transform.apply(a_call(properties={"items": "SECRET"}))
+        transform.apply(a_call(properties={"items": "SECRET"}), NOW)
     assert "sum()" in failed.value.message
+    assert "event.properties.n" in failed.value.message
     assert "SECRET" not in failed.value.message
 
 
 def test_an_event_that_breaks_a_rule_names_its_field() -> None:
     with pytest.raises(EventInvalid) as refused:
-        a_default().apply(a_call(userId=MISSING))
+        a_default().apply(a_call(userId=MISSING), NOW)
     assert refused.value.field == "customer_id"
-
-
-# --- Errors point at their place
-
-
-@pytest.mark.parametrize(
-    ("text", "place", "says"),
-    [
-        ("match: {type: track\nevent: {}", "order.yaml:2:6", ""),
-        ("event:\n  event_name: event\n  event_name: event\n", "order.yaml:3:3", "twice"),
-        ("event:\n  event_nam: event\n", "order.yaml:2:3", "event_nam"),
-        ("event:\n  customer_id: 42\n", "order.yaml:2:16", "42"),
-        ("event:\n  customer_id: on\n  idempotency_id: 'a ||'\n", "order.yaml:3:19", "event.idempotency_id"),
-        ("event:\n  properties:\n    a: x\n    b: 'length('\n", "order.yaml:4:8", "event.properties.b"),
-        ("event:\n  properties:\n    a: {b: {c: 'nope(x)'}}\n", "order.yaml:3:16", "nope"),
-        ("event:\n  properties:\n    a: [x]\n", "order.yaml:3:8", "event.properties.a"),
-        ("event:\n  properties:\n    a: 1\n", "order.yaml:3:8", "event.properties.a"),
-        ("event:\n  event_name: ''\n", "order.yaml:2:15", "event.event_name"),
-        ("match:\n  type: purchase\n", "order.yaml:2:9", "purchase"),
-        ("match:\n  event: []\n", "order.yaml:2:10", "match.event"),
-        ("match:\n  event: [A, 2]\n", "order.yaml:2:14", "match.event.1"),
-        ("match: track\n", "order.yaml:1:8", "match"),
-        ("nonsense: 1\n", "order.yaml:1:1", "nonsense"),
-        ("[1, 2]\n", "order.yaml:1:1", ""),
-        ("", "order.yaml:1:1", ""),
-        ("just text", "order.yaml:1:1", ""),
-    ],
-)
-def test_an_error_says_file_line_and_column(text: str, place: str, says: str) -> None:
-    message = refusal_of(text)
-    assert message.startswith(f"{place}: "), message
-    assert says in message
 
 
 def test_the_default_must_say_where_every_field_comes_from() -> None:
@@ -157,7 +156,7 @@ def test_a_digest_changes_with_text_name_default_and_engine(monkeypatch: pytest.
         a_default().digest,
         parse_transform("a_transform", DEFAULT_TEXT, None).digest,
     }
-    monkeypatch.setattr(transform_module, "ENGINE", b"2")
+    monkeypatch.setattr(transform_module, "ENGINE", -1)
     digests.add(a_transform(text).digest)
     assert len(digests) == 7
 
@@ -168,76 +167,89 @@ def test_a_transform_knows_the_version_it_inherits_from() -> None:
     assert a_transform("match: {}", default=default).inherits == default.digest
 
 
-# --- Which one takes a call
+# --- The key of pseudonyms
+
+# Lotus takes 50 characters, and a pseudonym has 64.
+KEYED = "event: {customer_id: 'substring(sha256(userId), `0`, `32`)'}"
 
 
-def test_a_transform_that_names_the_event_goes_first() -> None:
-    transforms = some_transforms(
-        a_all="match: {type: track}", z_order="match: {event: Order}", m_several="match: {event: [Paid, Order, Sent]}"
-    )
-    assert chosen(transforms, event="Paid") == "m_several"
-    assert chosen(transforms, event="Order") == "m_several", "the name that sorts first wins"
-    assert chosen(transforms, event="Other") == "a_all", "any transform goes before the default"
-    assert chosen(transforms, event="order") == "a_all", "names are compared letter by letter"
+def test_a_pseudonym_is_made_with_the_key_of_the_installation() -> None:
+    default = a_default()
+    one, same, other = (parse_transform("t", KEYED, default, key) for key in (b"one", b"one", b"other"))
+    assert one.digest == other.digest, "the key is no part of the version"
+    assert only_event(one).customer_id == only_event(same).customer_id != only_event(other).customer_id
 
 
-def test_the_default_takes_what_is_left_of_its_type() -> None:
-    transforms = some_transforms(order="match: {event: Order}")
-    assert chosen(transforms, event="Other") == "_default"
-    assert chosen(transforms, type="identify", event=MISSING) is None
+def test_the_key_is_in_no_repr_and_in_no_error() -> None:
+    transform = parse_transform("t", KEYED, a_default(), b"SECRET-KEY")
+    assert "SECRET-KEY" not in repr(transform)
+    with pytest.raises(ExpressionFailed, match="PSEUDONYM_KEY"):
+        parse_transform("t", KEYED, a_default()).apply(a_call(), NOW)
 
 
-def test_a_default_that_names_events_takes_no_others() -> None:
-    transforms = some_transforms(default=DEFAULT_TEXT.replace("type: track", "event: [Order]"))
-    assert chosen(transforms, event="Order") == "_default"
-    assert chosen(transforms, event="Other") is None
+# --- Whatever comes
 
-
-@pytest.mark.parametrize("kind", ["identify", "page", "screen", "group", "alias", "delete"])
-def test_a_transform_may_take_calls_of_any_type(kind: str) -> None:
-    transforms = some_transforms(other=f"match: {{type: {kind}}}")
-    assert chosen(transforms, type=kind, event=MISSING) == "other"
-    assert chosen(transforms) == "_default"
-
-
-def test_where_there_are_no_transforms_none_is_chosen() -> None:
-    assert TransformSet(()).choose(a_call()) is None
-
-
-names = st.sampled_from(["A", "B", "C"])
-
-
-@given(
-    matches=st.lists(st.one_of(st.none(), names, st.lists(names, min_size=1, max_size=2)), max_size=5),
-    order=st.randoms(use_true_random=False),
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.just(10**600)
+    | st.text(st.characters(exclude_categories=())),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=())), inner, max_size=4)
+    ),
+    max_leaves=8,
 )
-def test_the_choice_does_not_depend_on_the_order_of_files_and_is_one_that_accepts(matches: Any, order: Any) -> None:
-    texts = {f"t{at}": f"match: {{event: {match}}}" if match else "match: {}" for at, match in enumerate(matches)}
-    transforms = some_transforms(**{name: text.replace("'", "") for name, text in texts.items()})
-    shuffled = list(transforms.transforms)
-    order.shuffle(shuffled)
-    for event in ("A", "B", "C", "D"):
-        call = a_call(event=event)
-        choice = transforms.choose(call)
-        again = TransformSet(shuffled).choose(call)
-        assert choice is again
-        accepting = [one for one in transforms.transforms if one.accepts(call)]
-        assert choice in accepting
-        if any(one.events for one in accepting):
-            assert choice is not None
-            assert choice.events
-
-
-@pytest.mark.parametrize(
-    ("match", "members", "accepted"),
-    [
-        ("{}", {}, True),
-        ("{event: API Call}", {}, True),
-        ("{event: [Other, API Call]}", {}, True),
-        ("{event: Other}", {}, False),
-        ("{type: page}", {}, False),
-        ("{type: page}", {"type": "page", "event": MISSING}, True),
-    ],
+ALL_PARTS = some_transforms(
+    fan="""
+match: {event: [Fan]}
+each: properties.items
+event:
+  idempotency_id: properties.id
+  time_created: coalesce(item.at, timestamp)
+  properties: {'*': {rename: {a: b}, drop: [c]}, item: item, n: 'add(item.n, index)', all: '*'}
+""",
+    also="match: {source: s-1}\nalso: true\nwhen: properties.when\nevent: {customer_id: properties.who}",
+    pages="match: {type: page}\nevent: {event_name: name, properties: {'*': {drop: [x]}, t: received_at()}}",
+    whole="match: {event: Who*}\npriority: 3\nevent: properties.event",
+    strict="match: {event: Strict}\ninput_schema: {properties: {properties: {properties: {a: {pattern: '^x'}}}}}",
 )
-def test_a_transform_accepts_what_its_match_says(match: str, members: dict[str, Any], accepted: bool) -> None:
-    assert a_transform(f"match: {match}").accepts(a_call(**members)) is accepted
+calls = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["track", "track", "page"]) | anything,
+        "event": st.sampled_from(["Fan", "Who Knows", "Strict", "Other"]) | anything,
+        "messageId": anything,
+        "userId": st.just("u-1") | anything,
+        "timestamp": st.just("2026-11-01") | anything,
+        "projectId": st.just("s-1") | anything,
+        "properties": anything
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "items": st.lists(st.fixed_dictionaries({}, optional={"n": anything, "at": anything}), max_size=3),
+                **dict.fromkeys(("a", "b", "c", "id", "when", "who", "event", "x"), anything),
+            },
+        ),
+    },
+)
+
+
+@often
+@given(calls)
+@example({"type": "track", "event": "Fan", "projectId": ["s-1"]})
+@example({"type": "page", "properties": [1]})
+@example({"type": "page", "properties": "text"})
+@example({"type": "track", "event": "Strict", "properties": {"a": "\ud83d"}})
+def test_any_call_ends_in_a_run_and_always_the_same(document: dict[str, Any]) -> None:
+    before = repr(document)
+    done = run(b"{}", document, ALL_PARTS, NOW)
+    assert run(b"{}", document, ALL_PARTS, NOW) == done
+    assert (done.outcome is None) == bool(done.lanes)
+    assert repr(document) == before
+
+
+def test_a_call_that_could_not_be_read_is_a_run_too() -> None:
+    for unread in Unread:
+        assert run(b"", unread, TransformSet(()), NOW).lanes == ()

@@ -10,10 +10,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from app.catalog import Catalog
+from app.catalog.live import Catalog
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Lane
-from app.core.transform import TransformSet
 from app.store import schema
 from app.store.engine import Database
 from app.store.record import Record
@@ -29,6 +28,7 @@ from tests.builders import (
     a_writer,
     an_event,
     empty,
+    published,
     rows_of,
     some_transforms,
     store,
@@ -50,12 +50,6 @@ def stored_ids(database: Database) -> list[str]:
 
 def claimed_messages(database: Database) -> list[str]:
     return values_of(rows_of(database, schema.claims, schema.claims.c.message_id))
-
-
-def published(database: Database, transforms: TransformSet) -> Catalog:
-    catalog = Catalog(transforms)
-    catalog.publish(database, lambda: NOW)
-    return catalog
 
 
 def receive(database: Database, catalog: Catalog, *documents: object) -> list[Outcome | None]:

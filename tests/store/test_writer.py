@@ -211,7 +211,7 @@ class _Hurdle:
         self.reached = threading.Event()
         self.go_on = threading.Event()
 
-    def map_again(self, _conn: Connection, _call: Call, _digest: bytes) -> Lane | None:
+    def map_again(self, _conn: Connection, _call: Call, _digest: bytes, _received_at: int) -> Lane | None:
         self.reached.set()
         assert self.go_on.wait(20)
         raise self.error
@@ -228,7 +228,7 @@ database = connect(sys.argv[1])
 store(database, a_record(an_event(), message_id="m-1"))
 reached, go_on = threading.Event(), threading.Event()
 
-def map_again(conn, call, digest):
+def map_again(conn, call, digest, received_at):
     reached.set()
     go_on.wait()
 

@@ -319,7 +319,7 @@ def test_the_ledger_balances_and_tells_the_reasons(api: Api) -> None:
         "rejected": 0,
         "by_reason": {"duplicate": 1, "no_transform": 1},
     }
-    assert ledger["events"] == {"stored": 1, "duplicate": 1, "conflict": 0}
+    assert ledger["events"] == {"stored": 1, "duplicate": 1, "conflict": 0, "voided": 0}
     assert ledger["balances"] is True
     hour = api.get("/ledger", since="1h")
     assert (hour["calls"], hour["balances"], hour["until"]) == (ledger["calls"], None, None)

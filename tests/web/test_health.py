@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -38,6 +39,30 @@ def test_it_is_ready_and_tells_details_only_with_the_token(site: Site) -> None:
         answer = site.ask("/readyz", token)
         assert (answer.status_code, answer.get_json()) == (200, READY)
     assert not_ok(site) == set()
+
+
+def test_a_file_that_is_not_what_is_live_is_told_with_the_token_and_leaves_it_ready(
+    make_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    def transforms_of(site: Site) -> tuple[list[dict[str, Any]], str]:
+        answer = site.ask("/readyz", ADMIN_TOKEN).get_json()
+        [sentence] = [check["message"] for check in answer["checks"] if check["name"] == "transforms"]
+        return answer["transforms"], sentence
+
+    folder = tmp_path / "transforms"
+    order = folder / "order.yaml"
+    order.write_text("match: {event: Order}\n")
+    site = make_site()
+    assert transforms_of(site) == ([], "2 active")
+    order.write_text("match: [")
+    (folder / "_default.yaml").unlink()
+    site = make_site()
+    assert not_ok(site) == set()
+    standings, sentence = transforms_of(site)
+    assert [(one["name"], one["state"]) for one in standings] == [("_default", "no_file"), ("order", "broken")]
+    assert standings[1]["problems"][0].startswith("order.yaml:1:9: ")
+    assert sentence == "2 active; not used: order; without a file: _default"
+    assert "order" not in site.ask("/readyz").text
 
 
 def test_below_the_floor_of_the_disk_it_is_not_ready(make_site: Callable[..., Site]) -> None:

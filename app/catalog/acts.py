@@ -1,0 +1,165 @@
+"""What a person does with transforms: publish the file, pull what is live, go back to an earlier version."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.catalog.checking import failing_examples
+from app.catalog.files import read_folder, to_path, write_file
+from app.catalog.live import KIND, Catalog
+from app.catalog.publishing import Clock, NextId, Publisher
+from app.catalog.standing import State, Survey, harm_to_heirs, survey
+from app.core.transform import DEFAULT, Transform
+from app.errors import NotFound, TransformInvalid
+from app.store.engine import Connection, Database
+from app.store.publications import Origin, Publication, list_history
+from app.store.versions import Version, append_versions, find_versions, get_version, list_versions
+
+_PREFIX_MIN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What an act changed."""
+
+    before: str | None
+    """The text that was live, or that the file had; None: nothing."""
+    after: str | None
+    digest: bytes | None
+    """The version that is live now."""
+    heirs: tuple[str, ...] = ()
+    """Names that were published anew because they inherit from it."""
+
+
+class Acts:
+    """Acts on one folder and one database."""
+
+    def __init__(self, database: Database, catalog: Catalog, folder: Path, next_id: NextId, clock: Clock) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._folder = folder
+        self._next_id = next_id
+        self._clock = clock
+
+    def survey(self) -> Survey:
+        """Hold the folder against what is live."""
+        with self._database.reading() as conn:
+            return survey(conn, self._catalog, read_folder(self._folder))
+
+    def publish(self, name: str) -> Change:
+        """Make the file of a name live; where there is no file, take out what is live.
+
+        Raises:
+            NotFound: there is neither.
+            TransformInvalid: the file cannot be used, or what inherits from it would be broken.
+
+        """
+        with self._publishing() as (publisher, found):
+            standing = found.find(name)
+            if standing is None:
+                raise NotFound(f"there is no {to_path(self._folder, name)}, and nothing is live under that name")
+            before = found.live.texts.get(name)
+            if standing.state is State.NO_FILE:
+                if name == DEFAULT:
+                    raise TransformInvalid(f"{DEFAULT} cannot be taken out: all others inherit from it")
+                publisher.take_out(name, Origin.FILE)
+                return Change(before=before, after=None, digest=None)
+            if grave := found.grave(name):
+                raise TransformInvalid("\n".join(grave))
+            text = read_folder(self._folder).texts.get(name)
+            if text is None:
+                raise TransformInvalid(f"{to_path(self._folder, name)} changed just now; try again")
+            return self._make_live(publisher, found, name, text, Origin.FILE)
+
+    def pull(self, name: str) -> Change:
+        """Write what is live into the file of a name. Raises NotFound, OSError."""
+        found = self.survey()
+        if not found.live.is_live(name):
+            raise NotFound(f"nothing is live under the name {name!r}")
+        path = to_path(self._folder, name)
+        before = path.read_bytes().decode(errors="replace") if path.exists() else None
+        after = found.live.texts[name]
+        if before != after:
+            write_file(path, after)
+        return Change(before=before, after=after, digest=found.live.publications[name].digest)
+
+    def roll_back(self, name: str, digest_prefix: str | None) -> Change:
+        """Make an earlier version live: the one that was live before, or the one that is named.
+
+        Raises:
+            NotFound: there is no such version.
+            TransformInvalid: it cannot be used today.
+
+        """
+        with self._publishing() as (publisher, found):
+            version = self._earlier(publisher.conn, found, name, digest_prefix)
+            return self._make_live(publisher, found, name, version.text, Origin.EDITOR)
+
+    def find_version(self, conn: Connection, name: str, digest_prefix: str | None) -> Version:
+        """Return the live version of a name, or the one of which the digest begins like this. Raises NotFound."""
+        if digest_prefix is not None:
+            return _one_version(conn, name, digest_prefix)
+        live = next(iter(list_history(conn, KIND, name)), None)
+        if live is None or live.digest is None:
+            raise NotFound(f"nothing is live under the name {name!r}")
+        return get_version(conn, live.digest)
+
+    def history(self, conn: Connection, name: str) -> list[Publication]:
+        """Return all publications of a name, newest first. Raises NotFound."""
+        found = list_history(conn, KIND, name)
+        if not found:
+            raise NotFound(f"nothing was ever live under the name {name!r}")
+        return found
+
+    @contextmanager
+    def _publishing(self) -> Iterator[tuple[Publisher, Survey]]:
+        # All that takes time is done and remembered before the database is locked.
+        self.survey()
+        with self._database.writing() as conn:
+            publisher = Publisher(conn, self._catalog, self._next_id, self._clock())
+            found = survey(conn, self._catalog, read_folder(self._folder))
+            append_versions(conn, found.live.unkept)
+            yield publisher, found
+
+    def _make_live(self, publisher: Publisher, found: Survey, name: str, text: str, origin: Origin) -> Change:
+        before = found.live.texts.get(name)
+        default = None if name == DEFAULT else found.live.transforms.get(DEFAULT)
+        if name != DEFAULT and default is None:
+            raise TransformInvalid(f"no {DEFAULT} is live yet, which all inherit from; publish that first")
+        transform = self._catalog.parse(name, text, default)
+        problems = [*failing_examples(transform), *self._harm(found, transform)]
+        if problems:
+            raise TransformInvalid("\n".join(problems))
+        live = found.live.publications.get(name)
+        if live and live.digest == transform.digest and live.origin == origin:
+            return Change(before=before, after=text, digest=transform.digest)
+        publisher.publish(found.live, [(transform, origin)])
+        heirs = found.live.texts.keys() - {name} if name == DEFAULT and before != text else set()
+        return Change(before=before, after=text, digest=transform.digest, heirs=tuple(sorted(heirs)))
+
+    def _harm(self, found: Survey, transform: Transform) -> Iterator[str]:
+        if transform.name == DEFAULT:
+            yield from harm_to_heirs(self._catalog, found.live, transform, set())
+
+    def _earlier(self, conn: Connection, found: Survey, name: str, digest_prefix: str | None) -> Version:
+        if digest_prefix is not None:
+            return _one_version(conn, name, digest_prefix)
+        digests = [one.digest for one in self.history(conn, name) if one.digest is not None]
+        versions = list_versions(conn, digests)
+        for digest in digests:
+            # A new `_default` publishes the same text anew; that is no change of this one.
+            if versions[digest].text != found.live.texts.get(name):
+                return versions[digest]
+        raise NotFound(f"{name} has no earlier version")
+
+
+def _one_version(conn: Connection, name: str, digest_prefix: str) -> Version:
+    if len(digest_prefix) < _PREFIX_MIN:
+        raise NotFound(f"name a version by {_PREFIX_MIN} of its digits at least")
+    found = find_versions(conn, KIND, name, digest_prefix)
+    if not found:
+        raise NotFound(f"{name} has no version {digest_prefix[:40]!r}; see `segment-lotus transforms history {name}`")
+    if len(found) > 1:
+        raise NotFound(f"{name} has {len(found)} versions that begin with {digest_prefix}; write more of it")
+    return found[0]

@@ -1,0 +1,24 @@
+"""The functions that transforms can call beside JMESPath's own: `compile_expression(text, functions=FUNCTIONS)`.
+
+docs/functions.md has each of them, with an example that a test runs. All are pure: what they give follows from their
+arguments and the Scope. They give null for null (where nulls are not the point), and raise ExpressionFailed only.
+
+`to_number`, `floor` and `ceil` take the place of JMESPath's own; for JSON numbers they give the same.
+"""
+
+from collections.abc import Mapping
+
+from app.core.expression_call import Function
+from app.core.functions_choice import CHOICE
+from app.core.functions_number import NUMBER
+from app.core.functions_object import OBJECT
+from app.core.functions_regex import REGEX
+from app.core.functions_scope import SCOPE, Scope
+from app.core.functions_text import TEXT
+from app.core.functions_time import TIME
+
+__all__ = ["FUNCTIONS", "Scope"]
+
+FUNCTIONS: Mapping[str, Function] = {
+    function.name: function for group in (CHOICE, TEXT, REGEX, NUMBER, TIME, OBJECT, SCOPE) for function in group
+}

@@ -1,0 +1,109 @@
+"""What is to become of a kept call, as far as it can be said without writing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from app.core.outcome import Outcome
+from app.core.pipeline import MAIN_LANE, Lane, Run, run
+from app.core.segment import read, sketch
+from app.core.transform import Transform, TransformSet
+from app.replay.correcting import CannotCorrect, Correction, correct
+from app.store.kept import KeptCall, OwnEvent
+from app.store.record import EventResult
+from app.store.replays import read_results
+
+
+@dataclass(slots=True, kw_only=True)
+class Judged:
+    """One call, and what is to be done about it."""
+
+    row: KeptCall
+    run: Run | None = None
+    """By today's transforms, with the lanes that are to be settled; None: nothing is to be settled."""
+    user_id: str | None = None
+    kept: tuple[EventResult, ...] = ()
+    """Results that stay as they are."""
+    correction: Correction | None = None
+    note: str | None = None
+    """Why nothing is to be done about it; None where something is."""
+
+
+REMOVED = "its bytes were removed by retention"
+MADE = "it already made its events"
+FILLED = "the lane is filled"
+
+
+class Judge:
+    """Runs calls by one set of transforms."""
+
+    def __init__(self, transforms: TransformSet, *, fill: Transform | None, corrects: bool) -> None:
+        """`fill`: only the lane of this transform is filled. `corrects`: events that differ are replaced."""
+        self._transforms = transforms
+        self._fill = fill
+        self._only = TransformSet([fill] if fill else [])
+        self._corrects = corrects
+
+    def judge(self, row: KeptCall, own: Sequence[OwnEvent]) -> Judged:
+        """Run one call again. `own` are the events that it made."""
+        if row.raw is None:
+            return Judged(row=row, note=REMOVED)
+        if self._fill is not None:
+            return self._judge_lane(row, row.raw, own, self._fill)
+        if not own and row.outcome == Outcome.STORED:
+            return Judged(row=row, note=MADE)
+        document = read(row.raw)
+        done = run(row.raw, document, self._transforms, row.received_at)
+        if own:
+            return self._judge_made(row, own, done)
+        user_id = None if done.lanes else (done.call or sketch(document)).user_id
+        return Judged(row=row, run=done, user_id=user_id)
+
+    def _judge_made(self, row: KeptCall, own: Sequence[OwnEvent], done: Run) -> Judged:
+        """A call that made events, all that it could or a part."""
+        made = {one.lane for one in own}
+        correction = None
+        if self._corrects:
+            try:
+                correction = correct(own, done)
+            except CannotCorrect as why:
+                return Judged(row=row, note=f"cannot be corrected: {why}")
+        # What was stored in part is completed; a call that was stored gets no more lanes than it has.
+        more = tuple(lane for lane in done.lanes if lane.name not in made) if row.outcome != Outcome.STORED else ()
+        if correction is not None and correction.replacements:
+            return Judged(row=row, run=_with_lanes(done, more), correction=correction)
+        if not more:
+            return Judged(row=row, note=MADE)
+        kept = tuple(one for one in _results(row, own) if one.lane in made)
+        return Judged(row=row, run=_with_lanes(done, more), kept=kept)
+
+    def _judge_lane(self, row: KeptCall, raw: bytes, own: Sequence[OwnEvent], fill: Transform) -> Judged:
+        if any(one.lane == fill.name for one in own):
+            return Judged(row=row, note=FILLED)
+        made_none = row.outcome in {Outcome.REJECTED, Outcome.IGNORED}
+        # A call is all or nothing: where the others have not made theirs yet, they have their say.
+        done = run(raw, read(raw), self._transforms if made_none else self._only, row.received_at)
+        if done.outcome is not None:
+            return Judged(row=row, note=f"stays {row.outcome}: today it would be {done.outcome} ({done.reason})")
+        if made_none and any(lane.name == MAIN_LANE for lane in done.lanes):
+            # Once stored by this lane alone, it would be no more among the calls that a replay reads for the main one.
+            return Judged(row=row, note=f"stays {row.outcome}: replay it without --transform, for its main event too")
+        lanes = tuple(lane for lane in done.lanes if lane.name == fill.name)
+        if not lanes:
+            return Judged(row=row, note=f"stays {row.outcome}: {fill.name} does not take it")
+        kept = tuple(one for one in _results(row, own) if one.lane != fill.name)
+        return Judged(row=row, run=_with_lanes(done, lanes), kept=kept)
+
+
+def _with_lanes(done: Run, lanes: tuple[Lane, ...]) -> Run:
+    return msgspec.structs.replace(done, lanes=lanes)
+
+
+def _results(row: KeptCall, own: Sequence[OwnEvent]) -> tuple[EventResult, ...]:
+    """Return what became of each event; where all were simply stored, the events themselves say so."""
+    if row.results is not None:
+        return read_results(row.results)
+    return tuple(
+        EventResult(one.lane, one.position, one.idempotency_id, Outcome.STORED) for one in own if not one.voided
+    )

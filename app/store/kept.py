@@ -1,0 +1,132 @@
+"""Reading kept calls in ascending order of their ids, to run them again. `conn` first.
+
+As for review, each outcome is read from the index that leads to it, so that a few rejected calls among millions are
+found without a walk over all of them.
+"""
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from app.core.outcome import Outcome
+from app.store.keys import to_key
+from app.store.lookup import among
+from app.store.review_events import ID_MAX
+from app.store.schema import calls, events
+
+BYTES_AT_ONCE = 16 << 20
+"""Raw bytes in memory at a time; a call has at most 1 MiB."""
+
+_SLICE = 100
+_EVENTS_SLICE = 500
+
+_NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls are meant."""
+
+    outcomes: tuple[Outcome, ...]
+    event: str | None = None
+    """Segment's event name."""
+    call_id: int | None = None
+
+
+class KeptCall(msgspec.Struct, frozen=True, gc=False):
+    """A stored call, as far as running it again needs it."""
+
+    id: int
+    received_at: int
+    raw: bytes | None
+    """None after retention."""
+    message_id: str | None
+    """As an indexable key."""
+    customer_id: str | None
+    outcome: str
+    reason: str | None
+    detail: str | None
+    transform: str | None
+    transform_digest: bytes | None
+    results: str | None
+
+
+class OwnEvent(msgspec.Struct, frozen=True):
+    """An event that a call made."""
+
+    id: int
+    idempotency_id: str
+    call_id: int
+    lane: str
+    position: int
+    event_name: str
+    customer_id: str
+    time_created: int
+    properties: str
+    content: bytes
+    voided: bool
+
+
+_CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__)
+_EVENT_COLUMNS = tuple(events.c[name] for name in OwnEvent.__struct_fields__[:-1])
+
+
+def find_ids(conn: sa.Connection, scope: Scope, after: int, until: int, limit: int) -> list[int]:
+    """Return the lowest `limit` ids above `after`, and not above `until`."""
+    found: list[int] = []
+    for conditions in _sources(scope):
+        query = sa.select(calls.c.id).where(calls.c.id > after, calls.c.id <= until, *conditions)
+        found += conn.execute(query.order_by(calls.c.id).limit(limit)).scalars()
+    return sorted(found)[:limit]
+
+
+def count_ids(conn: sa.Connection, scope: Scope, after: int, until: int) -> int:
+    """Count the calls that are meant."""
+    total = 0
+    for conditions in _sources(scope):
+        query = sa.select(sa.func.count()).where(calls.c.id > after, calls.c.id <= until, *conditions)
+        total += conn.execute(query.select_from(calls)).scalar_one()
+    return total
+
+
+def read_kept(conn: sa.Connection, ids: Sequence[int], most_bytes: int = BYTES_AT_ONCE) -> list[KeptCall]:
+    """Return the first of these calls, in the order of their ids: one at least, and all where they are small."""
+    found: list[KeptCall] = []
+    size = 0
+    for start in range(0, len(ids), _SLICE):
+        query = (
+            sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, ids[start : start + _SLICE])).order_by(calls.c.id)
+        )
+        some = [KeptCall(*row) for row in conn.execute(query)]
+        found += some
+        size += sum(len(one.raw) for one in some if one.raw is not None)
+        if size > most_bytes:
+            break
+    return found
+
+
+def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int, list[OwnEvent]]:
+    """Return the events that these calls made, void ones too, by call and in the order they were made."""
+    ordered = sorted(call_ids)
+    found: dict[int, list[OwnEvent]] = {}
+    for start in range(0, len(ordered), _EVENTS_SLICE):
+        query = sa.select(*_EVENT_COLUMNS, events.c.voided_at.is_not(None)).where(
+            among(conn, events.c.call_id, ordered[start : start + _EVENTS_SLICE])
+        )
+        for row in conn.execute(query.order_by(events.c.id)):
+            one = OwnEvent(*row)
+            found.setdefault(one.call_id, []).append(one)
+    return found
+
+
+def _sources(scope: Scope) -> list[tuple[sa.ColumnElement[bool], ...]]:
+    """Return the conditions of one query for each index to read."""
+    narrow: list[sa.ColumnElement[bool]] = []
+    if scope.call_id is not None:
+        narrow.append(calls.c.id == min(scope.call_id, ID_MAX))
+    if scope.event is not None:
+        narrow.append(calls.c.event == to_key(scope.event))
+    return [
+        (calls.c.outcome == outcome.value, *(() if outcome is Outcome.STORED else (_NOT_STORED,)), *narrow)
+        for outcome in sorted(set(scope.outcomes))
+    ]

@@ -1,0 +1,71 @@
+"""Which version of each document is live, and was. Rows are only ever added; the last one of a name counts."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+import sqlalchemy as sa
+
+from app.store.inserts import Insert
+from app.store.schema import publications
+
+
+class Origin(StrEnum):
+    """Where a published version came from."""
+
+    FILE = "file"
+    EDITOR = "editor"
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """One act of publishing. `digest` None: the document was taken out."""
+
+    id: int
+    kind: str
+    name: str
+    digest: bytes | None
+    origin: str
+    published_at: int
+
+
+_PUBLICATIONS = Insert(publications, ("id", "kind", "name", "digest", "origin", "published_at"))
+
+
+def lock_publications(conn: sa.Connection) -> None:
+    """Let nobody else publish until the end of this transaction; reading goes on, and so does the ingest."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.text("LOCK TABLE publications IN SHARE ROW EXCLUSIVE MODE"))
+    # On SQLite whoever writes is alone already.
+
+
+def append_publications(conn: sa.Connection, published: Sequence[Publication]) -> None:
+    """Make versions live, in this order. Only under `lock_publications`.
+
+    The later one has the larger id, whatever the clocks of two nodes say: an id that is not beyond the last one is
+    moved there.
+    """
+    last = find_latest_id(conn) or 0
+    moved = []
+    for one in published:
+        last = max(one.id, last + 1)
+        moved.append(msgspec.structs.replace(one, id=last))
+    _PUBLICATIONS.run(conn, [msgspec.structs.astuple(one) for one in moved])
+
+
+def find_latest_id(conn: sa.Connection) -> int | None:
+    """Return the id of the last publication: while it is the same, so is everything that is live."""
+    return conn.execute(sa.select(sa.func.max(publications.c.id))).scalar()
+
+
+def list_live(conn: sa.Connection, kind: str) -> dict[str, Publication]:
+    """Return the last publication of each name, those taken out included."""
+    last = sa.select(sa.func.max(publications.c.id)).where(publications.c.kind == kind).group_by(publications.c.name)
+    rows = conn.execute(sa.select(publications).where(publications.c.id.in_(last)))
+    return {row.name: Publication(**row._mapping) for row in rows}  # noqa: SLF001  SQLAlchemy's own name for it
+
+
+def list_history(conn: sa.Connection, kind: str, name: str) -> list[Publication]:
+    """Return all publications of a name, newest first."""
+    query = sa.select(publications).where(publications.c.kind == kind, publications.c.name == name)
+    rows = conn.execute(query.order_by(publications.c.id.desc()))
+    return [Publication(**row._mapping) for row in rows]  # noqa: SLF001
