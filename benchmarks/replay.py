@@ -8,7 +8,7 @@ Every call was rejected, since the transform of its time asked for a customer th
 import argparse
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from app.core.outcome import Outcome
 from app.core.pipeline import run
 from app.core.segment import read
 from app.core.transform import TransformSet, parse_transform
-from app.replay.running import Asked, Plan, Replayer
+from app.replay.running import Asked, Plan, Replayer, Tally
 from app.store import ledger
 from app.store.calls import append_calls, append_requests
 from app.store.engine import Database, connect
@@ -121,6 +121,7 @@ def bench(source: Source, calls: int) -> None:
     """Measure one kind of database."""
     database = connect(source.fresh())
     seed(database, calls)
+    told: Callable[[Tally], int | None]
     for what, text, dry, told in (
         ("all still rejected", _WRONG, False, lambda tally: tally.same),
         ("all rejected, otherwise", _STILL_WRONG, False, lambda tally: tally.changed["rejected > rejected"]),

@@ -378,7 +378,8 @@ def by_jmespath(transform: Transform, default: Transform, call: JSON) -> Callabl
 
     def compiled(written: Any) -> Callable[[JSON], Any]:
         if isinstance(written, str):
-            return jmespath.compile(written).search
+            search: Callable[[JSON], Any] = jmespath.compile(written).search
+            return search
         if set(written) == {"const"}:
             return lambda _call: written["const"]
         inner = [(key, compiled(value)) for key, value in written.items()]
