@@ -26,7 +26,7 @@ _API_CALL = (
     '"output_tokens":356,"input_tokens":'
 )
 _ORDER = (
-    '{"type":"track","event":"Order Completed",' + _BESIDE + '"properties":{"currency":"USD","coupon":null,'
+    '{"type":"track","event":"Order Paid",' + _BESIDE + '"properties":{"currency":"USD","coupon":null,'
     '"products":[{"product_id":"p1","price":19,"quantity":1},{"product_id":"p2","price":3.5,"quantity":2}],'
     '"shipping":4.9,"total":'
 )

@@ -113,7 +113,7 @@ local PREFIXES = {
   '{"type":"track","event":"API Call",' .. CONTEXT
     .. '"properties":{"endpoint":"/v1/complete","region":"eu-central-1","model":"large-2","status":200,"cached":false,'
     .. '"latency_ms":182.4,"labels":["batch","internal"],"output_tokens":356,"input_tokens":',
-  '{"type":"track","event":"Order Completed",' .. CONTEXT
+  '{"type":"track","event":"Order Paid",' .. CONTEXT
     .. '"properties":{"currency":"USD","coupon":null,"products":[{"product_id":"p1","price":19,"quantity":1},'
     .. '{"product_id":"p2","price":3.5,"quantity":2}],"shipping":4.9,"total":',
 }
