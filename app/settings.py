@@ -194,16 +194,7 @@ class Settings:
     )
     log_level: str = _setting(parse_log_level, "info", "The least level that is logged: debug, info, warning or error.")
     log_properties: bool = _setting(parse_bool, "0", "1 puts each event's properties into its log line.")
-    web_concurrency: int = _setting(
-        parse_int(0, 64),
-        "0",
-        "How many worker processes answer requests; 0 is 1 on SQLite (one writer at a time), and 2 on PostgreSQL.",
-    )
-
-    @property
-    def workers(self) -> int:
-        """How many worker processes there are to be."""
-        return self.web_concurrency or (1 if self.database_url.startswith("sqlite") else 2)
+    web_concurrency: int = _setting(parse_int(1, 64), "2", "How many worker processes answer requests.")
 
 
 SETTINGS: tuple[Setting, ...] = tuple(

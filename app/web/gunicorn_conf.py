@@ -22,7 +22,7 @@ def _memory_folder() -> str | None:
 
 
 bind = f"{_settings.host}:{_settings.port}"
-workers = _settings.workers
+workers = _settings.web_concurrency
 worker_class = "app.web.worker.Worker"
 worker_tmp_dir = _memory_folder()
 # A commit waits 3 s at most and Heroku kills after 30: time for what is in flight, not for idle connections.
