@@ -143,10 +143,6 @@ class Catalog:
         # Another engine made it: what this one would make of the text may differ.
         return transform if transform.digest == digest else None
 
-    def find_default(self) -> Transform | None:
-        """Return the active `_default`."""
-        return next((one for one in self.active.transforms if one.name == DEFAULT), None)
-
     def map_again(self, conn: Connection, call: Call, digest: bytes, received_at: int) -> Lane | None:
         """Map a call by an earlier version; None where that version is unknown or makes no event of it.
 
