@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app import cli
+from app.cli.program import between_steps
 from app.settings import SETTINGS
 from app.store.engine import Database
 from app.store.schema import calls, replays
@@ -188,6 +189,21 @@ def started(*words: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
     )
+
+
+def test_ctrl_c_stops_between_two_batches_and_a_second_one_at_once() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), between_steps() as stop_here:  # noqa: PT012
+        stop_here()
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("the batch")
+        stop_here()
+    assert done == ["the batch"]
+    with pytest.raises(KeyboardInterrupt), between_steps():  # noqa: PT012
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

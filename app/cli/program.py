@@ -1,6 +1,9 @@
 """What all commands share: how an error is said on a terminal, and how the database is opened."""
 
+import contextlib
 import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,30 @@ class Program(click.Group):
             raise Failure(error.message) from error
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def between_steps() -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C back until the function given is called, which then raises KeyboardInterrupt; a second one is not.
+
+    In the middle of a statement a driver may swallow it, or leave its connection in no state to go on.
+    """
+    came = False
+
+    def note(_signal: int, _frame: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, before)
+
+    def stop_here() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop_here
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def read_settings() -> Settings:

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from app.bootstrap import clock
-from app.cli.program import open_reading
+from app.cli.program import between_steps, open_reading
 from app.core.outcome import Outcome
 from app.errors import BadQuery
 from app.logs import printable
@@ -117,9 +117,15 @@ def _announce(plan: Plan, *, dry_run: bool) -> None:
 
 
 def _work(replayer: Replayer, plan: Plan, *, dry_run: bool) -> None:
-    with click.progressbar(length=plan.left, label="Looking" if dry_run else "Replaying", file=sys.stderr) as bar:
+    label = "Looking" if dry_run else "Replaying"
+    with between_steps() as stop_here, click.progressbar(length=plan.left, label=label, file=sys.stderr) as bar:
+
+        def advance(calls: int) -> None:
+            bar.update(calls)
+            stop_here()
+
         try:
-            (replayer.try_out if dry_run else replayer.run)(plan, bar.update)
+            (replayer.try_out if dry_run else replayer.run)(plan, advance)
         except KeyboardInterrupt:
             if not dry_run:
                 click.echo("\nStopped. The same command goes on from here.", err=True)

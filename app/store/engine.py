@@ -66,6 +66,9 @@ class Database:
         self.engine = engine
         self.file = file
         self._lock = _FileLock(file.with_name(file.name + ".lock")) if file else None
+        # SQLite shows a transaction one moment anyway. PostgreSQL would show each statement another, and what is live
+        # would be put together from before and after a publication.
+        self._one_moment = {} if file else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -84,14 +87,14 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction that only reads. Raises Unavailable."""
-        with said_plainly(), self._begun("BEGIN", time.monotonic() + WAIT_SECONDS) as conn:
+        """Give a connection in a transaction that only reads, all of it the same moment. Raises Unavailable."""
+        with said_plainly(), self._begun("BEGIN", time.monotonic() + WAIT_SECONDS, **self._one_moment) as conn:
             yield conn
 
     @contextlib.contextmanager
-    def _begun(self, begin: str, until: float) -> Iterator[sa.Connection]:
+    def _begun(self, begin: str, until: float, **more: Any) -> Iterator[sa.Connection]:
         with self.engine.connect() as plain:
-            conn = plain.execution_options(sqlite_begin=begin, sqlite_until=until)
+            conn = plain.execution_options(sqlite_begin=begin, sqlite_until=until, **more)
             with conn.begin():
                 yield conn
 

@@ -1,5 +1,6 @@
 """gunicorn's gevent worker, taught to stop well: finish what came, say 503 to what comes, hang up on the idle."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import gevent
@@ -7,6 +8,7 @@ import structlog
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 from app.web.draining import EXTENSION
+from app.web.head import Head, HeadInvalid
 
 # A body that stops coming holds memory; a connection that stays silent holds a socket.
 _SILENT_SECONDS = 60
@@ -29,6 +31,13 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
             self.server.idle.discard(waiting)
         return line
 
+    def MessageClass(self, rfile: Any, _seekable: int) -> Head:  # noqa: N802  gevent's name
+        """Read the header lines."""
+        return Head(rfile)
+
+    def _headers(self) -> Iterable[tuple[str, str]]:
+        return self.headers.environ()
+
     def _write_with_headers(self, data: bytes) -> None:
         """Write the head and the first piece of the body: gevent sends them one by one, which costs 20 us a request."""
         self.headers_sent = True
@@ -46,11 +55,11 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
 
     def log_error(self, msg: str, *args: Any) -> None:  # noqa: ARG002
         """Say that it was no request, and not what came instead: it may be a part of a body."""
-        _LOG.info("what came is no HTTP request", client=str(self.client_address))
+        _LOG.info("what came is no HTTP request", client=str(self.client_address), why=args[1] if args[1:] else None)
 
     def _handle_client_error(self, ex: Exception) -> Any:
         # With another kind of exception it would print a traceback.
-        return super()._handle_client_error(ValueError(type(ex).__name__))
+        return super()._handle_client_error(ValueError(str(ex) if isinstance(ex, HeadInvalid) else type(ex).__name__))
 
 
 class Server(PyWSGIServer):  # type: ignore[misc]

@@ -360,11 +360,12 @@ def test_nodes_that_start_at_once_publish_once(make_node: MakeNode, database: Da
 
     with ThreadPoolExecutor(len(nodes)) as threads:
         published = list(threads.map(start, nodes))
+    for node in nodes:
+        node.database.close()
     assert sorted(name for names in published for name in names) == sorted(["_default", *texts])
     for node in nodes:
         assert node.active() == nodes[0].active()
         assert len(node.active()) == 6
-        node.database.close()
     assert len(rows_of(database, schema.publications)) == 6
 
 

@@ -21,7 +21,8 @@ from app.errors import SettingInvalid, Unavailable
 from app.store import schema
 from app.store.engine import Database, DuplicateKey, RowRefused, connect
 from app.store.inserts import Insert
-from tests.builders import a_record, a_request, a_writer, an_event, balance, rows_of, store
+from app.store.publications import Publication, append_publications, find_latest_id, list_live
+from tests.builders import NOW, a_record, a_request, a_writer, an_event, balance, rows_of, store
 
 STORED = Outcome.STORED
 # Seconds that 3 s may become on a machine that is busy with other things.
@@ -249,7 +250,7 @@ _AS_NOBODY = """
 import os, sys
 from app.errors import Unavailable
 from app.store.engine import connect
-from tests.builders import a_record, store
+from tests.builders import NOW, a_record, store
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -401,3 +402,20 @@ def test_more_readers_than_connections_wait_for_each_other(database: Database) -
 
     with ThreadPoolExecutor(30) as threads:
         assert list(threads.map(look, range(60))) == [1] * 60
+
+
+def test_a_transaction_that_reads_sees_one_moment(database: Database) -> None:
+    with database.reading() as conn:
+        assert find_latest_id(conn) is None
+        with database.writing() as other:
+            append_publications(other, [Publication(1, "transform", "order", b"digest", "file", NOW)])
+        assert list_live(conn, "transform") == {}
+    with database.reading() as conn:
+        assert list(list_live(conn, "transform")) == ["order"]
+
+
+def test_a_transaction_that_reads_writes_nothing(postgres_database: Database) -> None:
+    with pytest.raises(Unavailable), postgres_database.reading() as conn:
+        append_publications(conn, [Publication(1, "transform", "order", b"digest", "file", NOW)])
+    with postgres_database.writing() as conn:
+        append_publications(conn, [Publication(1, "transform", "order", b"digest", "file", NOW)])
