@@ -36,7 +36,8 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         return Head(rfile)
 
     def _headers(self) -> Iterable[tuple[str, str]]:
-        return self.headers.environ()
+        environ: Iterable[tuple[str, str]] = self.headers.environ()
+        return environ
 
     def _write_with_headers(self, data: bytes) -> None:
         """Write the head and the first piece of the body: gevent sends them one by one, which costs 20 us a request."""
