@@ -1,6 +1,11 @@
 """Whether this process is about to end and takes nothing new."""
 
+from typing import TYPE_CHECKING
+
 from app.errors import Unavailable
+
+if TYPE_CHECKING:
+    from flask import Response
 
 EXTENSION = "segment_lotus_draining"
 """Where the Flask application keeps its Draining, in `extensions`. It stands here, and not where the application is
@@ -21,3 +26,9 @@ class Draining:
         """Raise Unavailable once draining has started."""
         if self.started:
             raise Unavailable("this node is shutting down; send it again")
+
+    def hang_up(self, response: "Response") -> "Response":
+        """Let the connection end with this answer once draining has started."""
+        if self.started:
+            response.headers["Connection"] = "close"
+        return response

@@ -4,7 +4,7 @@ import gc
 import os
 from pathlib import Path
 
-from flask import Flask, Response
+from flask import Flask
 
 from app.bootstrap import Reading, Service, build, build_reading, clock
 from app.logs import configure
@@ -16,7 +16,7 @@ from app.web.draining import EXTENSION, Draining
 from app.web.health import health
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.refused import Refused
-from app.web.webhook import webhook
+from app.web.webhook import Webhook
 
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
@@ -30,18 +30,15 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     draining = app.extensions[EXTENSION] = Draining()
     refused = Refused(service.database, service.ids, clock)
     in_flight = InFlight(service.settings.max_inflight_bytes)
-    app.register_blueprint(webhook(service, refused, in_flight, draining))
+    webhook = Webhook(service, refused, in_flight, draining)
+    app.register_blueprint(webhook.blueprint())
+    app.wsgi_app = webhook.before(app.wsgi_app)  # type: ignore[assignment,method-assign]
     app.register_blueprint(health(service, draining))
     offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
     app.register_blueprint(api(offload, service.settings.admin_token))
     errors.register(app)
 
-    @app.after_request
-    def hang_up(response: Response) -> Response:
-        if draining.started:
-            response.headers["Connection"] = "close"
-        return response
-
+    app.after_request(draining.hang_up)
     return app
 
 

@@ -3,16 +3,21 @@
 import base64
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.test import Client
 
 from app.core.signature import sign
 from app.store.schema import calls, events, requests
 from app.telemetry import REFUSAL_CODES
+from app.web.draining import EXTENSION
 from tests.builders import SECRET, a_document, to_raw
 from tests.served import WEBHOOK, signed
 from tests.web.conftest import Site, counts
@@ -51,6 +56,36 @@ def test_a_signed_call_is_stored_with_its_own_bytes_its_request_and_its_event(si
     ]
     assert site.rows(requests, requests.c.auth, requests.c.shape) == [("signature", "single")]
     assert site.rows(events, events.c.idempotency_id, events.c.customer_id, events.c.event_name) == [("m-1", "7", "E")]
+
+
+@pytest.mark.parametrize("draining", [False, True])
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        *((method, path, signed) for method in METHODS for path in PATHS),
+        pytest.param("POST", WEBHOOK, lambda _body: {}, id="no signature"),
+        pytest.param("POST", WEBHOOK, lambda _body: {"X-Signature": "0" * 40}, id="a wrong signature"),
+        pytest.param("POST", WEBHOOK, lambda _body: {"Authorization": "Bearer wrong"}, id="a wrong token"),
+        pytest.param("POST", WEBHOOK, lambda body: {**signed(body), "Content-Encoding": "gzip"}, id="not gzip"),
+        pytest.param("POST", WEBHOOK, lambda body: {**signed(body), "Content-Encoding": "br"}, id="brotli"),
+        *((method, WEBHOOK, signed) for method in ("GET", "HEAD", "DELETE", "OPTIONS")),
+        ("POST", f"{WEBHOOK}//", signed),
+        ("POST", "/webhooks//segment", signed),
+    ],
+)
+def test_the_shortcut_answers_as_the_route_does(
+    site: Site, method: str, path: str, sent: Callable[[bytes], dict[str, str]], *, draining: bool
+) -> None:
+    if draining:
+        site.app.extensions[EXTENSION].start()
+    answers = []
+    doors: Sequence[Any] = (site.app.wsgi_app, partial(Flask.wsgi_app, site.app))
+    for number, application in enumerate(doors):
+        body = to_raw(a_document(messageId=f"m-{number}"))
+        client = Client(application)
+        answer = client.open(path, method=method, data=body, headers=sent(body))
+        answers.append((answer.status, sorted(answer.headers), answer.get_data()))
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("path", PATHS)
