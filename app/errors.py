@@ -81,6 +81,24 @@ class BatchNotFullyAuthenticated(RequestRefused):
     code = "batch_not_fully_authenticated"
 
 
+class Forbidden(SegmentLotusError):
+    """This is not allowed."""
+
+    code = "forbidden"
+
+
+class TooManyAttempts(SegmentLotusError):
+    """Too many wrong admin tokens came from this address. Wait five minutes."""
+
+    code = "too_many_attempts"
+
+
+class EditConflict(SegmentLotusError):
+    """Somebody else changed this meanwhile. Nothing was overwritten."""
+
+    code = "edit_conflict"
+
+
 class ExpressionInvalid(SegmentLotusError):
     """The text is not a JMESPath expression that can be used."""
 

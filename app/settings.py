@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
 
@@ -65,6 +66,14 @@ def parse_database_url(text: str) -> str:
         message = "names no server and no database: postgresql://user:password@host/database"
         raise ValueError(message)
     return f"{spelling}://{rest}"
+
+
+def parse_public_url(text: str) -> str:
+    """Read the address of this service, without a slash at its end."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError("must be an address such as https://billing.example.com")
+    return text.rstrip("/")
 
 
 def parse_list(text: str) -> tuple[str, ...]:
@@ -172,6 +181,14 @@ class Settings:
         str, "", "Opens the JSON API, the pages, the metrics and the details of /readyz.", secret=True
     )
     metrics_public: bool = _setting(parse_bool, "0", "1 shows /metrics without the admin token.")
+    public_url: str = _setting(
+        parse_public_url, "", "The address at which Segment reaches this service, such as https://billing.example.com."
+    )
+    trusted_proxies: int = _setting(
+        parse_int(0, 10),
+        "0",
+        "How many proxies in front tell the sender's address and https, in X-Forwarded-For and X-Forwarded-Proto.",
+    )
     transforms_dir: Path = _setting(Path, "transforms", "The folder of the transform files.")  # noqa: RUF009 (a field)
     pseudonym_key: str = _setting(
         str,

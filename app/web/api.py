@@ -31,9 +31,9 @@ from app.review import (
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
-from app.web.auth import require_admin
 from app.web.errors import to_json
 from app.web.offload import Offload
+from app.web.sign_in import require_admin_or_session
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ _LONG = 30
 def api(offload: Offload, admin_token: str) -> Blueprint:
     """Return the routes below `/api/v1`. Each reads its parameters here, and the database where `offload` runs it."""
     blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin(admin_token))
+    blueprint.before_request(require_admin_or_session(admin_token))
 
     @blueprint.get("/calls")
     def calls() -> Response:

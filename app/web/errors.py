@@ -1,18 +1,23 @@
 """How an error is said over HTTP: one shape everywhere, `{"code": ..., "message": ...}`, and one table of statuses."""
 
+from collections.abc import Callable
+
 import msgspec
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from app.errors import (
     BadQuery,
     BatchNotFullyAuthenticated,
+    EditConflict,
+    Forbidden,
     NotFound,
     SegmentLotusError,
     SignatureMismatch,
     SignatureMissing,
     TooLarge,
+    TooManyAttempts,
     Unauthorized,
     Unavailable,
     UnparsableJson,
@@ -26,8 +31,11 @@ STATUS_OF: dict[type[SegmentLotusError], int] = {
     SignatureMismatch: 401,
     Unauthorized: 401,
     BatchNotFullyAuthenticated: 401,
+    Forbidden: 403,
     NotFound: 404,
+    EditConflict: 409,
     TooLarge: 413,
+    TooManyAttempts: 429,
     Unavailable: 503,
 }
 
@@ -42,9 +50,14 @@ def to_json(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, content_type="application/json")
 
 
+def to_status(error: SegmentLotusError) -> int | None:
+    """Return the status of one of our errors; None for one that no sender should ever see."""
+    return next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), None)
+
+
 def to_response(error: SegmentLotusError) -> Response:
     """Return the answer for one of our errors; one that no sender should ever see is an unexpected one."""
-    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), None)
+    status = to_status(error)
     if status is None:
         return to_response(to_unavailable(error))
     response = to_json({"code": error.code, "message": error.message}, status)
@@ -67,11 +80,23 @@ def to_unavailable(error: Exception) -> Unavailable:
     return Unavailable("something went wrong here; it is in the log of the service")
 
 
-def register(app: Flask) -> None:
-    """Make every error of every route end in this shape."""
+def register(app: Flask, tell_as_page: Callable[[Exception], Response]) -> None:
+    """Make every error of every route end in this shape; `tell_as_page` says it where a browser asks for a page.
+
+    Blueprints of pages do so by themselves; this is for what has no route.
+    """
+
+    def tell_http(error: HTTPException) -> Response:
+        return tell_as_page(error) if wants_page() else _http(error)
+
     app.register_error_handler(SegmentLotusError, to_response)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(HTTPException, tell_http)
     app.register_error_handler(Exception, _unexpected)
+
+
+def wants_page() -> bool:
+    """Whether a browser asks, and not a program."""
+    return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def _http(error: HTTPException) -> Response:

@@ -29,6 +29,10 @@ OPEN_ROUTES = {
     ("/webhooks/segment", "OPTIONS"),
     *((path, method) for path in ("/healthz", "/readyz") for method in ("GET", "HEAD", "OPTIONS")),
     ("/metrics", "OPTIONS"),
+    # Flask's own answer, which names the methods.
+    *((path, "OPTIONS") for path in ("/", "/sign-in", "/sign-out", "/static/<path:filename>")),
+    *(("/sign-in", method) for method in ("GET", "HEAD")),
+    *(("/static/<path:filename>", method) for method in ("GET", "HEAD")),
 }
 
 

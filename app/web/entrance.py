@@ -1,0 +1,42 @@
+"""The pages that are there before anybody is signed in."""
+
+from flask import Blueprint, Response, request
+
+from app.errors import TooManyAttempts, Unauthorized
+from app.web.pages import Pages, protect
+from app.web.sign_in import SignIn, check_csrf, go_to, is_signed_in, sign_out
+
+_TOKEN_MAX = 1000
+
+
+def entrance(pages: Pages, gate: SignIn) -> Blueprint:
+    """Return the routes to sign in and out."""
+    blueprint = Blueprint("entrance", __name__)
+    blueprint.after_request(protect)
+    blueprint.register_error_handler(Exception, pages.tell)
+
+    @blueprint.get("/sign-in")
+    def form() -> Response:
+        return pages.show("sign_in.html", next=request.args.get("next", "/"), wrong=None)
+
+    # Without a session there is nothing that a foreign page could misuse: a token it knows would be its own.
+    @blueprint.post("/sign-in")
+    def sign_in() -> Response:
+        place = request.form.get("next", "/")
+        try:
+            if gate.sign_in(request.form.get("token", "")[:_TOKEN_MAX], request.remote_addr or ""):
+                return go_to(place)
+            wrong, status = "This is not the admin token.", 401
+        except TooManyAttempts as error:
+            wrong, status = error.message, 429
+        return pages.show("sign_in.html", status=status, next=place, wrong=wrong)
+
+    @blueprint.post("/sign-out")
+    def leave() -> Response:
+        if not is_signed_in():
+            raise Unauthorized
+        check_csrf(request)
+        sign_out()
+        return go_to("/sign-in")
+
+    return blueprint

@@ -1,0 +1,118 @@
+"""What all pages share: who may see them, how they are rendered, and what a browser may do with them.
+
+A page is a view on the functions that the JSON API and the command line call too. It is read and rendered where
+`offload` runs it, so that no page, however large, holds up a webhook request.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from werkzeug.exceptions import HTTPException
+
+from app.bootstrap import Reading
+from app.core.times import format_time
+from app.errors import SegmentLotusError, Unauthorized
+from app.web.errors import to_status, to_unavailable
+from app.web.offload import Offload
+from app.web.sign_in import check_csrf, csrf_token, is_signed_in
+
+Values = dict[str, Any]
+Work = Callable[[Reading], Values]
+
+_HERE = Path(__file__).parent
+
+_HEADERS = {
+    # Scripts, styles and pictures are ours and come as files: what a call holds can never run as one.
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    # They show customers' data.
+    "Cache-Control": "no-store",
+}
+
+
+class Pages:
+    """Renders pages. One per application."""
+
+    def __init__(self, offload: Offload) -> None:
+        self._offload = offload
+        self._templates = Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        # A file's address changes with what it holds, so that a browser may keep it.
+        version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
+        self._templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
+        self._templates.filters["moment"] = to_moment
+
+    def blueprint(self, name: str) -> Blueprint:
+        """Return a blueprint whose routes are pages: only for who is signed in, with CSRF tokens, errors as pages."""
+        blueprint = Blueprint(name, __name__)
+        blueprint.before_request(self._guard)
+        blueprint.register_error_handler(Exception, self.tell)
+        blueprint.after_request(protect)
+        return blueprint
+
+    def read(self, work: Callable[[Reading], Any]) -> Any:
+        """Run a piece of work that reads the database, away from the loop. It may not use Flask's request."""
+        return self._offload(work)
+
+    def show(self, template: str, work: Work | None = None, status: int = 200, **values: Any) -> Response:
+        """Render a page with the values given, and those that `work` reads from the database."""
+        common = {
+            "place": request.path,
+            "address": request.full_path.removesuffix("?"),
+            "csrf": csrf_token(),
+            "signed_in": is_signed_in(),
+        }
+
+        def render(reading: Reading) -> str:
+            more = work(reading) if work else {}
+            return self._templates.get_template(template).render({**common, **values, **more})
+
+        # What needs no database is quick; a fault of the database must not keep its own message from being shown.
+        text = self._offload(render) if work else self._templates.get_template(template).render({**common, **values})
+        return Response(text, status, content_type=_HTML)
+
+    def tell(self, error: Exception) -> Response:
+        """Say an error as a page; where nobody is signed in, with the form to do so in its place."""
+        if isinstance(error, Unauthorized):
+            return self.show("sign_in.html", status=401, next=request.full_path.removesuffix("?"), wrong=None)
+        if isinstance(error, HTTPException):
+            status, code, message = error.code or 500, error.name, error.description or error.name
+        else:
+            said = error if isinstance(error, SegmentLotusError) else to_unavailable(error)
+            status = to_status(said) or 503
+            code, message = said.code, said.message
+        return self.show("error.html", status=status, code=code.replace("_", " "), message=message)
+
+    def _guard(self) -> None:
+        if not is_signed_in():
+            raise Unauthorized
+        check_csrf(request)
+
+
+_HTML = "text/html; charset=utf-8"
+
+
+def protect(response: Response) -> Response:
+    """Tell the browser what a page may do."""
+    response.headers.update(_HEADERS)
+    return response
+
+
+def to_moment(micros: int) -> str:
+    """Return a time as people read it: `2026-11-23 17:30:12.345` in UTC."""
+    text = format_time(micros)
+    return f"{text[:10]} {text[11:23]}"
