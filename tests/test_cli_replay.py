@@ -242,3 +242,25 @@ def test_what_was_killed_or_stopped_half_way_goes_on_and_counts_nothing_twice(
     assert summary["changed"] == {"rejected > stored": many}
     assert balance(database) == {("stored", ""): many + came}
     assert len({key for key, _, _ in made(database)}) == many + came
+
+
+def test_one_reason_one_transform_and_one_version_narrow_it(database: Database, type_: Type) -> None:
+    take(database, wrong, an_order(1), an_order(2), {"type": "identify", "messageId": "i-1", "userId": "ann"})
+    published(database, right, some_ids(12))
+    version = next(one.digest for one in wrong.transforms if one.name == "order").hex()
+    for words, calls_ in (
+        (("--reason", "event_invalid"), 2),
+        (("--reason", "no_transform"), 1),
+        (("--by", "order"), 2),
+        (("--by", "other"), 0),
+        (("--version", version), 2),
+        (("--version", version[::-1]), 0),
+        (("--reason", "event_invalid", "--by", "order", "--version", version), 2),
+    ):
+        assert json.loads(type_("replay", "--dry-run", "--json", *words).stdout)["calls"] == calls_, words
+    for words, said in (
+        (("--reason", "bad"), "reason must be one of"),
+        (("--reason", "duplicate"), "outcome must be one of"),
+        (("--version", "abcd"), "32 hexadecimal digits"),
+    ):
+        assert said in type_("replay", "--dry-run", *words).stderr

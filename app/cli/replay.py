@@ -1,5 +1,6 @@
 """Running kept calls again: `replay`."""
 
+import re
 import secrets
 import sys
 from collections.abc import Sequence
@@ -9,13 +10,14 @@ import msgspec
 
 from app.bootstrap import clock
 from app.cli.program import between_steps, open_reading
-from app.core.outcome import Outcome
+from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.errors import BadQuery
 from app.logs import printable
 from app.query import parse_id, parse_moment
 from app.replay.running import Asked, Plan, Replayer
 from app.store.ids import Ids
 
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _UNMADE = (Outcome.REJECTED, Outcome.IGNORED)
 _SHOWN = 20
 
@@ -43,6 +45,9 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.command()
 @click.option("--outcome", help="Of the calls: rejected, ignored, conflict; with --correct also stored.")
 @click.option("--event", help="Segment's event name.")
+@click.option("--reason", metavar="CODE", help="Why they ended so: event_invalid, no_transform ...")
+@click.option("--by", metavar="NAME", help="The transform that decided then.")
+@click.option("--version", metavar="DIGEST", help="The version of it that decided: all its 32 digits.")
 @click.option("--since", metavar="WHEN", help="They came then or later: a time, or a duration: 30m, 1h, 7d.")
 @click.option("--until", metavar="WHEN", help="They came before.")
 @click.option("--transform", metavar="NAME", help="Only fill the lane of this `also` transform, from all calls.")
@@ -54,7 +59,15 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object; needs --yes or --dry-run.")
 def replay(
-    *, dry_run: bool, again: bool, yes: bool, as_json: bool, outcome: str | None, id_: str | None, **words: object
+    *,
+    dry_run: bool,
+    again: bool,
+    yes: bool,
+    as_json: bool,
+    outcome: str | None,
+    reason: str | None,
+    id_: str | None,
+    **words: object,
 ) -> None:
     """Run kept calls again, by the transforms that are live now.
 
@@ -64,7 +77,7 @@ def replay(
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")
-    asked = _to_asked(outcome, id_, words)
+    asked = _to_asked(outcome, reason, id_, words)
     now = clock()
     since = parse_moment("since", asked.since, now) if asked.since else None
     until = parse_moment("until", asked.until, now) if asked.until else None
@@ -82,7 +95,12 @@ def replay(
         click.echo(_tell(plan, voided, dry_run=dry_run))
 
 
-def _to_asked(outcome: str | None, id_: str | None, words: dict[str, object]) -> Asked:
+def _to_asked(outcome: str | None, reason: str | None, id_: str | None, words: dict[str, object]) -> Asked:
+    if reason is not None and reason not in set(Reason):
+        raise BadQuery(f"reason must be one of {', '.join(Reason)}; it is {reason[:40]!a}")
+    version = words.get("version")
+    if isinstance(version, str) and not _DIGEST.fullmatch(version):
+        raise BadQuery(f"version must be the 32 hexadecimal digits that `show` tells; it is {version[:40]!a}")
     asked = msgspec.convert({**words, "outcomes": ()}, type=Asked)
     allowed: Sequence[Outcome] = (*_UNMADE, Outcome.CONFLICT, *((Outcome.STORED,) if asked.correct else ()))
     usual: Sequence[Outcome] = (*_UNMADE, *((Outcome.STORED,) if asked.correct else ()))
@@ -93,6 +111,8 @@ def _to_asked(outcome: str | None, id_: str | None, words: dict[str, object]) ->
     elif id_ is not None:
         usual = tuple(Outcome)
     outcomes = usual
+    if reason is not None and outcome is None:
+        outcome = next(one.value for one, reasons in REASONS_OF.items() if reason in reasons)
     if outcome is not None:
         given = [one.strip() for one in outcome.split(",")]
         if wrong := next((one for one in given if one not in allowed), None):
@@ -102,6 +122,7 @@ def _to_asked(outcome: str | None, id_: str | None, words: dict[str, object]) ->
     return msgspec.structs.replace(
         asked,
         outcomes=tuple(sorted(set(outcomes))),
+        reason=Reason(reason) if reason is not None else None,
         call_id=parse_id("id", id_) if id_ is not None else None,
     )
 

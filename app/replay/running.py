@@ -14,7 +14,7 @@ import msgspec
 
 from app.catalog.live import Catalog
 from app.core.lotus import DIGEST_BYTES
-from app.core.outcome import Outcome
+from app.core.outcome import Outcome, Reason
 from app.core.transform import Transform, TransformSet
 from app.errors import NotFound, TransformInvalid, Unavailable
 from app.replay.batch import Writing, Written, unstorable, write
@@ -51,6 +51,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     outcomes: tuple[Outcome, ...]
     event: str | None = None
+    reason: Reason | None = None
+    by: str | None = None
+    """Name of the transform that decided then."""
+    version: str | None = None
+    """The version of it, in hexadecimal digits."""
     since: str | None = None
     until: str | None = None
     transform: str | None = None
@@ -347,7 +352,14 @@ def _todo(tally: Tally, judged: Sequence[Judged]) -> list[Judged]:
 
 
 def _scope(asked: Asked) -> Scope:
-    return Scope(outcomes=asked.outcomes, event=asked.event, call_id=asked.call_id)
+    return Scope(
+        outcomes=asked.outcomes,
+        event=asked.event,
+        reason=asked.reason,
+        by=asked.by,
+        version=bytes.fromhex(asked.version) if asked.version else None,
+        call_id=asked.call_id,
+    )
 
 
 def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from app.core.outcome import Outcome
+from app.core.outcome import Outcome, Reason
 from app.store.keys import to_key
 from app.store.lookup import among
 from app.store.review_events import ID_MAX
@@ -30,6 +30,11 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: tuple[Outcome, ...]
     event: str | None = None
     """Segment's event name."""
+    reason: Reason | None = None
+    by: str | None = None
+    """Name of the transform that decided."""
+    version: bytes | None = None
+    """Digest of the version that decided."""
     call_id: int | None = None
 
 
@@ -126,6 +131,12 @@ def _sources(scope: Scope) -> list[tuple[sa.ColumnElement[bool], ...]]:
         narrow.append(calls.c.id == min(scope.call_id, ID_MAX))
     if scope.event is not None:
         narrow.append(calls.c.event == to_key(scope.event))
+    if scope.reason is not None:
+        narrow.append(calls.c.reason == scope.reason.value)
+    if scope.by is not None:
+        narrow.append(calls.c.transform == scope.by)
+    if scope.version is not None:
+        narrow.append(calls.c.transform_digest == scope.version)
     return [
         (calls.c.outcome == outcome.value, *(() if outcome is Outcome.STORED else (_NOT_STORED,)), *narrow)
         for outcome in sorted(set(scope.outcomes))
