@@ -128,7 +128,7 @@ def test_a_hint_does_not_fail_the_check(type_: Desk) -> None:
 
 def test_check_looks_through_the_folder_that_is_named(type_: Desk) -> None:
     assert said(type_("check", str(ROOT / "transforms"))).splitlines()[-1].startswith("7 transforms, ")
-    assert said(type_("check", "missing"), 1) == "error: there is no folder missing\n"
+    assert said(type_("check", "missing"), 1) == "error: there is no folder and no file missing\n"
     (type_.folder / "empty").mkdir()
     assert "there is no _default.yaml" in said(type_("check", "empty"), 1)
 
@@ -184,6 +184,18 @@ def test_a_stored_call_is_tried_by_what_is_live_and_nothing_is_stored(desk: Desk
     assert "there is no file 'm-2'" in said(desk("try", "m-2"), 1)
 
 
+def test_check_looks_at_one_draft_as_if_it_were_in_its_place(type_: Desk) -> None:
+    draft = type_.folder / "transforms" / "order.draft.yaml"
+    draft.write_text("match: {event: Order}\nevent:\n  customer_id: 'a ||'\n")
+    output = said(type_("check", str(draft)), 1)
+    assert output.startswith(f"error: {draft}:3:21: ")
+    assert output.endswith(f"{draft}: cannot be published.\n")
+    draft.write_text(ONE)
+    type_.write(other="not: a transform\n")
+    assert said(type_("check", str(draft))) == f"{draft}: fit to be published.\n"
+    assert said(type_("check", "transforms/other.yaml"), 1).startswith("error: transforms/other.yaml:1:1: ")
+
+
 # --- new
 
 
@@ -196,6 +208,19 @@ def test_a_starter_is_a_draft_that_is_fit_and_is_not_overwritten(type_: Desk) ->
     draft.rename(draft.with_name("seat_added.yaml"))
     assert said(type_("check")) == "3 transforms, 2 examples: all is well.\n"
     assert "is there already" in said(type_("new", "Seat Added"), 1)
+
+
+def test_a_starter_from_calls_without_a_user_says_so_and_guesses_who_is_billed(desk: Desk) -> None:
+    for number, properties in enumerate(({"rows": 1, "account_id": "a-1"}, {"account_id": 7})):
+        document = a_document(event="Export", messageId=f"m-{number}", userId=None, properties=properties)
+        store(desk.database, a_record_of(document, some_transforms()))
+    said(desk("new", "Export", "--from-calls"))
+    text = desk.read("export.draft.yaml")
+    assert "No call that was looked at has a userId" in text
+    assert "  # customer_id: properties.account_id\n" in text
+    draft = desk.folder / "transforms" / "export.draft.yaml"
+    draft.write_text(text.replace("  # customer_id:", "  customer_id:"))
+    assert "expected event_invalid, and it is stored" in said(desk("check", str(draft)), 1)
 
 
 def test_a_starter_names_the_schema_that_editors_complete_by(type_: Desk) -> None:

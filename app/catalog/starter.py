@@ -26,6 +26,7 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # What a text may look like without quotes, in a list, in a map or as a key, whatever reads the YAML.
+_CUSTOMER = re.compile(r"(?i)(customer|account|user|group|tenant|org|workspace|team)\w*id|^(customer|account|tenant)$")
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*( [A-Za-z0-9_/.-]+)*")
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
@@ -85,7 +86,20 @@ def _head(event: str, name: str, calls: Sequence[dict[str, Any]], schema_path: s
     yield "event:"
     yield f"  event_name: {{const: {_scalar(name)}}}"
     yield "  # idempotency_id, customer_id and time_created come from _default.yaml; write them here to change them."
-    yield "  # customer_id: context.groupId"
+    if calls and all(call.get("userId") is None for call in calls):
+        yield "  # No call that was looked at has a userId: say who is billed, or each of them is rejected."
+        yield f"  # customer_id: {_guess_customer(calls)}"
+    else:
+        yield "  # customer_id: context.groupId"
+
+
+def _guess_customer(calls: Sequence[dict[str, Any]]) -> str:
+    """Return where the customer may be: a property of all calls with a name like one, else the usual other place."""
+    for key in _properties_of(calls[0]):
+        named = _CUSTOMER.search(key)
+        if named and all(isinstance(_properties_of(call).get(key), (str, int)) for call in calls):
+            return _path(key)
+    return "context.groupId"
 
 
 def _properties(calls: Sequence[dict[str, Any]]) -> Iterator[str]:

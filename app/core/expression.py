@@ -13,7 +13,7 @@ from typing import Any
 from app.core.expression_call import Function
 from app.core.expression_closures import Closures, path_of
 from app.core.expression_functions import BUILT_IN
-from app.core.expression_limits import Bound, Meter, bound
+from app.core.expression_limits import Bound, Budget, Meter, bound
 from app.core.expression_shapes import Closure
 from app.core.expression_text import ExpressionInvalidAt, Node, parse
 from app.errors import ExpressionFailed
@@ -38,6 +38,8 @@ class Expression:
     search: Callable[[Any], Any] = field(repr=False)
     # `search_in(document, scope)` is the same, with what scoped functions may see besides their arguments.
     search_in: Callable[[Any, Any], Any] = field(repr=False)
+    # `search_counted(document, scope, budget)` is the same, and counts all that it does.
+    search_counted: Callable[[Any, Any, Budget], Any] = field(repr=False)
     # The most it can cost, known from its text alone.
     bound: Bound = field(repr=False)
     tree: Node = field(repr=False)
@@ -73,10 +75,11 @@ def compile_expression(text: str, *, functions: Mapping[str, Function] | None = 
         tree = _folded(tree, known)
         most = bound(tree, known)
         search, search_in = _searches(tree, known, most)
+        search_counted = _counted(tree, known)
     except RecursionError:
         # The limits leave half of the stack free; the caller itself stands deep in it.
         raise ExpressionInvalidAt("the expression is nested too deeply to be compiled from here", text, 0) from None
-    return Expression(text, search, search_in, most, tree)
+    return Expression(text, search, search_in, search_counted, most, tree)
 
 
 def explain_null(expression: Expression, document: Any) -> MissingStep | None:
@@ -174,20 +177,41 @@ def _searches(
         search = closure if _depth(tree) <= _SHALLOW else _guarded(closure)
         return search, lambda document, _scope: search(document)
 
+    run = _in_states(lambda meter, cell: Closures(known, None if most.is_small else meter, cell).make(tree))
+    return lambda document: run(document, document, None), lambda document, scope: run(document, scope, None)
+
+
+def _counted(tree: Node, known: Mapping[str, Function]) -> Callable[[Any, Any, Budget], Any]:
+    """Give the search that counts all it does. It is made when it is first used, which for most never comes."""
+    made: list[Callable[[Any, Any, Budget | None], Any]] = []
+
+    def search(document: Any, scope: Any, budget: Budget) -> Any:
+        if not made:
+            made.append(_in_states(lambda meter, cell: Closures(known, meter, cell, spares=False).make(tree)))
+        return made[0](document, scope, budget)
+
+    return search
+
+
+def _in_states(make: Callable[[Meter, list[Any]], Closure]) -> Callable[[Any, Any, Budget | None], Any]:
+    """Give the search of a closure that has a state while it runs: what it counts, and the scope it sees.
+
+    Each search takes a state of its own from a store, or makes one; pop and append are atomic, so threads never share
+    one, and neither do searches inside a search.
+    """
+
     def state() -> tuple[Meter, list[Any], Closure]:
         meter, cell = Meter(), [None]
-        return meter, cell, _guarded(Closures(known, None if most.is_small else meter, cell).make(tree))
+        return meter, cell, _guarded(make(meter, cell))
 
-    # What counts and what sees a scope has a state while it runs. Each search takes a state of its own from here, or
-    # makes one; pop and append are atomic, so threads never share one, and neither do searches inside a search.
     idle = [state()]
 
-    def search_in(document: Any, scope: Any) -> Any:
+    def search(document: Any, scope: Any, budget: Budget | None) -> Any:
         try:
             meter, cell, closure = idle.pop()
         except IndexError:
             meter, cell, closure = _guarded(lambda _: state())(None)
-        meter.reset()
+        meter.reset(budget)
         cell[0] = scope
         try:
             return closure(document)
@@ -195,7 +219,7 @@ def _searches(
             cell[0] = None
             idle.append((meter, cell, closure))
 
-    return lambda document: search_in(document, document), search_in
+    return search
 
 
 def _depth(node: Node) -> int:

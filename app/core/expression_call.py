@@ -38,6 +38,8 @@ class Function:
     # known; then what it gives, and what is made of that, is counted as it runs, at some 50 ns for each node.
     # What a function makes is counted afterwards, so one that can multiply bounds itself before it does.
     growth: int | None = None
+    # Where all steps are counted: how many it takes for each of its arguments'.
+    effort: int = 1
     lazy: bool = False
     scoped: bool = False
 

@@ -101,10 +101,12 @@ class Closures:
         """Count the size of what a closure makes."""
         return self._meter.counting_size(closure) if self._meter else closure
 
-    def _read(self, node: Node) -> Closure:
-        """Make what is read as a whole, by a comparison or a function."""
+    def _read(self, node: Node, times: int = 1) -> Closure:
+        """Make what is read as a whole, by a comparison or a function, which costs so many `times` its size."""
         closure = self.make(node)
-        return closure if self._meter is None or self._is_spared(node) else self._sized(closure)
+        if self._meter is None or self._is_spared(node):
+            return closure
+        return self._meter.counting_size(closure, times)
 
     def _literal(self, node: Node) -> Closure:
         return shapes.constant(node["value"])
@@ -256,7 +258,7 @@ class Closures:
                 reference = maker.make(child["children"][0])
                 arguments.append(reference if function.lazy else shapes.constant(reference))
             else:
-                arguments.append(self._read(child))
+                arguments.append(self._read(child, function.effort))
         if function.scoped and function.growth is None:
             # What it gives is there already. It is counted where it is made a part of something, or read.
             return special_call(function, tuple(arguments), self._scope)

@@ -7,6 +7,7 @@ follows from the tree alone, and running them costs nothing more. Only where the
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from app.core.expression_call import Function
@@ -24,6 +25,9 @@ MAX_PASSES = 256
 # about a hundred times a call of Segment's largest size (32 KB), and takes about 30 ms.
 MAX_STEPS = 250_000
 
+# What all expressions together may use up for the events of one `each`: about half a second.
+MAX_EACH_STEPS = 4_000_000
+
 _CHARS_A_STEP = 16
 _UNBOUNDED = float("inf")
 # The types that can be larger than one step.
@@ -38,6 +42,10 @@ class Bound(NamedTuple):
     growth: float
     passes: float
     fixed: float
+
+    def steps(self, size: int) -> float:
+        """Return the most steps for an input of this size, where the expression runs uncounted; else its limit."""
+        return self.passes * size + self.fixed if self.is_small else MAX_STEPS
 
     @property
     def is_small(self) -> bool:
@@ -156,20 +164,40 @@ def size_of(value: Any, limit: float) -> int:
     return size
 
 
+@dataclass(slots=True)
+class Budget:
+    """The steps that are left to all searches for the events of one `each`."""
+
+    left: int = MAX_EACH_STEPS
+
+    def spend(self, steps: int) -> None:
+        """Take steps; raises ExpressionFailed when there are no more."""
+        self.left -= steps
+        if self.left < 0:
+            raise ExpressionFailed(
+                f"the events of this call need more than {MAX_EACH_STEPS:,} steps together, which is the limit; "
+                "there are too many items, or the expressions read too much of the call for each"
+            )
+
+
 class Meter:
     """The steps that one search has left. One search at a time owns a meter, so threads and greenlets never share."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_budget", "_left")
 
     def __init__(self) -> None:
         self._left = MAX_STEPS
+        self._budget: Budget | None = None
 
-    def reset(self) -> None:
-        """Begin a search."""
+    def reset(self, budget: Budget | None = None) -> None:
+        """Begin a search, which also spends from `budget`."""
         self._left = MAX_STEPS
+        self._budget = budget
 
     def charge(self, steps: int) -> None:
         """Take steps; raises ExpressionFailed when there are no more."""
+        if self._budget is not None:
+            self._budget.spend(steps)
         self._left -= steps
         if self._left < 0:
             raise ExpressionFailed(
@@ -188,13 +216,13 @@ class Meter:
 
         return counted
 
-    def counting_size(self, closure: Closure) -> Closure:
-        """Wrap what makes, compares or reads a whole value: each of its nodes is a step."""
+    def counting_size(self, closure: Closure, times: int = 1) -> Closure:
+        """Wrap what makes, compares or reads a whole value: each of its nodes is a step, or as many as `times` says."""
 
         def counted(value: Any) -> Any:
             result = closure(value)
             if result.__class__ in _LARGE:
-                self.charge(size_of(result, self._left))
+                self.charge(times * size_of(result, self._left))
             else:
                 self.charge(1)
             return result

@@ -34,8 +34,20 @@ _CHAINS = frozenset({"or_expression", "and_expression", "pipe"})
 _TOO_DEEP = f"the expression is nested more than {MAX_DEPTH} levels deep"
 _QUOTES = 'a key that is not letters, digits and _ goes in double quotes: `"my-key"`'
 # What people write that JMESPath does not have.
-_HINTS = {"=": "equality is `==`", "-": _QUOTES, "$": "the whole call is `@`", "/": _QUOTES}
+_HINTS = {
+    "=": "equality is `==`",
+    "-": f"{_QUOTES}; to take away is subtract(a, b)",
+    "+": "to add is add(a, b)",
+    "*": "to multiply is multiply(a, b)",
+    "/": f"{_QUOTES}; to divide is divide(a, b)",
+    "?": "a choice is if(condition, a, b)",
+    "$": "the whole call is `@`",
+    "and": "that is written `&&`",
+    "or": "that is written `||`",
+    "not": "that is written `!`",
+}
 
+_NAME = re.compile(r"\w+")
 _WORD = re.compile(r"\w{1,30}|.", re.DOTALL)
 
 # What an error shows of a long line, on each side of the place.
@@ -97,10 +109,17 @@ def _pointed_out(text: str, error: JMESPathError) -> ExpressionInvalidAt:
         position = error.lex_position
         shown = _WORD.match(text, position)
         word = shown[0] if shown else ""
-        hint = _HINTS.get(word[:1])
+        before = text[:position].rstrip()
+        hint = _HINTS.get(word)
         if word[:1].isdigit():
-            hint = _QUOTES if text[:position].rstrip().endswith(".") else f"a number is written in backticks: `{word}`"
+            hint = _QUOTES if before.endswith(".") else f"a number is written in backticks: `{word}`"
+        elif word == "'" and before.endswith("["):
+            hint = 'a key comes after a point: `a.b`, or `a."my key"`'
+        elif not hint and _NAME.fullmatch(word) and _NAME.search(before[-1:]) and position > len(before):
+            hint = 'a key with a space in it goes in double quotes: `"my key"`'
         reason = f"`{word}` cannot stand here" + (f"; {hint}" if hint else "")
+        if not word:
+            reason = "the expression ends too early"
         if error.msg.startswith("Quoted identifier not"):
             reason = "the name of a function is written without quotes"
     return ExpressionInvalidAt(reason, text, position)

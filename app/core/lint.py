@@ -6,6 +6,7 @@ from typing import Any
 
 from app.core.expression import Expression
 from app.core.expression_closures import path_of
+from app.core.lint_expressions import lint_expressions
 from app.core.transform import DEFAULT, Transform, TransformSet
 from app.core.transform_fields import REQUIRED
 from app.core.transform_schema import FIELDS
@@ -36,6 +37,8 @@ def _alone(transform: Transform) -> Iterator[Finding]:
     if not transform.source.value.get("examples"):
         sentence = "has no example: nothing shows that it does what it should"
         yield Finding(transform=transform.name, path=(), sentence=sentence, grave=False)
+    for place, sentence, grave in lint_expressions(transform):
+        yield Finding(transform=transform.name, path=place, sentence=sentence, grave=grave)
     if transform.fields.whole is not None:
         return
     for field, part in zip(FIELDS, transform.fields.parts, strict=True):

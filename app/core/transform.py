@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from app.core.expression import Expression
+from app.core.expression_limits import MAX_EACH_STEPS, Budget, size_of
 from app.core.functions_scope import Scope
 from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event, to_id_text
 from app.core.segment import Call
@@ -59,6 +60,7 @@ class Transform:
     enabled: bool
     when: Search | None
     each: Search | None
+    when_expression: Expression | None = field(repr=False, compare=False)
     each_expression: Expression | None = field(repr=False, compare=False)
     input_check: InputCheck | None
     fields: Fields
@@ -90,7 +92,7 @@ class Transform:
             if wanted is None or wanted is False:
                 raise Filtered(f"`when` of {self.name} says no")
         if self.each is None:
-            return (self._event(document, scope, ""),)
+            return (self._event(self.fields, document, scope, ""),)
         return self._each(document, scope, self.each)
 
     def _each(self, document: dict[str, Any], scope: Scope, each: Search) -> tuple[LotusEvent, ...]:
@@ -101,12 +103,16 @@ class Transform:
             raise Filtered(f"`each` of {self.name} finds nothing")
         if len(items) > MAX_EVENTS_PER_CALL:
             raise ExpressionFailed(f"each: gives {len(items)} items, and {MAX_EVENTS_PER_CALL} is the most")
+        fields = self.fields
+        if len(items) * fields.steps(size_of(document, MAX_EACH_STEPS)) > MAX_EACH_STEPS:
+            # Each item may read the whole call. What could be too much for a call is counted; most never are.
+            fields = fields.counted(Budget())
         events: list[LotusEvent] = []
         first: dict[str, int] = {}
         chars = 0
         for index, item in enumerate(items):
             try:
-                event = self._event({**document, "item": item, "index": index}, scope, f":{index}")
+                event = self._event(fields, {**document, "item": item, "index": index}, scope, f":{index}")
             except ExpressionFailed as error:
                 raise ExpressionFailed(f"{error.message} (index {index})") from None
             except EventInvalid as error:
@@ -121,11 +127,11 @@ class Transform:
             events.append(event)
         return tuple(events)
 
-    def _event(self, document: dict[str, Any], scope: Scope, suffix: str) -> LotusEvent:
-        values, own_id = self.fields.search(document, scope)
+    def _event(self, fields: Fields, document: dict[str, Any], scope: Scope, suffix: str) -> LotusEvent:
+        values, own_id = fields.search(document, scope)
         name, idempotency, customer, time, properties = values
         if name is None or idempotency is None or customer is None or time is None:
-            raise self.fields.explain(values, document)
+            raise fields.explain(values, document)
         if not own_id and (self.also or suffix):
             # The id of the call alone is taken: by the main lane, and by each other item.
             lane = f":{self.name}" if self.also else ""
@@ -233,6 +239,7 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
         enabled=document.get("enabled", True),
         when=when.search_in if when else None,
         each=each.search_in if each else None,
+        when_expression=when,
         each_expression=each,
         input_check=_input_check(source),
         fields=compile_fields(source, default.fields if default else None),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.core.expression import Expression, compile_expression, explain_null
+from app.core.expression_limits import Budget
 from app.core.functions import FUNCTIONS
 from app.core.functions_scope import Scope
 from app.core.transform_schema import FIELDS
@@ -14,8 +15,19 @@ from app.errors import EventInvalid, ExpressionFailed, ExpressionInvalid
 
 Search = Callable[[Any, Scope], Any]
 
+Searching = Callable[[Expression], Search]
+"""How an expression is searched: counted or not."""
+
+Placed = tuple[Path, Expression]
+"""An expression, and where it stands in the file."""
+
+Plan = Callable[[Searching], Search]
+"""A field, made of expressions that are searched in some way."""
+
 REQUIRED = FIELDS[:4]
 _ALL = "*"
+# `event.properties`; what is longer stands in a map.
+_FIELD_PATH = 2
 _SHOWN_CHARS = 100
 
 
@@ -24,12 +36,15 @@ class Part:
     """Where one field comes from."""
 
     search: Search
+    plan: Plan
     expression: Expression | None
     """For the message when it gives null; None for a constant or a map."""
     owner: str
     """The file that wrote it."""
     leaves: tuple[tuple[str, Search], ...]
     """What it is made of, and where that stands, so that a failure can be told with its place."""
+    expressions: tuple[Placed, ...]
+    """All of them, and where each stands in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +56,7 @@ class Fields:
     parts: tuple[Part, Part, Part, Part, Part]
     whole: Search | None
     """One expression for all of the event; what it leaves out comes from `parts`."""
+    whole_expression: Expression | None
     own_id: bool
     """The file itself says what makes an event unique."""
 
@@ -67,6 +83,25 @@ class Fields:
         except ExpressionFailed as error:
             raise self._placed(error, document, scope) from None
         raise ExpressionFailed("event: must give an object with Lotus's fields")
+
+    def steps(self, size: int) -> float:
+        """Return the most steps for one event, from a call of this size."""
+        bounds = [expression.bound for part in self.parts for _, expression in part.expressions]
+        if self.whole_expression is not None:
+            bounds.append(self.whole_expression.bound)
+        return sum(bound.steps(size) for bound in bounds)
+
+    def counted(self, budget: Budget) -> "Fields":
+        """Return the same, searched with every step counted."""
+
+        def searching(expression: Expression) -> Search:
+            return lambda document, scope: expression.search_counted(document, scope, budget)
+
+        name, idempotency, customer, time, properties = (
+            replace(part, search=part.plan(searching)) for part in self.parts
+        )
+        whole = searching(self.whole_expression) if self.whole_expression else None
+        return replace(self, parts=(name, idempotency, customer, time, properties), whole=whole)
 
     def _complete(self, said: dict[str, Any], document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
         if not said.keys() <= _KNOWN:
@@ -147,7 +182,7 @@ def compile_fields(source: Source, inherited: Fields | None) -> Fields:
     said = source.value.get("event", {})
     whole = None
     if isinstance(said, str):
-        whole, said = compile_search(source, ("event",), said).search_in, {}
+        whole, said = compile_search(source, ("event",), said), {}
     parts = []
     for position, field in enumerate(FIELDS):
         if field in said:
@@ -160,42 +195,66 @@ def compile_fields(source: Source, inherited: Fields | None) -> Fields:
     return Fields(
         owner=source.name,
         parts=(name, idempotency, customer, time, properties),
-        whole=whole,
+        whole=whole.search_in if whole else None,
+        whole_expression=whole,
         own_id="idempotency_id" in said,
     )
 
 
 def _part(source: Source, path: Path, written: Any) -> Part:
     leaves: list[tuple[str, Search]] = []
-    if isinstance(written, str) and not (written == _ALL and path[-1] == "properties"):
-        expression = compile_search(source, path, written)
-        place = ".".join(map(str, path))
-        return Part(
-            search=expression.search_in,
-            expression=expression,
-            owner=source.name,
-            leaves=((place, expression.search_in),),
-        )
-    search = _value(source, path, written, leaves)
-    return Part(search=search, expression=None, owner=source.name, leaves=tuple(leaves))
+    expressions: list[Placed] = []
+    plan = _plan(source, path, written, leaves, expressions)
+    alone = isinstance(written, str) and bool(expressions)
+    return Part(
+        search=plan(_uncounted),
+        plan=plan,
+        expression=expressions[0][1] if alone else None,
+        owner=source.name,
+        leaves=tuple(leaves),
+        expressions=tuple(expressions),
+    )
 
 
-def _value(source: Source, path: Path, written: Any, leaves: list[tuple[str, Search]]) -> Search:
+def _uncounted(expression: Expression) -> Search:
+    return expression.search_in
+
+
+def _plan(
+    source: Source,
+    path: Path,
+    written: Any,
+    leaves: list[tuple[str, Search]],
+    expressions: list[Placed],
+) -> Plan:
     """Compile an expression, a constant, `*`, or a map of such; note in `leaves` what can fail."""
     place = ".".join(map(str, path))[: 2 * _SHOWN_CHARS]
     if isinstance(written, str):
-        everything = written == _ALL
-        search = _all_properties({}, frozenset()) if everything else compile_search(source, path, written).search_in
-        leaves.append((place, search))
-        return search
+        # In a map, `*` stands for all properties anywhere; as a field of its own, only for `properties`.
+        if written == _ALL and (len(path) > _FIELD_PATH or path[-1] == "properties"):
+            everything = _all_properties({}, frozenset())
+            leaves.append((place, everything))
+            return lambda _searching: everything
+        expression = compile_search(source, path, written)
+        expressions.append((path, expression))
+        leaves.append((place, expression.search_in))
+        return lambda searching: searching(expression)
     if set(written) == {"const"}:
         constant = written["const"]
-        return lambda _document, _scope: constant
-    parts = [(key, _value(source, (*path, key), inner, leaves)) for key, inner in written.items() if key != _ALL]
-    if _ALL not in written:
+        return lambda _searching: lambda _document, _scope: constant
+    plans = [
+        (key, _plan(source, (*path, key), inner, leaves, expressions)) for key, inner in written.items() if key != _ALL
+    ]
+    base = None
+    if _ALL in written:
+        base = _renaming(source, (*path, _ALL), written[_ALL] or {})
+        leaves.append((f"{place}.{_ALL}", base))
+    return lambda searching: _map([(key, plan(searching)) for key, plan in plans], base)
+
+
+def _map(parts: list[tuple[str, Search]], base: Search | None) -> Search:
+    if base is None:
         return lambda document, scope: {key: search(document, scope) for key, search in parts}
-    base = _renaming(source, (*path, _ALL), written[_ALL] or {})
-    leaves.append((f"{place}.{_ALL}", base))
     return lambda document, scope: {
         **base(document, scope),
         **{key: search(document, scope) for key, search in parts},

@@ -71,8 +71,11 @@ class Database:
         self._one_moment = {} if file else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         """Give a connection in a transaction that may write; commits at the end, rolls back on an error.
+
+        Not `durable`: it is whole and in its place, but a power cut may take it away, and whatever came after it, until
+        the next durable one. For work that then simply goes on from where it stands.
 
         Raises:
             Unavailable: the database cannot be reached, is locked for 3 s, or is full.
@@ -82,7 +85,10 @@ class Database:
         # One deadline for both: whoever waited for our own lock has less time left for a foreign program's.
         until = time.monotonic() + WAIT_SECONDS
         held = self._lock.held(until) if self._lock else contextlib.nullcontext()
-        with held, said_plainly(), self._begun("BEGIN IMMEDIATE", until) as conn:
+        synchronous = "FULL" if durable else "NORMAL"
+        with held, said_plainly(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
+            if not durable and self.file is None:
+                conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield conn
 
     @contextlib.contextmanager
@@ -155,6 +161,10 @@ def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def begin(conn: sa.Connection) -> None:
         options = conn.get_execution_options()
+        synchronous = options.get("sqlite_synchronous", "FULL")
+        if conn.info.get("synchronous", "FULL") != synchronous:
+            conn.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+            conn.info["synchronous"] = synchronous
         statement = options.get("sqlite_begin", "BEGIN")
         _patiently(lambda: conn.exec_driver_sql(statement), options.get("sqlite_until", 0.0))
 

@@ -279,6 +279,9 @@ def invalid(text: str, functions: dict[str, Function] | None = None) -> Expressi
     return caught.value
 
 
+QUOTES = 'a key that is not letters, digits and _ goes in double quotes: `"my-key"`'
+
+
 @pytest.mark.parametrize(
     ("text", "column", "reason"),
     [
@@ -292,15 +295,17 @@ def invalid(text: str, functions: dict[str, Function] | None = None) -> Expressi
         ("length(&a)", 8, "length() takes a value, written without `&`, as argument 1"),
         ("a && &b", 6, "`&` can only stand before an argument of a function that takes an expression"),
         ("a ||", 5, "the expression ends too early"),
-        ("a b", 3, "`b` cannot stand here"),
-        ("a.1", 3, '`1` cannot stand here; a key that is not letters, digits and _ goes in double quotes: `"my-key"`'),
+        ("a b", 3, '`b` cannot stand here; a key with a space in it goes in double quotes: `"my key"`'),
+        ("a and b", 3, "`and` cannot stand here; that is written `&&`"),
+        ("a * b", 3, "`*` cannot stand here; to multiply is multiply(a, b)"),
+        ("a ? b : c", 3, "`?` cannot stand here; a choice is if(condition, a, b)"),
+        ("a['b']", 3, '`\'` cannot stand here; a key comes after a point: `a.b`, or `a."my key"`'),
+        ("a.b.", 5, "the expression ends too early"),
+        ("a.1", 3, f"`1` cannot stand here; {QUOTES}"),
         ("a[?b > 10]", 8, "`10` cannot stand here; a number is written in backticks: `10`"),
         ("a = b", 3, "`=` cannot stand here; equality is `==`"),
-        (
-            "my-key",
-            3,
-            '`-` cannot stand here; a key that is not letters, digits and _ goes in double quotes: `"my-key"`',
-        ),
+        ("my-key", 3, f"`-` cannot stand here; {QUOTES}; to take away is subtract(a, b)"),
+        ("a/b", 2, f"`/` cannot stand here; {QUOTES}; to divide is divide(a, b)"),
         ("'a", 1, "unclosed ' delimiter"),
         ('a."\\u"', 3, "invalid \\uXXXX escape"),
         ('"length"(a)', 1, "the name of a function is written without quotes"),

@@ -88,6 +88,34 @@ FINDINGS: list[tuple[str, dict[str, str], list[tuple[str, str, bool, str]]]] = [
         {"a": "each: properties.items\nevent: {idempotency_id: item.id}" + EXAMPLE},
         [("a", "event.idempotency_id", False, "`item.id`")],
     ),
+    (
+        "a negation of the first key alone",
+        {"a": "when: '!properties.test'" + EXAMPLE, "b": "when: '!(properties.test)'\nalso: true" + EXAMPLE},
+        [("a", "when", True, "write `!(properties.test)`")],
+    ),
+    (
+        "a text that is written as a key",
+        {"a": "event: {properties: {region: 'coalesce(properties.region, \"unknown\")'}}" + EXAMPLE},
+        [("a", "event.properties.region", False, "a text is 'unknown'")],
+    ),
+    (
+        "a key that only looks like a value",
+        {"a": "when: properties.paid == true" + EXAMPLE},
+        [("a", "when", False, "the value is written in backticks")],
+    ),
+    (
+        "keys of items, which may have any name",
+        {
+            "a": "each: 'properties.list[?good].{price: price}'\n"
+            "event: {properties: {sum: 'sum_by(properties.list, &price)', all: '@ | properties.x | y'}}" + EXAMPLE
+        },
+        [],
+    ),
+    (
+        "a table that is not there",
+        {"a": "lookup: {plans: {a: b}}\nevent: {properties: {x: \"lookup('plan', event)\"}}" + EXAMPLE},
+        [("a", "event.properties.x", True, "did you mean plans?")],
+    ),
     ("boolean schemas", {"a": "input_schema: true\nevent: {customer_id: {const: x}}" + EXAMPLE}, []),
 ]
 

@@ -1,5 +1,6 @@
 """A transform: what it makes of a call, what it inherits, and its version. The cases: transform_cases.py."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core import transform as transform_module
+from app.core.expression_limits import Budget
 from app.core.pipeline import run
 from app.core.segment import Unread
 from app.core.transform import Transform, TransformSet, parse_transform
@@ -104,6 +106,49 @@ def test_events_that_each_copy_the_whole_call_are_refused_before_they_fill_the_m
     transform = a_transform("each: properties.items\nevent: {properties: 'root().properties'}")
     with pytest.raises(ExpressionFailed, match="1,000,000 characters"):
         transform.apply(a_call(properties={"items": list(range(1000)), "text": "x" * 20_000}), NOW)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "sum(properties.prices)",
+        "length(root().properties.prices[?@ > `5`])",
+        "properties.prices[*].to_string(@) | join('', @) | length(@)",
+        "regex_match(properties.text, '(a|aa)*b')",
+        "sort(properties.prices)[0]",
+    ],
+)
+def test_what_every_event_of_a_call_reads_is_limited_for_all_of_them_together(expression: str) -> None:
+    transform = a_transform(f'each: properties.items\nevent: {{properties: {{n: "{expression}"}}}}')
+    properties = {"items": list(range(1000)), "prices": [1.5] * 30_000, "text": "a" * 100_000}
+    with pytest.raises(
+        ExpressionFailed, match=r"event\.properties\.n.* steps together, which is the limit|steps together"
+    ):
+        transform.apply(a_call(properties=properties), NOW)
+    few = {"items": [1, 2], "prices": [1.5] * 3, "text": "a"}
+    assert len(transform.apply(a_call(properties=few), NOW)) == 2
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20))
+def test_counting_changes_nothing_about_what_is_made(numbers: list[int]) -> None:
+    transform = a_transform(EVERY_KIND_OF_FIELD)
+    call = a_call(properties={"items": numbers, "prices": [1, 2], "text": "a@b.example"})
+    counted = dataclasses.replace(transform, fields=transform.fields.counted(Budget()))
+    assert counted.apply(call, NOW) == transform.apply(call, NOW)
+
+
+EVERY_KIND_OF_FIELD = """
+each: properties.items
+event:
+  event_name: {const: one}
+  customer_id: userId || 'nobody'
+  properties:
+    "*": {drop: [items], rename: {text: mail}}
+    constant: {const: [1, 2]}
+    sum: sum(properties.prices)
+    deep: {item: item, index: index, host: "regex_extract(properties.text, '@(.*)')"}
+    all: root().properties.prices[?@ > `1`]
+"""
 
 
 def test_a_property_that_is_renamed_wins_whatever_the_order_of_the_call() -> None:

@@ -419,3 +419,15 @@ def test_a_transaction_that_reads_writes_nothing(postgres_database: Database) ->
         append_publications(conn, [Publication(1, "transform", "order", b"digest", "file", NOW)])
     with postgres_database.writing() as conn:
         append_publications(conn, [Publication(1, "transform", "order", b"digest", "file", NOW)])
+
+
+def test_what_need_not_last_does_not_make_the_next_commit_last_less(database: Database) -> None:
+    question = "PRAGMA synchronous" if database.file else "SHOW synchronous_commit"
+    answers = []
+    for durable in (True, False, True, False):
+        with database.writing(durable=durable) as conn:
+            answers.append(conn.execute(sa.text(question)).scalar())
+    with database.writing() as conn:
+        answers.append(conn.execute(sa.text(question)).scalar())
+    lasting, not_lasting = (2, 1) if database.file else ("on", "off")
+    assert answers == [lasting, not_lasting, lasting, not_lasting, lasting]
