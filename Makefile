@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test coverage check format bench lock clean
+.PHONY: help serve test coverage check format bench screenshots lock clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(RUNTIME) ## Start the service; the first time, set everything up
 	@$(BIN)/segment-lotus init
@@ -32,7 +32,7 @@ coverage: $(DEV) ## Run the tests and tell which lines and branches they miss
 check: $(DEV) ## Lint, format, types, and who imports whom
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Run 'make format'."; exit 1; }
-	@$(BIN)/mypy --no-error-summary app tests $(wildcard benchmarks/*.py)
+	@$(BIN)/mypy --no-error-summary app tests tools $(wildcard benchmarks/*.py)
 	@$(BIN)/lint-imports --no-logo
 	@echo "ruff, mypy and import-linter have nothing to say."
 
@@ -42,6 +42,9 @@ format: $(DEV) ## Format the code, and fix what ruff can fix
 
 bench: $(DEV) ## Measure ingestion against the bare framework (a few minutes; quicker lines with ARGS)
 	@$(BIN)/python benchmarks/ingest.py $(ARGS)
+
+screenshots: $(DEV) ## Take the pictures of the pages anew (ARGS="--all var/screenshots": every page, in every way)
+	@$(BIN)/python -m tools.screenshots $(ARGS)
 
 lock: $(DEV) ## Write the lock files anew from pyproject.toml, with the newest releases
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \

@@ -116,6 +116,14 @@ class TransformInvalid(SegmentLotusError):
 
     code = "transform_invalid"
 
+    def __init__(
+        self, message: str | None = None, *, place: tuple[int, int] | None = None, sentence: str | None = None
+    ) -> None:
+        """`place` is (line, column) in the text, both from 1; `sentence` the message without place and picture."""
+        super().__init__(message)
+        self.place = place
+        self.sentence = sentence or self.message
+
 
 class CallRejected(SegmentLotusError):
     """A call that cannot become an event. `reason` is one of `app.core.outcome.Reason`."""

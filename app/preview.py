@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from app.catalog.live import Catalog
+from app.core.examples import to_document
+from app.core.json_text import decode
 from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome
 from app.core.pipeline import Lane, Run, run
 from app.core.segment import read
-from app.core.times import format_time
 from app.core.transform import DEFAULT, Transform, TransformSet
 from app.errors import TransformInvalid
 from app.store.calls import to_detail
@@ -115,7 +116,7 @@ class _Nulls:
 
     def add(self, event: LotusEvent) -> None:
         self.events += 1
-        self._walk("properties", msgspec.json.decode(event.properties), 0)
+        self._walk("properties", decode(event.properties.encode()), 0)
 
     def _walk(self, path: str, value: dict[str, Any], depth: int) -> None:
         for key, inner in value.items():
@@ -130,16 +131,19 @@ class _Nulls:
         return round(1 - self.filled[path] / self.events, 4) if self.events else None
 
 
-def read_draft(name: str, text: str, catalog: Catalog) -> tuple[Transform, TransformSet]:
-    """Return a draft, and the set that would be active with it. Raises TransformInvalid."""
+def read_draft(name: str, text: str, catalog: Catalog, *, keep: bool = True) -> tuple[Transform, TransformSet]:
+    """Return a draft, and the set that would be active with it. Raises TransformInvalid.
+
+    `keep`: the catalog remembers what was read, which is of no use for a text that is still being written.
+    """
     live = {one.name: one for one in catalog.active.transforms}
     default = live.get(DEFAULT)
     if name != DEFAULT and default is None:
         raise TransformInvalid(f"no {DEFAULT} is live, which {name} inherits from")
-    draft = catalog.parse(name, text, None if name == DEFAULT else default)
+    draft = catalog.parse(name, text, None if name == DEFAULT else default, keep=keep)
     if name != DEFAULT:
         return draft, TransformSet([*(one for one in live.values() if one.name != name), draft])
-    heirs = [catalog.parse(one.name, one.text, draft) for one in live.values() if one.name != DEFAULT]
+    heirs = [catalog.parse(one.name, one.text, draft, keep=keep) for one in live.values() if one.name != DEFAULT]
     return draft, TransformSet([draft, *heirs])
 
 
@@ -185,7 +189,7 @@ class Preview:
 
     def _compare(self, call_id: int, active: Run, draft: Run) -> None:
         if active.outcome is None and draft.outcome is None:
-            changes = list(_differences(active.lanes, draft.lanes))
+            changes = list(differences(active.lanes, draft.lanes))
             self._changed += bool(changes)
             self._same += not changes
             for path, before, after in changes:
@@ -264,20 +268,10 @@ def _ended(done: Run) -> str:
 
 
 def _to_documents(lanes: tuple[Lane, ...]) -> list[dict[str, Any]]:
-    return [_to_document(event) for lane in lanes for event in islice(lane.events, 3)]
+    return [to_document(event) for lane in lanes for event in islice(lane.events, 3)]
 
 
-def _to_document(event: LotusEvent) -> dict[str, Any]:
-    return {
-        "event_name": event.event_name,
-        "idempotency_id": event.idempotency_id,
-        "customer_id": event.customer_id,
-        "time_created": format_time(event.time_created),
-        "properties": msgspec.json.decode(event.properties),
-    }
-
-
-def _differences(active: tuple[Lane, ...], draft: tuple[Lane, ...]) -> Iterator[tuple[str, Any, Any]]:
+def differences(active: tuple[Lane, ...], draft: tuple[Lane, ...]) -> Iterator[tuple[str, Any, Any]]:
     """Give (path, before, after) for each path at which the events of a call differ, each path once."""
     if [lane.events for lane in active] == [lane.events for lane in draft] and _lanes(active) == _lanes(draft):
         return
@@ -302,7 +296,7 @@ def _lanes(lanes: tuple[Lane, ...]) -> list[str]:
 
 
 def _by_lane(lanes: tuple[Lane, ...]) -> dict[str, list[dict[str, Any]]]:
-    return {lane.name: [_to_document(event) for event in lane.events] for lane in lanes}
+    return {lane.name: [to_document(event) for event in lane.events] for lane in lanes}
 
 
 _MISSING = object()

@@ -22,7 +22,8 @@ from app.core.outcome import Outcome
 from app.core.pipeline import run
 from app.core.segment import read
 from app.core.transform import TransformSet, parse_transform
-from app.replay.running import Asked, Plan, Replayer, Tally
+from app.replay.planning import Asked, Plan, Tally
+from app.replay.running import Replayer
 from app.store import ledger
 from app.store.calls import append_calls, append_requests
 from app.store.engine import Database, connect

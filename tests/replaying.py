@@ -6,7 +6,8 @@ from typing import Any
 
 from app.core.outcome import Outcome
 from app.core.transform import TransformSet
-from app.replay.running import Asked, Plan, Replayer
+from app.replay.planning import Asked, Plan
+from app.replay.running import Replayer
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.review import CallFilters, get_call, list_call_ids

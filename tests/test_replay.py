@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from app.core.outcome import Outcome
 from app.errors import NotFound, TransformInvalid, Unavailable
-from app.replay import running
-from app.replay.running import Asked
+from app.replay import reading
+from app.replay.planning import Asked
 from app.store import ledger
 from app.store.engine import Database
 from app.store.history import list_outcome_changes
@@ -405,7 +405,7 @@ def stop_after(batches: int) -> Any:
 
 
 def test_the_same_words_go_on_where_a_replay_was_stopped(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "BATCH", 2)
+    monkeypatch.setattr(reading, "BATCH", 2)
     take(database, wrong, *map(an_order, range(9)))
     take(database, right)
     asked = Asked(outcomes=UNMADE)
@@ -423,7 +423,7 @@ def test_the_same_words_go_on_where_a_replay_was_stopped(database: Database, mon
 
 
 def test_other_words_other_transforms_and_again_start_over(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "BATCH", 1)
+    monkeypatch.setattr(reading, "BATCH", 1)
     take(database, wrong, *map(an_order, range(3)))
     replayer = a_replayer(database)
     asked = Asked(outcomes=UNMADE)
@@ -437,7 +437,7 @@ def test_other_words_other_transforms_and_again_start_over(database: Database, m
 
 
 def test_two_processes_cannot_go_on_with_the_same_replay(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "BATCH", 1)
+    monkeypatch.setattr(reading, "BATCH", 1)
     take(database, wrong, *map(an_order, range(4)))
     take(database, right)
     asked = Asked(outcomes=UNMADE)
@@ -455,7 +455,7 @@ def test_two_processes_cannot_go_on_with_the_same_replay(database: Database, mon
 def test_replays_at_once_with_calls_that_come_in_count_nothing_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "BATCH", 7)
+    monkeypatch.setattr(reading, "BATCH", 7)
     take(database, wrong, *(an_order(number // 2) for number in range(120)))
     ingest = an_ingest(database, right)
     trouble: list[BaseException] = []

@@ -7,16 +7,20 @@ from pathlib import Path
 
 from app.catalog.checking import failing_examples
 from app.catalog.files import read_folder, to_path, write_file
-from app.catalog.live import KIND, Catalog
+from app.catalog.live import KIND, Catalog, Live
 from app.catalog.publishing import Clock, NextId, Publisher
 from app.catalog.standing import State, Survey, harm_to_heirs, survey
-from app.core.transform import DEFAULT, Transform
-from app.errors import NotFound, TransformInvalid
+from app.core.lint import lint
+from app.core.transform import DEFAULT, Transform, TransformSet
+from app.errors import EditConflict, NotFound, TransformInvalid, Unavailable
 from app.store.engine import Connection, Database
-from app.store.publications import Origin, Publication, list_history
+from app.store.publications import Origin, Publication, find_latest_id, list_history
 from app.store.versions import Version, append_versions, find_versions, get_version, list_versions
 
 _PREFIX_MIN = 4
+
+# Somebody else published in between; it takes a crowd of publishers to be overtaken so often.
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +59,48 @@ class Acts:
             TransformInvalid: the file cannot be used, or what inherits from it would be broken.
 
         """
-        with self._publishing() as (publisher, found):
+        for _ in range(_TRIES):
+            folder = read_folder(self._folder)
+            with self._database.reading() as conn:
+                found = survey(conn, self._catalog, folder)
             standing = found.find(name)
             if standing is None:
                 raise NotFound(f"there is no {to_path(self._folder, name)}, and nothing is live under that name")
-            before = found.live.texts.get(name)
-            if standing.state is State.NO_FILE:
-                if name == DEFAULT:
-                    raise TransformInvalid(f"{DEFAULT} cannot be taken out: all others inherit from it")
-                publisher.take_out(name, Origin.FILE)
-                return Change(before=before, after=None, digest=None)
+            if standing.state is State.NO_FILE and name == DEFAULT:
+                raise TransformInvalid(f"{DEFAULT} cannot be taken out: all others inherit from it")
             if grave := found.grave(name):
                 raise TransformInvalid("\n".join(grave))
-            text = read_folder(self._folder).texts.get(name)
-            if text is None:
-                raise TransformInvalid(f"{to_path(self._folder, name)} changed just now; try again")
-            return self._make_live(publisher, found, name, text, Origin.FILE)
+            transform = None if standing.state is State.NO_FILE else self._fit(found.live, name, folder.texts[name])
+            with self._publishing(found.live) as publisher:
+                if publisher is not None and transform is not None:
+                    return _make_live(publisher, found.live, transform, Origin.FILE)
+                if publisher is not None:
+                    publisher.take_out(name, Origin.FILE)
+                    return Change(before=found.live.texts.get(name), after=None, digest=None)
+        raise _overtaken()
+
+    def publish_text(self, name: str, text: str, seen: bytes | None) -> Change:
+        """Make a text live that somebody wrote in the editor; `seen` is the version that they took for the live one.
+
+        Raises:
+            EditConflict: another version is live.
+            TransformInvalid: the text cannot be used, or what inherits from it would be broken.
+
+        """
+        to_path(self._folder, name)
+        for _ in range(_TRIES):
+            with self._database.reading() as conn:
+                live = self._catalog.read_live(conn)
+            before = live.publications.get(name)
+            if (before.digest if before else None) != seen:
+                raise EditConflict("another version went live meanwhile; nothing was published")
+            transform = self._fit(live, name, text)
+            if grave := list(_unreachable(live, transform)):
+                raise TransformInvalid("\n".join(grave))
+            with self._publishing(live) as publisher:
+                if publisher is not None:
+                    return _make_live(publisher, live, transform, Origin.EDITOR)
+        raise _overtaken()
 
     def pull(self, name: str) -> Change:
         """Write what is live into the file of a name. Raises NotFound, OSError."""
@@ -92,9 +122,15 @@ class Acts:
             TransformInvalid: it cannot be used today.
 
         """
-        with self._publishing() as (publisher, found):
-            version = self._earlier(publisher.conn, found, name, digest_prefix)
-            return self._make_live(publisher, found, name, version.text, Origin.EDITOR)
+        for _ in range(_TRIES):
+            with self._database.reading() as conn:
+                live = self._catalog.read_live(conn)
+                version = self._earlier(conn, live, name, digest_prefix)
+            transform = self._fit(live, name, version.text)
+            with self._publishing(live) as publisher:
+                if publisher is not None:
+                    return _make_live(publisher, live, transform, Origin.EDITOR)
+        raise _overtaken()
 
     def find_version(self, conn: Connection, name: str, digest_prefix: str | None) -> Version:
         """Return the live version of a name, or the one of which the digest begins like this. Raises NotFound."""
@@ -113,45 +149,65 @@ class Acts:
         return found
 
     @contextmanager
-    def _publishing(self) -> Iterator[tuple[Publisher, Survey]]:
-        # All that takes time is done and remembered before the database is locked.
-        self.survey()
+    def _publishing(self, live: Live) -> Iterator[Publisher | None]:
+        """Give what publishes, where `live` is still what is live; None where somebody else published meanwhile.
+
+        The database is locked within: all that takes time has been done before.
+        """
         with self._database.writing() as conn:
             publisher = Publisher(conn, self._catalog, self._next_id, self._clock())
-            found = survey(conn, self._catalog, read_folder(self._folder))
-            append_versions(conn, found.live.unkept)
-            yield publisher, found
+            if find_latest_id(conn) != live.latest:
+                yield None
+                return
+            append_versions(conn, live.unkept)
+            yield publisher
 
-    def _make_live(self, publisher: Publisher, found: Survey, name: str, text: str, origin: Origin) -> Change:
-        before = found.live.texts.get(name)
-        default = None if name == DEFAULT else found.live.transforms.get(DEFAULT)
+    def _fit(self, live: Live, name: str, text: str) -> Transform:
+        """Read a text that is to be live. Raises TransformInvalid with all that keeps it from that."""
+        default = None if name == DEFAULT else live.transforms.get(DEFAULT)
         if name != DEFAULT and default is None:
             raise TransformInvalid(f"no {DEFAULT} is live yet, which all inherit from; publish that first")
         transform = self._catalog.parse(name, text, default)
-        problems = [*failing_examples(transform), *self._harm(found, transform)]
+        problems = [*failing_examples(transform), *self._harm(live, transform)]
         if problems:
             raise TransformInvalid("\n".join(problems))
-        live = found.live.publications.get(name)
-        if live and live.digest == transform.digest and live.origin == origin:
-            return Change(before=before, after=text, digest=transform.digest)
-        publisher.publish(found.live, [(transform, origin)])
-        heirs = found.live.texts.keys() - {name} if name == DEFAULT and before != text else set()
-        return Change(before=before, after=text, digest=transform.digest, heirs=tuple(sorted(heirs)))
+        return transform
 
-    def _harm(self, found: Survey, transform: Transform) -> Iterator[str]:
+    def _harm(self, live: Live, transform: Transform) -> Iterator[str]:
         if transform.name == DEFAULT:
-            yield from harm_to_heirs(self._catalog, found.live, transform, set())
+            yield from harm_to_heirs(self._catalog, live, transform, set())
 
-    def _earlier(self, conn: Connection, found: Survey, name: str, digest_prefix: str | None) -> Version:
+    def _earlier(self, conn: Connection, live: Live, name: str, digest_prefix: str | None) -> Version:
         if digest_prefix is not None:
             return _one_version(conn, name, digest_prefix)
         digests = [one.digest for one in self.history(conn, name) if one.digest is not None]
         versions = list_versions(conn, digests)
         for digest in digests:
             # A new `_default` publishes the same text anew; that is no change of this one.
-            if versions[digest].text != found.live.texts.get(name):
+            if versions[digest].text != live.texts.get(name):
                 return versions[digest]
         raise NotFound(f"{name} has no earlier version")
+
+
+def _make_live(publisher: Publisher, live: Live, transform: Transform, origin: Origin) -> Change:
+    name, before = transform.name, live.texts.get(transform.name)
+    last = live.publications.get(name)
+    if last and last.digest == transform.digest and last.origin == origin:
+        return Change(before=before, after=transform.text, digest=transform.digest)
+    publisher.publish(live, [(transform, origin)])
+    heirs = live.texts.keys() - {name} if name == DEFAULT and before != transform.text else set()
+    return Change(before=before, after=transform.text, digest=transform.digest, heirs=tuple(sorted(heirs)))
+
+
+def _overtaken() -> Unavailable:
+    return Unavailable("others publish transforms all the time; try again")
+
+
+def _unreachable(live: Live, transform: Transform) -> Iterator[str]:
+    others = [one for one in live.transforms.values() if one.name != transform.name]
+    for finding in lint(TransformSet([*others, transform])):
+        if finding.grave and finding.transform == transform.name:
+            yield transform.source.invalid(finding.path, finding.sentence).message
 
 
 def _one_version(conn: Connection, name: str, digest_prefix: str) -> Version:

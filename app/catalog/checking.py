@@ -75,17 +75,22 @@ def check(
     examples = 0
     for transform in transforms.values():
         examples += len(transform.source.value.get("examples", ()))
-        problems += [Problem(name=transform.name, sentence=why, grave=True) for why in failing_examples(transform)]
-        breathe()
+        problems += [
+            Problem(name=transform.name, sentence=why, grave=True) for why in failing_examples(transform, breathe)
+        ]
     for finding in lint(TransformSet(transforms.values())):
         place = transforms[finding.transform].source.invalid(finding.path, finding.sentence)
         problems.append(Problem(name=finding.transform, sentence=place.message, grave=finding.grave))
     return Checked(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
 
 
-def failing_examples(transform: Transform) -> Iterator[str]:
-    """Run the examples of a transform; say of each that does not hold where it stands and why."""
+def failing_examples(transform: Transform, breathe: Callable[[], None] = breathe_not) -> Iterator[str]:
+    """Run the examples of a transform; say of each that does not hold where it stands and why.
+
+    `breathe` is called after each.
+    """
     for result in run_examples(transform):
+        breathe()
         if result.difference is not None:
             error = transform.source.invalid(("examples", result.position), f"{result.name}: {result.difference}")
             yield error.message

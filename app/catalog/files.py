@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.errors import TransformInvalid
 
-_FILE_BYTES_MAX = 256 * 1024
+FILE_BYTES_MAX = 256 * 1024
 _SUFFIX = ".yaml"
 _DRAFT_SUFFIX = ".draft.yaml"
 
@@ -44,8 +44,8 @@ def read_file(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise TransformInvalid(f"{path.name} cannot be read: {error.strerror}") from error
-    if len(raw) > _FILE_BYTES_MAX:
-        raise TransformInvalid(f"{path.name} is larger than {_FILE_BYTES_MAX // 1024} KiB")
+    if len(raw) > FILE_BYTES_MAX:
+        raise TransformInvalid(f"{path.name} is larger than {FILE_BYTES_MAX // 1024} KiB")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -50,14 +50,17 @@ class Catalog:
         self._by_digest: dict[bytes, Transform] = {one.digest: one for one in self.active.transforms}
         self._parsed: dict[tuple[str, str, bytes | None], Transform] = {}
 
-    def parse(self, name: str, text: str, default: Transform | None) -> Transform:
-        """Read one text; the same is read once. Raises TransformInvalid."""
+    def parse(self, name: str, text: str, default: Transform | None, *, keep: bool = True) -> Transform:
+        """Read one text; the same is read once, where it is to be kept. Raises TransformInvalid."""
         key = (name, text, default.digest if default else None)
-        if key not in self._parsed:
+        if key in self._parsed:
+            return self._parsed[key]
+        parsed = parse_transform(name, text, default, self._pseudonym_key)
+        if keep:
             if len(self._parsed) >= _PARSED_MAX:
                 self._parsed.clear()
-            self._parsed[key] = parse_transform(name, text, default, self._pseudonym_key)
-        return self._parsed[key]
+            self._parsed[key] = parsed
+        return parsed
 
     def read_live(self, conn: Connection, breathe: Callable[[], None] = breathe_not) -> Live:
         """Read what is live. `breathe` is called between two transforms."""

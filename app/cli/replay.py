@@ -1,24 +1,28 @@
 """Running kept calls again: `replay`."""
 
-import re
+import contextlib
 import secrets
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from app.bootstrap import clock
-from app.cli.program import between_steps, open_reading
-from app.core.outcome import REASONS_OF, Outcome, Reason
-from app.errors import BadQuery
+from app.bootstrap import clock, tune_garbage_collection
+from app.cli.program import Failure, between_steps, open_reading
+from app.errors import Unavailable
 from app.logs import printable
-from app.query import parse_id, parse_moment
-from app.replay.running import Asked, Plan, Replayer
+from app.replay.asking import parse_asked, parse_bounds
+from app.replay.planning import Plan
+from app.replay.progress import State, to_state
+from app.replay.running import Replayer
+from app.store.engine import Database
 from app.store.ids import Ids
+from app.store.replay_list import is_stop_asked, lay_down, take_up
 
-_DIGEST = re.compile(r"[0-9a-f]{32}")
-_UNMADE = (Outcome.REJECTED, Outcome.IGNORED)
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
 _SHOWN = 20
 
 
@@ -64,10 +68,10 @@ def replay(
     again: bool,
     yes: bool,
     as_json: bool,
-    outcome: str | None,
-    reason: str | None,
     id_: str | None,
-    **words: object,
+    limit: int | None,
+    correct: bool,
+    **words: str | None,
 ) -> None:
     """Run kept calls again, by the transforms that are live now.
 
@@ -77,54 +81,25 @@ def replay(
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")
-    asked = _to_asked(outcome, reason, id_, words)
-    now = clock()
-    since = parse_moment("since", asked.since, now) if asked.since else None
-    until = parse_moment("until", asked.until, now) if asked.until else None
+    given = {**words, "id": id_, "limit": None if limit is None else str(limit), "correct": "yes" if correct else None}
+    asked = parse_asked({name: text for name, text in given.items() if text is not None})
+    bounds = parse_bounds(asked, clock())
     reading = open_reading()
     replayer = Replayer(database=reading.database, catalog=reading.catalog, ids=Ids(secrets.randbelow), clock=clock)
-    plan = replayer.plan(asked, (since, until), again=again)
+    plan = replayer.plan(asked, bounds, again=again)
     _announce(plan, dry_run=dry_run)
+    tune_garbage_collection()
     if not (dry_run or yes or plan.left == 0):
         click.confirm(f"Replay {plan.left} calls?", abort=True, err=True)
-    _work(replayer, plan, dry_run=dry_run)
+    if dry_run:
+        _look(replayer, plan)
+    else:
+        _work(reading.database, replayer, plan)
     voided = [] if dry_run else replayer.list_voids(plan)
     if as_json:
         click.echo(msgspec.json.encode(_to_summary(plan, voided, dry_run=dry_run)).decode())
     else:
         click.echo(_tell(plan, voided, dry_run=dry_run))
-
-
-def _to_asked(outcome: str | None, reason: str | None, id_: str | None, words: dict[str, object]) -> Asked:
-    if reason is not None and reason not in set(Reason):
-        raise BadQuery(f"reason must be one of {', '.join(Reason)}; it is {reason[:40]!a}")
-    version = words.get("version")
-    if isinstance(version, str) and not _DIGEST.fullmatch(version):
-        raise BadQuery(f"version must be the 32 hexadecimal digits that `show` tells; it is {version[:40]!a}")
-    asked = msgspec.convert({**words, "outcomes": ()}, type=Asked)
-    allowed: Sequence[Outcome] = (*_UNMADE, Outcome.CONFLICT, *((Outcome.STORED,) if asked.correct else ()))
-    usual: Sequence[Outcome] = (*_UNMADE, *((Outcome.STORED,) if asked.correct else ()))
-    if asked.transform is not None:
-        if asked.correct:
-            raise BadQuery("--transform fills a lane and --correct replaces events: give one of them")
-        allowed = usual = tuple(Outcome)
-    elif id_ is not None:
-        usual = tuple(Outcome)
-    outcomes = usual
-    if reason is not None and outcome is None:
-        outcome = next(one.value for one, reasons in REASONS_OF.items() if reason in reasons)
-    if outcome is not None:
-        given = [one.strip() for one in outcome.split(",")]
-        if wrong := next((one for one in given if one not in allowed), None):
-            hint = "; give --correct to replace events that are stored" if wrong == Outcome.STORED else ""
-            raise BadQuery(f"outcome must be one of {', '.join(allowed)}; it is {wrong[:40]!a}{hint}")
-        outcomes = [Outcome(one) for one in given]
-    return msgspec.structs.replace(
-        asked,
-        outcomes=tuple(sorted(set(outcomes))),
-        reason=Reason(reason) if reason is not None else None,
-        call_id=parse_id("id", id_) if id_ is not None else None,
-    )
 
 
 def _announce(plan: Plan, *, dry_run: bool) -> None:
@@ -137,20 +112,62 @@ def _announce(plan: Plan, *, dry_run: bool) -> None:
     click.echo(f"{about}.", err=True)
 
 
-def _work(replayer: Replayer, plan: Plan, *, dry_run: bool) -> None:
-    label = "Looking" if dry_run else "Replaying"
-    with between_steps() as stop_here, click.progressbar(length=plan.left, label=label, file=sys.stderr) as bar:
+def _look(replayer: Replayer, plan: Plan) -> None:
+    with between_steps() as stop_here, _bar(plan, "Looking") as bar:
 
         def advance(calls: int) -> None:
             bar.update(calls)
             stop_here()
 
+        replayer.try_out(plan, advance)
+
+
+def _work(database: Database, replayer: Replayer, plan: Plan) -> None:
+    """Replay, until the end or until somebody stops it: here by Ctrl-C, or on its page."""
+    with between_steps() as stop_here, _bar(plan, "Replaying") as bar:
+
+        def advance(calls: int) -> None:
+            bar.update(calls)
+            if plan.replay.finished_at is None:
+                _check_wanted(database, plan)
+                stop_here()
+
+        _take_up(database, plan)
         try:
-            (replayer.try_out if dry_run else replayer.run)(plan, advance)
+            _check_wanted(database, plan)
+            replayer.run(plan, advance)
         except KeyboardInterrupt:
-            if not dry_run:
-                click.echo("\nStopped. The same command goes on from here.", err=True)
+            click.echo("\nStopped. The same command goes on from here.", err=True)
             raise
+        finally:
+            _lay_down(database, plan)
+
+
+def _take_up(database: Database, plan: Plan) -> None:
+    now = clock()
+    # One that a page began a moment ago for us to run may have been stopped there since; that stands.
+    if plan.resumed and to_state(plan.replay, now) is State.STOPPED:
+        with database.writing() as conn:
+            take_up(conn, plan.replay.id, now)
+    plan.replay = msgspec.structs.replace(plan.replay, progress_at=now)
+
+
+def _check_wanted(database: Database, plan: Plan) -> None:
+    """Raise Failure where somebody asked this replay to stop."""
+    with database.reading() as conn:
+        if is_stop_asked(conn, plan.replay.id):
+            raise Failure(f"it was asked to stop, after {plan.tally.read} calls; the same command goes on from there")
+
+
+def _lay_down(database: Database, plan: Plan) -> None:
+    """Say that nobody runs it any more; where that cannot be said, its page sees it by the time."""
+    if plan.replay.finished_at is None:
+        with contextlib.suppress(Unavailable), database.writing() as conn:
+            lay_down(conn, plan.replay.id)
+
+
+def _bar(plan: Plan, label: str) -> "ProgressBar[int]":
+    return click.progressbar(length=plan.left, label=label, file=sys.stderr)
 
 
 def _tell(plan: Plan, voided: list[str], *, dry_run: bool) -> str:

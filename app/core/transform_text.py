@@ -91,7 +91,8 @@ class Source:
         picture = f"    {shown[first : first + _SHOWN_CHARS]}\n    {gap}^"
         said = f"{self.name}.yaml:{line}:{column}: {message}\n{picture}"
         # Half of a surrogate pair can be written in YAML, and no log and no terminal takes it.
-        return TransformInvalid(said.encode("utf-8", "backslashreplace").decode())
+        whole, alone = (text.encode("utf-8", "backslashreplace").decode() for text in (said, message))
+        return TransformInvalid(whole, place=(line, column), sentence=alone)
 
 
 def _under(path: Path, message: str) -> str:

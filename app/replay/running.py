@@ -6,24 +6,24 @@ outside the transaction, which is short: calls that come in meanwhile wait for s
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import blake2b
 
 import msgspec
 
 from app.catalog.live import Catalog
 from app.core.lotus import DIGEST_BYTES
-from app.core.outcome import Outcome, Reason
 from app.core.transform import Transform, TransformSet
 from app.errors import NotFound, TransformInvalid, Unavailable
-from app.replay.batch import Writing, Written, unstorable, write
-from app.replay.judging import REMOVED, Judge, Judged
-from app.store.calls import to_detail
+from app.replay.batch import Writing, unstorable, write
+from app.replay.foreseeing import foresee
+from app.replay.judging import Judge, Judged
+from app.replay.planning import Asked, Plan, Tally, to_scope
+from app.replay.reading import Ahead, Batch, read_batch
 from app.store.engine import Database, DuplicateKey, RowRefused
-from app.store.events import find_claims, find_stored
 from app.store.ids import Ids, first_id_at
-from app.store.kept import Scope, count_ids, find_ids, list_own_events, read_kept
+from app.store.kept import count_ids
 from app.store.replays import (
     Replay,
     Stale,
@@ -35,94 +35,8 @@ from app.store.replays import (
 )
 from app.store.review import newest_call_id
 
-BATCH = 1000
-"""Calls in one transaction."""
-
 _TRIES = 20
 _PAUSE_SECONDS = 0.2
-
-
-_Batch = tuple[list[Judged], int]
-"""Calls, and the id of the last one."""
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be replayed, in the words it was asked in: the same words go on with what was stopped."""
-
-    outcomes: tuple[Outcome, ...]
-    event: str | None = None
-    reason: Reason | None = None
-    by: str | None = None
-    """Name of the transform that decided then."""
-    version: str | None = None
-    """The version of it, in hexadecimal digits."""
-    since: str | None = None
-    until: str | None = None
-    transform: str | None = None
-    call_id: int | None = None
-    limit: int | None = None
-    correct: bool = False
-
-
-class Tally(msgspec.Struct, kw_only=True):
-    """What became of the calls of a replay."""
-
-    read: int = 0
-    same: int = 0
-    """They end today as they did."""
-    changed: dict[str, int] = {}
-    """By `before > now`."""
-    corrected: int = 0
-    """Calls of which an event was replaced or added."""
-    voided: int = 0
-    """Events."""
-    left: dict[str, int] = {}
-    """Calls that are left as they are, by the reason why."""
-    samples: dict[str, str] = {}
-    """The first call of each such reason, and of each change."""
-
-    @property
-    def removed(self) -> int:
-        """Return how many calls had lost their bytes to retention."""
-        return self.left.get(REMOVED, 0)
-
-    def note(self, call_id: int, why: str) -> None:
-        """Count a call that is left as it is."""
-        self.left[why] = self.left.get(why, 0) + 1
-        self.samples.setdefault(why, str(call_id))
-
-    def add(self, written: Written) -> None:
-        """Count what a batch did."""
-        self.same += written.same
-        self.corrected += written.corrected
-        self.voided += written.voided
-        for (before, now), count in written.changed.items():
-            self.change(before, now, count)
-        for call_id, why in written.notes:
-            self.note(call_id, why)
-
-    def change(self, before: str, now: str, count: int = 1) -> None:
-        """Count calls whose outcome is another one."""
-        key = f"{before} > {now}"
-        self.changed[key] = self.changed.get(key, 0) + count
-
-
-@dataclass(slots=True, kw_only=True)
-class Plan:
-    """What a replay would do, before it does it."""
-
-    asked: Asked
-    replay: Replay
-    resumed: bool
-    """It goes on with one that was stopped."""
-    transforms: TransformSet
-    fill: Transform | None
-    tally: Tally
-
-    @property
-    def left(self) -> int:
-        """Return how many calls there are still to read, about."""
-        return max(0, self.replay.total - self.tally.read)
 
 
 class Replayer:
@@ -160,7 +74,7 @@ class Replayer:
             last = newest_call_id(conn)
             if until is not None:
                 last = min(last, first_id_at(until) - 1)
-            total = count_ids(conn, _scope(asked), after, last)
+            total = count_ids(conn, to_scope(asked), after, last)
         now = self._clock()
         replay = Replay(
             id=self._ids.next(now),
@@ -185,28 +99,24 @@ class Replayer:
             with self._database.writing() as conn:
                 append_replay(conn, plan.replay)
         judge = Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct)
-        with ThreadPoolExecutor(1, "replay") as ahead:
-            # While the database works, the next calls are run. They are others, so nothing here waits for the writing.
-            batch = self._read(plan, judge, plan.replay.cursor, plan.tally.read)
+        with ThreadPoolExecutor(1, "replay") as thread:
+            batch = read_batch(self._database, plan, judge, plan.replay.cursor, plan.tally.read)
             while plan.replay.finished_at is None:
                 judged, cursor = batch
-                following = ahead.submit(self._read, plan, judge, cursor, plan.tally.read + len(judged))
-                batch = self._patiently(plan, judge, batch, following)
+                # These are other calls, so nothing here waits for the writing.
+                read_on = partial(read_batch, self._database, plan, judge, cursor, plan.tally.read + len(judged))
+                batch = self._patiently(plan, judge, batch, Ahead(thread, read_on))
                 advance(len(judged))
 
     def try_out(self, plan: Plan, advance: Callable[[int], None]) -> None:
-        """Count what `run` would do, and write nothing.
-
-        Of calls that would make the same event only the first will be stored: here each counts as stored, unless the
-        event is there already.
-        """
+        """Count what `run` would do, and write nothing. Raises Unavailable."""
         judge = Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct)
         cursor = plan.replay.cursor
         while True:
-            judged, cursor = self._read(plan, judge, cursor, plan.tally.read)
+            judged, cursor = read_batch(self._database, plan, judge, cursor, plan.tally.read)
             if not judged:
                 return
-            self._foresee(plan.tally, judged)
+            foresee(self._database, plan.tally, judged)
             plan.tally.read += len(judged)
             advance(len(judged))
 
@@ -215,15 +125,15 @@ class Replayer:
         with self._database.reading() as conn:
             return list_voids(conn, plan.replay.id)
 
-    def _patiently(self, plan: Plan, judge: Judge, batch: _Batch, following: Future[_Batch]) -> _Batch:
+    def _patiently(self, plan: Plan, judge: Judge, batch: Batch, following: Ahead) -> Batch:
         """Write one batch, and again where the database was busy or a call changed meanwhile; return the next one."""
         written, read_again, why = False, False, ""
         for _ in range(_TRIES):
             try:
                 if read_again:
-                    batch = self._read(plan, judge, plan.replay.cursor, plan.tally.read)
+                    batch = read_batch(self._database, plan, judge, plan.replay.cursor, plan.tally.read)
                 if not written:
-                    self._write(plan, batch)
+                    self._write(plan, batch, following)
                     written = True
                     if not read_again:
                         return following.result()
@@ -248,32 +158,32 @@ class Replayer:
         if there is None or (there.id, there.cursor) != (plan.replay.id, plan.replay.cursor):
             raise Unavailable("another process goes on with this replay")
 
-    def _write(self, plan: Plan, batch: _Batch) -> None:
+    def _write(self, plan: Plan, batch: Batch, following: Ahead) -> None:
         judged, cursor = batch
+        if self._database.file is None:
+            following.begin()
         try:
-            self._transact(plan, judged, cursor, finished=not judged)
+            self._transact(plan, judged, cursor, following, finished=not judged)
         except DuplicateKey:
             raise
         except RowRefused as refused:
             self._halve(plan, judged, refused)
             self._transact(plan, [], cursor)
 
-    def _read(self, plan: Plan, judge: Judge, cursor: int, done: int) -> _Batch:
-        """Read and run the calls after `cursor`; `done` were read before."""
-        most = BATCH if plan.asked.limit is None else min(BATCH, plan.asked.limit - done)
-        if most <= 0:
-            return [], cursor
-        with self._database.reading() as conn:
-            ids = find_ids(conn, _scope(plan.asked), cursor, plan.replay.until_id, most)
-            rows = read_kept(conn, ids)
-            made = list_own_events(conn, [row.id for row in rows if row.outcome in _WITH_EVENTS])
-        return [judge.judge(row, made.get(row.id, ())) for row in rows], rows[-1].id if rows else cursor
-
-    def _transact(self, plan: Plan, judged: Sequence[Judged], cursor: int, *, finished: bool = False) -> None:
+    def _transact(
+        self,
+        plan: Plan,
+        judged: Sequence[Judged],
+        cursor: int,
+        following: Ahead | None = None,
+        *,
+        finished: bool = False,
+    ) -> None:
         tally = msgspec.json.decode(msgspec.json.encode(plan.tally), type=Tally)
         tally.read += len(judged)
         now = self._clock()
-        with self._database.writing() as conn:
+        # What a power cut takes away is done again: nobody was told of it. The end of a replay makes all of it last.
+        with self._database.writing(durable=finished) as conn:
             take_turn(conn)
             writing = Writing(
                 conn=conn,
@@ -283,14 +193,17 @@ class Replayer:
                 tag=self._ids.tag,
                 now=now,
             )
-            tally.add(write(writing, _todo(tally, judged)))
+            tally.add(write(writing, tally.left_to_do(judged)))
             replay = msgspec.structs.replace(
                 plan.replay,
                 cursor=cursor,
                 counts=msgspec.json.encode(tally).decode(),
                 finished_at=now if finished else None,
+                progress_at=now,
             )
             save_progress(conn, replay, plan.replay.cursor)
+            if following is not None:
+                following.begin()
         plan.tally, plan.replay = tally, replay
 
     def _halve(self, plan: Plan, judged: Sequence[Judged], refused: RowRefused) -> None:
@@ -306,60 +219,6 @@ class Replayer:
                 raise
             except RowRefused as again:
                 self._halve(plan, part, again)
-
-    def _foresee(self, tally: Tally, judged: Sequence[Judged]) -> None:
-        todo = _todo(tally, judged)
-        lanes = [(one, lane) for one in todo if one.run is not None for lane in one.run.lanes]
-        with self._database.reading() as conn:
-            claims = find_claims(conn, (one.row.message_id for one, _ in lanes if one.row.message_id is not None))
-            there = find_stored(conn, (event.idempotency_id for _, lane in lanes for event in lane.events))
-        known: set[int] = set()
-        for one, lane in lanes:
-            rivals = [claims.get((one.row.message_id or "", lane.name))]
-            found = [there.get(event.idempotency_id) for event in lane.events]
-            if any(rival is not None and rival.call_id != one.row.id for rival in (*rivals, *found)):
-                known.add(one.row.id)
-        for one in todo:
-            row, done = one.row, one.run
-            if one.correction is not None:
-                tally.corrected += 1
-                tally.voided += sum(event.old is not None for event in one.correction.replacements)
-            elif done is None or done.outcome is not None:
-                same = done is None or (done.outcome, done.reason, to_detail(done.detail)) == (
-                    row.outcome,
-                    row.reason,
-                    row.detail,
-                )
-                if same or done is None or done.outcome is None:
-                    tally.same += 1
-                else:
-                    tally.change(row.outcome, done.outcome)
-            elif row.id in known and row.outcome in {Outcome.CONFLICT, Outcome.DUPLICATE}:
-                tally.same += 1
-            else:
-                tally.change(row.outcome, "duplicate or conflict" if row.id in known else Outcome.STORED)
-
-
-_WITH_EVENTS = {Outcome.STORED, Outcome.CONFLICT}
-
-
-def _todo(tally: Tally, judged: Sequence[Judged]) -> list[Judged]:
-    """Return the calls of which something is to be done; count the others."""
-    for one in judged:
-        if one.note is not None:
-            tally.note(one.row.id, one.note)
-    return [one for one in judged if one.note is None]
-
-
-def _scope(asked: Asked) -> Scope:
-    return Scope(
-        outcomes=asked.outcomes,
-        event=asked.event,
-        reason=asked.reason,
-        by=asked.by,
-        version=bytes.fromhex(asked.version) if asked.version else None,
-        call_id=asked.call_id,
-    )
 
 
 def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:

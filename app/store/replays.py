@@ -37,6 +37,9 @@ class Replay(msgspec.Struct, kw_only=True):
     counts: str
     started_at: int
     finished_at: int | None = None
+    progress_at: int | None = None
+    """When it last came on; None: no process runs it."""
+    stop_asked_at: int | None = None
 
 
 class Verdict(msgspec.Struct):
@@ -207,7 +210,12 @@ def save_progress(conn: sa.Connection, replay: Replay, before: int) -> None:
     changed = conn.execute(
         sa.update(replays)
         .where(replays.c.id == replay.id, replays.c.cursor == before, replays.c.finished_at.is_(None))
-        .values(cursor=replay.cursor, counts=replay.counts, finished_at=replay.finished_at)
+        .values(
+            cursor=replay.cursor,
+            counts=replay.counts,
+            finished_at=replay.finished_at,
+            progress_at=replay.progress_at,
+        )
     )
     if changed.rowcount != 1:
         raise Stale

@@ -1,51 +1,26 @@
 """Reading calls for people: newest first by any filter, and one call whole. `conn` first.
 
-Nothing here may walk a million calls where an index leads to the ones that are asked for. No one index holds all calls
-of a customer or of a message: the hot path pays for each index, so stored calls are found through `events` and
-`claims`, the others through partial indexes. Hence *sources*: each is one query that reads call ids, newest first,
-from one index; a page is the newest of what its sources give.
+Which index leads to what is asked for is chosen in app.store.review_sources.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from app.core.outcome import REASONS_OF, Outcome, Reason
+from app.core.outcome import Outcome
 from app.errors import NotFound
 from app.store.history import OutcomeChange, list_outcome_changes
-from app.store.keys import to_key
-from app.store.review_events import ID_MAX, EventRow, first_id_since, list_call_events
-from app.store.schema import calls, claims, events, requests
+from app.store.review_events import ID_MAX, EventRow, list_call_events
+from app.store.review_sources import CallFilters, call_sources, id_range, message_sources, read_source
+from app.store.schema import calls, events, requests
 
-_ID_DIGITS = len(str(ID_MAX))
+__all__ = ["CallFilters", "CallRow", "StoredResult", "WholeCall", "get_call"]
+__all__ += ["get_raw", "list_call_ids", "list_calls", "newest_call_id", "read_calls"]
 
 # Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
 _SLICE = 500
-
-_OUTCOME_OF = {reason: outcome for outcome, reasons in REASONS_OF.items() for reason in reasons}
-
-# Word for word the condition of the partial indexes, and a literal: a bound value would not prove that they hold it.
-_NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
-
-
-class CallFilters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls are asked for; None or () leaves a thing open."""
-
-    outcomes: tuple[Outcome, ...] = ()
-    reason: Reason | None = None
-    event: str | None = None
-    """Segment's event name."""
-    customer: str | None = None
-    id: str | None = None
-    """A call id, a message id or an idempotency id."""
-    transform: str | None = None
-    since: int | None = None
-    """Microseconds since 1970, included."""
-    until: int | None = None
-    """Microseconds since 1970, excluded."""
 
 
 class StoredResult(msgspec.Struct, frozen=True):
@@ -100,17 +75,6 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     """What replays changed about it, the first change first."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One index that leads to calls."""
-
-    key: sa.ColumnElement[int]
-    """The column that holds the call's id in this index, by which it is ordered."""
-    conditions: tuple[sa.ColumnElement[bool], ...]
-    joined: bool = False
-    """The index is not of `calls`: a call can be there more than once."""
-
-
 def list_calls(conn: sa.Connection, filters: CallFilters, before: int | None = None, limit: int = 50) -> list[CallRow]:
     """Return the newest `limit` calls below the id `before`, newest first."""
     return read_calls(conn, list_call_ids(conn, filters, before=before, limit=limit))
@@ -125,11 +89,10 @@ def list_call_ids(
     limit: int,
 ) -> list[int]:
     """Return the newest `limit` call ids between `after` and `before` (both excluded), newest first."""
-    low = max(-1 if after is None else after, first_id_since(filters.since, 0) - 1)
-    high = min(ID_MAX if before is None else before, first_id_since(filters.until, ID_MAX))
+    low, high = id_range(filters, after, before)
     found: set[int] = set()
-    for source in _sources(filters):
-        found.update(_read_source(conn, source, low, high, limit))
+    for source in call_sources(filters):
+        found.update(read_source(conn, source, low, high, limit))
     return sorted(found, reverse=True)[:limit]
 
 
@@ -147,6 +110,15 @@ def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
 def newest_call_id(conn: sa.Connection) -> int:
     """Return the highest call id, 0 where there is no call."""
     return conn.execute(sa.select(sa.func.max(calls.c.id))).scalar_one() or 0
+
+
+def get_raw(conn: sa.Connection, call_id: int) -> bytes | None:
+    """Return the bytes of a call; None after retention. Raises NotFound."""
+    row = conn.execute(sa.select(calls.c.raw).where(calls.c.id == min(call_id, ID_MAX))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no call {call_id}")
+    raw: bytes | None = row.raw
+    return raw
 
 
 def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) -> WholeCall:
@@ -172,86 +144,10 @@ def _list_same_message(conn: sa.Connection, call: CallRow, limit: int) -> list[C
     if call.message_id is None:
         return []
     found: set[int] = set()
-    for source in _message_sources(call.message_id):
-        found.update(_read_source(conn, source, -1, ID_MAX, limit + 1))
+    for source in message_sources(call.message_id):
+        found.update(read_source(conn, source, -1, ID_MAX, limit + 1))
     found.discard(call.id)
     return read_calls(conn, sorted(found, reverse=True)[:limit])
-
-
-def _read_source(conn: sa.Connection, source: _Source, low: int, high: int, limit: int) -> Iterable[int]:
-    query = sa.select(source.key).where(source.key > low, source.key < high, *source.conditions)
-    if source.joined:
-        query = query.join(calls, calls.c.id == source.key).distinct()
-    return conn.execute(query.order_by(source.key.desc()).limit(limit)).scalars()
-
-
-def _sources(filters: CallFilters) -> list[_Source]:
-    """Choose the indexes that lead to what is asked for; every other filter is a condition on the calls found there."""
-    outcomes = set(filters.outcomes or Outcome)
-    if filters.reason is not None:
-        outcomes &= {_OUTCOME_OF[filters.reason]}
-    if not outcomes:
-        return []
-    narrow = _narrow(filters, outcomes)
-    if filters.id is not None:
-        leading = _id_sources(filters.id)
-    elif filters.customer is not None:
-        leading = _customer_sources(filters.customer, outcomes)
-    elif len(outcomes) < len(Outcome):
-        # One source for each: an index that is ordered by outcome and then by id gives the newest of one outcome.
-        return [_outcome_source(outcome, narrow) for outcome in sorted(outcomes)]
-    else:
-        leading = [_Source(calls.c.id, ())]
-    if len(outcomes) < len(Outcome):
-        narrow = (*narrow, calls.c.outcome.in_(sorted(outcomes)))
-    return [_Source(one.key, (*one.conditions, *narrow), one.joined) for one in leading]
-
-
-def _narrow(filters: CallFilters, outcomes: set[Outcome]) -> tuple[sa.ColumnElement[bool], ...]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if filters.reason is not None and REASONS_OF[next(iter(outcomes))] != (filters.reason,):
-        conditions.append(calls.c.reason == filters.reason)
-    if filters.event is not None:
-        conditions.append(calls.c.event == to_key(filters.event))
-    if filters.transform is not None:
-        conditions.append(calls.c.transform == to_key(filters.transform))
-    if filters.customer is not None and filters.id is not None:
-        conditions.append(calls.c.customer_id == to_key(filters.customer))
-    return tuple(conditions)
-
-
-def _outcome_source(outcome: Outcome, narrow: tuple[sa.ColumnElement[bool], ...]) -> _Source:
-    # Stored calls are most of all calls: walking down from the newest meets them soon, without an index.
-    partial = () if outcome is Outcome.STORED else (_NOT_STORED,)
-    return _Source(calls.c.id, (calls.c.outcome == outcome.value, *partial, *narrow))
-
-
-def _customer_sources(customer: str, outcomes: set[Outcome]) -> list[_Source]:
-    key = to_key(customer)
-    sources = []
-    if Outcome.STORED in outcomes:
-        sources.append(_Source(events.c.call_id, (events.c.customer_id == key,), joined=True))
-    if outcomes != {Outcome.STORED}:
-        sources.append(_Source(calls.c.id, (calls.c.customer_id == key, _NOT_STORED)))
-    return sources
-
-
-def _message_sources(message_key: str | None) -> list[_Source]:
-    return [
-        _Source(claims.c.call_id, (claims.c.message_id == message_key,), joined=True),
-        _Source(calls.c.id, (calls.c.message_id == message_key, _NOT_STORED)),
-    ]
-
-
-def _id_sources(text: str) -> list[_Source]:
-    key = to_key(text)
-    sources = [
-        *_message_sources(key),
-        _Source(events.c.call_id, (events.c.idempotency_id == key,), joined=True),
-    ]
-    if text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS and int(text) <= ID_MAX:
-        sources.append(_Source(calls.c.id, (calls.c.id == int(text),)))
-    return sources
 
 
 def _idempotency_ids(conn: sa.Connection, call_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:

@@ -147,6 +147,18 @@ publications = Table(
 )
 Index("publications_kind_name", publications.c.kind, publications.c.name, publications.c.id)
 
+drafts = Table(
+    "drafts",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("text", Text, comment="NULL: it was published or discarded"),
+    # A discarded draft keeps its row, so that no revision ever names two texts.
+    Column("revision", _Id, nullable=False, comment="grows with every change, for ever"),
+    Column("base", _Digest, comment="the live version that it was begun from"),
+    Column("saved_at", _Id, nullable=False),
+    comment="What people write in the editor and have not published; one draft for each transform.",
+)
+
 replays = Table(
     "replays",
     METADATA,
@@ -159,6 +171,8 @@ replays = Table(
     Column("counts", Text, nullable=False, comment="JSON of what became of them so far"),
     Column("started_at", _Id, nullable=False),
     Column("finished_at", _Id),
+    Column("progress_at", _Id, comment="when it last came on; NULL: nobody runs it"),
+    Column("stop_asked_at", _Id, comment="when it was asked to end after its batch, to go on later"),
     comment="Each replay, and how far it came; written in the transaction of each of its batches.",
 )
 

@@ -1,29 +1,43 @@
 """Puts the Flask application together."""
 
-import gc
 import os
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app.bootstrap import Reading, Service, build, build_reading, clock
+from app.bootstrap import Reading, Service, build, build_reading, clock, tune_garbage_collection
 from app.logs import configure
 from app.settings import load_for_serving
 from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
+from app.web.debugger import debugger
 from app.web.draining import EXTENSION, Draining
+from app.web.editor import editor
 from app.web.entrance import entrance
 from app.web.health import health
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.overview import overview
 from app.web.pages import Pages, protect
+from app.web.problems import problem_api, problem_pages
 from app.web.refused import Refused
+from app.web.replay_process import ReplayProcesses
+from app.web.replays import Replays, replay_api, replay_pages
+from app.web.sandboxes import SANDBOXES, Sandboxes
+from app.web.setup import setup
 from app.web.sign_in import SignIn, set_up_sessions
+from app.web.transforms import transforms
+from app.web.transforms_api import transforms_api
 from app.web.webhook import Webhook
 
 _YEAR = 365 * 86_400
+
+
+class _Application(Flask):
+    def get_send_file_max_age(self, filename: str | None) -> int | None:  # noqa: ARG002
+        """Let browsers keep what its address names, see app.web.pages; they ask again for what a module imports."""
+        return _YEAR if "v" in request.args else None
 
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
@@ -31,25 +45,34 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
 
     `offload` runs the reads of the JSON API and the pages: by default on the spot, through the service's connections.
     """
-    app = Flask("app.web")
+    app = _Application("app.web")
     # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
-    # The address of a file names its content, see app.web.pages.
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = _YEAR
     draining = app.extensions[EXTENSION] = Draining()
     settings = service.settings
+    sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
     offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token)
     pages = Pages(offload)
     webhook = Webhook(
         service, Refused(service.database, service.ids, clock), InFlight(settings.max_inflight_bytes), draining
     )
+    replays = Replays(service, ReplayProcesses(settings))
     for blueprint in (
         webhook.blueprint(),
         health(service, draining),
         api(offload, settings.admin_token),
+        transforms_api(service, offload, sandboxes),
         entrance(pages, SignIn(settings.admin_token)),
-        overview(pages),
+        overview(pages, service),
+        debugger(pages, settings),
+        editor(pages),
+        transforms(pages, sandboxes, settings.transforms_dir),
+        problem_pages(pages),
+        problem_api(pages, settings.admin_token),
+        replay_pages(pages, replays),
+        replay_api(pages, replays, settings.admin_token),
+        setup(pages, settings, webhook),
     ):
         app.register_blueprint(blueprint)
     errors.register(app, lambda error: protect(pages.tell(error)))
@@ -68,16 +91,5 @@ def serve() -> Flask:
     service = build(settings)
     app = create_app(service, OnThreads(lambda: build_reading(settings)))
     service.watcher.watch()
-    _tune_garbage_collection()
+    tune_garbage_collection()
     return app
-
-
-def _tune_garbage_collection() -> None:
-    """Look for garbage rarely, and never among what was there at the start.
-
-    Calls are trees of small objects that die by reference counting; Python's defaults look through all of them every
-    700 objects. Measured: parsing and mapping a call of 1 KB takes 35 us with the defaults and 21 us like this.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

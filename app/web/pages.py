@@ -19,6 +19,7 @@ from app.errors import SegmentLotusError, Unauthorized
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.sign_in import check_csrf, csrf_token, is_signed_in
+from app.web.visible import to_visible
 
 Values = dict[str, Any]
 Work = Callable[[Reading], Values]
@@ -55,6 +56,7 @@ class Pages:
         version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
         self._templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
         self._templates.filters["moment"] = to_moment
+        self._templates.filters["visible"] = to_visible
 
     def blueprint(self, name: str) -> Blueprint:
         """Return a blueprint whose routes are pages: only for who is signed in, with CSRF tokens, errors as pages."""

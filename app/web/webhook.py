@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 ROUTE = "webhook"
 
-_PATH = "/webhooks/segment"
-_PATHS = frozenset({_PATH, f"{_PATH}/"})
+PATH = "/webhooks/segment"
+_PATHS = frozenset({PATH, f"{PATH}/"})
 _METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 _JSON = "application/json"
@@ -78,7 +78,7 @@ class Webhook:
         blueprint = Blueprint("webhook", __name__)
 
         # Both spellings are routes: a redirect would turn Segment's POST into an empty GET that counts as delivered.
-        @blueprint.route(_PATH, methods=sorted(_METHODS), strict_slashes=False)
+        @blueprint.route(PATH, methods=sorted(_METHODS), strict_slashes=False)
         def receive() -> Response:
             return Response(self.receive(request.environ), content_type=_JSON)
 

@@ -22,6 +22,7 @@ from app.store.migrate import migrate
 from app.store.refusals import KEPT, Refusal, list_refusals
 from app.store.writer import Writer
 from app.web.factory import create_app
+from app.web.sandboxes import SANDBOXES
 from tests.builders import DEFAULT_TEXT, SECRET, rows_of
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed, wait_until
 
@@ -122,6 +123,7 @@ def make_site(migrated_file: Path, tmp_path: Path) -> Iterator[Callable[..., Sit
         if thread.name == "refused":
             thread.join(10)
     for site in made:
+        site.app.extensions[SANDBOXES].close()
         site.service.database.close()
 
 
@@ -129,3 +131,10 @@ def make_site(migrated_file: Path, tmp_path: Path) -> Iterator[Callable[..., Sit
 def site(make_site: Callable[..., Site]) -> Site:
     """The application with the settings of a first start."""
     return make_site()
+
+
+@pytest.fixture
+def visited(site: Site) -> Site:
+    """The application, with somebody signed in."""
+    assert site.client.post("/sign-in", data={"token": ADMIN_TOKEN}).status_code == 303
+    return site

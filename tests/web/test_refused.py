@@ -95,12 +95,12 @@ class Counting(Database):
         self.writes = 0
         self.trouble: Exception | None = None
 
-    def writing(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def writing(self, *, durable: bool = True):  # type: ignore[no-untyped-def]  # noqa: ANN201
         """As Database does."""
         self.writes += 1
         if self.trouble is not None:
             raise self.trouble
-        return super().writing()
+        return super().writing(durable=durable)
 
 
 @pytest.fixture

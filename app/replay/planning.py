@@ -1,0 +1,111 @@
+"""What a replay is about: what was asked for, what it would do, and what became of it so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from app.core.outcome import Outcome, Reason
+from app.core.transform import Transform, TransformSet
+from app.replay.batch import Written
+from app.replay.judging import REMOVED, Judged
+from app.store.kept import Scope
+from app.store.replays import Replay
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be replayed, in the words it was asked in: the same words go on with what was stopped."""
+
+    outcomes: tuple[Outcome, ...]
+    event: str | None = None
+    reason: Reason | None = None
+    by: str | None = None
+    """Name of the transform that decided then."""
+    version: str | None = None
+    """The version of it, in hexadecimal digits."""
+    since: str | None = None
+    until: str | None = None
+    transform: str | None = None
+    call_id: int | None = None
+    limit: int | None = None
+    correct: bool = False
+
+
+class Tally(msgspec.Struct, kw_only=True):
+    """What became of the calls of a replay."""
+
+    read: int = 0
+    same: int = 0
+    """They end today as they did."""
+    changed: dict[str, int] = {}
+    """By `before > now`."""
+    corrected: int = 0
+    """Calls of which an event was replaced or added."""
+    voided: int = 0
+    """Events."""
+    left: dict[str, int] = {}
+    """Calls that are left as they are, by the reason why."""
+    samples: dict[str, str] = {}
+    """The first call of each such reason, and of each change."""
+
+    @property
+    def removed(self) -> int:
+        """Return how many calls had lost their bytes to retention."""
+        return self.left.get(REMOVED, 0)
+
+    def note(self, call_id: int, why: str) -> None:
+        """Count a call that is left as it is."""
+        self.left[why] = self.left.get(why, 0) + 1
+        self.samples.setdefault(why, str(call_id))
+
+    def left_to_do(self, judged: Sequence[Judged]) -> list[Judged]:
+        """Return the calls of which something is to be done; count the others."""
+        for one in judged:
+            if one.note is not None:
+                self.note(one.row.id, one.note)
+        return [one for one in judged if one.note is None]
+
+    def add(self, written: Written) -> None:
+        """Count what a batch did."""
+        self.same += written.same
+        self.corrected += written.corrected
+        self.voided += written.voided
+        for (before, now), count in written.changed.items():
+            self.change(before, now, count)
+        for call_id, why in written.notes:
+            self.note(call_id, why)
+
+    def change(self, before: str, now: str, count: int = 1) -> None:
+        """Count calls whose outcome is another one."""
+        key = f"{before} > {now}"
+        self.changed[key] = self.changed.get(key, 0) + count
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What a replay would do, before it does it."""
+
+    asked: Asked
+    replay: Replay
+    resumed: bool
+    """It goes on with one that was stopped."""
+    transforms: TransformSet
+    fill: Transform | None
+    tally: Tally
+
+    @property
+    def left(self) -> int:
+        """Return how many calls there are still to read, about."""
+        return max(0, self.replay.total - self.tally.read)
+
+
+def to_scope(asked: Asked) -> Scope:
+    """Return which kept calls are meant."""
+    return Scope(
+        outcomes=asked.outcomes,
+        event=asked.event,
+        reason=asked.reason,
+        by=asked.by,
+        version=bytes.fromhex(asked.version) if asked.version else None,
+        call_id=asked.call_id,
+    )

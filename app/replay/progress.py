@@ -1,0 +1,86 @@
+"""How far a replay came, told to people and to programs."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from app.core.times import format_time
+from app.replay.asking import to_texts
+from app.replay.planning import Asked, Tally
+from app.store.replays import Replay
+
+SILENT_MICROS = 30_000_000
+"""A process that writes no batch for so long is taken to have died."""
+
+
+class State(StrEnum):
+    """Where a replay stands."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """It was asked to stop, and still has a batch to end."""
+    STOPPED = "stopped"
+    """Nobody runs it; the same words go on with it."""
+    FINISHED = "finished"
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """One replay, as it is looked at."""
+
+    id: str
+    state: State
+    words: dict[str, str]
+    """What was asked for."""
+    read: int
+    total: int
+    tally: Tally
+    started_at: int
+    finished_at: int | None
+
+    def to_document(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "asked": self.words,
+            "calls": self.read,
+            "total": self.total,
+            "same": self.tally.same,
+            "changed": self.tally.changed,
+            "corrected": self.tally.corrected,
+            "voided": self.tally.voided,
+            "left": self.tally.left,
+            "samples": self.tally.samples,
+            "started_at": format_time(self.started_at),
+            "finished_at": None if self.finished_at is None else format_time(self.finished_at),
+        }
+
+
+def to_progress(replay: Replay, now: int) -> Progress:
+    """Read how far a replay came; `now` in microseconds since 1970."""
+    tally = msgspec.json.decode(replay.counts, type=Tally)
+    return Progress(
+        id=str(replay.id),
+        state=to_state(replay, now),
+        words=to_texts(to_asked(replay)),
+        read=tally.read,
+        total=replay.total,
+        tally=tally,
+        started_at=replay.started_at,
+        finished_at=replay.finished_at,
+    )
+
+
+def to_asked(replay: Replay) -> Asked:
+    """Return what was asked for."""
+    return msgspec.json.decode(replay.what, type=Asked)
+
+
+def to_state(replay: Replay, now: int) -> State:
+    """Say where a replay stands."""
+    if replay.finished_at is not None:
+        return State.FINISHED
+    if replay.progress_at is None or now - replay.progress_at > SILENT_MICROS:
+        return State.STOPPED
+    return State.RUNNING if replay.stop_asked_at is None else State.STOPPING

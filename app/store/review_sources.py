@@ -1,0 +1,152 @@
+"""Which index leads to the calls that are asked for. `conn` first.
+
+Nothing here may walk a million calls where an index leads to the ones that are asked for. No one index holds all calls
+of a customer or of a message: the hot path pays for each index, so stored calls are found through `events` and
+`claims`, the others through partial indexes. Hence *sources*: each is one query that reads call ids, newest first,
+from one index; a page is the newest of what its sources give.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from app.core.outcome import REASONS_OF, Outcome, Reason
+from app.store.keys import to_key
+from app.store.review_events import ID_MAX, first_id_since
+from app.store.schema import calls, claims, events
+
+_ID_DIGITS = len(str(ID_MAX))
+
+_OUTCOME_OF = {reason: outcome for outcome, reasons in REASONS_OF.items() for reason in reasons}
+
+# Word for word the condition of the partial indexes, and a literal: a bound value would not prove that they hold it.
+_NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
+
+
+class CallFilters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls are asked for; None or () leaves a thing open."""
+
+    outcomes: tuple[Outcome, ...] = ()
+    reason: Reason | None = None
+    event: str | None = None
+    """Segment's event name."""
+    customer: str | None = None
+    id: str | None = None
+    """A call id, a message id or an idempotency id."""
+    transform: str | None = None
+    since: int | None = None
+    """Microseconds since 1970, included."""
+    until: int | None = None
+    """Microseconds since 1970, excluded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One index that leads to calls."""
+
+    key: sa.ColumnElement[int]
+    """The column that holds the call's id in this index, by which it is ordered."""
+    leading: tuple[sa.ColumnElement[bool], ...]
+    """What the index itself decides."""
+    narrow: tuple[sa.ColumnElement[bool], ...] = ()
+    """What has to be looked up in each row that the index leads to: the rarer it is, the longer the walk."""
+    joined: bool = False
+    """The index is not of `calls`: a call can be there more than once."""
+
+    def select(self, *columns: sa.ColumnElement[Any], low: int, high: int) -> sa.Select[Any]:
+        """Return the query of what the index leads to, between two ids (both excluded), newest first."""
+        query = sa.select(*columns).where(self.key > low, self.key < high, *self.leading)
+        if self.joined:
+            query = query.join(calls, calls.c.id == self.key).distinct()
+        return query.order_by(self.key.desc())
+
+
+def id_range(filters: CallFilters, after: int | None, before: int | None) -> tuple[int, int]:
+    """Return the ids between which (both excluded) the calls lie, of the filters' time and of two ids."""
+    low = max(-1 if after is None else after, first_id_since(filters.since, 0) - 1)
+    high = min(ID_MAX if before is None else before, first_id_since(filters.until, ID_MAX))
+    return low, high
+
+
+def read_source(conn: sa.Connection, source: Source, low: int, high: int, limit: int) -> Iterable[int]:
+    """Return the newest `limit` ids of a source between two ids (both excluded), however far it has to walk."""
+    return conn.execute(source.select(source.key, low=low, high=high).where(*source.narrow).limit(limit)).scalars()
+
+
+def call_sources(filters: CallFilters) -> list[Source]:
+    """Choose the indexes that lead to what is asked for; every other filter is a condition on the calls found there."""
+    outcomes = set(filters.outcomes or Outcome)
+    if filters.reason is not None:
+        outcomes &= {_OUTCOME_OF[filters.reason]}
+    if not outcomes:
+        return []
+    narrow = _narrow(filters, outcomes)
+    if len(outcomes) < len(Outcome):
+        narrow = (*narrow, calls.c.outcome.in_(sorted(outcomes)))
+    if filters.id is not None:
+        leading = _id_sources(filters.id)
+    elif filters.customer is not None:
+        leading = _customer_sources(filters.customer, outcomes)
+    else:
+        by_event = () if filters.event is None else (calls.c.event == to_key(filters.event),)
+        if len(outcomes) < len(Outcome):
+            # One source for each: an index that is ordered by outcome and then by id gives the newest of one outcome.
+            return [_outcome_source(outcome, by_event, narrow[:-1]) for outcome in sorted(outcomes)]
+        leading = [Source(calls.c.id, by_event)]
+        narrow = narrow[1:] if by_event else narrow
+    return [Source(one.key, one.leading, narrow, one.joined) for one in leading]
+
+
+def _narrow(filters: CallFilters, outcomes: set[Outcome]) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions beside outcome, customer and id; the one on the event is the first."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if filters.event is not None:
+        conditions.append(calls.c.event == to_key(filters.event))
+    if filters.reason is not None and REASONS_OF[next(iter(outcomes))] != (filters.reason,):
+        conditions.append(calls.c.reason == filters.reason)
+    if filters.transform is not None:
+        conditions.append(calls.c.transform == to_key(filters.transform))
+    if filters.customer is not None and filters.id is not None:
+        conditions.append(calls.c.customer_id == to_key(filters.customer))
+    return tuple(conditions)
+
+
+def _outcome_source(
+    outcome: Outcome, by_event: tuple[sa.ColumnElement[bool], ...], narrow: tuple[sa.ColumnElement[bool], ...]
+) -> Source:
+    if outcome is Outcome.STORED:
+        # Stored calls are most of all calls: walking down from the newest meets them soon, without an index.
+        return Source(calls.c.id, by_event, (calls.c.outcome == outcome.value, *narrow[len(by_event) :]))
+    return Source(calls.c.id, (calls.c.outcome == outcome.value, _NOT_STORED), narrow)
+
+
+def _customer_sources(customer: str, outcomes: set[Outcome]) -> list[Source]:
+    key = to_key(customer)
+    sources = []
+    if Outcome.STORED in outcomes:
+        sources.append(Source(events.c.call_id, (events.c.customer_id == key,), joined=True))
+    if outcomes != {Outcome.STORED}:
+        sources.append(Source(calls.c.id, (calls.c.customer_id == key, _NOT_STORED)))
+    return sources
+
+
+def message_sources(message_key: str | None) -> list[Source]:
+    """Return the indexes that lead to the calls of a message."""
+    return [
+        Source(claims.c.call_id, (claims.c.message_id == message_key,), joined=True),
+        Source(calls.c.id, (calls.c.message_id == message_key, _NOT_STORED)),
+    ]
+
+
+def _id_sources(text: str) -> list[Source]:
+    key = to_key(text)
+    sources = [
+        *message_sources(key),
+        Source(events.c.call_id, (events.c.idempotency_id == key,), joined=True),
+    ]
+    if text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS and int(text) <= ID_MAX:
+        sources.append(Source(calls.c.id, (calls.c.id == int(text),)))
+    return sources

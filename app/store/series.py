@@ -1,0 +1,58 @@
+"""The ledger over time, and what was refused: what the overview shows. `conn` first."""
+
+from collections import Counter
+
+import msgspec
+import sqlalchemy as sa
+
+from app.store.ledger import CALL, MINUTE
+from app.store.review_events import first_id_since
+from app.store.schema import ledger, refusals
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the ledger, cut into steps of equal length."""
+
+    since: int
+    """Microseconds since 1970; a whole number of steps."""
+    until: int
+    step_minutes: int
+
+    @property
+    def starts(self) -> range:
+        """When each step begins, in microseconds since 1970."""
+        return range(self.since, self.until, self.step_minutes * MINUTE)
+
+
+def last_steps(now: int, steps: int, step_minutes: int) -> Span:
+    """Return the span of so many steps of which the last holds `now`, in microseconds since 1970."""
+    step = step_minutes * MINUTE
+    until = (now // step + 1) * step
+    return Span(since=until - steps * step, until=until, step_minutes=step_minutes)
+
+
+def count_calls_by_step(conn: sa.Connection, span: Span) -> list[Counter[str]]:
+    """Count calls by outcome in each step of a span, the oldest first. A call has the minute of its commit."""
+    step = sa.literal_column(str(int(span.step_minutes)), sa.BigInteger)
+    number = (ledger.c.minute // step).label("number")
+    query = (
+        sa.select(number, ledger.c.outcome, sa.func.sum(ledger.c.count).label("total"))
+        .where(ledger.c.minute >= span.since // MINUTE, ledger.c.minute < span.until // MINUTE)
+        .where(ledger.c.subject == CALL)
+        .group_by(number, ledger.c.outcome)
+    )
+    counts: list[Counter[str]] = [Counter() for _ in span.starts]
+    first = span.since // MINUTE // span.step_minutes
+    for row in conn.execute(query):
+        counts[row.number - first][row.outcome] = int(row.total)
+    return counts
+
+
+def count_refusals(conn: sa.Connection, since: int) -> Counter[str]:
+    """Count the refused requests that are kept, by code, from a moment (microseconds since 1970) on."""
+    query = (
+        sa.select(refusals.c.code, sa.func.count().label("total"))
+        .where(refusals.c.id >= first_id_since(since, 0))
+        .group_by(refusals.c.code)
+    )
+    return Counter({row.code: row.total for row in conn.execute(query)})

@@ -1,0 +1,105 @@
+"""The newest calls that a transform is about, found by index, and how much each transform had to do. `conn` first.
+
+Nothing here may grow with the number of calls that are kept: each query reads a bounded number of rows.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from app.core.outcome import Outcome
+from app.store.ids import first_id_at
+from app.store.keys import to_key
+from app.store.schema import calls, ledger
+
+NAMES_MAX = 500
+"""Event names that are looked through for a pattern."""
+
+LOOKED_AT = 10_000
+"""Newest calls that are looked through where no index leads to the ones that are meant."""
+
+_MICROS_A_MINUTE = 60_000_000
+
+# How calls end that should have become events.
+_FAILED = (Outcome.REJECTED.value, Outcome.CONFLICT.value)
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What one transform had to do among the calls that were looked at."""
+
+    calls: int
+    failed: int
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the transforms had to do since a moment."""
+
+    received: int
+    """All calls that were received since then, by the ledger."""
+    looked_at: int
+    """The newest of them, that `shares` are about: LOOKED_AT at most."""
+    shares: dict[str, Share]
+    """By transform."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether all calls since then were looked at."""
+        return self.looked_at < LOOKED_AT
+
+
+def list_event_names(conn: sa.Connection, limit: int = NAMES_MAX) -> list[str]:
+    """Return the event names that calls have, in their order. Jumps from name to name in the index."""
+    first = sa.select(sa.func.min(calls.c.event).label("event")).cte("names", recursive=True)
+    following = sa.select(sa.func.min(calls.c.event)).where(calls.c.event > first.c.event).scalar_subquery()
+    names = first.union_all(sa.select(following).where(first.c.event.is_not(None)))
+    found = conn.execute(sa.select(names.c.event).limit(limit + 1)).scalars()
+    return [name for name in found if name is not None][:limit]
+
+
+def list_ids_by_event(conn: sa.Connection, events: Iterable[str], limit: int) -> list[int]:
+    """Return the ids of the newest `limit` calls with one of these event names, newest first."""
+    found: list[int] = []
+    for name in sorted({to_key(one) or "" for one in events}):
+        query = sa.select(calls.c.id).where(calls.c.event == name).order_by(calls.c.id.desc()).limit(limit)
+        found += conn.execute(query).scalars()
+    return sorted(found, reverse=True)[:limit]
+
+
+def list_ids_of_type(conn: sa.Connection, kind: str, limit: int) -> list[int]:
+    """Return the newest `limit` calls of a Segment type among the last LOOKED_AT calls, newest first."""
+    newest = _newest(calls.c.type, where=() if kind == "track" else (calls.c.event.is_(None),))
+    query = sa.select(newest.c.id).where(newest.c.type == kind).order_by(newest.c.id.desc()).limit(limit)
+    return list(conn.execute(query).scalars())
+
+
+def list_ids_decided_by(conn: sa.Connection, transform: str, limit: int) -> list[int]:
+    """Return the newest `limit` calls that a transform decided among the last LOOKED_AT calls, newest first."""
+    newest = _newest(calls.c.transform)
+    query = sa.select(newest.c.id).where(newest.c.transform == transform).order_by(newest.c.id.desc()).limit(limit)
+    return list(conn.execute(query).scalars())
+
+
+def read_activity(conn: sa.Connection, since: int) -> Activity:
+    """Count calls by the transform that decided them, among the newest LOOKED_AT since a moment."""
+    newest = _newest(calls.c.transform, calls.c.outcome, where=(calls.c.id >= first_id_at(since),))
+    failed = sa.func.sum(sa.case((newest.c.outcome.in_(_FAILED), 1), else_=0))
+    query = sa.select(newest.c.transform, sa.func.count(), failed).group_by(newest.c.transform)
+    rows = [(name, int(total), int(bad)) for name, total, bad in conn.execute(query)]
+    # By the minute of the commit; a replay takes one away and adds one.
+    received = conn.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(ledger.c.count), 0)).where(
+            ledger.c.minute >= since // _MICROS_A_MINUTE, ledger.c.subject == "call"
+        )
+    ).scalar_one()
+    looked_at = sum(total for _, total, _ in rows)
+    return Activity(
+        received=max(int(received), looked_at),
+        looked_at=looked_at,
+        shares={name: Share(total, bad) for name, total, bad in rows if name is not None},
+    )
+
+
+def _newest(*columns: sa.Column[str | None], where: Sequence[sa.ColumnElement[bool]] = ()) -> sa.Subquery:
+    # Sorted before it is limited: without that a database may take any LOOKED_AT of them.
+    return sa.select(calls.c.id, *columns).where(*where).order_by(calls.c.id.desc()).limit(LOOKED_AT).subquery()

@@ -1,0 +1,164 @@
+"""What the page of one call shows: how it came to its outcome, and what its event is made of."""
+
+from typing import Any
+
+import msgspec
+
+from app.bootstrap import Reading
+from app.catalog.live import Catalog
+from app.core.json_text import decode
+from app.core.outcome import Outcome
+from app.core.segment import parse_call, read
+from app.core.times import format_time
+from app.core.transform import Transform, TransformSet
+from app.errors import CallRejected
+from app.proof.choice import Candidate, Verdict, tell_choice
+from app.proof.conflict import tell_conflicts
+from app.proof.fields import FieldOrigin, tell_fields
+from app.proof.pretty import Pretty, to_pretty, to_value_text
+from app.review import EventDocument, WholeCallDocument, tell_steps, to_whole_document
+from app.store.engine import Connection
+from app.store.review import WholeCall, get_call
+from app.store.review_events import EventRow
+from app.web.pages import Values, Work
+
+EVENTS_MAX = 20
+"""Events of one call that its page shows; the API gives all of them."""
+
+_OTHERS_MAX = 100
+_VALUE_CHARS = 200
+
+_VERIFIED = {
+    "signature": "its signature covers all of the request",
+    "first_call": "the signature of its request covers only the first call of the batch, as Segment signs batches",
+    "bearer": "its request came with a bearer token",
+    "basic": "its request came with a user and a password",
+}
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stop on a call's way."""
+
+    name: str
+    passed: bool
+    sentence: str
+    at: str | None = None
+    """RFC 3339; None where it took no time worth telling."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of an event, and where it comes from."""
+
+    path: str
+    value: str | None
+    origin: FieldOrigin
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version of a transform made of the call."""
+
+    transform: str
+    version: str
+    is_live: bool
+    lines: list[Line]
+
+
+def read_call(number: int) -> Work:
+    """Return the work that reads everything about a call. Raises NotFound when it is run."""
+
+    def work(reading: Reading) -> Values:
+        with reading.database.reading() as conn:
+            whole = get_call(conn, number)
+            document = to_whole_document(whole, tell_steps(conn, reading.catalog, whole))
+            live = reading.catalog.read_live(conn).transforms
+            return {
+                "call": document,
+                "stages": _stages(document),
+                "raw": None if whole.raw is None else to_pretty(whole.raw),
+                "envelope": None if whole.envelope is None else to_pretty(whole.envelope),
+                "events": [(event, _event_text(event)) for event in document.events[:EVENTS_MAX]],
+                "would_be": [to_pretty(one) for one in _would_be(whole)[:1]],
+                "conflicts": tell_conflicts(conn, whole.call),
+                "made": _made(conn, reading.catalog, whole, live),
+                **_choice(whole, live),
+            }
+
+    return work
+
+
+def _stages(call: WholeCallDocument) -> list[Stage]:
+    batch = {"single": "", "batch": ", in a batch"}.get(call.shape or "single", ", in an array")
+    stages = [Stage(name="received", passed=True, sentence=f"by {call.route}{batch}", at=call.received_at)]
+    if call.auth is not None:
+        stages.append(Stage(name="verified", passed=True, sentence=_VERIFIED.get(call.auth, call.auth)))
+    stages += [Stage(name=one.name, passed=one.passed, sentence=one.sentence) for one in call.steps]
+    for change in call.history:
+        before = f"{change.before} ({change.before_reason})" if change.before_reason else change.before
+        now = f"{change.now} ({change.now_reason})" if change.now_reason else change.now
+        by = f", by version {change.now_digest[:12]}" if change.now_digest else ""
+        passed = change.now not in {Outcome.REJECTED, Outcome.CONFLICT}
+        stages.append(Stage(name="replayed", passed=passed, sentence=f"from {before} to {now}{by}", at=change.at))
+    return stages
+
+
+def _event_text(event: EventDocument) -> Pretty:
+    fields = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
+    return to_pretty(msgspec.json.encode({name: getattr(event, name) for name in fields}))
+
+
+def _would_be(whole: WholeCall) -> list[bytes]:
+    """Return the events that conflicted, as JSON."""
+    return [bytes(one.event) for one in whole.call.results if one.event is not msgspec.UNSET]
+
+
+def _made(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, Transform]) -> list[Made]:
+    """Tell of each version that made an event, or tried to, what it takes each field from."""
+    firsts: dict[bytes, dict[str, Any] | None] = {}
+    if whole.call.transform_digest is not None:
+        would_be = _would_be(whole)
+        firsts[whole.call.transform_digest] = decode(would_be[0]) if would_be and not whole.events else None
+    for event in whole.events[:EVENTS_MAX]:
+        if event.voided_at is None and firsts.get(event.transform_digest) is None:
+            firsts[event.transform_digest] = _values(event)
+    made = []
+    for digest, values in firsts.items():
+        transform = catalog.find_transform(conn, digest)
+        if transform is None:
+            continue
+        default = catalog.find_transform(conn, transform.inherits) if transform.inherits else None
+        lines = [_line(origin, values) for origin in tell_fields(transform, default)]
+        is_live = transform.name in live and live[transform.name].digest == digest
+        made.append(Made(transform=transform.name, version=digest.hex(), is_live=is_live, lines=lines))
+    return made
+
+
+def _values(event: EventRow) -> dict[str, Any]:
+    return {
+        "event_name": event.event_name,
+        "idempotency_id": event.idempotency_id,
+        "customer_id": event.customer_id,
+        "time_created": format_time(event.time_created),
+        "properties": decode(event.properties.encode()),
+    }
+
+
+def _line(origin: FieldOrigin, values: dict[str, Any] | None) -> Line:
+    value: Any = values
+    for key in origin.path:
+        value = value.get(key) if isinstance(value, dict) else None
+    text = None if value is None else to_value_text(value, _VALUE_CHARS)
+    return Line(path=".".join(origin.path), value=text, origin=origin)
+
+
+def _choice(whole: WholeCall, live: dict[str, Transform]) -> Values:
+    """Hold the call against what is live now: that is what a replay would go by."""
+    near: list[Candidate] = []
+    others: list[Candidate] = []
+    if whole.raw is not None:
+        try:
+            candidates = tell_choice(TransformSet(live.values()), parse_call(whole.raw, read(whole.raw)))
+        except CallRejected:
+            candidates = []
+        for one in candidates:
+            (others if one.verdict is Verdict.OTHER_CALLS else near).append(one)
+    return {"near": near, "others": others[:_OTHERS_MAX], "others_count": len(others)}

@@ -1,0 +1,85 @@
+"""Problems: calls that need a person, grouped by what is wrong with them."""
+
+from collections.abc import Callable
+from urllib.parse import quote, urlencode
+
+from flask import Blueprint, Response, request
+
+from app.bootstrap import Reading, clock
+from app.errors import BadQuery
+from app.problems import LOOKED_AT, Problems, find_problems, to_document
+from app.query import parse_id, parse_moment
+from app.web.errors import to_json
+from app.web.pages import Pages, Values
+from app.web.sign_in import require_admin_or_session
+
+RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "time there is"}
+"""What a page offers; any duration or time does as well."""
+
+_RANGE = "7d"
+_PARAMETERS = ("range", "before", "unmapped_before")
+_NOBODY = "new"
+
+
+def problem_pages(pages: Pages) -> Blueprint:
+    """Return the route `/problems`."""
+    blueprint = pages.blueprint("problems")
+
+    @blueprint.get("/problems")
+    def show() -> Response:
+        texts = _texts()
+        work = _find(texts)
+
+        def read(reading: Reading) -> Values:
+            return {"found": work(reading)}
+
+        return pages.show(
+            "problems.html",
+            read,
+            range=texts.get("range", _RANGE),
+            ranges=RANGES,
+            continued="before" in texts,
+            unmapped_continued="unmapped_before" in texts,
+            with_parameter=lambda name, value: f"/problems?{urlencode({**texts, name: value})}",
+            to_editor=_to_editor,
+            looked_at=LOOKED_AT,
+        )
+
+    return blueprint
+
+
+def problem_api(pages: Pages, admin_token: str) -> Blueprint:
+    """Return the route `/api/v1/problems`."""
+    blueprint = Blueprint("problem_api", __name__, url_prefix="/api/v1")
+    blueprint.before_request(require_admin_or_session(admin_token))
+
+    @blueprint.get("/problems")
+    def show() -> Response:
+        work = _find(_texts())
+        return to_json(pages.read(lambda reading: to_document(work(reading))))
+
+    return blueprint
+
+
+def _texts() -> dict[str, str]:
+    """Return the query's parameters. Raises BadQuery for what is unknown or empty."""
+    for name, text in request.args.items():
+        if name not in _PARAMETERS:
+            raise BadQuery(f"there is no parameter {name[:40]!a}: there are {', '.join(_PARAMETERS)}")
+        if not text:
+            raise BadQuery(f"{name} is empty: give it a value or leave it out")
+    return request.args.to_dict()
+
+
+def _find(texts: dict[str, str]) -> Callable[[Reading], Problems]:
+    text = texts.get("range", _RANGE)
+    since = None if text == "all" else parse_moment("range", text, clock())
+    before, unmapped = (
+        parse_id(name, texts[name]) if name in texts else None for name in ("before", "unmapped_before")
+    )
+    return lambda reading: find_problems(reading.database, since, before=before, unmapped_before=unmapped)
+
+
+def _to_editor(transform: str | None, sample: str) -> str:
+    """Return where the editor has a call open, with the transform that took it."""
+    return f"/transforms/{quote(transform or _NOBODY, safe='')}?{urlencode({'call': sample})}"

@@ -1,0 +1,74 @@
+"""The setup page in a browser: the first call arrives, a refused one is explained, the secret is shown when asked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import NARROW, Visitor
+from tests.builders import SECRET, a_document, to_raw
+from tests.served import Served, served, signed
+
+OLD = "an-older-secret"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Served]:
+    """A service of the test's own: nothing has come yet."""
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+    with served(url, tmp_path, SEGMENT_SHARED_SECRETS=f"{SECRET},{OLD}", PUBLIC_URL="https://bill.test") as running:
+        yield running
+
+
+def test_it_waits_says_why_a_request_was_refused_and_turns_green_at_the_first_call(visitor: Visitor) -> None:
+    page = visitor.sign_in("/setup")
+    arrivals = page.locator("#arrivals")
+    expect(arrivals).to_contain_text("Waiting for the first call")
+    expect(page.get_by_label("The webhook's URL")).to_have_value("https://bill.test/webhooks/segment")
+    visitor.check()
+    body = to_raw(a_document())
+    assert visitor.service.post(body, {}).status == 401
+    expect(arrivals).to_contain_text("signature_missing")
+    expect(arrivals).to_contain_text("No shared secret is set in Segment's destination")
+    visitor.check()
+    assert visitor.service.post(body, signed(body, secret="another")).status == 401
+    expect(arrivals).to_contain_text("The shared secret in Segment differs")
+    assert visitor.service.post(body).status == 200
+    expect(arrivals.locator(".good")).to_contain_text("Calls arrive.")
+    expect(arrivals).to_contain_text("stored")
+    visitor.check()
+
+
+def test_a_test_call_goes_the_whole_way(visitor: Visitor) -> None:
+    page = visitor.sign_in("/setup")
+    page.get_by_role("button", name="Send a signed test call").click()
+    expect(page.get_by_text("The test call was taken, and kept.")).to_be_visible()
+    expect(page.locator("#arrivals")).to_contain_text("The test call arrived")
+    visitor.go("/setup")
+    visitor.check()
+
+
+def test_the_secrets_come_only_when_they_are_asked_for_and_can_be_copied(visitor: Visitor) -> None:
+    page = visitor.sign_in("/setup")
+    assert SECRET not in page.content()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Show").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Shared secret 1")).to_have_value(SECRET)
+    expect(page.get_by_label("Shared secret 2")).to_have_value(OLD)
+    page.locator("#secrets").get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == SECRET
+    visitor.check()
+    page.reload()
+    assert SECRET not in page.content()
+    expect(page.get_by_role("button", name="Show")).to_be_visible()
+
+
+def test_it_fits_a_phone_and_what_was_sent_is_text(visitor: Visitor) -> None:
+    visitor.page.set_viewport_size(NARROW)
+    visitor.service.post(to_raw(a_document(event="<script>alert(1)</script>" + "x" * 300)))
+    page = visitor.sign_in("/setup")
+    expect(page.locator("#arrivals")).to_contain_text("<script>alert(1)</script>")
+    visitor.check()

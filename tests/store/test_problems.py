@@ -1,0 +1,117 @@
+"""Counting the calls that made no event: right, bounded, and led to by the index, on both databases."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.core.outcome import Outcome
+from app.store.engine import Database
+from app.store.problems import ProblemRow, UnmappedRow, Window, find_window, list_problem_rows, list_unmapped_rows
+from app.store.review_events import ID_MAX
+from app.store.schema import calls
+from tests.store.test_review_plans import seed as seed_many
+
+PROBLEMS = (Outcome.REJECTED, Outcome.CONFLICT)
+
+
+def seed(database: Database, *rows: tuple[int, str, str | None, str | None]) -> None:
+    """Store calls: id, outcome, reason, sentence."""
+    shared = {"request_id": 1, "position": 0, "received_at": 1, "route": "webhook", "raw": b"{}", "type": "track"}
+    shared = {**shared, "transform": "order", "transform_digest": b"v"}
+    with database.writing() as conn:
+        conn.execute(
+            sa.insert(calls),
+            [
+                {**shared, "id": one, "outcome": outcome, "reason": reason, "detail": detail, "event": f"E{one % 2}"}
+                for one, outcome, reason, detail in rows
+            ],
+        )
+
+
+def test_calls_are_counted_by_reason_transform_version_and_sentence(database: Database) -> None:
+    seed(
+        database,
+        (1, "rejected", "event_invalid", "a"),
+        (2, "rejected", "event_invalid", "a"),
+        (3, "rejected", "event_invalid", "b"),
+        (4, "stored", None, None),
+        (5, "conflict", "conflict", "the event '5'"),
+        (6, "conflict", "conflict", "the event '6'"),
+        (7, "duplicate", "duplicate", "x"),
+    )
+    with database.reading() as conn:
+        window = find_window(conn, PROBLEMS, 0, ID_MAX, 100)
+        rows = list_problem_rows(conn, PROBLEMS, window)
+    assert window == Window(0, ID_MAX, whole=True)
+    assert sorted(rows, key=lambda row: row.first_id) == [
+        ProblemRow("rejected", "event_invalid", "order", b"v", "a", 2, 1, 2),
+        ProblemRow("rejected", "event_invalid", "order", b"v", "b", 1, 3, 3),
+        ProblemRow("conflict", "conflict", "order", b"v", None, 2, 5, 6),
+    ]
+
+
+def test_what_no_transform_takes_is_counted_by_type_and_event_and_other_ignored_calls_are_not(
+    database: Database,
+) -> None:
+    seed(
+        database,
+        *((one, "ignored", "no_transform", None) for one in (1, 2, 3)),
+        (4, "ignored", "filtered", "x"),
+    )
+    with database.reading() as conn:
+        rows = list_unmapped_rows(conn, find_window(conn, (Outcome.IGNORED,), 0, ID_MAX, 100))
+    assert sorted(rows, key=lambda row: row.first_id) == [
+        UnmappedRow("track", "E1", 2, 1, 3),
+        UnmappedRow("track", "E0", 1, 2, 2),
+    ]
+
+
+@pytest.mark.parametrize(("most", "first", "whole"), [(1, 6, False), (3, 4, False), (5, 1, True), (6, 0, True)])
+def test_the_newest_are_looked_at_and_what_is_left_is_known(
+    database: Database, most: int, first: int, whole: bool
+) -> None:
+    seed(database, *((one, "conflict" if one % 2 else "rejected", "x", "y") for one in (1, 3, 4, 5, 6)))
+    with database.reading() as conn:
+        window = find_window(conn, PROBLEMS, 0, ID_MAX, most)
+        counted = sum(row.count for row in list_problem_rows(conn, PROBLEMS, window))
+    assert window.whole is whole
+    assert counted == min(most, 5)
+    if not whole:
+        assert window.first == first
+
+
+def test_going_on_from_where_a_look_ended_meets_every_call_once(database: Database) -> None:
+    seed(database, *((one, "rejected", "x", f"{one}") for one in range(1, 12)))
+    met: list[str | None] = []
+    end = ID_MAX
+    with database.reading() as conn:
+        while True:
+            window = find_window(conn, PROBLEMS, 2, end, 3)
+            met += sorted((row.detail for row in list_problem_rows(conn, PROBLEMS, window)), key=str)
+            if window.whole:
+                break
+            end = window.first
+    assert sorted(met, key=lambda one: int(one or 0)) == [str(one) for one in range(2, 12)]
+
+
+def test_the_partial_index_leads_to_them(database: Database) -> None:
+    seed_many(database, 20_000)
+    statements: list[tuple[str, Any]] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if statement.startswith("SELECT"):
+            statements.append((statement, parameters))
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    with database.reading() as conn:
+        list_problem_rows(conn, PROBLEMS, find_window(conn, PROBLEMS, 0, ID_MAX, 100))
+        list_unmapped_rows(conn, find_window(conn, (Outcome.IGNORED,), 0, ID_MAX, 100))
+    sa.event.remove(database.engine, "before_cursor_execute", note)
+    explain = "EXPLAIN" if database.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    with database.reading() as conn:
+        for statement, parameters in statements:
+            plan = "\n".join(str(row[-1]) for row in conn.exec_driver_sql(f"{explain} {statement}", parameters))
+            assert "calls_unstored_outcome" in plan, plan
+            assert "Seq Scan on calls" not in plan, plan
+            assert "SCAN calls" not in plan, plan

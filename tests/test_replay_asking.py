@@ -1,0 +1,74 @@
+"""The words of a replay: read the same from options, a form and JSON, and written so that they read the same again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.outcome import Outcome
+from app.errors import BadQuery
+from app.replay.asking import parse_asked, parse_bounds, to_options, to_texts
+from tests.builders import NOW
+
+WORDS: list[dict[str, str]] = [
+    {},
+    {"outcome": "rejected"},
+    {"outcome": "ignored, rejected"},
+    {"reason": "no_transform", "event": "Report Exported"},
+    {"reason": "conflict"},
+    {"outcome": "rejected", "reason": "event_invalid", "by": "order", "version": "0" * 32},
+    {"correct": "yes"},
+    {"correct": "yes", "outcome": "stored", "since": "7d", "until": "1h"},
+    {"transform": "tokens"},
+    {"transform": "tokens", "outcome": "stored"},
+    {"id": "123"},
+    {"id": "123", "correct": "yes"},
+    {"limit": "5", "event": "--yes"},
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_what_is_written_reads_the_same_again(words: dict[str, str]) -> None:
+    asked = parse_asked(words)
+    assert parse_asked(to_texts(asked)) == asked
+
+
+@given(event=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=50))
+def test_an_event_of_any_name_is_one_option(event: str) -> None:
+    options = to_options(parse_asked({"event": event, "correct": "yes"}))
+    assert f"--event={event}" in options
+    assert "--correct" in options
+    assert all(option.startswith("--") for option in options)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"outcome": "stored"}, "give --correct"),
+        ({"outcome": "nonsense"}, "outcome must be one of"),
+        ({"reason": "nonsense"}, "reason must be one of"),
+        ({"reason": "duplicate"}, "outcome must be one of"),
+        ({"version": "abc"}, "32 hexadecimal digits"),
+        ({"id": "x"}, "id must be"),
+        ({"limit": "0"}, "limit must be"),
+        ({"limit": "1e9"}, "limit must be"),
+        ({"transform": "a", "correct": "yes"}, "give one of them"),
+        ({"nonsense": "1"}, "there is no parameter"),
+        ({"event": "a\0b"}, "without NUL"),
+        ({"event": "\ud800"}, "surrogate"),
+        ({"event": "x" * 2001}, "at most 2000"),
+    ],
+)
+def test_what_cannot_be_used_is_named(words: dict[str, str], says: str) -> None:
+    with pytest.raises(BadQuery, match=says):
+        parse_asked(words)
+
+
+def test_bounds_are_times() -> None:
+    assert parse_bounds(parse_asked({"since": "1h"}), NOW) == (NOW - 3_600_000_000, None)
+    with pytest.raises(BadQuery):
+        parse_bounds(parse_asked({"until": "soon"}), NOW)
+
+
+def test_one_call_and_a_lane_are_read_from_all_outcomes() -> None:
+    assert set(parse_asked({"id": "1"}).outcomes) == set(Outcome)
+    assert set(parse_asked({"transform": "a"}).outcomes) == set(Outcome)

@@ -1,0 +1,299 @@
+"""Takes the pictures of the pages that stand in docs/screenshots: a real service, samples of every outcome, a Chromium.
+
+python -m tools.screenshots                  the pictures of the README
+python -m tools.screenshots --all FOLDER     every page, wide and narrow, light and dark, to look at
+"""
+
+import argparse
+import json
+import os
+import random
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
+
+from app.bootstrap import build
+from app.core.credentials import Credentials
+from app.core.signature import sign
+from app.ingest import Ingest
+from app.settings import Settings
+from app.store.commit import Committer
+from app.store.engine import connect
+from app.store.ids import Ids
+from app.store.migrate import migrate
+from app.store.writer import Writer
+from tests.browser.conftest import CHROMIUM
+from tests.builders import SECRET
+from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
+
+FOLDER = ROOT / "docs" / "screenshots"
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+NARROW: ViewportSize = {"width": 375, "height": 760}
+
+# A page draws itself, and fetches what it shows beside the rest.
+SETTLED_MS = 1500
+HOURS = 24 * 6
+
+WRONG = "match: {event: Backup Finished}\nevent:\n  event_name: {const: backup}\n  customer_id: properties.account\n"
+"""Rejects its calls, until it is mended."""
+
+A_REQUEST = 20
+
+Scheme = Literal["light", "dark"]
+
+
+class Shot(NamedTuple):
+    """One picture."""
+
+    name: str
+    path: str
+    narrow: bool = False
+    scheme: Scheme = "light"
+    click: str = ""
+    """Words of a button to press first."""
+
+
+def shots(ids: dict[str, str], replay: str) -> list[Shot]:
+    """Return the pictures of the README; `ids` of a call of each outcome."""
+    editor = f"/transforms/order_completed?call={ids['rejected']}"
+    return [
+        Shot("overview", "/"),
+        Shot("overview-phone-dark", "/", narrow=True, scheme="dark"),
+        Shot("calls", "/calls"),
+        Shot("call", f"/calls/{ids['stored']}"),
+        Shot("call-conflict-dark", f"/calls/{ids['conflict']}", scheme="dark"),
+        Shot("problems", "/problems"),
+        Shot("problems-phone-dark", "/problems", narrow=True, scheme="dark"),
+        Shot("replay", f"/replays/{replay}"),
+        Shot("transforms", "/transforms"),
+        Shot("editor", editor),
+        Shot("editor-dark", editor, scheme="dark"),
+        Shot("setup", "/setup"),
+    ]
+
+
+def every(ids: dict[str, str], replay: str) -> list[Shot]:
+    """Return every page in every way."""
+    pages = {
+        "overview": "/",
+        "calls": "/calls",
+        "calls-rejected": "/calls?outcome=rejected",
+        **{f"call-{outcome}": f"/calls/{number}" for outcome, number in ids.items()},
+        "problems": "/problems",
+        "replays": "/replays",
+        "replay": f"/replays/{replay}",
+        "transforms": "/transforms",
+        "editor": f"/transforms/order_completed?call={ids['rejected']}",
+        "setup": "/setup",
+        "sign-in": "/sign-in",
+        "missing": "/nowhere",
+    }
+    return [
+        *(
+            Shot(f"{name}-{'narrow' if narrow else 'wide'}-{scheme}", path, narrow, scheme)
+            for name, path in pages.items()
+            for narrow in (False, True)
+            for scheme in _SCHEMES
+        ),
+        *(
+            Shot(f"ask-{'narrow' if narrow else 'wide'}-light", "/problems", narrow, click="Replay this group")
+            for narrow in (False, True)
+        ),
+    ]
+
+
+_SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", metavar="FOLDER", type=Path, help="every page in every way, into this folder")
+    to_look_at: Path | None = parser.parse_args().all
+    if not CHROMIUM:
+        sys.exit("No Chromium is found: install one (Debian: apt-get install chromium).")
+    with tempfile.TemporaryDirectory(prefix="segment-lotus-") as name:
+        home = Path(name)
+        transforms = home / "transforms"
+        shutil.copytree(ROOT / "transforms", transforms)
+        # Left as it is, it would take every track call, and no event would be without a transform.
+        default = transforms / "_default.yaml"
+        default.write_text(default.read_text().replace("type: track", "event: Signed Up"))
+        (transforms / "backup_finished.yaml").write_text(WRONG)
+        url = f"sqlite:///{home / 'screenshots.db'}"
+        seed(url, transforms)
+        with served(
+            url, home / "served", TRANSFORMS_DIR=str(transforms), PUBLIC_URL="https://billing.example.com"
+        ) as it:
+            take(it, home, transforms, to_look_at)
+
+
+def take(service: Served, home: Path, transforms: Path, to_look_at: Path | None) -> None:
+    """Let there be a mended transform, a replay and a refusal; then take the pictures."""
+    report, before = transforms / "backup_finished.yaml", _live(service, "backup_finished")
+    report.write_text(report.read_text().replace("properties.account", "userId"))
+    wait_until(lambda: _live(service, "backup_finished") != before)
+    environment = {"DATABASE_URL": f"sqlite:///{home / 'screenshots.db'}", "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "app.cli", "replay", "--by=backup_finished", f"--version={before}", "--yes"]
+    subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+    _send_some(service)
+    body = _encode(_call("API Call", "refused-1", "acme", {}))
+    service.post(body, {"X-Signature": sign(body, "another secret"), "User-Agent": "Segment (Actions)"})
+    ids = {}
+    for outcome in ("stored", "duplicate", "conflict", "ignored", "rejected"):
+        narrower = "&transform=order_completed" if outcome == "rejected" else ""
+        [call] = service.get(f"/api/v1/calls?outcome={outcome}{narrower}&limit=1", ADMIN_TOKEN).json["calls"]
+        ids[outcome] = call["id"]
+    [replayed] = service.get("/api/v1/replays?limit=1", ADMIN_TOKEN).json["replays"]
+    replay = replayed["id"]
+    folder = to_look_at or FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for shot in every(ids, replay) if to_look_at else shots(ids, replay):
+            _take(browser, service, shot, folder, whole=to_look_at is not None)
+        browser.close()
+
+
+def _take(browser: Browser, service: Served, shot: Shot, folder: Path, *, whole: bool) -> None:
+    context = browser.new_context(viewport=NARROW if shot.narrow else WIDE, color_scheme=shot.scheme)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{service.port}/sign-in")
+    if shot.path != "/sign-in":
+        page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+        page.get_by_role("button", name="Sign in").click()
+        page.goto(f"http://127.0.0.1:{service.port}{shot.path}")
+    if shot.click:
+        page.get_by_role("button", name=shot.click).first.click()
+    page.wait_for_timeout(SETTLED_MS)
+    page.screenshot(path=folder / f"{shot.name}.png", full_page=whole)
+    context.close()
+    print(folder / f"{shot.name}.png")
+
+
+def _send_some(service: Served) -> None:
+    """Send a few calls one by one, so that there are times of requests to show."""
+    draw, now = random.Random(8), datetime.now(UTC)
+    for number in range(60):
+        service.post(_encode(_some_call(draw, 900_000 + number, now)))
+
+
+def _live(service: Served, name: str) -> Any:
+    return service.get(f"/api/v1/transforms/{name}", ADMIN_TOKEN).json["live"]["version"]
+
+
+def seed(url: str, transforms: Path) -> None:
+    """Let a week of calls come in, through the real ingest; only its clock is ahead of its time."""
+    database = connect(url)
+    migrate(database)
+    database.close()
+    service = build(
+        Settings(database_url=url, transforms_dir=transforms, segment_shared_secrets=(SECRET,), log_level="error")
+    )
+    moment = 0
+    # Of their own: the service's ids have gone beyond these times already.
+    ids = Ids(secrets.randbelow)
+    ingest = Ingest(
+        credentials=Credentials(shared_secrets=(SECRET,)),
+        require_full_auth=False,
+        catalog=service.catalog,
+        writer=Writer(Committer(service.database, ids, service.catalog.map_again), lambda _commit: None),
+        ids=ids,
+        clock=lambda: moment,
+        prepare=lambda: None,
+    )
+    for at, body, signed in requests():
+        moment = int(at.timestamp() * 1_000_000)
+        ingest.receive(body, sign(signed, SECRET), None, "webhook")
+    service.database.close()
+
+
+def requests() -> Iterator[tuple[datetime, bytes, bytes]]:
+    """Give when each request came, its body, and the part that is signed."""
+    draw = random.Random(7)
+    now = datetime.now(UTC)
+    number = 0
+    for hour in range(HOURS, -1, -1):
+        # More by day than by night.
+        busy = 1 + round(5 * max(0, 1 - abs((now - timedelta(hours=hour)).hour - 14) / 9))
+        for part in range(busy):
+            at = now - timedelta(hours=hour, minutes=55 * part / busy, seconds=draw.randrange(1, 50))
+            batch = []
+            for _ in range(A_REQUEST):
+                number += 1
+                batch.append(_encode(_some_call(draw, number, at)))
+            yield at, b"[" + b",".join(batch) + b"]", batch[0]
+
+
+def _some_call(draw: random.Random, number: int, at: datetime) -> dict[str, Any]:
+    customer = draw.choice(["acme", "globex", "initech", "umbrella", "hooli", "stark"])
+    kind = draw.choices(
+        ["api", "order", "seats", "report", "identify", "again", "changed", "nobody", "no id", "broken"],
+        [60, 12, 6, 0.5, 4, 3, 1, 1.5, 1.5, 0.5],
+    )[0]
+    time_ = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    api = {"endpoint": draw.choice(["/v1/complete", "/v1/embed"]), "region": draw.choice(["eu", "us"])}
+    tokens = {"input_tokens": draw.randrange(40, 4000), "output_tokens": draw.randrange(10, 900)}
+    order = {
+        "order_id": f"order-{number}",
+        "currency": "USD",
+        "revenue": f"{draw.randrange(900, 90_000) / 100:.2f}",
+        "products": [{"product_id": "p1", "price": 19.95, "quantity": draw.randrange(1, 9)}],
+    }
+    match kind:
+        case "order":
+            made = _call("Order Completed", f"m-{number}", customer, order)
+        case "no id":
+            made = _call("Order Completed", f"m-{number}", customer, {**order, "order_id": None})
+        case "seats":
+            made = _call(
+                "Seats Changed", f"m-{number}", customer, {"account_id": customer, "seats": draw.randrange(3, 90)}
+            )
+        case "report":
+            made = _call(
+                "Backup Finished", f"m-{number}", customer, {"format": "zip", "gigabytes": draw.randrange(1, 40)}
+            )
+        case "identify":
+            made = {"type": "identify", "messageId": f"m-{number}", "userId": customer, "traits": {"plan": "pro"}}
+        case "again":
+            made = _call("API Call", f"again-{number % 40}", "acme", {"endpoint": "/v1/embed", "region": "eu"})
+        case "changed":
+            made = _call(
+                "API Call", f"again-{number % 40}", "acme", {"endpoint": "/v1/embed", "region": f"eu-{number}"}
+            )
+        case "nobody":
+            made = {**_call("API Call", f"m-{number}", customer, {**api, **tokens}), "userId": None}
+        case "broken":
+            made = _call("Seats Changed", f"m-{number}", customer, {"account_id": None, "seats": "many"})
+        case _:
+            made = _call("API Call", f"m-{number}", customer, {**api, **tokens})
+    return {**made, "timestamp": time_}
+
+
+def _call(event: str, message: str, user: str, properties: dict[str, Any]) -> dict[str, Any]:
+    context = {"groupId": user, "library": {"name": "analytics-node", "version": "3.1.0"}}
+    return {
+        "type": "track",
+        "event": event,
+        "messageId": message,
+        "userId": user,
+        "context": context,
+        "properties": properties,
+    }
+
+
+def _encode(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+if __name__ == "__main__":
+    main()
