@@ -116,6 +116,8 @@ function follow(live) {
   rows.addEventListener("beforetoggle", pause, { capture: true });
   rows.addEventListener("focusin", pause);
   rows.addEventListener("pointerdown", pause);
+  // Somebody may have been quicker than this script.
+  if (rows.querySelector(":popover-open") || rows.contains(document.activeElement)) pause();
 }
 
 // Ids have up to 19 digits, more than a number holds exactly.

@@ -7,6 +7,7 @@ export function placeMenus(root) {
     menu.addEventListener("toggle", (event) => {
       if (event.newState === "open") place(menu);
     });
+    if (menu.matches(":popover-open")) place(menu);
   }
 }
 
