@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from app.catalog.live import Catalog
 from app.catalog.watch import Watcher
+from app.catalog.watch_metrics import MetricWatcher
 from app.core.credentials import Credentials
 from app.errors import Unavailable
 from app.ingest import Ingest
@@ -33,6 +34,7 @@ class Service:
     ingest: Ingest
     telemetry: Telemetry
     watcher: Watcher
+    metric_watcher: MetricWatcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,8 @@ def build(settings: Settings) -> Service:
     with contextlib.suppress(Unavailable):
         watcher.begin()
     watcher.tell()
+    metric_watcher = MetricWatcher(database, settings.metrics_dir, ids, clock)
+    metric_watcher.begin()
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
     call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
 
@@ -93,6 +97,7 @@ def build(settings: Settings) -> Service:
         ingest=ingest,
         telemetry=telemetry,
         watcher=watcher,
+        metric_watcher=metric_watcher,
     )
 
 

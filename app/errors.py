@@ -111,10 +111,8 @@ class ExpressionFailed(SegmentLotusError):
     code = "expression_failed"
 
 
-class TransformInvalid(SegmentLotusError):
-    """A transform file cannot be used."""
-
-    code = "transform_invalid"
+class DocumentInvalid(SegmentLotusError):
+    """A file cannot be used."""
 
     def __init__(
         self, message: str | None = None, *, place: tuple[int, int] | None = None, sentence: str | None = None
@@ -123,6 +121,18 @@ class TransformInvalid(SegmentLotusError):
         super().__init__(message)
         self.place = place
         self.sentence = sentence or self.message
+
+
+class TransformInvalid(DocumentInvalid):
+    """A transform file cannot be used."""
+
+    code = "transform_invalid"
+
+
+class MetricInvalid(DocumentInvalid):
+    """A metric file cannot be used."""
+
+    code = "metric_invalid"
 
 
 class CallRejected(SegmentLotusError):

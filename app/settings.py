@@ -190,6 +190,7 @@ class Settings:
         "How many proxies in front tell the sender's address and https, in X-Forwarded-For and X-Forwarded-Proto.",
     )
     transforms_dir: Path = _setting(Path, "transforms", "The folder of the transform files.")  # noqa: RUF009 (a field)
+    metrics_dir: Path = _setting(Path, "metrics", "The folder of the metric files.")  # noqa: RUF009 (a field)
     pseudonym_key: str = _setting(
         str,
         "",

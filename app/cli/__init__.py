@@ -9,6 +9,7 @@ import click
 
 from app.cli.attempt import try_
 from app.cli.check import check, schema
+from app.cli.metrics import metrics
 from app.cli.preview import preview
 from app.cli.program import Program
 from app.cli.replay import replay
@@ -18,6 +19,7 @@ from app.cli.send import send
 from app.cli.serve import init, migrate, serve, settings
 from app.cli.starter import new
 from app.cli.transforms import transforms
+from app.cli.usage import usage
 
 
 def _say_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's way
@@ -38,6 +40,7 @@ def main() -> None:
 
 _COMMANDS = (serve, init, migrate, send, log, show, ledger, refused, retention, replay, settings)
 _OF_TRANSFORMS = (new, try_, check, schema, transforms, preview)
+_OF_METRICS = (metrics, usage)
 
-for command in (*_COMMANDS, *_OF_TRANSFORMS):
+for command in (*_COMMANDS, *_OF_TRANSFORMS, *_OF_METRICS):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,6 +11,7 @@ from app.catalog.checking import Problem
 from app.catalog.checking import check as check_texts
 from app.catalog.files import read_file, read_folder, to_name
 from app.cli.program import Failure, read_settings
+from app.core.metric_schema import SCHEMA as METRIC_SCHEMA
 from app.core.transform_schema import SCHEMA
 from app.logs import printable
 
@@ -51,14 +53,15 @@ def check(context: click.Context, path: Path | None) -> None:
 
 
 @click.command()
-def schema() -> None:
+@click.option("--metric", is_flag=True, help="Of a metric file.")
+def schema(*, metric: bool) -> None:
     """Print the JSON Schema of a transform file, by which editors complete and check it."""
-    click.echo(to_schema_text(), nl=False)
+    click.echo(to_schema_text(METRIC_SCHEMA if metric else SCHEMA), nl=False)
 
 
-def to_schema_text() -> str:
-    """Return the schema as it stands in `docs/transform.schema.json`."""
-    return json.dumps(SCHEMA, indent=2) + "\n"
+def to_schema_text(of: dict[str, Any] = SCHEMA) -> str:
+    """Return the schema as it stands in `docs/transform.schema.json`, or in `docs/metric.schema.json`."""
+    return json.dumps(of, indent=2) + "\n"
 
 
 def tell_problem(problem: Problem, path: Path) -> str:

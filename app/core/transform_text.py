@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -10,9 +10,7 @@ from jsonschema.exceptions import ValidationError
 from app.core.expression_text import ExpressionInvalidAt
 from app.core.transform_schema import SCHEMA
 from app.core.yaml_text import MAX_DEPTH, Path, YamlDocument, YamlInvalid, parse_yaml
-from app.errors import ExpressionInvalid, TransformInvalid
-
-_VALIDATOR = Draft202012Validator(SCHEMA)
+from app.errors import DocumentInvalid, ExpressionInvalid, TransformInvalid
 
 # What YAML takes for the end of a line.
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -35,8 +33,12 @@ _OF_A_KEY = frozenset({"additionalProperties", "not"})
 class Source:
     """One file: its name, its text, and what it says."""
 
+    # Documents of another kind have another schema, and an error of their own.
+    validator: ClassVar = Draft202012Validator(SCHEMA)
+    error: ClassVar[type[DocumentInvalid]] = TransformInvalid
+
     def __init__(self, name: str, text: str) -> None:
-        """Parse and check `text`. Raises TransformInvalid."""
+        """Parse and check `text`. Raises `error`."""
         self.name = name
         self.text = text
         self._lines = _LINE_END.split(text)
@@ -45,7 +47,7 @@ class Source:
         except YamlInvalid as error:
             raise self._at(error.line, error.column, str(error)) from error
         try:
-            problem = _deepest(list(_VALIDATOR.iter_errors(self.document.value)))
+            problem = _deepest(list(self.validator.iter_errors(self.document.value)))
         except RecursionError:
             # The caller itself stands deep in the stack: the same text may be fine elsewhere, though it is no good.
             raise self._at(1, 1, f"nests too deep; {MAX_DEPTH} levels are the most anywhere") from None
@@ -64,12 +66,17 @@ class Source:
         value: dict[str, Any] = self.document.value
         return value
 
-    def invalid(self, path: Path, message: str) -> TransformInvalid:
+    def invalid(self, path: Path, message: str) -> DocumentInvalid:
         """Return the error for what stands at `path` of the document."""
         line, column = self.document.place(path)
         return self._at(line, column, _under(path, message))
 
-    def invalid_expression(self, path: Path, error: ExpressionInvalid) -> TransformInvalid:
+    def invalid_key(self, path: Path, message: str) -> DocumentInvalid:
+        """Return the error for the key that ends `path`, and not for its value."""
+        line, column = self.document.key_place(path)
+        return self._at(line, column, _under(path, message))
+
+    def invalid_expression(self, path: Path, error: ExpressionInvalid) -> DocumentInvalid:
         """Return the error for an expression that stands at `path`, with the place inside it where that can be told."""
         line, column = self.document.place(path)
         if isinstance(error, ExpressionInvalidAt) and "\n" not in error.text:
@@ -83,7 +90,7 @@ class Source:
     def _line(self, line: int) -> str:
         return self._lines[line - 1] if 0 < line <= len(self._lines) else ""
 
-    def _at(self, line: int, column: int, message: str) -> TransformInvalid:
+    def _at(self, line: int, column: int, message: str) -> DocumentInvalid:
         shown = self._line(line)
         first = max(0, column - 1 - _SHOWN_BEFORE) if column > _SHOWN_CHARS else 0
         # A tab before the place stays a tab below it, so that the caret is right whatever a tab's width is.
@@ -92,7 +99,7 @@ class Source:
         said = f"{self.name}.yaml:{line}:{column}: {message}\n{picture}"
         # Half of a surrogate pair can be written in YAML, and no log and no terminal takes it.
         whole, alone = (text.encode("utf-8", "backslashreplace").decode() for text in (said, message))
-        return TransformInvalid(whole, place=(line, column), sentence=alone)
+        return self.error(whole, place=(line, column), sentence=alone)
 
 
 def _under(path: Path, message: str) -> str:
@@ -158,6 +165,7 @@ _KINDS = {
     "array": "a list",
     "boolean": "true or false",
     "integer": "a whole number",
+    "number": "a number",
 }
 
 

@@ -24,7 +24,7 @@ from app.core.pipeline import Run, explain, run
 from app.core.segment import read
 from app.core.transform import DEFAULT, Transform, TransformSet
 from app.editor.traffic import list_ids_matched
-from app.errors import NotFound, TransformInvalid
+from app.errors import DocumentInvalid, NotFound, TransformInvalid
 from app.preview import Preview, differences, read_draft
 from app.store.drafts import DraftMoved, discard_draft, find_draft
 from app.store.engine import Connection, Database
@@ -264,7 +264,7 @@ class _Read:
                 self.problems.append(_to_problem(error, draft.name, grave=True))
 
 
-def _to_problem(error: TransformInvalid, name: str, *, grave: bool) -> ProblemDocument:
+def _to_problem(error: DocumentInvalid, name: str, *, grave: bool) -> ProblemDocument:
     line, column = error.place or (1, 1)
     sentence = error.sentence.removeprefix(f"{name}.yaml: ")
     return ProblemDocument(line=line, column=column, message=sentence, grave=grave)

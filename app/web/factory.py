@@ -29,6 +29,7 @@ from app.web.setup import setup
 from app.web.sign_in import SignIn, set_up_sessions
 from app.web.transforms import transforms
 from app.web.transforms_api import transforms_api
+from app.web.usage_api import usage_api
 from app.web.webhook import Webhook
 
 _YEAR = 365 * 86_400
@@ -62,6 +63,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         webhook.blueprint(),
         health(service, draining),
         api(offload, settings.admin_token),
+        usage_api(offload, settings.admin_token),
         transforms_api(service, offload, sandboxes),
         entrance(pages, SignIn(settings.admin_token)),
         overview(pages, service),
@@ -91,5 +93,6 @@ def serve() -> Flask:
     service = build(settings)
     app = create_app(service, OnThreads(lambda: build_reading(settings)))
     service.watcher.watch()
+    service.metric_watcher.watch()
     tune_garbage_collection()
     return app

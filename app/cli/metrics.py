@@ -1,0 +1,162 @@
+"""Metrics as files and as published versions: `metrics list`, `check`, `show`, `publish`, `explain`."""
+
+import secrets
+from pathlib import Path
+
+import click
+import msgspec
+
+from app.bootstrap import clock
+from app.catalog.files import read_folder
+from app.catalog.metrics import (
+    MetricStanding,
+    check_metrics,
+    get_metric,
+    publish_metric,
+    read_live_metrics,
+    survey_metrics,
+)
+from app.catalog.standing import State
+from app.cli.program import Failure, open_reading, read_settings
+from app.core.times import format_time
+from app.logs import printable
+from app.query import parse_id
+from app.store.ids import Ids
+from app.usage.documents import to_judgement_document, to_metric_document
+from app.usage.explaining import explain_call
+
+_DIGITS = 12
+"""Of a digest, where a person reads it."""
+
+_HINTS = {
+    State.NEW: "publishes itself when the service runs",
+    State.DRIFT: "the file differs from what is live",
+    State.NO_FILE: "live, without a file",
+    State.BROKEN: "the file is not used",
+    State.SAME: "",
+}
+
+
+class MetricStandingDocument(msgspec.Struct, kw_only=True):
+    """One line of `metrics list --json`."""
+
+    name: str
+    state: str
+    live: str | None
+    """The digest of the live version."""
+    published_at: str | None
+    description: str | None
+    problem: str | None
+
+
+@click.group()
+def metrics() -> None:
+    """See which metrics there are, and make a file live."""
+
+
+@metrics.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def list_(*, as_json: bool) -> None:
+    """List all metrics: which version is live, how its file stands to it, and what it counts."""
+    reading = open_reading()
+    with reading.database.reading() as conn:
+        found = survey_metrics(conn, read_folder(read_settings().metrics_dir)).standings
+    if as_json:
+        for one in found:
+            click.echo(msgspec.json.encode(_to_document(one)).decode())
+        return
+    lines = [("NAME", "STATE", "LIVE", "WHAT")] + [_to_columns(one) for one in found]
+    widths = [max(len(line[at]) for line in lines) for at in range(3)]
+    for line in lines:
+        padded = [f"{text:<{width}}" for text, width in zip(line[:3], widths, strict=True)]
+        click.echo(printable("  ".join([*padded, line[3]]).rstrip()))
+    for one in found:
+        if one.problem:
+            click.echo("\n" + "\n".join(printable(line) for line in one.problem.split("\n")))
+
+
+@metrics.command()
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
+@click.pass_context
+def check(context: click.Context, folder: Path | None) -> None:
+    """Look through all metric files of a folder, by default METRICS_DIR; needs no database.
+
+    Exit code 1 where a file cannot be published.
+    """
+    folder = folder or read_settings().metrics_dir
+    if not folder.is_dir():
+        raise Failure(f"there is no folder {folder}")
+    checked = check_metrics(read_folder(folder))
+    for name, problem in sorted(checked.problems.items()):
+        text = f"{folder}/{problem}" if problem.startswith(f"{name}.yaml:") else problem
+        first, *others = text.split("\n")
+        click.echo("\n".join([f"{click.style('error', fg='red')}: {printable(first)}", *map(printable, others)]))
+    count = len(checked.metrics) + len(checked.problems)
+    counted = f"{count} metric{'' if count == 1 else 's'}"
+    if checked.problems:
+        broken = len(checked.problems)
+        click.echo(f"\n{counted}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
+        context.exit(1)
+    click.echo(f"{counted}: all is well.")
+
+
+@metrics.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+def show(*, name: str, as_json: bool) -> None:
+    """Show the version that is live."""
+    with open_reading().database.reading() as conn:
+        metric = get_metric(conn, name)
+    if as_json:
+        click.echo(msgspec.json.encode(to_metric_document(metric)).decode())
+        return
+    click.echo(f"{metric.name} at version {metric.digest.hex()}", err=True)
+    click.echo(metric.text, nl=not metric.text.endswith("\n"))
+
+
+@metrics.command()
+@click.argument("name")
+def publish(*, name: str) -> None:
+    """Make the file live. Where the file was deleted: take the metric out."""
+    reading = open_reading()
+    folder = read_settings().metrics_dir
+    metric = publish_metric(reading.database, folder, name, Ids(secrets.randbelow).next, clock)
+    click.echo(f"{name} is live at version {metric.digest.hex()[:_DIGITS]}." if metric else f"{name} is taken out.")
+
+
+@metrics.command()
+@click.argument("call_id", metavar="CALL")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def explain(*, call_id: str, as_json: bool) -> None:
+    """Say which metrics counted the events of a call, with what value, and which did not and why."""
+    with open_reading().database.reading() as conn:
+        found = explain_call(conn, read_live_metrics(conn).values(), parse_id("CALL", call_id), clock())
+    for one in found:
+        if as_json:
+            click.echo(msgspec.json.encode(to_judgement_document(one)).decode())
+        else:
+            value = f" {one.value}" if one.value is not None else ""
+            why = f": {one.why}" if one.why else ""
+            told = f"{one.metric.name:<24} {one.verdict}{value}{why}  ({one.event.idempotency_id})"
+            click.echo(printable(told))
+    if not found and not as_json:
+        click.echo("No metric looks at the events of this call.", err=True)
+
+
+def _to_columns(one: MetricStanding) -> tuple[str, str, str, str]:
+    live = one.live.digest.hex()[:_DIGITS] if one.live else "-"
+    metric = one.live or one.file
+    said = metric.description if metric else ""
+    return one.name, one.state.value, live, f"{said} ({_HINTS[one.state]})" if _HINTS[one.state] else said
+
+
+def _to_document(one: MetricStanding) -> MetricStandingDocument:
+    metric = one.live or one.file
+    return MetricStandingDocument(
+        name=one.name,
+        state=one.state.value,
+        live=one.live.digest.hex() if one.live else None,
+        published_at=format_time(one.publication.published_at) if one.publication and one.live else None,
+        description=metric.description if metric else None,
+        problem=one.problem,
+    )

@@ -1,0 +1,217 @@
+"""How metrics, answers and the events behind them are told: one form for the JSON API and for the command line.
+
+Ids and numbers are text: no reader rounds them. Times are RFC 3339 in UTC, digests hex.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import msgspec
+
+from app.core.metric_definition import Metric
+from app.core.metric_query import Answer, Row
+from app.core.times import format_time
+from app.usage.asking import to_after
+from app.usage.explaining import Judgement, Share, SharePage
+
+# Rows that become one piece of a CSV file.
+_PIECE = 1000
+
+
+class MetricDocument(msgspec.Struct, kw_only=True):
+    """One live metric."""
+
+    name: str
+    version: str
+    description: str
+    metric_type: str
+    event_name: str
+    usage_aggregation_type: str | None
+    property_name: str | None
+    granularity: str | None
+    proration: str | None
+    event_type: str | None
+    percentile: str | None
+    group_by: tuple[str, ...]
+    text: str
+    """The file, filters and comments included."""
+
+
+class RowDocument(msgspec.Struct, kw_only=True):
+    """One number."""
+
+    customer_id: str
+    group: dict[str, str | None]
+    window_start: str
+    window_end: str
+    value: str | None
+    events_count: int
+    skipped: dict[str, int]
+
+
+class AnswerDocument(msgspec.Struct, kw_only=True):
+    """What a metric says about a period."""
+
+    metric: str
+    version: str
+    start: str
+    end: str
+    tz: str
+    rows: list[RowDocument]
+
+
+class ShareDocument(msgspec.Struct, kw_only=True):
+    """One event behind a number."""
+
+    id: str
+    time_created: str
+    customer_id: str
+    group: dict[str, str | None]
+    value: str | None
+    skipped: str | None
+    before: bool
+    idempotency_id: str
+    call_id: str
+    transform: str
+    transform_digest: str
+    properties: msgspec.Raw
+
+
+class SharesDocument(msgspec.Struct, kw_only=True):
+    """Some of the events behind a number."""
+
+    metric: str
+    version: str
+    events: list[ShareDocument]
+    next: str | None
+
+
+class JudgementDocument(msgspec.Struct, kw_only=True):
+    """What one metric makes of one event of a call."""
+
+    metric: str
+    version: str
+    event_id: str
+    idempotency_id: str
+    verdict: str
+    value: str | None
+    why: str | None
+
+
+def to_metric_document(metric: Metric) -> MetricDocument:
+    """Return one metric."""
+    return MetricDocument(
+        name=metric.name,
+        version=metric.digest.hex(),
+        description=metric.description,
+        metric_type=metric.metric_type,
+        event_name=metric.event_name,
+        usage_aggregation_type=metric.aggregation,
+        property_name=metric.property_name,
+        granularity=metric.spelled("granularity"),
+        proration=metric.spelled("proration"),
+        event_type=metric.event_type,
+        percentile=None if metric.percentile is None else format(metric.percentile, "f"),
+        group_by=metric.group_by,
+        text=metric.text,
+    )
+
+
+def to_answer_document(answer: Answer) -> AnswerDocument:
+    """Return an answer."""
+    return AnswerDocument(
+        metric=answer.metric,
+        version=answer.version,
+        start=format_time(answer.start),
+        end=format_time(answer.end),
+        tz=answer.tz,
+        rows=[to_row_document(row) for row in answer.rows],
+    )
+
+
+def to_row_document(row: Row) -> RowDocument:
+    """Return one number."""
+    return RowDocument(
+        customer_id=row.customer_id,
+        group=row.group,
+        window_start=format_time(row.window_start),
+        window_end=format_time(row.window_end),
+        value=row.value,
+        events_count=row.events_count,
+        skipped=row.skipped,
+    )
+
+
+def to_csv(answer: Answer, names: Iterable[str]) -> Iterator[str]:
+    """Give an answer as pieces of a CSV file: a column for each property of a group; a missing one is an empty cell."""
+    rows = iter(answer.rows)
+    columns = list(names)
+    head: list[object] = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
+    yield _lines([head])
+    while some := list(islice(rows, _PIECE)):
+        yield _lines(
+            [
+                row.customer_id,
+                *(row.group[name] for name in columns),
+                format_time(row.window_start),
+                format_time(row.window_end),
+                row.value,
+                row.events_count,
+                tell_skipped(row.skipped),
+            ]
+            for row in some
+        )
+
+
+def tell_skipped(skipped: dict[str, int]) -> str:
+    """Return how many were skipped and why, as `missing=2 text=1`."""
+    return " ".join(f"{reason}={count}" for reason, count in skipped.items())
+
+
+def to_shares_document(metric: Metric, page: SharePage) -> SharesDocument:
+    """Return a page of events."""
+    return SharesDocument(
+        metric=metric.name,
+        version=metric.digest.hex(),
+        events=[_to_share(share) for share in page.shares],
+        next=to_after(page.following),
+    )
+
+
+def _to_share(share: Share) -> ShareDocument:
+    event = share.event
+    return ShareDocument(
+        id=str(event.id),
+        time_created=format_time(event.time_created),
+        customer_id=event.customer_id,
+        group=share.group,
+        value=share.value,
+        skipped=None if share.skipped is None else share.skipped.value,
+        before=share.before,
+        idempotency_id=event.idempotency_id,
+        call_id=str(event.call_id),
+        transform=event.transform,
+        transform_digest=event.transform_digest.hex(),
+        properties=msgspec.Raw(event.properties.encode()),
+    )
+
+
+def to_judgement_document(one: Judgement) -> JudgementDocument:
+    """Return what a metric makes of an event."""
+    return JudgementDocument(
+        metric=one.metric.name,
+        version=one.metric.digest.hex(),
+        event_id=str(one.event.id),
+        idempotency_id=one.event.idempotency_id,
+        verdict=one.verdict.value,
+        value=one.value,
+        why=one.why,
+    )
+
+
+def _lines(rows: Iterable[list[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
