@@ -211,7 +211,7 @@ def test_what_was_killed_or_stopped_half_way_goes_on_and_counts_nothing_twice(
     database: Database, type_: Type, how: signal.Signals
 ) -> None:
     """Calls keep coming in meanwhile, as they would."""
-    many = 12_000
+    many = 20_000
     ingest = an_ingest(database, wrong)
     for start in range(0, many, 2000):
         body = to_raw([an_order(number) for number in range(start, start + 2000)])

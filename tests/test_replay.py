@@ -197,6 +197,11 @@ def test_calls_whose_bytes_are_gone_are_skipped_and_counted(database: Database) 
     balance(database)
 
 
+def batches_of(calls_: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BATCH", "BATCH_IN_FILE"):
+        monkeypatch.setattr(reading, name, calls_)
+
+
 @pytest.mark.parametrize("asked", [{"event": "Order"}, {"limit": 1}, {"outcomes": (Outcome.REJECTED,)}])
 def test_only_what_is_asked_for_is_replayed(database: Database, asked: dict[str, Any]) -> None:
     take(database, wrong, an_order(1), a_document(type="identify", messageId="i", event=None))
@@ -405,7 +410,7 @@ def stop_after(batches: int) -> Any:
 
 
 def test_the_same_words_go_on_where_a_replay_was_stopped(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BATCH", 2)
+    batches_of(2, monkeypatch)
     take(database, wrong, *map(an_order, range(9)))
     take(database, right)
     asked = Asked(outcomes=UNMADE)
@@ -423,7 +428,7 @@ def test_the_same_words_go_on_where_a_replay_was_stopped(database: Database, mon
 
 
 def test_other_words_other_transforms_and_again_start_over(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BATCH", 1)
+    batches_of(1, monkeypatch)
     take(database, wrong, *map(an_order, range(3)))
     replayer = a_replayer(database)
     asked = Asked(outcomes=UNMADE)
@@ -437,7 +442,7 @@ def test_other_words_other_transforms_and_again_start_over(database: Database, m
 
 
 def test_two_processes_cannot_go_on_with_the_same_replay(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BATCH", 1)
+    batches_of(1, monkeypatch)
     take(database, wrong, *map(an_order, range(4)))
     take(database, right)
     asked = Asked(outcomes=UNMADE)
@@ -455,7 +460,7 @@ def test_two_processes_cannot_go_on_with_the_same_replay(database: Database, mon
 def test_replays_at_once_with_calls_that_come_in_count_nothing_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 7)
+    batches_of(7, monkeypatch)
     take(database, wrong, *(an_order(number // 2) for number in range(120)))
     ingest = an_ingest(database, right)
     trouble: list[BaseException] = []

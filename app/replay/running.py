@@ -1,7 +1,7 @@
 """A replay: batch after batch in ascending order of ids, each one transaction that also says how far it came.
 
 So it can be stopped at any moment, by Ctrl-C or by a power cut; the same words go on from there. Calls are run
-outside the transaction, which is short: calls that come in meanwhile wait for some 50 ms at most, on SQLite only.
+outside the transaction, which is short: calls that come in meanwhile wait for it on SQLite only.
 """
 
 import time
