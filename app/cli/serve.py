@@ -118,12 +118,13 @@ def _secret_place(settings: Settings) -> str:
 
 
 def _hints(settings: Settings) -> str:
+    pages = to_webhook_url(settings).removesuffix(WEBHOOK_PATH)
     return "\n".join(
         [
             "",
             f"  Webhook URL    {to_webhook_url(settings)}",
             f"  Shared secret  {_secret_place(settings)}",
-            f"  Pages          {to_webhook_url(settings).removesuffix(WEBHOOK_PATH)}/setup     (sign in with ADMIN_TOKEN)",
+            f"  Pages          {pages}/setup     (sign in with ADMIN_TOKEN)",
             f"  Next           {_NEXT}     (in a second terminal)",
             "                 .venv/bin/segment-lotus log --follow      (watch calls come in)",
             "  Stop           Ctrl-C",
