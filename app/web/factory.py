@@ -29,6 +29,7 @@ from app.web.setup import setup
 from app.web.sign_in import SignIn, set_up_sessions
 from app.web.transforms import transforms
 from app.web.transforms_api import transforms_api
+from app.web.usage import usage
 from app.web.usage_api import usage_api
 from app.web.webhook import Webhook
 
@@ -70,6 +71,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         debugger(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),
+        usage(pages, settings),
         problem_pages(pages),
         problem_api(pages, settings.admin_token),
         replay_pages(pages, replays),
