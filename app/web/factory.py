@@ -13,6 +13,7 @@ from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
 from app.web.debugger import debugger
+from app.web.deliveries_api import deliveries_api
 from app.web.draining import EXTENSION, Draining
 from app.web.editor import editor
 from app.web.entrance import entrance
@@ -62,9 +63,10 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     replays = Replays(service, ReplayProcesses(settings))
     for blueprint in (
         webhook.blueprint(),
-        health(service, draining),
+        health(service, draining, offload),
         api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
+        deliveries_api(offload, settings.admin_token),
         transforms_api(service, offload, sandboxes),
         entrance(pages, SignIn(settings.admin_token)),
         overview(pages, service),
