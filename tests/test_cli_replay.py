@@ -19,23 +19,6 @@ from app.store.engine import Database
 from app.store.schema import calls, replays
 from tests.builders import a_document, an_ingest, balance, post, published, rows_of, some_ids, some_transforms, to_raw
 from tests.replaying import RIGHT, WRONG, an_order, made, outcomes, take
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
-
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 Type = Callable[..., Result]
 

@@ -21,23 +21,6 @@ from app.store.schema import METADATA, calls, claims, events, outcome_changes, r
 from app.store.schema import ledger as ledger_table
 from tests.builders import NOW, a_document, an_ingest, balance, empty, post, rows_of, some_transforms, to_raw
 from tests.replaying import RIGHT, UNMADE, WRONG, a_replayer, an_order, events_of, made, outcomes, replay, take
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
-
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 wrong = some_transforms(order=WRONG)
 right = some_transforms(order=RIGHT)

@@ -13,23 +13,6 @@ from app.store.schema import deliveries, events
 from tests.builders import NOW, published, rows_of, some_ids, some_transforms
 from tests.forward.forwarding import balanced
 from tests.replaying import RIGHT, UNMADE, WRONG, an_order, clock, take
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
-
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 DOUBLED = 'match: {event: Order}\nevent: {properties: "{total: add(properties.total, properties.total)}"}\n'
 

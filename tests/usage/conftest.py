@@ -11,26 +11,6 @@ from app.core.times import format_time
 from app.store.engine import Database
 from app.store.schema import events
 from tests.builders import NOW, a_record, store
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_database,
-    sqlite_template,
-)
-
-# Fixtures of the store's tests; naming them here is what makes them ours.
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_database",
-    "sqlite_template",
-]
 
 Keep = Callable[[Sequence[MetricEvent]], None]
 
