@@ -22,8 +22,9 @@ serve: $(RUNTIME) ## Start the service; the first time, set everything up
 	@$(BIN)/segment-lotus migrate
 	@exec $(BIN)/segment-lotus serve --with-worker
 
+# Each processor runs a part, with a PostgreSQL of its own; who is done first takes over from the other.
 test: $(DEV) ## Run the tests, on SQLite and PostgreSQL (ARGS="-k signature" runs some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
 coverage: $(DEV) ## Run the tests and tell which lines and branches they miss
 	@$(BIN)/python -m coverage run -m pytest $(ARGS)
