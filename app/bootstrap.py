@@ -113,14 +113,14 @@ def build_catalog(settings: Settings) -> Catalog:
     return Catalog(pseudonym_key=settings.pseudonym_key.encode() or None)
 
 
-def build_reading(settings: Settings) -> Reading:
-    """Put together what looks at a database. Its connections are its own.
+def build_reading(settings: Settings, *, bulk: bool = False) -> Reading:
+    """Put together what looks at a database, or goes through all of it (`bulk`). Its connections are its own.
 
     Raises:
         SettingInvalid: DATABASE_URL is not of a kind we know.
 
     """
-    return Reading(database=connect(settings.database_url), catalog=build_catalog(settings))
+    return Reading(database=connect(settings.database_url, bulk=bulk), catalog=build_catalog(settings))
 
 
 def tune_garbage_collection() -> None:

@@ -129,7 +129,7 @@ def bench(source: Source, calls: int) -> None:
         ),
         (("all rejected, otherwise", _STILL_WRONG, False, lambda tally: tally.changed["rejected > rejected"]),),
     ):
-        database = connect(source.fresh())
+        database = connect(source.fresh(), bulk=True)
         seed(database, calls)
         for what, text, dry, told in rows:
             plan, seconds = _measure(database, text, dry=dry)

@@ -70,14 +70,16 @@ def read_settings() -> Settings:
     return load(os.environ, DOTENV)
 
 
-def open_reading() -> Reading:
-    """Return what it takes to look at the database of the settings. Closed when the command ends.
+def open_reading(*, bulk: bool = False) -> Reading:
+    """Return what it takes to look at the database of the settings, or to go through all of it (`bulk`).
+
+    Closed when the command ends.
 
     Raises:
         Unavailable: it cannot be reached, or is not migrated.
 
     """
-    reading = build_reading(read_settings())
+    reading = build_reading(read_settings(), bulk=bulk)
     click.get_current_context().call_on_close(reading.database.close)
     check_schema(reading.database)
     return reading

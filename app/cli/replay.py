@@ -84,7 +84,7 @@ def replay(
     given = {**words, "id": id_, "limit": None if limit is None else str(limit), "correct": "yes" if correct else None}
     asked = parse_asked({name: text for name, text in given.items() if text is not None})
     bounds = parse_bounds(asked, clock())
-    reading = open_reading()
+    reading = open_reading(bulk=True)
     replayer = Replayer(
         database=reading.database,
         catalog=reading.catalog,

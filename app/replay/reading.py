@@ -12,9 +12,9 @@ from app.store.kept import find_ids, list_own_events, read_kept
 BATCH = 2000
 """Calls in one transaction, on a server."""
 
-BATCH_IN_FILE = 5000
-"""The same on SQLite: pages of random keys are then written once for more calls (at a million calls, 14,000 a second in
-place of 10,000); calls that come in meanwhile wait for some 0.3 s."""
+BATCH_IN_FILE = 10_000
+"""The same on SQLite: pages of random keys are then written once for more calls; calls that come in meanwhile wait for
+some 0.5 s."""
 
 Batch = tuple[list[Judged], int]
 """Calls, and the id of the last one."""

@@ -37,6 +37,7 @@ from app.store.review import newest_call_id
 
 _TRIES = 20
 _PAUSE_SECONDS = 0.2
+_BATCHES_TO_A_CHECKPOINT = 3
 
 
 class Replayer:
@@ -104,11 +105,16 @@ class Replayer:
         judge = Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct)
         with ThreadPoolExecutor(1, "replay") as thread:
             batch = read_batch(self._database, plan, judge, plan.replay.cursor, plan.tally.read)
+            batches = 0
             while plan.replay.finished_at is None:
                 judged, cursor = batch
                 # These are other calls, so nothing here waits for the writing.
                 read_on = partial(read_batch, self._database, plan, judge, cursor, plan.tally.read + len(judged))
                 batch = self._patiently(plan, judge, batch, Ahead(thread, read_on))
+                # Now that nobody reads: see `connect(bulk=True)`.
+                batches += 1
+                if batches % _BATCHES_TO_A_CHECKPOINT == 0:
+                    self._database.checkpoint()
                 advance(len(judged))
 
     def try_out(self, plan: Plan, advance: Callable[[int], None]) -> None:

@@ -40,6 +40,11 @@ _SQLITE_PRAGMAS = (
     "busy_timeout=0",
 )
 
+# For one process that writes thousands of rows with each commit. They touch some 60 MB of pages of random keys; a
+# smaller cache writes and reads them twice in one transaction. And its log is written back by `checkpoint`, between
+# commits: within one, a thread that reads ahead would keep the log from ever beginning anew.
+_SQLITE_BULK_PRAGMAS = ("cache_size=-100000", "wal_autocheckpoint=0")
+
 # What says that a value is at fault. Everything else is trouble of the database, or of ours with it, and passes or is
 # repaired; to take that for a refused row would reject a call for good that could be stored later.
 # https://www.sqlite.org/rescode.html
@@ -104,6 +109,16 @@ class Database:
             with conn.begin():
                 yield conn
 
+    def checkpoint(self) -> None:
+        """Write a SQLite log back into its file, where nobody reads from it; on a server there is nothing to do.
+
+        Nobody waits for it: neither writers nor readers. Raises Unavailable.
+        """
+        if self.file:
+            with said_plainly(), self.engine.connect() as conn:
+                driver: Any = conn.connection.driver_connection
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def check_writable(self) -> None:
         """Raise Unavailable where nothing could be stored now: unreachable, locked, or open for reading only."""
         with self.writing() as conn:
@@ -129,8 +144,10 @@ class DuplicateKey(RowRefused):
     """A unique key is already there."""
 
 
-def connect(url: str) -> Database:
+def connect(url: str, *, bulk: bool = False) -> Database:
     """Connect to `sqlite:///path` or `postgresql+psycopg://...`. Opens nothing yet.
+
+    `bulk`: for a process that writes thousands of rows with each commit, and calls `checkpoint` now and then.
 
     Raises:
         SettingInvalid: another kind of database.
@@ -141,11 +158,11 @@ def connect(url: str) -> Database:
         return Database(_postgresql(parsed), None)
     if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
         file = Path(str(parsed.database)).absolute()
-        return Database(_sqlite(parsed, file), file)
+        return Database(_sqlite(parsed, file, (*_SQLITE_PRAGMAS, *(_SQLITE_BULK_PRAGMAS if bulk else ()))), file)
     raise SettingInvalid("DATABASE_URL must be sqlite:///a-file or postgresql://user:password@host/name")
 
 
-def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
+def _sqlite(url: sa.URL, file: Path, pragmas: tuple[str, ...]) -> sa.Engine:
     file.parent.mkdir(parents=True, exist_ok=True)
     # A connection to a file costs little, and one that is not shared needs no care about threads.
     engine = sa.create_engine(url, connect_args={"timeout": 0, "check_same_thread": False})
@@ -155,7 +172,7 @@ def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
         # None: Python's sqlite3 must not begin transactions behind our back.
         connection.isolation_level = None
         until = time.monotonic() + WAIT_SECONDS
-        for pragma in _SQLITE_PRAGMAS:
+        for pragma in pragmas:
             _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}"), until)
 
     @sa.event.listens_for(engine, "begin")

@@ -15,15 +15,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from app.store.arrays import as_arrays, packer
+
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 def in_binary(statement: str) -> str:
-    """Return a statement whose arrays psycopg sends in binary.
-
-    As text it escapes each element in Python. Measured for 1,000 rows: 18 us for each digest and 28 us for each
-    event's properties, against 0.4 and 0.2.
-    """
+    """Return a statement whose parameters psycopg sends in binary, as `app.store.arrays` packs them."""
     return _PARAMETER.sub(r"%(\1)b", statement)
 
 
@@ -62,6 +60,7 @@ class Insert:
         if self._columns != tuple(columns):
             message = f"columns of {table.name} out of order: {columns}"
             raise ValueError(message)
+        self._packers = [packer(table.c[name].type) for name in columns]
         self._skip_known = skip_known
         self._add = add
 
@@ -76,8 +75,7 @@ class Insert:
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
             return int(driver.executemany(self._sqlite, rows).rowcount)
-        columns = dict(zip(self._columns, map(list, zip(*rows, strict=True)), strict=True))
-        return int(driver.execute(self._postgresql, columns).rowcount)
+        return int(driver.execute(self._postgresql, as_arrays(self._columns, self._packers, rows)).rowcount)
 
     @cached_property
     def _sqlite(self) -> str:

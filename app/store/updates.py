@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from app.store.arrays import as_arrays, packer
 from app.store.inserts import in_binary
 
 
@@ -21,6 +22,7 @@ class Update:
         self._new = [table.c[name] for name in new]
         self._known = [table.c[name] for name in known]
         self._names = [f"new_{name}" for name in new] + [f"known_{name}" for name in known]
+        self._packers = [packer(column.type) for column in (*self._new, *self._known)]
 
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Change rows; return how many still held what was known."""
@@ -29,8 +31,7 @@ class Update:
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
             return int(driver.executemany(self._sqlite, rows).rowcount)
-        columns = dict(zip(self._names, map(list, zip(*rows, strict=True)), strict=True))
-        return int(driver.execute(self._postgresql, columns).rowcount)
+        return int(driver.execute(self._postgresql, as_arrays(self._names, self._packers, rows)).rowcount)
 
     @cached_property
     def _sqlite(self) -> str:

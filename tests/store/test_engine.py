@@ -431,3 +431,20 @@ def test_what_need_not_last_does_not_make_the_next_commit_last_less(database: Da
         answers.append(conn.execute(sa.text(question)).scalar())
     lasting, not_lasting = (2, 1) if database.file else ("on", "off")
     assert answers == [lasting, not_lasting, lasting, not_lasting, lasting]
+
+
+def test_a_checkpoint_lets_the_log_of_a_bulk_writer_begin_anew(sqlite_database: Database, tmp_path: Path) -> None:
+    bulk = connect(str(sqlite_database.engine.url), bulk=True)
+    log = tmp_path / "test.db-wal"
+    sizes = []
+    for number in range(6):
+        # As a replay does: the next batch is read while this one is committed.
+        with bulk.reading() as ahead, bulk.writing(durable=False) as conn:
+            ahead.exec_driver_sql("SELECT count(*) FROM publications").scalar()
+            rows = range(number * 5000, (number + 1) * 5000)
+            append_publications(conn, [Publication(n, "transform", f"{n:0>100}", b"d", "file", NOW) for n in rows])
+        bulk.checkpoint()
+        sizes.append(log.stat().st_size)
+    bulk.close()
+    assert sizes[-1] < 2 * sizes[0], sizes
+    assert len(rows_of(sqlite_database, schema.publications)) == 30_000

@@ -1,0 +1,123 @@
+"""A column of values as one of PostgreSQL's binary arrays, packed in few steps of Python.
+
+psycopg packs element after element: 0.18 us for a text, 0.26 for a digest, 0.23 for a number, and a call has forty of
+them. This way it is 0.09 and 0.04. The form is that of `array_send` in PostgreSQL's arrayfuncs.c.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.abc import DumperKey
+from psycopg.adapt import Dumper, PyFormat
+from psycopg.pq import Format
+
+# One dimension; whether there are nulls; the type of the elements; how many; that the first is number one.
+_head = struct.Struct("!5I").pack
+_length = struct.Struct("!i").pack
+_NULL = _length(-1)
+
+_TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
+    # The first that fits: a BigInteger is an Integer too.
+    (sa.SmallInteger, "int2"),
+    (sa.BigInteger, "int8"),
+    (sa.Integer, "int4"),
+    (sa.Text, "text"),
+    (sa.LargeBinary, "bytea"),
+)
+
+
+class Array:
+    """Values ready to be sent."""
+
+    __slots__ = ("data", "oid")
+
+    def __init__(self, oid: int, data: bytes) -> None:
+        """`oid` is PostgreSQL's number of the array's type."""
+        self.oid = oid
+        self.data = data
+
+
+def packer(column_type: sa.types.TypeEngine[Any]) -> Callable[[Sequence[Any]], Array]:
+    """Return what makes an array of values of a column of this type; any of them may be None.
+
+    What it returns raises OverflowError where a number does not fit, UnicodeEncodeError where a text holds half of a
+    surrogate pair.
+    """
+    name = next(name for kind, name in _TYPES if isinstance(column_type, kind))
+    info = psycopg.adapters.types[name]
+    if name == "text":
+        return lambda values: Array(info.array_oid, _pack(info.oid, _encoded(values)))
+    if name == "bytea":
+        return lambda values: Array(info.array_oid, _pack(info.oid, values))
+    code, size = {"int2": ("h", 2), "int4": ("i", 4), "int8": ("q", 8)}[name]
+    one = struct.Struct("!" + code).pack
+
+    def pack(values: Sequence[int | None]) -> Array:
+        flat: list[Any] = [size] * (2 * len(values))
+        flat[1::2] = values
+        try:
+            data = _head(1, 0, info.oid, len(values), 1) + struct.pack("!" + ("I" + code) * len(values), *flat)
+        except struct.error:
+            try:
+                data = _pack(info.oid, [None if value is None else one(value) for value in values])
+            except struct.error as error:
+                message = f"a number does not fit {name}"
+                raise OverflowError(message) from error
+        return Array(info.array_oid, data)
+
+    return pack
+
+
+def as_arrays(
+    names: Sequence[str], packers: Sequence[Callable[[Sequence[Any]], Array]], rows: Sequence[tuple[Any, ...]]
+) -> dict[str, Array]:
+    """Return rows as the parameters of a statement: an array for each name. Raises what the packers raise."""
+    columns = zip(names, packers, zip(*rows, strict=True), strict=True)
+    return {name: pack(values) for name, pack, values in columns}
+
+
+def _encoded(values: Sequence[Any]) -> list[bytes | None]:
+    # Asking first whether there is a None takes as long as all of the rest.
+    try:
+        return list(map(str.encode, values))
+    except TypeError:
+        return [None if value is None else value.encode() for value in values]
+
+
+def _pack(oid: int, values: Sequence[Any]) -> bytes:
+    """Return an array of values that are bytes already, or None: each after its length."""
+    count = len(values)
+    parts = [b""] * (2 * count + 1)
+    try:
+        parts[1::2] = map(_length, map(len, values))
+        parts[2::2] = values
+        has_null = False
+    except TypeError:
+        parts[1::2] = [_NULL if value is None else _length(len(value)) for value in values]
+        parts[2::2] = [value or b"" for value in values]
+        has_null = True
+    parts[0] = _head(1, has_null, oid, count, 1)
+    return b"".join(parts)
+
+
+class _ArrayDumper(Dumper):
+    """Hands the bytes to psycopg, under the array's type."""
+
+    format = Format.BINARY
+
+    def get_key(self, obj: Array, format: PyFormat) -> DumperKey:  # noqa: A002, ARG002 (psycopg's names)
+        return (self.cls, obj.oid)  # type: ignore[return-value]
+
+    def upgrade(self, obj: Array, format: PyFormat) -> Dumper:  # noqa: A002, ARG002 (psycopg's names)
+        dumper = type(self)(self.cls)
+        dumper.oid = obj.oid
+        return dumper
+
+    def dump(self, obj: Array) -> bytes:
+        return obj.data
+
+
+psycopg.adapters.register_dumper(Array, _ArrayDumper)
