@@ -9,16 +9,12 @@ from typing import Any
 
 import msgspec
 
-from app.catalog.live import Catalog
-from app.core.outcome import Outcome, Reason
-from app.core.pipeline import Run, Step, explain, run
-from app.core.segment import read
+from app.core.outcome import Outcome
 from app.core.times import format_time
-from app.core.transform import TransformSet
-from app.store.calls import to_detail
+from app.steps import Step
 from app.store.deliveries import State
 from app.store.delivery_list import count_events, count_states
-from app.store.engine import Connection, Database
+from app.store.engine import Database
 from app.store.history import OutcomeChange
 from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
 from app.store.refusals import Refusal
@@ -98,13 +94,24 @@ class ChangeDocument(msgspec.Struct, kw_only=True):
     now_digest: str | None
 
 
+class StepDocument(msgspec.Struct, kw_only=True):
+    """One step on a call's way to its outcome."""
+
+    name: str
+    passed: bool
+    sentence: str
+    at: str | None
+    """When it was done; None where that was not kept."""
+
+
 class WholeCallDocument(CallDocument, kw_only=True):
     """One call with everything that is known of it."""
 
     raw: str | None
     """Its bytes as text; None where they are not UTF-8 (then `raw_base64`) or gone (then both are None)."""
     raw_base64: str | None
-    steps: list[Step]
+    verified_at: str | None
+    steps: list[StepDocument]
     events: list[EventDocument]
     results: list[ResultDocument]
     auth: str | None
@@ -156,7 +163,10 @@ def to_whole_document(whole: WholeCall, steps: list[Step]) -> WholeCallDocument:
         **_call_members(whole.call),
         raw=raw,
         raw_base64=raw_base64,
-        steps=steps,
+        verified_at=_to_time(whole.verified_at),
+        steps=[
+            StepDocument(name=one.name, passed=one.passed, sentence=one.sentence, at=_to_time(one.at)) for one in steps
+        ],
         events=[to_event_document(event) for event in whole.events],
         results=[_to_result_document(result) for result in whole.call.results],
         auth=whole.auth,
@@ -168,6 +178,10 @@ def to_whole_document(whole: WholeCall, steps: list[Step]) -> WholeCallDocument:
         ],
         history=[_to_change_document(change) for change in whole.changes],
     )
+
+
+def _to_time(micros: int | None) -> str | None:
+    return None if micros is None else format_time(micros)
 
 
 def _to_change_document(change: OutcomeChange) -> ChangeDocument:
@@ -253,52 +267,6 @@ def read_ledger(database: Database, since: int | None = None, until: int | None 
         until=None if until is None else format_time(until // MINUTE * MINUTE),
         balances=balances,
     )
-
-
-def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Step]:
-    """Tell how a call came to its outcome: the pipeline again, by the version that was used, then the database's word.
-
-    The pipeline is the one that ran when the call came, on the same bytes; its steps are derived, never stored.
-    """
-    call = whole.call
-    if whole.raw is None:
-        gone = Step("parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again")
-        return [gone, _last_step(call)]
-    transform = catalog.find_transform(conn, call.transform_digest) if call.transform_digest else None
-    done = run(whole.raw, read(whole.raw), TransformSet([transform] if transform else []), call.received_at)
-    steps = explain(done)
-    if transform is None and call.transform_digest is not None:
-        version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
-        unreadable = f"{version}, which this program cannot read any more: it cannot be run again"
-        steps[-1] = Step("transform", passed=True, sentence=unreadable)
-    elif _said_it_all(done, call):
-        return _clean(steps)
-    return _clean([*steps, _last_step(call)])
-
-
-def _said_it_all(done: Run, call: CallRow) -> bool:
-    """Whether the pipeline alone explains how the call ended."""
-    return done.outcome is not None and (done.outcome, done.reason) == (call.outcome, call.reason)
-
-
-def _last_step(call: CallRow) -> Step:
-    if call.outcome is Outcome.STORED:
-        if not call.results:
-            what = "its event is new" if len(call.idempotency_ids) == 1 else "its events are new"
-        else:
-            new = sum(one.result is Outcome.STORED for one in call.results)
-            others = ", the others are duplicates" if new < len(call.results) else ""
-            what = f"{new} of its {len(call.results)} events are new{others}"
-        return Step("stored", passed=True, sentence=what)
-    why = call.detail or "no more is known"
-    if call.outcome in {Outcome.DUPLICATE, Outcome.CONFLICT} or call.reason == Reason.UNSTORABLE:
-        return Step("stored", passed=False, sentence=f"{call.outcome}: {why}")
-    return Step("ended", passed=False, sentence=f"{call.outcome}, {call.reason}: {why}")
-
-
-def _clean(steps: list[Step]) -> list[Step]:
-    """A sentence may quote what a sender wrote, and half of a surrogate pair cannot be sent on."""
-    return [Step(one.name, passed=one.passed, sentence=to_detail(one.sentence) or "") for one in steps]
 
 
 def _call_members(row: CallRow) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from app.query import parse_call_filters, parse_moment
 from app.review import (
     CallDocument,
     read_ledger,
-    tell_steps,
     to_call_document,
     to_refusal_document,
     to_whole_document,
 )
+from app.steps import tell_steps
 from app.store.ids import TAG_BITS
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import (

@@ -26,7 +26,10 @@ def tell_call(call: WholeCallDocument) -> str:
     }
     lines = [f"call {call.id}", *(f"  {name:<10} {printable(text)}" for name, text in facts.items() if text)]
     lines += ["", "steps"]
-    lines += [f"  {'ok' if one.passed else 'no':<3} {one.name:<10} {printable(one.sentence)}" for one in call.steps]
+    lines += [
+        f"  {'ok' if one.passed else 'no':<3} {one.name:<10} {(one.at or '')[11:26]:<16}{printable(one.sentence)}"
+        for one in call.steps
+    ]
     for event in call.events:
         lines += ["", *_event_lines(event)]
     for result in call.results:

@@ -7,13 +7,15 @@ import sqlalchemy as sa
 
 from app.store.inserts import Insert
 from app.store.keys import to_key
-from app.store.record import Record, Request
+from app.store.record import Record, Request, monotonic_micros
 from app.store.schema import calls, requests
 
 _TYPE_MAX = 32
 
 
-_REQUESTS = Insert(requests, ("id", "received_at", "auth", "shape", "envelope"))
+_REQUESTS = Insert(
+    requests, ("id", "received_at", "auth", "shape", "envelope", "verified_after", "parsed_after", "stored_after")
+)
 _CALLS = Insert(
     calls,
     (
@@ -33,13 +35,30 @@ _CALLS = Insert(
         "transform",
         "transform_digest",
         "results",
+        "mapped_after",
     ),
 )
 
 
 def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
     """Store what the calls of each request share."""
-    _REQUESTS.run(conn, [(one.id, one.received_at, one.auth, one.shape, one.envelope) for one in taken])
+    now = monotonic_micros()
+    _REQUESTS.run(
+        conn,
+        [
+            (
+                one.id,
+                one.received_at,
+                one.auth,
+                one.shape,
+                one.envelope,
+                one.verified_after,
+                one.parsed_after,
+                None if one.began is None else now - one.began,
+            )
+            for one in taken
+        ],
+    )
 
 
 def append_calls(conn: sa.Connection, records: Iterable[Record]) -> None:
@@ -66,6 +85,7 @@ def _row(record: Record) -> tuple[object, ...]:
         run.transform,
         run.digest,
         msgspec.json.encode(record.results).decode() if record.results else None,
+        record.mapped_after,
     )
 
 

@@ -22,12 +22,12 @@ from app.query import (
 )
 from app.review import (
     read_ledger,
-    tell_steps,
     to_call_document,
     to_event_document,
     to_refusal_document,
     to_whole_document,
 )
+from app.steps import tell_steps
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
