@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from app.core.outcome import Outcome
+from app.core.problem import problem_key
 from app.core.times import format_time
 from app.steps import Step
 from app.store.deliveries import State
@@ -38,6 +39,8 @@ class CallDocument(msgspec.Struct, kw_only=True):
     customer_id: str | None
     transform: str | None
     transform_digest: str | None
+    problem: str | None
+    """What names the way it goes wrong, for `replay --problem`; None where it made its events."""
     idempotency_ids: tuple[str, ...]
 
 
@@ -283,8 +286,15 @@ def _call_members(row: CallRow) -> dict[str, Any]:
         "customer_id": row.customer_id,
         "transform": row.transform,
         "transform_digest": row.transform_digest.hex() if row.transform_digest else None,
+        "problem": _find_problem(row),
         "idempotency_ids": row.idempotency_ids,
     }
+
+
+def _find_problem(row: CallRow) -> str | None:
+    if row.outcome in {Outcome.STORED, Outcome.DUPLICATE}:
+        return None
+    return problem_key(row.outcome, row.reason, row.transform, row.transform_digest, row.detail)
 
 
 def _to_result_document(result: StoredResult) -> ResultDocument:

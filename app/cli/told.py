@@ -23,6 +23,7 @@ def tell_call(call: WholeCallDocument) -> str:
         "message": call.message_id,
         "customer": call.customer_id,
         "transform": version,
+        "problem": call.problem,
     }
     lines = [f"call {call.id}", *(f"  {name:<10} {printable(text)}" for name, text in facts.items() if text)]
     lines += ["", "steps"]

@@ -19,6 +19,7 @@ class Window(msgspec.Struct, frozen=True):
 
     first: int
     end: int
+    calls: int
     whole: bool
     """No older call of the range is left out."""
 
@@ -42,6 +43,8 @@ class UnmappedRow(msgspec.Struct, frozen=True):
 
     type: str | None
     event: str | None
+    detail: str | None
+    """The sentence that they were told, or one of them."""
     count: int
     first_id: int
     last_id: int
@@ -56,10 +59,12 @@ def find_window(conn: sa.Connection, outcomes: Sequence[Outcome], first: int, en
     """Return the part of the ids from `first` to below `end` that holds the newest `most` calls of these outcomes."""
     newest = [_newest(outcome, first, end, most).subquery() for outcome in outcomes]
     found = sa.union_all(*(sa.select(one.c.id) for one in newest)).subquery()
-    query = sa.select(found.c.id).order_by(found.c.id.desc())
-    ids = conn.execute(query.offset(most - 1).limit(2)).scalars().all()
     # One more than asked for tells whether anything older is left.
-    return Window(ids[0], end, whole=False) if len(ids) > 1 else Window(first, end, whole=True)
+    query = sa.select(found.c.id).order_by(found.c.id.desc()).limit(most + 1)
+    ids = conn.execute(query).scalars().all()
+    if len(ids) <= most:
+        return Window(first, end, len(ids), whole=True)
+    return Window(ids[most - 1], end, most, whole=False)
 
 
 def list_problem_rows(conn: sa.Connection, outcomes: Sequence[Outcome], window: Window) -> list[ProblemRow]:
@@ -79,7 +84,7 @@ def list_unmapped_rows(conn: sa.Connection, window: Window) -> list[UnmappedRow]
     """Return the calls that no transform takes, counted by type and event."""
     columns = (calls.c.type, calls.c.event)
     where = (*_within(Outcome.IGNORED, window.first, window.end), calls.c.reason == Reason.NO_TRANSFORM.value)
-    query = sa.select(*columns, *_COUNTED).where(*where).group_by(*columns)
+    query = sa.select(*columns, sa.func.min(calls.c.detail), *_COUNTED).where(*where).group_by(*columns)
     return [UnmappedRow(*row) for row in conn.execute(query)]
 
 

@@ -43,7 +43,7 @@ def test_calls_are_counted_by_reason_transform_version_and_sentence(database: Da
     with database.reading() as conn:
         window = find_window(conn, PROBLEMS, 0, ID_MAX, 100)
         rows = list_problem_rows(conn, PROBLEMS, window)
-    assert window == Window(0, ID_MAX, whole=True)
+    assert window == Window(0, ID_MAX, 5, whole=True)
     assert sorted(rows, key=lambda row: row.first_id) == [
         ProblemRow("rejected", "event_invalid", "order", b"v", "a", 2, 1, 2),
         ProblemRow("rejected", "event_invalid", "order", b"v", "b", 1, 3, 3),
@@ -62,8 +62,8 @@ def test_what_no_transform_takes_is_counted_by_type_and_event_and_other_ignored_
     with database.reading() as conn:
         rows = list_unmapped_rows(conn, find_window(conn, (Outcome.IGNORED,), 0, ID_MAX, 100))
     assert sorted(rows, key=lambda row: row.first_id) == [
-        UnmappedRow("track", "E1", 2, 1, 3),
-        UnmappedRow("track", "E0", 1, 2, 2),
+        UnmappedRow("track", "E1", None, 2, 1, 3),
+        UnmappedRow("track", "E0", None, 1, 2, 2),
     ]
 
 

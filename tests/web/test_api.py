@@ -131,6 +131,7 @@ def test_a_call_is_listed_with_its_outcome(api: Api) -> None:
         "message_id": "m-1",
         "customer_id": "ann",
         "transform": "_default",
+        "problem": None,
         "idempotency_ids": ["m-1"],
     }
 

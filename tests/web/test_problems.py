@@ -51,6 +51,7 @@ def test_calls_that_fail_in_one_way_are_one_group_with_its_words_and_a_sample(si
         "reason": "event_invalid",
         "by": "_default",
         "version": first["version"],
+        "problem": first["key"],
     }
     page = site.client.get("/problems").get_data(as_text=True)
     assert f'href="/transforms/_default?call={first["sample"]}"' in page
