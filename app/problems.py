@@ -3,9 +3,7 @@
 A thousand calls that fail in one way are one problem; `app.core.problem` tells the ways apart.
 """
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
 
 import msgspec
 
@@ -13,9 +11,9 @@ from app.catalog.live import KIND
 from app.core.outcome import Outcome, Reason
 from app.core.problem import parse_way, problem_key
 from app.core.times import format_time
-from app.store.engine import Connection, Database
+from app.store.engine import Database
 from app.store.ids import first_id_at, micros_of
-from app.store.problems import ProblemRow, UnmappedRow, Window, find_window, list_problem_rows, list_unmapped_rows
+from app.store.problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
 from app.store.publications import list_live
 from app.store.review_events import ID_MAX
 
@@ -23,10 +21,8 @@ LOOKED_AT = 5_000
 """Calls that one look reads at most."""
 
 SECONDS = 0.05
-"""After about so long a look ends early: rows that nobody has read for long come from the disk one by one."""
+"""So long a look takes at most: rows that nobody has read for long come from the disk one by one."""
 
-# So many first; then as many as their pace lets one hope for.
-_LOOKED_AT_FIRST = 200
 
 GROUPS_MAX = 100
 """Groups that are told; of the others only their number."""
@@ -120,48 +116,23 @@ def find_problems(
     """
     first = 0 if since is None else min(first_id_at(since), ID_MAX)
     with database.reading() as conn:
-        rows, seen = _look(
-            conn, _OUTCOMES, (first, before or ID_MAX), lambda window: list_problem_rows(conn, _OUTCOMES, window)
-        )
-        unmapped_rows, unmapped_seen = _look(
-            conn,
-            (Outcome.IGNORED,),
-            (first, unmapped_before or ID_MAX),
-            lambda window: list_unmapped_rows(conn, window),
-        )
+        rows, look = list_problem_rows(conn, _OUTCOMES, _window(first, before))
+        unmapped_rows, unmapped_look = list_unmapped_rows(conn, _window(first, unmapped_before))
         live = {one.digest for one in list_live(conn, KIND).values() if one.digest is not None} if rows else set()
     groups = to_groups(rows, live)
     unmapped = to_unmapped(unmapped_rows)
     return Problems(
         groups=groups[:GROUPS_MAX],
         more=max(0, len(groups) - GROUPS_MAX),
-        seen=seen,
+        seen=_to_seen(look),
         unmapped=unmapped[:GROUPS_MAX],
         unmapped_more=max(0, len(unmapped) - GROUPS_MAX),
-        unmapped_seen=unmapped_seen,
+        unmapped_seen=_to_seen(unmapped_look),
     )
 
 
-_Row = TypeVar("_Row")
-
-
-def _look(
-    conn: Connection, outcomes: Sequence[Outcome], ids: tuple[int, int], read: Callable[[Window], list[_Row]]
-) -> tuple[list[_Row], Seen]:
-    """Read the newest calls of these outcomes, as many as can be read in time; and say how far back that was."""
-    first, end = ids
-    began = time.monotonic()
-    rows: list[_Row] = []
-    looked_at, most = 0, _LOOKED_AT_FIRST
-    while True:
-        window = find_window(conn, outcomes, first, end, min(most, LOOKED_AT - looked_at))
-        rows += read(window)
-        looked_at += window.calls
-        taken = time.monotonic() - began
-        if window.whole or looked_at >= LOOKED_AT or taken > SECONDS:
-            return rows, _to_seen(window, looked_at)
-        end = window.first
-        most = max(_LOOKED_AT_FIRST, int(looked_at * (SECONDS - taken) / max(taken, 0.001)))
+def _window(first: int, before: int | None) -> Window:
+    return Window(first=first, end=before or ID_MAX, most=LOOKED_AT, seconds=SECONDS)
 
 
 def to_unmapped(rows: Iterable[UnmappedRow]) -> list[Unmapped]:
@@ -229,11 +200,12 @@ def to_groups(rows: Iterable[ProblemRow], live: set[bytes]) -> list[Group]:
     return sorted(groups.values(), key=lambda one: (-one.count, -one.last_at))
 
 
-def _to_seen(window: Window, calls: int) -> Seen:
+def _to_seen(look: Look) -> Seen:
+    reached = look.reached
     return Seen(
-        calls=calls,
-        since=None if window.whole else micros_of(window.first),
-        before=None if window.whole else str(window.first),
+        calls=look.calls,
+        since=None if reached is None else micros_of(reached),
+        before=None if reached is None else str(reached),
     )
 
 

@@ -118,5 +118,5 @@ def test_a_page_asks_the_database_a_few_times_however_many_groups_there_are(site
     for number in range(30):
         send(site, messageId=f"m-{number}", userId=None, timestamp=str(number))
         site.send(to_raw({"type": "page", "messageId": f"p-{number}", "event": f"E{number}"}))
-    # Two windows, the rejected, the conflicting, the unmapped, what is live.
-    assert len(queries_of(site, "/problems")) == 6
+    # The rejected and conflicting, the ignored, what is live.
+    assert len(queries_of(site, "/problems")) == 3
