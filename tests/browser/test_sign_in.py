@@ -13,7 +13,7 @@ def test_a_stranger_is_asked_for_the_token_and_led_to_where_they_wanted(visitor:
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.get_by_role("alert")).to_have_text("This is not the admin token.")
     visitor.complaints.clear()
-    visitor.sign_in("/?shared=1")
+    visitor.sign_in_by_form("/?shared=1")
     assert visitor.page.url == visitor.url("/?shared=1")
     visitor.check()
     visitor.page.get_by_role("button", name="Sign out").click()
