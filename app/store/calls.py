@@ -13,31 +13,9 @@ from app.store.schema import calls, requests
 _TYPE_MAX = 32
 
 
-_REQUESTS = Insert(
-    requests, ("id", "received_at", "auth", "shape", "envelope", "verified_after", "parsed_after", "stored_after")
-)
-_CALLS = Insert(
-    calls,
-    (
-        "id",
-        "request_id",
-        "position",
-        "received_at",
-        "route",
-        "raw",
-        "type",
-        "message_id",
-        "event",
-        "customer_id",
-        "outcome",
-        "reason",
-        "detail",
-        "transform",
-        "transform_digest",
-        "results",
-        "mapped_after",
-    ),
-)
+# All columns, in the order of the schema.
+_REQUESTS = Insert(requests, requests.columns.keys())
+_CALLS = Insert(calls, calls.columns.keys())
 
 
 def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:

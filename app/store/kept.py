@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome, Reason
 from app.core.problem import problem_key
+from app.store.events import EventFields
 from app.store.keys import to_key
 from app.store.lookup import among
 from app.store.review_events import ID_MAX
@@ -62,24 +63,14 @@ class KeptCall(msgspec.Struct, frozen=True, gc=False):
     results: str | None
 
 
-class OwnEvent(msgspec.Struct, frozen=True):
+class OwnEvent(EventFields, frozen=True):
     """An event that a call made."""
 
-    id: int
-    idempotency_id: str
-    call_id: int
-    lane: str
-    position: int
-    event_name: str
-    customer_id: str
-    time_created: int
-    properties: str
-    content: bytes
     voided: bool
 
 
 _CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__)
-_EVENT_COLUMNS = tuple(events.c[name] for name in OwnEvent.__struct_fields__[:-1])
+_EVENT_COLUMNS = tuple(events.c[name] for name in EventFields.__struct_fields__)
 
 
 def find_ids(conn: sa.Connection, scope: Scope, after: int, until: int, limit: int) -> list[int]:
