@@ -4,7 +4,6 @@ Ids are text: they are larger than what JavaScript can hold as a number. Times a
 """
 
 import base64
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -13,15 +12,10 @@ from app.core.outcome import Outcome
 from app.core.problem import problem_key
 from app.core.times import format_time
 from app.steps import Step
-from app.store.deliveries import State
-from app.store.delivery_list import count_events, count_states
-from app.store.engine import Database
 from app.store.history import OutcomeChange
-from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
 from app.store.refusals import Refusal
 from app.store.review import CallRow, StoredResult, WholeCall
 from app.store.review_events import EventRow
-from app.store.review_ledger import audit_ledger
 
 
 class CallDocument(msgspec.Struct, kw_only=True):
@@ -138,22 +132,6 @@ class RefusalDocument(msgspec.Struct, kw_only=True):
     """Its first 2 kB; bytes that are no UTF-8 are written as \\xff."""
 
 
-class LedgerDocument(msgspec.Struct, kw_only=True):
-    """The ledger: received = stored + duplicate + conflict + ignored + rejected."""
-
-    calls: dict[str, Any]
-    events: dict[str, int]
-    deliveries: dict[str, int]
-    """stored events = delivered + waiting + failed + unforwardable + voided (before they were sent) + not_requested."""
-    since: str | None
-    until: str | None
-    balances: bool | None
-    """Whether there are as many calls, events and deliveries as it counts.
-
-    None for a part of time: it has the minute of a call's commit.
-    """
-
-
 def to_call_document(row: CallRow) -> CallDocument:
     """Return what a list shows of a call."""
     return CallDocument(**_call_members(row))
@@ -232,43 +210,6 @@ def to_refusal_document(refusal: Refusal) -> RefusalDocument:
         path=refusal.path,
         headers=msgspec.Raw(refusal.headers.encode()),
         body_start=refusal.body_start.decode(errors="backslashreplace"),
-    )
-
-
-def read_ledger(database: Database, since: int | None = None, until: int | None = None) -> LedgerDocument:
-    """Read the ledger of [since, until), cut to the minute; of all time, also hold it against the calls."""
-    received: int | None = None
-    with database.reading() as conn:
-        if since is None and until is None:
-            counts, received = audit_ledger(conn)
-            in_tables = (count_events(conn), count_states(conn))
-        else:
-            counts = sum_counts(conn, since, until)
-            in_tables = None
-    by_outcome = dict.fromkeys(Outcome, 0)
-    by_reason: dict[str, int] = {}
-    events: dict[str, int] = {"stored": 0, "duplicate": 0, "conflict": 0, VOIDED: 0}
-    for (subject, outcome, reason), count in sorted(counts.items()):
-        if subject == EVENT:
-            events[outcome] += count
-        elif subject == CALL:
-            by_outcome[Outcome(outcome)] += count
-            if reason and count:
-                by_reason[reason] = count
-    states = {state.value: counts[DELIVERY, state.value, ""] for state in State}
-    deliveries = {**states, "not_requested": events["stored"] - sum(states.values())}
-    counted = sum(by_outcome.values())
-    balances = None
-    if received is not None and in_tables is not None:
-        balances = (received, *in_tables) == (counted, events["stored"], +Counter(states))
-    calls: dict[str, Any] = {outcome.value: count for outcome, count in by_outcome.items()}
-    return LedgerDocument(
-        calls={"received": counted if received is None else received, **calls, "by_reason": by_reason},
-        events=events,
-        deliveries=deliveries,
-        since=None if since is None else format_time(since // MINUTE * MINUTE),
-        until=None if until is None else format_time(until // MINUTE * MINUTE),
-        balances=balances,
     )
 
 

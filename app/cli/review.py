@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
+from app.balance import read_ledger
 from app.bootstrap import Reading, clock
 from app.cli.program import open_reading
 from app.cli.told import tell_call, tell_ledger, tell_refusal
@@ -16,7 +17,6 @@ from app.logs import CallLine, to_text
 from app.query import parse_call_filters, parse_moment
 from app.review import (
     CallDocument,
-    read_ledger,
     to_call_document,
     to_refusal_document,
     to_whole_document,

@@ -2,9 +2,10 @@
 
 import msgspec
 
+from app.balance import LedgerDocument
 from app.core.outcome import REASONS_OF, Outcome
 from app.logs import printable
-from app.review import ChangeDocument, EventDocument, LedgerDocument, RefusalDocument, ResultDocument, WholeCallDocument
+from app.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
 from app.store.ledger import VOIDED
 
 _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from flask import Blueprint, Response, request
 
+from app.balance import read_ledger
 from app.bootstrap import Reading, clock
 from app.errors import BadQuery, NotFound
 from app.query import (
@@ -21,7 +22,6 @@ from app.query import (
     parse_place,
 )
 from app.review import (
-    read_ledger,
     to_call_document,
     to_event_document,
     to_refusal_document,

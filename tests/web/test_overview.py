@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.review import read_ledger
+from app.balance import read_ledger
 from app.store.ledger import MINUTE
 from app.store.series import Span
 from app.telemetry import Telemetry
