@@ -11,7 +11,7 @@ from app.core.pipeline import run
 from app.core.segment import parse_body, sketch
 from app.errors import BatchNotFullyAuthenticated
 from app.store.ids import Ids
-from app.store.record import Record, Request
+from app.store.record import Record, Request, monotonic_micros
 from app.store.writer import Writer, give_way
 
 # A batch of thousands gives way to other requests this often.
@@ -61,12 +61,24 @@ class Ingest:
 
         """
         received_at = self._clock()
+        began = monotonic_micros()
         auth = self._credentials.authenticate(body, signature, authorization)
+        verified_after = monotonic_micros() - began
         self._prepare()
         parsed = parse_body(body)
         if auth is Auth.FIRST_CALL and self._require_full_auth:
             raise BatchNotFullyAuthenticated
-        request = Request(self._ids.next(received_at), received_at, auth, parsed.shape, parsed.envelope, [])
+        request = Request(
+            self._ids.next(received_at),
+            received_at,
+            auth,
+            parsed.shape,
+            parsed.envelope,
+            [],
+            began,
+            verified_after,
+            monotonic_micros() - began,
+        )
         transforms = self._catalog.active
         for position, (raw, document) in enumerate(parsed):
             if position % _CALLS_IN_ONE_GO == _CALLS_IN_ONE_GO - 1:
@@ -86,6 +98,7 @@ class Ingest:
                     read.message_id,
                     read.event,
                     read.user_id,
+                    mapped_after=monotonic_micros() - began,
                 )
             )
         if request.records:

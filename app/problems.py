@@ -1,27 +1,28 @@
 """What needs a person among the kept calls: those that were rejected, that conflict, or that no transform takes.
 
-A thousand calls that fail in one way are one problem. What tells the ways apart is the transform, its version, the
-reason, and the sentence without what differs from call to call: quoted values and numbers go, paths stay.
+A thousand calls that fail in one way are one problem; `app.core.problem` tells the ways apart.
 """
 
-import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
 from app.catalog.live import KIND
 from app.core.outcome import Outcome, Reason
+from app.core.problem import parse_way, problem_key
 from app.core.times import format_time
-from app.core.transform_schema import FIELDS
 from app.store.engine import Database
 from app.store.ids import first_id_at, micros_of
-from app.store.problems import ProblemRow, Window, find_window, list_problem_rows, list_unmapped_rows
+from app.store.problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
 from app.store.publications import list_live
 from app.store.review_events import ID_MAX
 
 LOOKED_AT = 5_000
 """Calls that one look reads at most."""
+
+SECONDS = 0.05
+"""So long a look takes at most: rows that nobody has read for long come from the disk one by one."""
+
 
 GROUPS_MAX = 100
 """Groups that are told; of the others only their number."""
@@ -30,27 +31,6 @@ _OUTCOMES = (Outcome.REJECTED, Outcome.CONFLICT)
 _PATH_CHARS = 200
 _SENTENCE_CHARS = 400
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-
-_IN_BACKQUOTES = re.compile(r"(`[^`]*`)")
-# As Python writes text: 'it' or "it's". An apostrophe inside a word begins nothing.
-_QUOTED = re.compile(r"""(?<!\w)'(?:[^'\\]|\\.)*'(?!\w)|"(?:[^"\\]|\\.)*\"""")
-_INDEX = re.compile(r"\[\d+\]")
-# A limit, or the place of an argument, is the same for all calls, and says what is wrong.
-_NUMBER = re.compile(r"(?<![\w,.])(?<!argument )(?<!at most )(?<!than )(?<!from )(?<!to )-?\d[\d,]*(?:\.\d+)?\b")
-_STEP = re.compile(r"(?<=\.)\d+(?=\.|$)")
-_OF_SCHEMA = re.compile(r"(.+?) breaks input_schema: (.*)", re.DOTALL)
-_REQUIRED = re.compile(r"`(.+)` is required")
-_OF_TRANSFORM = re.compile(r"((?:event|when|each)\b.*?): ")
-_OF_EVENT = re.compile(rf"(?:a key of )?((?:{'|'.join(FIELDS)})\b.*?)(?=: | is | has | holds | nest)")
-_THE_CALL = "the call"
-
-
-class Way(NamedTuple):
-    """How calls go wrong, without what differs from call to call."""
-
-    path: str
-    """Where: in the call, in the event or in the transform; "" where the sentence names no place."""
-    sentence: str
 
 
 class Group(msgspec.Struct, kw_only=True):
@@ -70,12 +50,15 @@ class Group(msgspec.Struct, kw_only=True):
     last_at: int
     sample: str
     """Id of the newest of these calls."""
+    key: str
+    """What names the group."""
 
     @property
     def words(self) -> dict[str, str]:
-        """Return what to ask a replay for: it knows no paths, so it may be more calls than these."""
+        """Return what to ask a replay for: exactly these calls, and those like them outside the time looked at."""
+        # The key alone would do; the others lead to the calls.
         given = {"outcome": self.outcome, "reason": self.reason, "by": self.transform, "version": self.version}
-        return {name: value for name, value in given.items() if value is not None}
+        return {**{name: value for name, value in given.items() if value is not None}, "problem": self.key}
 
 
 class Unmapped(msgspec.Struct, kw_only=True):
@@ -87,12 +70,14 @@ class Unmapped(msgspec.Struct, kw_only=True):
     first_at: int
     last_at: int
     sample: str
+    key: str
+    """What names those of this type, whatever their event."""
 
     @property
     def words(self) -> dict[str, str]:
         """Return what to ask a replay for."""
-        given = {"outcome": Outcome.IGNORED.value, "reason": Reason.NO_TRANSFORM.value, "event": self.event}
-        return {name: value for name, value in given.items() if value is not None}
+        event = {} if self.event is None else {"event": self.event}
+        return {"outcome": Outcome.IGNORED, "reason": Reason.NO_TRANSFORM, **event, "problem": self.key}
 
 
 class Seen(msgspec.Struct, kw_only=True):
@@ -131,34 +116,45 @@ def find_problems(
     """
     first = 0 if since is None else min(first_id_at(since), ID_MAX)
     with database.reading() as conn:
-        window = find_window(conn, _OUTCOMES, first, before or ID_MAX, LOOKED_AT)
-        rows = list_problem_rows(conn, _OUTCOMES, window)
-        ignored = find_window(conn, (Outcome.IGNORED,), first, unmapped_before or ID_MAX, LOOKED_AT)
-        unmapped_rows = list_unmapped_rows(conn, ignored)
+        rows, look = list_problem_rows(conn, _OUTCOMES, _window(first, before))
+        unmapped_rows, unmapped_look = list_unmapped_rows(conn, _window(first, unmapped_before))
         live = {one.digest for one in list_live(conn, KIND).values() if one.digest is not None} if rows else set()
     groups = to_groups(rows, live)
-    unmapped = sorted(
-        (
-            Unmapped(
-                type=row.type,
-                event=row.event,
-                count=row.count,
-                first_at=micros_of(row.first_id),
-                last_at=micros_of(row.last_id),
-                sample=str(row.last_id),
-            )
-            for row in unmapped_rows
-        ),
-        key=lambda one: (-one.count, -one.last_at),
-    )
+    unmapped = to_unmapped(unmapped_rows)
     return Problems(
         groups=groups[:GROUPS_MAX],
         more=max(0, len(groups) - GROUPS_MAX),
-        seen=_to_seen(window, sum(one.count for one in groups)),
+        seen=_to_seen(look),
         unmapped=unmapped[:GROUPS_MAX],
         unmapped_more=max(0, len(unmapped) - GROUPS_MAX),
-        unmapped_seen=_to_seen(ignored, sum(one.count for one in unmapped)),
+        unmapped_seen=_to_seen(unmapped_look),
     )
+
+
+def _window(first: int, before: int | None) -> Window:
+    return Window(first=first, end=before or ID_MAX, most=LOOKED_AT, seconds=SECONDS)
+
+
+def to_unmapped(rows: Iterable[UnmappedRow]) -> list[Unmapped]:
+    """Put together the calls that no transform takes, the most first."""
+    found: dict[tuple[str | None, str | None], Unmapped] = {}
+    for row in rows:
+        one = found.get((row.type, row.event))
+        if one is not None:
+            # Of an older part of the same look.
+            one.count += row.count
+            one.first_at = micros_of(row.first_id)
+            continue
+        found[row.type, row.event] = Unmapped(
+            type=row.type,
+            event=row.event,
+            count=row.count,
+            first_at=micros_of(row.first_id),
+            last_at=micros_of(row.last_id),
+            sample=str(row.last_id),
+            key=problem_key(Outcome.IGNORED, Reason.NO_TRANSFORM, None, None, row.detail),
+        )
+    return sorted(found.values(), key=lambda one: (-one.count, -one.last_at))
 
 
 _Key = tuple[object, ...]
@@ -188,6 +184,7 @@ def to_groups(rows: Iterable[ProblemRow], live: set[bytes]) -> list[Group]:
                 first_at=micros_of(row.first_id),
                 last_at=micros_of(row.last_id),
                 sample=str(row.last_id),
+                key=problem_key(row.outcome, row.reason, row.transform, row.transform_digest, row.detail),
             )
             continue
         group.count += row.count
@@ -203,48 +200,12 @@ def to_groups(rows: Iterable[ProblemRow], live: set[bytes]) -> list[Group]:
     return sorted(groups.values(), key=lambda one: (-one.count, -one.last_at))
 
 
-def parse_way(reason: str | None, detail: str | None) -> Way:
-    """Read how a call went wrong from the reason and the sentence that it was told.
-
-    What differs from call to call gives way to `...` or, as an index of an array, to `*`; paths stay.
-    """
-    if reason == Reason.CONFLICT:
-        return Way("idempotency_id", "an event with this id is already there, with other content")
-    if not detail:
-        return Way("", "")
-    if reason == Reason.INPUT_SCHEMA and (found := _OF_SCHEMA.fullmatch(detail)):
-        # The rule is quoted from the schema: its numbers are the same for all calls.
-        path = _STEP.sub("*", found[1])
-        required = _REQUIRED.fullmatch(found[2])
-        here = "" if path == _THE_CALL else path
-        whole = f"{here}.{required[1]}".lstrip(".") if required else here
-        return Way(whole, f"{path} breaks input_schema: {found[2]}")
-    sentence = _without_values(detail)
-    place = None
-    if reason == Reason.TRANSFORM_ERROR:
-        place = _OF_TRANSFORM.match(sentence)
-    elif reason == Reason.EVENT_INVALID:
-        place = _OF_EVENT.match(sentence)
-    if place is not None:
-        return Way(place[1], sentence)
-    quoted = _IN_BACKQUOTES.search(sentence)
-    return Way(quoted[1].strip("`") if quoted else "", sentence)
-
-
-def _without_values(text: str) -> str:
-    parts = _IN_BACKQUOTES.split(text)
-    for at, part in enumerate(parts):
-        plain = part if at % 2 else _QUOTED.sub(_ELLIPSIS, part)
-        plain = _INDEX.sub("[*]", plain)
-        parts[at] = plain if at % 2 else _NUMBER.sub(_ELLIPSIS, plain)
-    return "".join(parts)
-
-
-def _to_seen(window: Window, calls: int) -> Seen:
+def _to_seen(look: Look) -> Seen:
+    reached = look.reached
     return Seen(
-        calls=calls,
-        since=None if window.whole else micros_of(window.first),
-        before=None if window.whole else str(window.first),
+        calls=look.calls,
+        since=None if reached is None else micros_of(reached),
+        before=None if reached is None else str(reached),
     )
 
 

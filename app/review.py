@@ -4,27 +4,18 @@ Ids are text: they are larger than what JavaScript can hold as a number. Times a
 """
 
 import base64
-from collections import Counter
 from typing import Any
 
 import msgspec
 
-from app.catalog.live import Catalog
-from app.core.outcome import Outcome, Reason
-from app.core.pipeline import Run, Step, explain, run
-from app.core.segment import read
+from app.core.outcome import Outcome
+from app.core.problem import problem_key
 from app.core.times import format_time
-from app.core.transform import TransformSet
-from app.store.calls import to_detail
-from app.store.deliveries import State
-from app.store.delivery_list import count_events, count_states
-from app.store.engine import Connection, Database
+from app.steps import Step
 from app.store.history import OutcomeChange
-from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
 from app.store.refusals import Refusal
 from app.store.review import CallRow, StoredResult, WholeCall
 from app.store.review_events import EventRow
-from app.store.review_ledger import audit_ledger
 
 
 class CallDocument(msgspec.Struct, kw_only=True):
@@ -42,6 +33,8 @@ class CallDocument(msgspec.Struct, kw_only=True):
     customer_id: str | None
     transform: str | None
     transform_digest: str | None
+    problem: str | None
+    """What names the way it goes wrong, for `replay --problem`; None where it made its events."""
     idempotency_ids: tuple[str, ...]
 
 
@@ -98,13 +91,24 @@ class ChangeDocument(msgspec.Struct, kw_only=True):
     now_digest: str | None
 
 
+class StepDocument(msgspec.Struct, kw_only=True):
+    """One step on a call's way to its outcome."""
+
+    name: str
+    passed: bool
+    sentence: str
+    at: str | None
+    """When it was done; None where that was not kept."""
+
+
 class WholeCallDocument(CallDocument, kw_only=True):
     """One call with everything that is known of it."""
 
     raw: str | None
     """Its bytes as text; None where they are not UTF-8 (then `raw_base64`) or gone (then both are None)."""
     raw_base64: str | None
-    steps: list[Step]
+    verified_at: str | None
+    steps: list[StepDocument]
     events: list[EventDocument]
     results: list[ResultDocument]
     auth: str | None
@@ -128,22 +132,6 @@ class RefusalDocument(msgspec.Struct, kw_only=True):
     """Its first 2 kB; bytes that are no UTF-8 are written as \\xff."""
 
 
-class LedgerDocument(msgspec.Struct, kw_only=True):
-    """The ledger: received = stored + duplicate + conflict + ignored + rejected."""
-
-    calls: dict[str, Any]
-    events: dict[str, int]
-    deliveries: dict[str, int]
-    """stored events = delivered + waiting + failed + unforwardable + voided (before they were sent) + not_requested."""
-    since: str | None
-    until: str | None
-    balances: bool | None
-    """Whether there are as many calls, events and deliveries as it counts.
-
-    None for a part of time: it has the minute of a call's commit.
-    """
-
-
 def to_call_document(row: CallRow) -> CallDocument:
     """Return what a list shows of a call."""
     return CallDocument(**_call_members(row))
@@ -156,7 +144,10 @@ def to_whole_document(whole: WholeCall, steps: list[Step]) -> WholeCallDocument:
         **_call_members(whole.call),
         raw=raw,
         raw_base64=raw_base64,
-        steps=steps,
+        verified_at=_to_time(whole.verified_at),
+        steps=[
+            StepDocument(name=one.name, passed=one.passed, sentence=one.sentence, at=_to_time(one.at)) for one in steps
+        ],
         events=[to_event_document(event) for event in whole.events],
         results=[_to_result_document(result) for result in whole.call.results],
         auth=whole.auth,
@@ -168,6 +159,10 @@ def to_whole_document(whole: WholeCall, steps: list[Step]) -> WholeCallDocument:
         ],
         history=[_to_change_document(change) for change in whole.changes],
     )
+
+
+def _to_time(micros: int | None) -> str | None:
+    return None if micros is None else format_time(micros)
 
 
 def _to_change_document(change: OutcomeChange) -> ChangeDocument:
@@ -218,89 +213,6 @@ def to_refusal_document(refusal: Refusal) -> RefusalDocument:
     )
 
 
-def read_ledger(database: Database, since: int | None = None, until: int | None = None) -> LedgerDocument:
-    """Read the ledger of [since, until), cut to the minute; of all time, also hold it against the calls."""
-    received: int | None = None
-    with database.reading() as conn:
-        if since is None and until is None:
-            counts, received = audit_ledger(conn)
-            in_tables = (count_events(conn), count_states(conn))
-        else:
-            counts = sum_counts(conn, since, until)
-            in_tables = None
-    by_outcome = dict.fromkeys(Outcome, 0)
-    by_reason: dict[str, int] = {}
-    events: dict[str, int] = {"stored": 0, "duplicate": 0, "conflict": 0, VOIDED: 0}
-    for (subject, outcome, reason), count in sorted(counts.items()):
-        if subject == EVENT:
-            events[outcome] += count
-        elif subject == CALL:
-            by_outcome[Outcome(outcome)] += count
-            if reason and count:
-                by_reason[reason] = count
-    states = {state.value: counts[DELIVERY, state.value, ""] for state in State}
-    deliveries = {**states, "not_requested": events["stored"] - sum(states.values())}
-    counted = sum(by_outcome.values())
-    balances = None
-    if received is not None and in_tables is not None:
-        balances = (received, *in_tables) == (counted, events["stored"], +Counter(states))
-    calls: dict[str, Any] = {outcome.value: count for outcome, count in by_outcome.items()}
-    return LedgerDocument(
-        calls={"received": counted if received is None else received, **calls, "by_reason": by_reason},
-        events=events,
-        deliveries=deliveries,
-        since=None if since is None else format_time(since // MINUTE * MINUTE),
-        until=None if until is None else format_time(until // MINUTE * MINUTE),
-        balances=balances,
-    )
-
-
-def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Step]:
-    """Tell how a call came to its outcome: the pipeline again, by the version that was used, then the database's word.
-
-    The pipeline is the one that ran when the call came, on the same bytes; its steps are derived, never stored.
-    """
-    call = whole.call
-    if whole.raw is None:
-        gone = Step("parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again")
-        return [gone, _last_step(call)]
-    transform = catalog.find_transform(conn, call.transform_digest) if call.transform_digest else None
-    done = run(whole.raw, read(whole.raw), TransformSet([transform] if transform else []), call.received_at)
-    steps = explain(done)
-    if transform is None and call.transform_digest is not None:
-        version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
-        unreadable = f"{version}, which this program cannot read any more: it cannot be run again"
-        steps[-1] = Step("transform", passed=True, sentence=unreadable)
-    elif _said_it_all(done, call):
-        return _clean(steps)
-    return _clean([*steps, _last_step(call)])
-
-
-def _said_it_all(done: Run, call: CallRow) -> bool:
-    """Whether the pipeline alone explains how the call ended."""
-    return done.outcome is not None and (done.outcome, done.reason) == (call.outcome, call.reason)
-
-
-def _last_step(call: CallRow) -> Step:
-    if call.outcome is Outcome.STORED:
-        if not call.results:
-            what = "its event is new" if len(call.idempotency_ids) == 1 else "its events are new"
-        else:
-            new = sum(one.result is Outcome.STORED for one in call.results)
-            others = ", the others are duplicates" if new < len(call.results) else ""
-            what = f"{new} of its {len(call.results)} events are new{others}"
-        return Step("stored", passed=True, sentence=what)
-    why = call.detail or "no more is known"
-    if call.outcome in {Outcome.DUPLICATE, Outcome.CONFLICT} or call.reason == Reason.UNSTORABLE:
-        return Step("stored", passed=False, sentence=f"{call.outcome}: {why}")
-    return Step("ended", passed=False, sentence=f"{call.outcome}, {call.reason}: {why}")
-
-
-def _clean(steps: list[Step]) -> list[Step]:
-    """A sentence may quote what a sender wrote, and half of a surrogate pair cannot be sent on."""
-    return [Step(one.name, passed=one.passed, sentence=to_detail(one.sentence) or "") for one in steps]
-
-
 def _call_members(row: CallRow) -> dict[str, Any]:
     return {
         "id": str(row.id),
@@ -315,8 +227,15 @@ def _call_members(row: CallRow) -> dict[str, Any]:
         "customer_id": row.customer_id,
         "transform": row.transform,
         "transform_digest": row.transform_digest.hex() if row.transform_digest else None,
+        "problem": _find_problem(row),
         "idempotency_ids": row.idempotency_ids,
     }
+
+
+def _find_problem(row: CallRow) -> str | None:
+    if row.outcome in {Outcome.STORED, Outcome.DUPLICATE}:
+        return None
+    return problem_key(row.outcome, row.reason, row.transform, row.transform_digest, row.detail)
 
 
 def _to_result_document(result: StoredResult) -> ResultDocument:

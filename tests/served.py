@@ -51,10 +51,11 @@ def signed(body: bytes, over: bytes | None = None, secret: str = SECRET) -> dict
 class Served:
     """A running service. Make it with `served`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, database_url: str) -> None:
         self.process = process
         self.port = port
         self.log = log
+        self.database_url = database_url
 
     @property
     def pid(self) -> int:
@@ -163,7 +164,7 @@ def served(
             # A process group of its own, to be killed as one.
             start_new_session=True,
         )
-    service = Served(process, port, log)
+    service = Served(process, port, log, database_url)
     try:
         if started:
             _wait_for_start(service)

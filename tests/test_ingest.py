@@ -428,3 +428,18 @@ def test_what_came_through_ingest_and_what_was_built_by_hand_end_alike(database:
     ingest: Ingest = an_ingest(database)
     [record] = post(ingest, to_raw(a_document()))
     assert store(database, a_record(record.run, message_id="message-1")) == [DUPLICATE]
+
+
+# --- When each step was done
+
+
+def test_the_time_of_each_step_is_kept_with_the_request_and_with_its_calls(database: Database) -> None:
+    post(an_ingest(database), to_raw([a_document(messageId="m-1"), a_document(messageId="m-2"), a_document(userId="")]))
+    requests = schema.requests.c
+    shared = (requests.verified_after, requests.parsed_after, requests.stored_after)
+    [(verified, parsed, stored)] = rows_of(database, schema.requests, *shared)
+    mapped = values_of(rows_of(database, schema.calls, schema.calls.c.mapped_after))
+    assert len(mapped) == 3
+    in_order = [0, verified, parsed, *mapped, stored]
+    assert in_order == sorted(in_order)
+    assert stored < 600_000_000, "they are microseconds after it was received, and not times of day"

@@ -3,7 +3,8 @@
 import pytest
 
 from app.core.outcome import Outcome, Reason
-from app.problems import Way, parse_way, to_groups
+from app.core.problem import Way, parse_way
+from app.problems import to_groups
 from app.store.problems import ProblemRow
 from tests.builders import a_digest
 
@@ -111,7 +112,9 @@ def test_a_group_counts_its_calls_and_shows_the_newest() -> None:
         "reason": "event_invalid",
         "by": "order",
         "version": DIGEST.hex(),
+        "problem": second.key,
     }
+    assert first.key != second.key
 
 
 def test_a_sentence_of_any_length_and_kind_is_read() -> None:

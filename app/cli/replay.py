@@ -52,6 +52,7 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.option("--reason", metavar="CODE", help="Why they ended so: event_invalid, no_transform ...")
 @click.option("--by", metavar="NAME", help="The transform that decided then.")
 @click.option("--version", metavar="DIGEST", help="The version of it that decided: all its 32 digits.")
+@click.option("--problem", metavar="KEY", help="Only what goes wrong in this one way; `show` tells the key.")
 @click.option("--since", metavar="WHEN", help="They came then or later: a time, or a duration: 30m, 1h, 7d.")
 @click.option("--until", metavar="WHEN", help="They came before.")
 @click.option("--transform", metavar="NAME", help="Only fill the lane of this `also` transform, from all calls.")

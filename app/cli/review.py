@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
+from app.balance import read_ledger
 from app.bootstrap import Reading, clock
 from app.cli.program import open_reading
 from app.cli.told import tell_call, tell_ledger, tell_refusal
@@ -16,12 +17,11 @@ from app.logs import CallLine, to_text
 from app.query import parse_call_filters, parse_moment
 from app.review import (
     CallDocument,
-    read_ledger,
-    tell_steps,
     to_call_document,
     to_refusal_document,
     to_whole_document,
 )
+from app.steps import tell_steps
 from app.store.ids import TAG_BITS
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import (

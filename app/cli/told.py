@@ -2,9 +2,10 @@
 
 import msgspec
 
+from app.balance import LedgerDocument
 from app.core.outcome import REASONS_OF, Outcome
 from app.logs import printable
-from app.review import ChangeDocument, EventDocument, LedgerDocument, RefusalDocument, ResultDocument, WholeCallDocument
+from app.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
 from app.store.ledger import VOIDED
 
 _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
@@ -23,10 +24,14 @@ def tell_call(call: WholeCallDocument) -> str:
         "message": call.message_id,
         "customer": call.customer_id,
         "transform": version,
+        "problem": call.problem,
     }
     lines = [f"call {call.id}", *(f"  {name:<10} {printable(text)}" for name, text in facts.items() if text)]
     lines += ["", "steps"]
-    lines += [f"  {'ok' if one.passed else 'no':<3} {one.name:<10} {printable(one.sentence)}" for one in call.steps]
+    lines += [
+        f"  {'ok' if one.passed else 'no':<3} {one.name:<10} {(one.at or '')[11:26]:<16}{printable(one.sentence)}"
+        for one in call.steps
+    ]
     for event in call.events:
         lines += ["", *_event_lines(event)]
     for result in call.results:

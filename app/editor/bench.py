@@ -17,6 +17,7 @@ from app.catalog.files import to_path
 from app.catalog.live import Catalog, Live
 from app.catalog.publishing import Clock, NextId
 from app.catalog.standing import harm_to_heirs
+from app.core.differences import differences
 from app.core.examples import run_examples, to_call, to_document
 from app.core.lint import lint
 from app.core.outcome import Outcome
@@ -25,7 +26,7 @@ from app.core.segment import read
 from app.core.transform import DEFAULT, Transform, TransformSet
 from app.editor.traffic import list_ids_matched
 from app.errors import DocumentInvalid, NotFound, TransformInvalid
-from app.preview import Preview, differences, read_draft
+from app.preview import Preview, read_draft
 from app.store.drafts import DraftMoved, discard_draft, find_draft
 from app.store.engine import Connection, Database
 from app.store.kept import read_kept

@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
+from app.core.problem import KEY_DIGITS
 from app.errors import BadQuery
 from app.query import parse_id, parse_moment
 from app.replay.planning import Asked
 
-PARAMETERS = ("outcome", "event", "reason", "by", "version", "since", "until", "transform", "id", "limit", "correct")
+PARAMETERS: tuple[str, ...] = ("outcome", "event", "reason", "by", "version", "problem")
+PARAMETERS += ("since", "until", "transform", "id", "limit", "correct")
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
+_PROBLEM = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
 _LIMIT = re.compile(r"[0-9]{1,18}")
 _UNMADE = (Outcome.REJECTED, Outcome.IGNORED)
 # What no command line can hold.
@@ -42,12 +45,16 @@ def parse_asked(texts: Mapping[str, str]) -> Asked:
         raise BadQuery(f"reason must be one of {', '.join(Reason)}; it is {reason[:40]!a}")
     if version is not None and not _DIGEST.fullmatch(version):
         raise BadQuery(f"version must be the 32 hexadecimal digits that `show` tells; it is {version[:40]!a}")
+    problem = texts.get("problem")
+    if problem is not None and not _PROBLEM.fullmatch(problem):
+        raise BadQuery(f"problem must be the {KEY_DIGITS} hexadecimal digits that `show` tells; it is {problem[:40]!a}")
     return Asked(
         outcomes=_parse_outcomes(texts),
         event=texts.get("event"),
         reason=Reason(reason) if reason is not None else None,
         by=texts.get("by"),
         version=version,
+        problem=problem,
         since=texts.get("since"),
         until=texts.get("until"),
         transform=texts.get("transform"),
@@ -72,6 +79,7 @@ def to_texts(asked: Asked) -> dict[str, str]:
         "reason": asked.reason,
         "by": asked.by,
         "version": asked.version,
+        "problem": asked.problem,
         "since": asked.since,
         "until": asked.until,
         "transform": asked.transform,
@@ -101,6 +109,8 @@ def _parse_outcomes(texts: Mapping[str, str]) -> tuple[Outcome, ...]:
         allowed = usual = tuple(Outcome)
     elif "id" in texts:
         usual = tuple(Outcome)
+    elif "problem" in texts:
+        usual = (*usual, Outcome.CONFLICT)
     if reason is not None and outcome is None:
         outcome = next(one.value for one, reasons in REASONS_OF.items() if reason in reasons)
     if outcome is None:

@@ -23,6 +23,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the transform that decided then."""
     version: str | None = None
     """The version of it, in hexadecimal digits."""
+    problem: str | None = None
+    """Only what goes wrong in this one way, see app.core.problem."""
     since: str | None = None
     until: str | None = None
     transform: str | None = None
@@ -107,5 +109,6 @@ def to_scope(asked: Asked) -> Scope:
         reason=asked.reason,
         by=asked.by,
         version=bytes.fromhex(asked.version) if asked.version else None,
+        problem=asked.problem,
         call_id=asked.call_id,
     )

@@ -7,39 +7,36 @@ import sqlalchemy as sa
 
 from app.store.inserts import Insert
 from app.store.keys import to_key
-from app.store.record import Record, Request
+from app.store.record import Record, Request, monotonic_micros
 from app.store.schema import calls, requests
 
 _TYPE_MAX = 32
 
 
-_REQUESTS = Insert(requests, ("id", "received_at", "auth", "shape", "envelope"))
-_CALLS = Insert(
-    calls,
-    (
-        "id",
-        "request_id",
-        "position",
-        "received_at",
-        "route",
-        "raw",
-        "type",
-        "message_id",
-        "event",
-        "customer_id",
-        "outcome",
-        "reason",
-        "detail",
-        "transform",
-        "transform_digest",
-        "results",
-    ),
-)
+# All columns, in the order of the schema.
+_REQUESTS = Insert(requests, requests.columns.keys())
+_CALLS = Insert(calls, calls.columns.keys())
 
 
 def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
     """Store what the calls of each request share."""
-    _REQUESTS.run(conn, [(one.id, one.received_at, one.auth, one.shape, one.envelope) for one in taken])
+    now = monotonic_micros()
+    _REQUESTS.run(
+        conn,
+        [
+            (
+                one.id,
+                one.received_at,
+                one.auth,
+                one.shape,
+                one.envelope,
+                one.verified_after,
+                one.parsed_after,
+                None if one.began is None else now - one.began,
+            )
+            for one in taken
+        ],
+    )
 
 
 def append_calls(conn: sa.Connection, records: Iterable[Record]) -> None:
@@ -66,6 +63,7 @@ def _row(record: Record) -> tuple[object, ...]:
         run.transform,
         run.digest,
         msgspec.json.encode(record.results).decode() if record.results else None,
+        record.mapped_after,
     )
 
 

@@ -103,6 +103,16 @@ def _renumbered(requests: Sequence[Request], ids: Ids) -> list[Request]:
         for record in request.records:
             record.id, record.request_id = ids.next(record.received_at), request_id
         renumbered.append(
-            Request(request_id, request.received_at, request.auth, request.shape, request.envelope, request.records)
+            Request(
+                request_id,
+                request.received_at,
+                request.auth,
+                request.shape,
+                request.envelope,
+                request.records,
+                request.began,
+                request.verified_after,
+                request.parsed_after,
+            )
         )
     return renumbered

@@ -14,24 +14,25 @@ from app.store.schema import claims, events
 _SLICE = 500
 
 _CLAIMS = Insert(claims, ("message_id", "lane", "call_id", "content", "transform_digest"), skip_known=True)
-_EVENTS = Insert(
-    events,
-    (
-        "id",
-        "idempotency_id",
-        "call_id",
-        "lane",
-        "position",
-        "event_name",
-        "customer_id",
-        "time_created",
-        "properties",
-        "content",
-        "transform",
-        "transform_digest",
-    ),
-    skip_known=True,
-)
+
+
+class EventFields(msgspec.Struct, frozen=True):
+    """What is stored of an event when it is made, but for the transform that made it."""
+
+    id: int
+    idempotency_id: str
+    call_id: int
+    lane: str
+    position: int
+    event_name: str
+    customer_id: str
+    time_created: int
+    properties: str
+    """A JSON object as text."""
+    content: bytes
+
+
+_EVENTS = Insert(events, (*EventFields.__struct_fields__, "transform", "transform_digest"), skip_known=True)
 
 
 class Claim(msgspec.Struct, frozen=True):

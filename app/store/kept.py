@@ -5,11 +5,15 @@ found without a walk over all of them.
 """
 
 from collections.abc import Collection, Sequence
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from app.core.outcome import Outcome, Reason
+from app.core.problem import problem_key
+from app.store.events import EventFields
 from app.store.keys import to_key
 from app.store.lookup import among
 from app.store.review_events import ID_MAX
@@ -19,6 +23,7 @@ BYTES_AT_ONCE = 16 << 20
 """Raw bytes in memory at a time; a call has at most 1 MiB."""
 
 _SLICE = 100
+_LOOKED_AT_ONCE = 5_000
 _EVENTS_SLICE = 500
 
 _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
@@ -35,6 +40,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the transform that decided."""
     version: bytes | None = None
     """Digest of the version that decided."""
+    problem: str | None = None
+    """Those of one problem alone, see app.core.problem."""
     call_id: int | None = None
 
 
@@ -56,28 +63,20 @@ class KeptCall(msgspec.Struct, frozen=True, gc=False):
     results: str | None
 
 
-class OwnEvent(msgspec.Struct, frozen=True):
+class OwnEvent(EventFields, frozen=True):
     """An event that a call made."""
 
-    id: int
-    idempotency_id: str
-    call_id: int
-    lane: str
-    position: int
-    event_name: str
-    customer_id: str
-    time_created: int
-    properties: str
-    content: bytes
     voided: bool
 
 
 _CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__)
-_EVENT_COLUMNS = tuple(events.c[name] for name in OwnEvent.__struct_fields__[:-1])
+_EVENT_COLUMNS = tuple(events.c[name] for name in EventFields.__struct_fields__)
 
 
 def find_ids(conn: sa.Connection, scope: Scope, after: int, until: int, limit: int) -> list[int]:
     """Return the lowest `limit` ids above `after`, and not above `until`."""
+    if scope.problem is not None:
+        return _find_ids_of_problem(conn, scope, after, until, limit)
     found: list[int] = []
     for conditions in _sources(scope):
         query = sa.select(calls.c.id).where(calls.c.id > after, calls.c.id <= until, *conditions)
@@ -87,10 +86,51 @@ def find_ids(conn: sa.Connection, scope: Scope, after: int, until: int, limit: i
 
 def count_ids(conn: sa.Connection, scope: Scope, after: int, until: int) -> int:
     """Count the calls that are meant."""
+    if scope.problem is not None:
+        return _count_ids_of_problem(conn, scope, after, until)
     total = 0
     for conditions in _sources(scope):
         query = sa.select(sa.func.count()).where(calls.c.id > after, calls.c.id <= until, *conditions)
         total += conn.execute(query.select_from(calls)).scalar_one()
+    return total
+
+
+# What names a problem. The sentence of a conflict does not: no two are the same, and nothing of it is looked at.
+_PROBLEM_COLUMNS = (
+    calls.c.outcome,
+    calls.c.reason,
+    calls.c.transform,
+    calls.c.transform_digest,
+    # Literally: PostgreSQL would not see that what is grouped by and what is selected are the same.
+    sa.case((calls.c.outcome == sa.literal_column("'conflict'"), sa.null()), else_=calls.c.detail),
+)
+
+
+def _find_ids_of_problem(conn: sa.Connection, scope: Scope, after: int, until: int, limit: int) -> list[int]:
+    """Read on in steps until there are enough: which calls are of one problem only their sentences tell."""
+    found: list[int] = []
+    while len(found) < limit:
+        rows: list[Any] = []
+        for conditions in _sources(scope):
+            query = sa.select(calls.c.id, *_PROBLEM_COLUMNS).where(calls.c.id > after, calls.c.id <= until, *conditions)
+            rows += conn.execute(query.order_by(calls.c.id).limit(_LOOKED_AT_ONCE))
+        rows = sorted(rows, key=itemgetter(0))[:_LOOKED_AT_ONCE]
+        found += [row[0] for row in rows if problem_key(*row[1:]) == scope.problem]
+        if len(rows) < _LOOKED_AT_ONCE:
+            break
+        after = rows[-1][0]
+    return found[:limit]
+
+
+def _count_ids_of_problem(conn: sa.Connection, scope: Scope, after: int, until: int) -> int:
+    total = 0
+    for conditions in _sources(scope):
+        query = sa.select(sa.func.count(), *_PROBLEM_COLUMNS).where(
+            calls.c.id > after, calls.c.id <= until, *conditions
+        )
+        # One by one, and never all of them in memory: there may be as many sentences as calls.
+        rows = conn.execute(query.group_by(*_PROBLEM_COLUMNS).execution_options(yield_per=_LOOKED_AT_ONCE))
+        total += sum(row[0] for row in rows if problem_key(*row[1:]) == scope.problem)
     return total
 
 

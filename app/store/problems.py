@@ -1,9 +1,10 @@
 """Reading the calls that made no event, counted by what became of them and why. `conn` first.
 
-Only the newest calls of a range are read, as many as the caller says: a page costs the same whether a thousand calls
-were rejected or a million. The partial index by outcome leads to them.
+Only the newest calls of a range are read, as many as the caller says and the time allows: a page costs the same whether
+a thousand calls were rejected or a million. The partial index by outcome leads to them.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,24 @@ from app.core.outcome import Outcome, Reason
 from app.store.schema import calls
 
 
-class Window(msgspec.Struct, frozen=True):
-    """Which calls are looked at: those with ids from `first` to below `end`."""
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls are to be looked at."""
 
     first: int
+    """The lowest id."""
     end: int
-    whole: bool
-    """No older call of the range is left out."""
+    """Above the highest id."""
+    most: int
+    seconds: float
+    """After so long a look ends early: rows that nobody has read for long come from the disk one by one."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """How far a look came."""
+
+    calls: int
+    reached: int | None
+    """The lowest id that was looked at, where older ones are left; None where all were."""
 
 
 class ProblemRow(msgspec.Struct, frozen=True):
@@ -42,6 +54,8 @@ class UnmappedRow(msgspec.Struct, frozen=True):
 
     type: str | None
     event: str | None
+    detail: str | None
+    """The sentence that they were told, or one of them."""
     count: int
     first_id: int
     last_id: int
@@ -49,44 +63,55 @@ class UnmappedRow(msgspec.Struct, frozen=True):
 
 # Word for word the condition of the partial index, and a literal: a bound value would not prove that it holds them.
 _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
-_COUNTED = (sa.func.count(), sa.func.min(calls.c.id), sa.func.max(calls.c.id))
+# Between two answers of a server. SQLite gives row by row.
+_ROWS_AT_ONCE = 100
 
 
-def find_window(conn: sa.Connection, outcomes: Sequence[Outcome], first: int, end: int, most: int) -> Window:
-    """Return the part of the ids from `first` to below `end` that holds the newest `most` calls of these outcomes."""
-    newest = [_newest(outcome, first, end, most).subquery() for outcome in outcomes]
-    found = sa.union_all(*(sa.select(one.c.id) for one in newest)).subquery()
-    query = sa.select(found.c.id).order_by(found.c.id.desc())
-    ids = conn.execute(query.offset(most - 1).limit(2)).scalars().all()
-    # One more than asked for tells whether anything older is left.
-    return Window(ids[0], end, whole=False) if len(ids) > 1 else Window(first, end, whole=True)
+def list_problem_rows(
+    conn: sa.Connection, outcomes: Sequence[Outcome], window: Window
+) -> tuple[list[ProblemRow], Look]:
+    """Return the newest calls of these outcomes, counted by reason, transform, version and sentence."""
+    # The sentence of a conflict names ids: no two are the same.
+    detail = sa.case((calls.c.outcome == Outcome.CONFLICT.value, sa.null()), else_=calls.c.detail)
+    columns = (calls.c.outcome, calls.c.reason, calls.c.transform, calls.c.transform_digest, detail)
+    counted, look = _count(conn, columns, outcomes, window)
+    return [ProblemRow(*said, *numbers) for said, numbers in counted.items()], look
 
 
-def list_problem_rows(conn: sa.Connection, outcomes: Sequence[Outcome], window: Window) -> list[ProblemRow]:
-    """Return the calls of these outcomes, counted by reason, transform, version and sentence."""
-    found: list[ProblemRow] = []
-    for outcome in outcomes:
-        # The sentence of a conflict names ids: no two are the same.
-        detail = sa.null() if outcome is Outcome.CONFLICT else calls.c.detail
-        said: list[Any] = [calls.c.reason, calls.c.transform, calls.c.transform_digest, detail]
-        query: sa.Select[Any] = sa.select(*said, *_COUNTED).where(*_within(outcome, window.first, window.end))
-        grouped = said[:3] if outcome is Outcome.CONFLICT else said
-        found += [ProblemRow(outcome.value, *row) for row in conn.execute(query.group_by(*grouped))]
-    return found
+def list_unmapped_rows(conn: sa.Connection, window: Window) -> tuple[list[UnmappedRow], Look]:
+    """Return those of the newest ignored calls that no transform takes, counted by type and event."""
+    columns = (calls.c.reason, calls.c.type, calls.c.event, calls.c.detail)
+    counted, look = _count(conn, columns, (Outcome.IGNORED,), window)
+    return [
+        UnmappedRow(*said[1:], *numbers) for said, numbers in counted.items() if said[0] == Reason.NO_TRANSFORM
+    ], look
 
 
-def list_unmapped_rows(conn: sa.Connection, window: Window) -> list[UnmappedRow]:
-    """Return the calls that no transform takes, counted by type and event."""
-    columns = (calls.c.type, calls.c.event)
-    where = (*_within(Outcome.IGNORED, window.first, window.end), calls.c.reason == Reason.NO_TRANSFORM.value)
-    query = sa.select(*columns, *_COUNTED).where(*where).group_by(*columns)
-    return [UnmappedRow(*row) for row in conn.execute(query)]
+def _count(
+    conn: sa.Connection, columns: Sequence[sa.ColumnElement[Any]], outcomes: Sequence[Outcome], window: Window
+) -> tuple[dict[tuple[Any, ...], list[int]], Look]:
+    """Read on, newest first, until there are enough; return (count, first id, last id) by what the columns hold."""
+    until = time.monotonic() + window.seconds
+    queries = [
+        sa.select(calls.c.id, *(one.label(None) for one in columns)).where(*_within(one_of, window))
+        for one_of in outcomes
+    ]
+    query = sa.union_all(*queries) if len(queries) > 1 else queries[0]
+    ordered = query.order_by(sa.text("1 DESC")).limit(window.most + 1)
+    counted: dict[tuple[Any, ...], list[int]] = {}
+    looked_at, number = 0, 0
+    with conn.execution_options(yield_per=_ROWS_AT_ONCE).execute(ordered) as rows:
+        for row in rows:
+            # One more than may be looked at tells that older ones are left.
+            if looked_at == window.most or (looked_at and time.monotonic() > until):
+                return counted, Look(looked_at, number)
+            number, *said = row
+            looked_at += 1
+            numbers = counted.setdefault(tuple(said), [0, number, number])
+            numbers[0] += 1
+            numbers[1] = number
+    return counted, Look(looked_at, None)
 
 
-def _newest(outcome: Outcome, first: int, end: int, most: int) -> sa.Select[tuple[int]]:
-    query = sa.select(calls.c.id).where(*_within(outcome, first, end))
-    return query.order_by(calls.c.id.desc()).limit(most + 1)
-
-
-def _within(outcome: Outcome, first: int, end: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return calls.c.outcome == outcome.value, _NOT_STORED, calls.c.id >= first, calls.c.id < end
+def _within(outcome: Outcome, window: Window) -> tuple[sa.ColumnElement[bool], ...]:
+    return calls.c.outcome == outcome.value, _NOT_STORED, calls.c.id >= window.first, calls.c.id < window.end

@@ -1,5 +1,6 @@
 """A call on its way into the database."""
 
+import time
 from typing import Any
 
 import msgspec
@@ -7,6 +8,11 @@ import msgspec
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run
 from app.store.keys import to_key
+
+
+def monotonic_micros() -> int:
+    """Return microseconds of a clock that nobody sets: how long a step took can be told by it, and no more."""
+    return time.monotonic_ns() // 1000
 
 
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,6 +47,8 @@ class Record(msgspec.Struct):
     reason: Reason | None = None
     detail: str | None = None
     results: tuple[EventResult, ...] = ()
+    mapped_after: int | None = None
+    """Microseconds after it was received, as all that is called so."""
 
     @property
     def message_key(self) -> str | None:
@@ -62,3 +70,7 @@ class Request(msgspec.Struct, frozen=True):
     shape: str
     envelope: bytes | None
     records: list[Record]
+    began: int | None = None
+    """When it was received, by `monotonic_micros`; None: nobody looked, and no time of a step is known."""
+    verified_after: int | None = None
+    parsed_after: int | None = None

@@ -55,6 +55,8 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     transform_digest: bytes | None
     results: tuple[StoredResult, ...]
     """The result of each event; empty where all were simply stored."""
+    mapped_after: int | None
+    """Microseconds after it was received."""
     idempotency_ids: tuple[str, ...]
     """Of the events it made, or would have made."""
 
@@ -68,6 +70,13 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     auth: str | None
     shape: str | None
     envelope: bytes | None
+    verified_at: int | None
+    """When this step was done, as the next three, in microseconds since 1970; None where that was not kept."""
+    parsed_at: int | None
+    mapped_at: int | None
+    """Its transform was chosen, and its events were made and checked."""
+    stored_at: int | None
+    """Its rows were handed to the database; the commit followed."""
     events: tuple[EventRow, ...]
     same_message: tuple[CallRow, ...]
     """The newest other calls with the same message id."""
@@ -127,6 +136,10 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
     if not found:
         raise NotFound(f"there is no call {call_id}")
     call = found[0]
+
+    def at(after: int | None) -> int | None:
+        return None if after is None else call.received_at + after
+
     request = conn.execute(sa.select(requests).where(requests.c.id == call.request_id)).one_or_none()
     return WholeCall(
         call=call,
@@ -134,6 +147,10 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
         auth=request.auth if request else None,
         shape=request.shape if request else None,
         envelope=request.envelope if request else None,
+        verified_at=at(request.verified_after) if request else None,
+        parsed_at=at(request.parsed_after) if request else None,
+        mapped_at=at(call.mapped_after),
+        stored_at=at(request.stored_after) if request else None,
         events=tuple(list_call_events(conn, call_id)),
         same_message=tuple(_list_same_message(conn, call, same_message_limit)),
         changes=tuple(list_outcome_changes(conn, call_id)),

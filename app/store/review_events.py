@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from app.store.events import EventFields
 from app.store.ids import first_id_at
 from app.store.keys import to_key
 from app.store.schema import events
@@ -32,20 +33,9 @@ class EventFilters(msgspec.Struct, frozen=True, kw_only=True):
     """Their calls came before this moment."""
 
 
-class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+class EventRow(EventFields, frozen=True):
     """One event as it is stored."""
 
-    id: int
-    idempotency_id: str
-    call_id: int
-    lane: str
-    position: int
-    event_name: str
-    customer_id: str
-    time_created: int
-    properties: str
-    """A JSON object as text."""
-    content: bytes
     transform: str
     transform_digest: bytes
     voided_at: int | None

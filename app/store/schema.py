@@ -31,6 +31,10 @@ requests = Table(
     Column("auth", Text, nullable=False, comment="what vouched for it: signature, first_call, bearer or basic"),
     Column("shape", Text, nullable=False),
     Column("envelope", LargeBinary, comment="JSON of what a batch says outside its items, without the write key"),
+    # Of the steps that all its calls take together; so a call of a batch pays for one time only, its own.
+    Column("verified_after", _Id, comment="microseconds after received_at, as all that is called so"),
+    Column("parsed_after", _Id),
+    Column("stored_after", _Id, comment="when its rows were handed to the database; the commit follows"),
     comment="One row per request that was taken: what its calls share.",
 )
 
@@ -53,6 +57,7 @@ calls = Table(
     Column("transform", Text),
     Column("transform_digest", _Digest),
     Column("results", Text, comment="JSON list with the result of each event, where not all were simply stored"),
+    Column("mapped_after", _Id, comment="when its transform was chosen, and its events were made and checked"),
     comment="One row per Segment call: its bytes and its one outcome.",
 )
 # Review by event name. Few names, ever growing ids: each name appends to its own page.

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from flask import Blueprint, Response, request
 
+from app.balance import read_ledger
 from app.bootstrap import Reading, clock
 from app.errors import BadQuery, NotFound
 from app.query import (
@@ -21,13 +22,12 @@ from app.query import (
     parse_place,
 )
 from app.review import (
-    read_ledger,
-    tell_steps,
     to_call_document,
     to_event_document,
     to_refusal_document,
     to_whole_document,
 )
+from app.steps import tell_steps
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import get_call, list_calls
 from app.store.review_events import list_events

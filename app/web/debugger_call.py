@@ -7,7 +7,6 @@ import msgspec
 from app.bootstrap import Reading
 from app.catalog.live import Catalog
 from app.core.json_text import decode
-from app.core.outcome import Outcome
 from app.core.segment import parse_call, read
 from app.core.times import format_time
 from app.core.transform import Transform, TransformSet
@@ -16,7 +15,8 @@ from app.proof.choice import Candidate, Verdict, tell_choice
 from app.proof.conflict import tell_conflicts
 from app.proof.fields import FieldOrigin, tell_fields
 from app.proof.pretty import Pretty, to_pretty, to_value_text
-from app.review import EventDocument, WholeCallDocument, tell_steps, to_whole_document
+from app.review import EventDocument, WholeCallDocument, to_whole_document
+from app.steps import Step, tell_steps
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
 from app.store.review_events import EventRow
@@ -44,7 +44,9 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
     sentence: str
     at: str | None = None
-    """RFC 3339; None where it took no time worth telling."""
+    """RFC 3339; None where it was not kept."""
+    after: float | None = None
+    """Seconds after the call was received; None where a replay began it."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +72,12 @@ def read_call(number: int, now: int) -> Work:
     def work(reading: Reading) -> Values:
         with reading.database.reading() as conn:
             whole = get_call(conn, number)
-            document = to_whole_document(whole, tell_steps(conn, reading.catalog, whole))
+            steps = tell_steps(conn, reading.catalog, whole)
+            document = to_whole_document(whole, steps)
             live = reading.catalog.read_live(conn).transforms
             return {
                 "call": document,
-                "stages": _stages(document),
+                "stages": _stages(document, whole, steps),
                 "raw": None if whole.raw is None else to_pretty(whole.raw),
                 "envelope": None if whole.envelope is None else to_pretty(whole.envelope),
                 "events": [(event, _event_text(event)) for event in document.events[:EVENTS_MAX]],
@@ -88,19 +91,29 @@ def read_call(number: int, now: int) -> Work:
     return work
 
 
-def _stages(call: WholeCallDocument) -> list[Stage]:
+def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[Step]) -> list[Stage]:
+    """Return the way of a call in the order of time: a replay begins anew after the parsing."""
     batch = {"single": "", "batch": ", in a batch"}.get(call.shape or "single", ", in an array")
     stages = [Stage(name="received", passed=True, sentence=f"by {call.route}{batch}", at=call.received_at)]
     if call.auth is not None:
-        stages.append(Stage(name="verified", passed=True, sentence=_VERIFIED.get(call.auth, call.auth)))
-    stages += [Stage(name=one.name, passed=one.passed, sentence=one.sentence) for one in call.steps]
+        said = _VERIFIED.get(call.auth, call.auth)
+        stages.append(_stage(Step(name="verified", passed=True, sentence=said, at=whole.verified_at), whole))
+    stages.append(_stage(steps[0], whole))
     for change in call.history:
         before = f"{change.before} ({change.before_reason})" if change.before_reason else change.before
         now = f"{change.now} ({change.now_reason})" if change.now_reason else change.now
         by = f", by version {change.now_digest[:12]}" if change.now_digest else ""
-        passed = change.now not in {Outcome.REJECTED, Outcome.CONFLICT}
-        stages.append(Stage(name="replayed", passed=passed, sentence=f"from {before} to {now}{by}", at=change.at))
-    return stages
+        stages.append(Stage(name="replayed", passed=True, sentence=f"from {before} to {now}{by}", at=change.at))
+    return stages + [_stage(one, whole) for one in steps[1:]]
+
+
+def _stage(step: Step, whole: WholeCall) -> Stage:
+    at = None if step.at is None else format_time(step.at)
+    after = None
+    if step.at is not None and not (whole.changes and step.at == whole.changes[-1].changed_at):
+        # A machine's clock may be set back meanwhile; nothing is done before it is begun.
+        after = max(0, step.at - whole.call.received_at) / 1_000_000
+    return Stage(name=step.name, passed=step.passed, sentence=step.sentence, at=at, after=after)
 
 
 def _event_text(event: EventDocument) -> Pretty:

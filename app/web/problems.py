@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from app.bootstrap import Reading, clock
 from app.errors import BadQuery
-from app.problems import LOOKED_AT, Problems, find_problems, to_document
+from app.problems import Problems, find_problems, to_document
 from app.query import parse_id, parse_moment
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
@@ -42,7 +42,6 @@ def problem_pages(pages: Pages) -> Blueprint:
             unmapped_continued="unmapped_before" in texts,
             with_parameter=lambda name, value: f"/problems?{urlencode({**texts, name: value})}",
             to_editor=_to_editor,
-            looked_at=LOOKED_AT,
         )
 
     return blueprint

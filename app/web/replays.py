@@ -33,7 +33,7 @@ _TRYING_SECONDS = 0.5
 
 _LISTED = 50
 # Of the form on a page; the command line has the others.
-_FIELDS = ("outcome", "event", "reason", "by", "version", "id", "since", "until", "correct")
+_FIELDS = ("outcome", "event", "reason", "by", "version", "problem", "id", "since", "until", "correct")
 
 
 class Replays:

@@ -1,25 +1,19 @@
 """The overview, the calls and one call, in a browser: live, shared, by keyboard, on a phone, and with hostile calls."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, Visitor
-from tests.builders import SECRET, a_document, to_raw
-from tests.served import Served, served, signed
+from tests.builders import a_document, to_raw
+from tests.served import Served, signed
 
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 RTL = "\u202egnihtemos \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u2067"
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Served]:
-    """A service of the test's own, with an empty database."""
-    with served(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, SEGMENT_SHARED_SECRETS=SECRET) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("emptied")
 
 
 def send(service: Served, **members: object) -> None:
@@ -172,6 +166,21 @@ def test_a_call_is_copied_as_a_curl_command(visitor: Visitor, service: Served) -
     assert "curl -X POST" in copied
     assert "/webhooks/segment" in copied
     assert "message-0" in copied
+
+
+def test_without_a_clipboard_the_curl_command_is_opened_as_a_page(visitor: Visitor, service: Served) -> None:
+    """As on an address without https, and as where somebody says no to the browser's question."""
+    send_some(service, 1)
+    for without in ("delete Navigator.prototype.clipboard", "Clipboard.prototype.writeText = () => Promise.reject()"):
+        page = visitor.page.context.new_page()
+        page.add_init_script(without)
+        visitor.page = page
+        visitor.sign_in("/calls")
+        page.get_by_role("button", name=re.compile("Actions for the call")).click()
+        page.get_by_role("link", name="Copy as curl").click()
+        page.wait_for_url("**/curl")
+        expect(page.get_by_text("curl -X POST")).to_be_visible()
+        assert "message-0" in page.content()
 
 
 def test_a_conflict_is_shown_as_a_difference(visitor: Visitor, service: Served) -> None:

@@ -1,7 +1,6 @@
 """The setup page in a browser: the first call arrives, a refused one is explained, the secret is shown when asked."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -13,11 +12,15 @@ from tests.served import Served, served, signed
 OLD = "an-older-secret"
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Served]:
-    """A service of the test's own: nothing has come yet."""
-    url = f"sqlite:///{tmp_path / 'test.db'}"
-    with served(url, tmp_path, SEGMENT_SHARED_SECRETS=f"{SECRET},{OLD}", PUBLIC_URL="https://bill.test") as running:
+pytestmark = pytest.mark.usefixtures("emptied")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service with two secrets and an address of its own."""
+    folder = tmp_path_factory.mktemp("setup")
+    url = f"sqlite:///{folder / 'test.db'}"
+    with served(url, folder, SEGMENT_SHARED_SECRETS=f"{SECRET},{OLD}", PUBLIC_URL="https://bill.test") as running:
         yield running
 
 
@@ -64,6 +67,19 @@ def test_the_secrets_come_only_when_they_are_asked_for_and_can_be_copied(visitor
     page.reload()
     assert SECRET not in page.content()
     expect(page.get_by_role("button", name="Show")).to_be_visible()
+
+
+def test_where_the_browser_gives_no_clipboard_the_secret_is_copied_as_what_is_selected(visitor: Visitor) -> None:
+    visitor.page.add_init_script("delete Navigator.prototype.clipboard")
+    page = visitor.sign_in("/setup")
+    page.get_by_role("button", name="Show").click()
+    page.locator("#secrets").get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    # What was copied is what can be pasted.
+    page.goto(visitor.url("/calls"))
+    page.get_by_label("Text in the raw call").focus()
+    page.keyboard.press("Control+V")
+    expect(page.get_by_label("Text in the raw call")).to_have_value(SECRET)
 
 
 def test_it_fits_a_phone_and_what_was_sent_is_text(visitor: Visitor) -> None:

@@ -7,12 +7,17 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.store.engine import Database
-from app.store.problems import ProblemRow, UnmappedRow, Window, find_window, list_problem_rows, list_unmapped_rows
+from app.store.problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
 from app.store.review_events import ID_MAX
 from app.store.schema import calls
 from tests.store.test_review_plans import seed as seed_many
 
 PROBLEMS = (Outcome.REJECTED, Outcome.CONFLICT)
+
+
+def window(*, first: int = 0, end: int = ID_MAX, most: int = 100, seconds: float = 600) -> Window:
+    """Return what is to be looked at: time is no matter, unless a test says so."""
+    return Window(first=first, end=end, most=most, seconds=seconds)
 
 
 def seed(database: Database, *rows: tuple[int, str, str | None, str | None]) -> None:
@@ -41,9 +46,8 @@ def test_calls_are_counted_by_reason_transform_version_and_sentence(database: Da
         (7, "duplicate", "duplicate", "x"),
     )
     with database.reading() as conn:
-        window = find_window(conn, PROBLEMS, 0, ID_MAX, 100)
-        rows = list_problem_rows(conn, PROBLEMS, window)
-    assert window == Window(0, ID_MAX, whole=True)
+        rows, look = list_problem_rows(conn, PROBLEMS, window())
+    assert look == Look(5, None)
     assert sorted(rows, key=lambda row: row.first_id) == [
         ProblemRow("rejected", "event_invalid", "order", b"v", "a", 2, 1, 2),
         ProblemRow("rejected", "event_invalid", "order", b"v", "b", 1, 3, 3),
@@ -60,38 +64,36 @@ def test_what_no_transform_takes_is_counted_by_type_and_event_and_other_ignored_
         (4, "ignored", "filtered", "x"),
     )
     with database.reading() as conn:
-        rows = list_unmapped_rows(conn, find_window(conn, (Outcome.IGNORED,), 0, ID_MAX, 100))
+        rows, look = list_unmapped_rows(conn, window())
+    assert look == Look(4, None)
     assert sorted(rows, key=lambda row: row.first_id) == [
-        UnmappedRow("track", "E1", 2, 1, 3),
-        UnmappedRow("track", "E0", 1, 2, 2),
+        UnmappedRow("track", "E1", None, 2, 1, 3),
+        UnmappedRow("track", "E0", None, 1, 2, 2),
     ]
 
 
-@pytest.mark.parametrize(("most", "first", "whole"), [(1, 6, False), (3, 4, False), (5, 1, True), (6, 0, True)])
-def test_the_newest_are_looked_at_and_what_is_left_is_known(
-    database: Database, most: int, first: int, whole: bool
-) -> None:
+@pytest.mark.parametrize(("most", "reached"), [(1, 6), (3, 4), (4, 3), (5, None), (6, None)])
+def test_the_newest_are_looked_at_and_what_is_left_is_known(database: Database, most: int, reached: int | None) -> None:
     seed(database, *((one, "conflict" if one % 2 else "rejected", "x", "y") for one in (1, 3, 4, 5, 6)))
     with database.reading() as conn:
-        window = find_window(conn, PROBLEMS, 0, ID_MAX, most)
-        counted = sum(row.count for row in list_problem_rows(conn, PROBLEMS, window))
-    assert window.whole is whole
-    assert counted == min(most, 5)
-    if not whole:
-        assert window.first == first
+        rows, look = list_problem_rows(conn, PROBLEMS, window(most=most))
+    assert look == Look(min(most, 5), reached)
+    assert sum(row.count for row in rows) == look.calls
 
 
-def test_going_on_from_where_a_look_ended_meets_every_call_once(database: Database) -> None:
+@pytest.mark.parametrize("bound", [{"most": 3}, {"seconds": 0.0}])
+def test_going_on_from_where_a_look_ended_meets_every_call_once(database: Database, bound: dict[str, Any]) -> None:
+    """Whether it ended since there were enough, or since its time was over: it comes on in any case."""
     seed(database, *((one, "rejected", "x", f"{one}") for one in range(1, 12)))
     met: list[str | None] = []
     end = ID_MAX
     with database.reading() as conn:
         while True:
-            window = find_window(conn, PROBLEMS, 2, end, 3)
-            met += sorted((row.detail for row in list_problem_rows(conn, PROBLEMS, window)), key=str)
-            if window.whole:
+            rows, look = list_problem_rows(conn, PROBLEMS, window(first=2, end=end, **bound))
+            met += sorted((row.detail for row in rows), key=str)
+            if look.reached is None:
                 break
-            end = window.first
+            end = look.reached
     assert sorted(met, key=lambda one: int(one or 0)) == [str(one) for one in range(2, 12)]
 
 
@@ -105,8 +107,8 @@ def test_the_partial_index_leads_to_them(database: Database) -> None:
 
     sa.event.listen(database.engine, "before_cursor_execute", note)
     with database.reading() as conn:
-        list_problem_rows(conn, PROBLEMS, find_window(conn, PROBLEMS, 0, ID_MAX, 100))
-        list_unmapped_rows(conn, find_window(conn, (Outcome.IGNORED,), 0, ID_MAX, 100))
+        list_problem_rows(conn, PROBLEMS, window())
+        list_unmapped_rows(conn, window())
     sa.event.remove(database.engine, "before_cursor_execute", note)
     explain = "EXPLAIN" if database.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
     with database.reading() as conn:

@@ -15,9 +15,9 @@ from app.bootstrap import Reading, Service, build
 from app.settings import Settings
 from app.store.engine import connect
 from app.store.migrate import migrate
-from app.store.schema import calls
+from app.store.schema import calls, requests
 from app.web.factory import create_app
-from tests.builders import DEFAULT_TEXT, SECRET, a_document, to_raw
+from tests.builders import DEFAULT_TEXT, NOW, SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed, wait_until
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -131,6 +131,7 @@ def test_a_call_is_listed_with_its_outcome(api: Api) -> None:
         "message_id": "m-1",
         "customer_id": "ann",
         "transform": "_default",
+        "problem": None,
         "idempotency_ids": ["m-1"],
     }
 
@@ -174,6 +175,32 @@ def test_the_last_step_is_where_a_call_stopped(api: Api, document: object, outco
     assert [step["name"] for step in call["steps"]] == steps
     assert [step["passed"] for step in call["steps"]] == [True] * (len(steps) - 1) + [False]
     assert call["steps"][-1]["sentence"] == call["detail"]
+
+
+def test_each_step_of_a_call_has_its_time(api: Api) -> None:
+    api.send(a_document())
+    with api.service.database.writing() as conn:
+        conn.execute(sa.update(calls).values(received_at=NOW, mapped_after=300))
+        conn.execute(sa.update(requests).values(verified_after=100, parsed_after=200, stored_after=4_000_000))
+    call = api.newest()
+    assert (call["received_at"], call["verified_at"]) == ("2026-11-01T10:00:00.000000Z", "2026-11-01T10:00:00.000100Z")
+    assert [(step["name"], step["at"][17:]) for step in call["steps"]] == [
+        ("parsed", "00.000200Z"),
+        ("transform", "00.000300Z"),
+        ("mapped", "00.000300Z"),
+        ("checked", "00.000300Z"),
+        ("stored", "04.000000Z"),
+    ]
+
+
+def test_a_call_from_before_such_times_were_kept_has_none(api: Api) -> None:
+    api.send(a_document())
+    with api.service.database.writing() as conn:
+        conn.execute(sa.update(calls).values(mapped_after=None))
+        conn.execute(sa.update(requests).values(verified_after=None, parsed_after=None, stored_after=None))
+    call = api.newest()
+    assert call["verified_at"] is None
+    assert {step["at"] for step in call["steps"]} == {None}
 
 
 def test_a_batch_shows_what_stood_beside_it(api: Api) -> None:

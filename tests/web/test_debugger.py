@@ -10,6 +10,7 @@ from app.bootstrap import clock
 from app.core.outcome import Outcome
 from app.store import search
 from app.store.schema import calls
+from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site
 from tests.web.visiting import counted, ids, listed, page, send
 
@@ -211,10 +212,14 @@ def test_the_menu_of_a_call_leads_to_everything_that_can_be_done_about_it(visite
     assert [action for action, _ in forms] == ["/replays", "/replays"]
     token = fields[0].pop("csrf")
     assert token == fields[1].pop("csrf")
-    assert fields == [
-        {"id": str(one)},
-        {"outcome": "rejected", "reason": "event_invalid", "event": "API Call", "by": "_default"},
-    ]
+    told = visited.ask(f"/api/v1/calls/{one}", ADMIN_TOKEN).get_json()
+    version, problem = told["transform_digest"], told["problem"]
+    exact = {"outcome": "rejected", "reason": "event_invalid", "by": "_default", "version": version, "problem": problem}
+    assert fields == [{"id": str(one)}, exact]
+    [stored] = send(visited, first=7)
+    other = page(visited, f"/calls/{stored}")
+    assert "Replay this call" in other
+    assert "Replay all like this" not in other, "what made its events is like no problem"
     for given in fields:
         assert visited.client.post("/replays", data={**given, "csrf": token}).status_code in {200, 303}
     links = [urlsplit(link.replace("&amp;", "&")) for link in re.findall(r'class="button quiet" href="([^"]+)"', menu)]

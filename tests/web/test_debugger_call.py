@@ -6,8 +6,9 @@ import re
 import sqlalchemy as sa
 
 from app.core.signature import sign
-from app.store.schema import calls
-from tests.builders import SECRET, a_document, to_raw
+from app.store.schema import calls, requests
+from tests.builders import DEFAULT_TEXT, NOW, SECRET, a_document, published, some_ids, some_transforms, to_raw
+from tests.replaying import replay
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site
 from tests.web.visiting import ids, listed, page, send
@@ -31,6 +32,58 @@ def test_a_rejected_call_says_where_it_stopped_and_why(visited: Site) -> None:
     assert re.findall(r'<li class="stopped">\s*<span class="stage">(\w+)', text) == ["checked"]
     assert "Not counted" in text
     assert text.count("customer_id is null") >= 2
+
+
+def test_each_step_says_how_long_after_the_call_came_it_was_done(visited: Site) -> None:
+    [one] = send(visited)
+    with visited.service.database.writing() as conn:
+        conn.execute(sa.update(calls).values(received_at=NOW, mapped_after=90))
+        conn.execute(sa.update(requests).values(verified_after=41, parsed_after=-3, stored_after=1_250_000))
+    text = page(visited, f"/calls/{one}")
+    told = re.findall(r'<time class="stage-at" datetime="([^"]+)" title="[^"]+">([^<]+)</time>', text)
+    assert [after for _, after in told] == ["+0.041 ms", "+0 ms", "+0.09 ms", "+0.09 ms", "+0.09 ms", "+1.25 s"]
+    assert told[0][0] == "2026-11-01T10:00:00.000041Z"
+
+
+def test_a_call_from_before_such_times_were_kept_shows_when_it_came(visited: Site) -> None:
+    [one] = send(visited)
+    with visited.service.database.writing() as conn:
+        conn.execute(sa.update(calls).values(mapped_after=None))
+        conn.execute(sa.update(requests).values(verified_after=None, parsed_after=None, stored_after=None))
+    text = page(visited, f"/calls/{one}")
+    assert text.count('class="stage-at"') == 1
+    assert re.search(r'>received</span>.*?class="stage-at"><time', text, re.DOTALL)
+
+
+def test_a_replayed_call_tells_what_it_was_and_what_made_it_what_it_is(visited: Site) -> None:
+    [one] = send(visited, userId=None)
+    text = DEFAULT_TEXT.replace("customer_id: userId", "customer_id: event")
+    published(visited.service.database, some_transforms(text), some_ids(34))
+    replay(visited.service.database)
+    text = page(visited, f"/calls/{one}")
+    # In the order of time: it was received and parsed then, and mapped and stored by the replay.
+    assert re.findall(r'<span class="stage">(\w+)</span>', text) == [
+        *("received", "verified", "parsed", "replayed", "transform", "mapped", "checked", "stored")
+    ]
+    way = plain(text[text.index('id="way"') : text.index("</ol>")])
+    assert "from rejected (event_invalid) to stored, by version" in way
+    assert len(re.findall(r"\+[\d.]+ ms", way)) == 2, "of the rest the replay's own time is told"
+    assert way.count(replayed_at(text)) == 5
+    history = plain(text[text.index('id="history"') :])
+    assert re.search(r"rejected event_invalid stored", history)
+    assert re.search(r'<a href="/replays/(\d+)">\1</a>', text)
+    assert "It is counted: 1 event stored." in text
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
+
+
+def replayed_at(text: str) -> str:
+    """When the page says that the call was replayed."""
+    found = re.search(r">replayed</span>.*?<time[^>]*>([^<]+)<", text, re.DOTALL)
+    assert found
+    return found[1]
 
 
 def test_a_conflict_shows_what_is_there_beside_what_this_call_says(visited: Site) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from app.review import read_ledger
+from app.balance import read_ledger
 from app.store.ledger import MINUTE
 from app.store.series import Span
 from app.telemetry import Telemetry
 from app.web.overview import draw
 from tests.builders import NOW, a_document, to_raw
+from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site
 from tests.web.visiting import counted, ids, listed, page, send
 
@@ -104,6 +105,30 @@ def test_what_needs_a_person_is_named_with_where_to_go(visited: Site) -> None:
     assert 'href="/transforms/broken"' in text
     assert "cannot be used; what was live stays" in text
     assert re.search(r'no file</span> <a href="/transforms/new">', text)
+
+
+def test_drift_is_told_with_a_link_until_a_person_resolves_it(visited: Site) -> None:
+    (visited.service.settings.transforms_dir / "order.yaml").write_text("match: {event: Order}\n")
+    for _ in range(3):
+        visited.service.watcher.look()
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    live = visited.client.get("/api/v1/transforms/order", headers=headers).get_json()["live"]
+    assert "drift" not in page(visited, "/")
+
+    def do(act: str, **said: object) -> None:
+        answer = visited.client.post(f"/api/v1/transforms/order/{act}", json=said, headers=headers)
+        assert answer.status_code == 200, answer.get_data()
+        visited.service.watcher.look()
+
+    do("publish", text=live["text"] + "# edited\n", live=live["version"])
+    text = page(visited, "/")
+    assert re.search(r'<span class="chip warn">drift</span> The file of <a href="/transforms/order">', text)
+    assert "take the file, or keep what is live" in text
+    assert 'chip ok">nothing' not in text
+    do("resolve", take="file")
+    text = page(visited, "/")
+    assert "drift" not in text
+    assert 'chip ok">nothing' in text
 
 
 def test_nothing_yet_says_what_to_do(visited: Site) -> None:

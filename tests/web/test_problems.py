@@ -51,6 +51,7 @@ def test_calls_that_fail_in_one_way_are_one_group_with_its_words_and_a_sample(si
         "reason": "event_invalid",
         "by": "_default",
         "version": first["version"],
+        "problem": first["key"],
     }
     page = site.client.get("/problems").get_data(as_text=True)
     assert f'href="/transforms/_default?call={first["sample"]}"' in page
@@ -117,5 +118,5 @@ def test_a_page_asks_the_database_a_few_times_however_many_groups_there_are(site
     for number in range(30):
         send(site, messageId=f"m-{number}", userId=None, timestamp=str(number))
         site.send(to_raw({"type": "page", "messageId": f"p-{number}", "event": f"E{number}"}))
-    # Two windows, the rejected, the conflicting, the unmapped, what is live.
-    assert len(queries_of(site, "/problems")) == 6
+    # The rejected and conflicting, the ignored, what is live.
+    assert len(queries_of(site, "/problems")) == 3
