@@ -1,14 +1,19 @@
 """What happens to a request: verify, parse, run, write, receipt."""
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import msgspec
 
 from app.catalog.live import Catalog
+from app.core import native, tracking
+from app.core.arrival import describe
 from app.core.credentials import Auth, Credentials
+from app.core.native import NativeEvent
 from app.core.outcome import Outcome
 from app.core.pipeline import run
-from app.core.segment import parse_body, sketch
+from app.core.segment import Body, parse_body
 from app.errors import BatchNotFullyAuthenticated
 from app.store.ids import Ids
 from app.store.record import Record, Request
@@ -66,13 +71,41 @@ class Ingest:
         parsed = parse_body(body)
         if auth is Auth.FIRST_CALL and self._require_full_auth:
             raise BatchNotFullyAuthenticated
+        return self._keep(parsed, parsed, received_at, auth, route)
+
+    def track(self, body: bytes, authorization: str | None, route: str) -> list[Record]:
+        """Take one request to Segment's tracking API, as `receive` does; `route` is one of `tracking.TYPE_OF`."""
+        received_at = self._clock()
+        if not self._credentials.knows_write_key(authorization):
+            self._credentials.check_write_key(tracking.find_write_key(body), authorization)
+        self._prepare()
+        parsed = parse_body(body)
+        return self._keep(parsed, _complete(parsed, route, received_at), received_at, Auth.WRITE_KEY, route)
+
+    def forget(self) -> list[Record]:
+        """Take nothing of what analytics.js tells about itself; only where the tracking API is open."""
+        self._credentials.require_write_keys()
+        return []
+
+    def take_events(self, body: bytes, key: str | None) -> list[Record]:
+        """Take one request to Lotus's track API, as `receive` does; `key` is its X-API-KEY."""
+        received_at = self._clock()
+        self._credentials.check_ingest_key(key)
+        self._prepare()
+        parsed = parse_body(body)
+        calls = ((raw, NativeEvent(document)) for raw, document in parsed)
+        return self._keep(parsed, calls, received_at, Auth.API_KEY, native.ROUTE)
+
+    def _keep(
+        self, parsed: Body, calls: Iterable[tuple[bytes, Any]], received_at: int, auth: Auth, route: str
+    ) -> list[Record]:
         request = Request(self._ids.next(received_at), received_at, auth, parsed.shape, parsed.envelope, [])
         transforms = self._catalog.active
-        for position, (raw, document) in enumerate(parsed):
+        for position, (raw, document) in enumerate(calls):
             if position % _CALLS_IN_ONE_GO == _CALLS_IN_ONE_GO - 1:
                 give_way()
             done = run(raw, document, transforms, received_at)
-            read = done.call or sketch(document)
+            read = done.call or describe(document)
             request.records.append(
                 Record(
                     self._ids.next(received_at),
@@ -91,6 +124,21 @@ class Ingest:
         if request.records:
             self._writer.append(request)
         return request.records
+
+
+def _complete(parsed: Body, route: str, received_at: int) -> Iterator[tuple[bytes, Any]]:
+    """Give each call of the tracking API with the bytes that are kept of it, and with what Segment would have added."""
+    beside = tracking.read_beside(parsed.envelope)
+    for given, document in parsed:
+        raw = tracking.hide_write_key(given, document)
+        # Kept as the call's message id. By chance, and not by the call's id: of that, two processes may draw the same.
+        message_id = None if tracking.has_message_id(document) else f"segment-lotus-{uuid.uuid4()}"
+        yield (
+            raw,
+            tracking.complete(
+                raw, document, route=route, beside=beside, received_at=received_at, message_id=message_id
+            ),
+        )
 
 
 def to_receipt(records: list[Record]) -> Receipt:

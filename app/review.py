@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from app.catalog.live import Catalog
+from app.core import native
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run, Step, explain, run
-from app.core.segment import read
 from app.core.times import format_time
-from app.core.transform import TransformSet
+from app.core.transform import Transform, TransformSet
 from app.store.calls import to_detail
 from app.store.deliveries import State
 from app.store.delivery_list import count_events, count_states
@@ -264,16 +264,21 @@ def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Ste
     if whole.raw is None:
         gone = Step("parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again")
         return [gone, _last_step(call)]
-    transform = catalog.find_transform(conn, call.transform_digest) if call.transform_digest else None
-    done = run(whole.raw, read(whole.raw), TransformSet([transform] if transform else []), call.received_at)
+    transform = _find_transform(conn, catalog, call)
+    done = run(whole.raw, whole.read(), TransformSet([transform] if transform else []), call.received_at)
     steps = explain(done)
-    if transform is None and call.transform_digest is not None:
+    if transform is None and call.transform_digest not in {None, native.DIGEST}:
         version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
         unreadable = f"{version}, which this program cannot read any more: it cannot be run again"
         steps[-1] = Step("transform", passed=True, sentence=unreadable)
     elif _said_it_all(done, call):
         return _clean(steps)
     return _clean([*steps, _last_step(call)])
+
+
+def _find_transform(conn: Connection, catalog: Catalog, call: CallRow) -> Transform | None:
+    digest = call.transform_digest
+    return None if digest is None or digest == native.DIGEST else catalog.find_transform(conn, digest)
 
 
 def _said_it_all(done: Run, call: CallRow) -> bool:
