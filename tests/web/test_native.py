@@ -130,7 +130,8 @@ def test_where_none_is_taken_it_is_400(open_site: Site) -> None:
     answer = send(open_site, {"batch": [an_event(customer_id="")] * 2})
     assert answer.status_code == 400
     assert answer.get_json() == {"success": "none", "failed_events": {"id-1": "No customer_id provided"}}
-    for body in ({"batch": []}, [], b""):
+    nothing: Sequence[Any] = ({"batch": []}, [], b"")
+    for body in nothing:
         answer = send(open_site, body)
         assert (answer.status_code, answer.get_json()["success"]) == (400, "none")
     assert outcomes(open_site) == ["rejected", "rejected"]

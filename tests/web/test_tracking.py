@@ -170,9 +170,8 @@ def test_the_keys_of_one_door_open_no_other(make_site: Callable[..., Site]) -> N
 def test_a_write_key_is_nowhere_kept_and_never_logged(open_site: Site, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     escaped = b"".join(b"\\u%04x" % byte for byte in b"writeKey")
-    item = (
-        b'{"type":"track",  "writeKey" : "' + KEY.encode() + b'" , "' + escaped + b'":"' + KEY.encode() + b'","x":1.0}'
-    )
+    key = KEY.encode()
+    item = b'{"type":"track",  "writeKey" : "%b" , "%b":"%b","x":1.0}' % (key, escaped, key)
     track(open_site, item, headers={})
     track(open_site, b'{"batch":[' + item + b',7],"writeKey":"' + KEY.encode() + b'"}', "/v1/batch", {})
     track(open_site, b'[{"writeKey":"' + KEY.encode() + b'"}, "', "/v1/track")
@@ -291,7 +290,8 @@ def test_the_shortcut_answers_as_the_route_does(open_site: Site, *, draining: bo
     if draining:
         open_site.app.extensions[EXTENSION].start()
     doors: Sequence[Any] = (open_site.app.wsgi_app, partial(Flask.wsgi_app, open_site.app))
-    sent = ((a_document(), BY_KEY), (b"{", BY_KEY), ({}, {}), (b" " * 600_000, BY_KEY))
+    large = b" " * 600_000
+    sent: Sequence[tuple[Any, dict[str, str]]] = ((a_document(), BY_KEY), (b"{", BY_KEY), ({}, {}), (large, BY_KEY))
     for path in ("/v1/track", "/v1/batch/", "/v1/t", "/v1/m"):
         for body, headers in sent:
             raw = body if isinstance(body, bytes) else to_raw(body)
