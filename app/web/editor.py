@@ -16,6 +16,7 @@ from app.errors import CallRejected, NotFound, TransformInvalid
 from app.store.drafts import list_drafted
 from app.store.engine import Connection
 from app.store.kept import KeptCall, read_kept
+from app.store.review_events import ID_MAX
 from app.web.pages import Pages
 from app.web.sign_in import go_to
 
@@ -113,7 +114,7 @@ def _read_others(conn: Connection, event: str, call: Call | None) -> Iterator[Ca
 
 def _read_call(conn: Connection, call_id: int) -> Call | None:
     """Return a stored call; None where it cannot be read, or where its bytes are gone. Raises NotFound."""
-    rows = read_kept(conn, [call_id])
+    rows = read_kept(conn, [min(call_id, ID_MAX)])
     if not rows:
         raise NotFound(f"there is no call {call_id}")
     return _parse(rows[0])

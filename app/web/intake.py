@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 JSON = "application/json"
 
 
-class Answer(NamedTuple):
-    """What is said to a request that was taken: JSON."""
-
-    status: str
-    body: bytes
+Answer = tuple[str, bytes]
+"""What is said to a request that was taken: the status line, and JSON."""
 
 
 class Limit(NamedTuple):
@@ -47,14 +44,16 @@ class Intake:
     def __init__(self, service: Service, refused: Refused, in_flight: InFlight, draining: Draining) -> None:
         self.service = service
         self.draining = draining
-        self._most = service.settings.max_body_bytes
+        self.limit = Limit(service.settings.max_body_bytes, "MAX_BODY_BYTES")
         self._refused = refused
         self._in_flight = in_flight
 
-    def take(
-        self, environ: dict[str, Any], store: Callable[[bytes], list[Record]], limit: Limit | None = None
-    ) -> list[Record]:
-        """Read one request's body, and store it; return after the commit. `limit` is one besides MAX_BODY_BYTES.
+    def lower(self, limit: Limit) -> Limit:
+        """Return a limit, or MAX_BODY_BYTES where that is less."""
+        return min(limit, self.limit)
+
+    def take(self, environ: dict[str, Any], limit: Limit, store: Callable[[bytes], list[Record]]) -> list[Record]:
+        """Read one request's body, and store it; return after the commit.
 
         Raises:
             RequestRefused: it holds no calls for us. It is counted and kept among the refused requests.
@@ -62,12 +61,11 @@ class Intake:
 
         """
         began = time.perf_counter()
-        most, name = limit if limit is not None and limit.most < self._most else (self._most, "MAX_BODY_BYTES")
         body = b""
         with self._in_flight.reserved() as reservation:
             try:
                 self.draining.refuse()
-                body = read_body(environ, most, reservation, name)
+                body = read_body(environ, limit.most, reservation, limit.name)
                 records = store(body)
             except (RequestRefused, Unavailable) as error:
                 self._note(error, environ, body)
@@ -112,8 +110,8 @@ class Door(ABC):
         blueprint.register_error_handler(SegmentLotusError, self.tell)
 
         def receive() -> Response:
-            answer = self.answer(request.environ)
-            return Response(answer.body, answer.status, [*self.headers], content_type=JSON)
+            status, body = self.answer(request.environ)
+            return Response(body, status, [*self.headers], content_type=JSON)
 
         for path in self.paths:
             blueprint.add_url_rule(

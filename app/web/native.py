@@ -12,7 +12,7 @@ from app.web.intake import Answer, Door, Intake
 NO_ID = "no_idempotency_id"
 """The id under which Lotus tells of an event that has none."""
 
-_ALL = Answer("201 Created", b'{"success":"all","failed_events":null}')
+_ALL = "201 Created", b'{"success":"all","failed_events":null}'
 
 
 class NativeTrack(Door):
@@ -29,7 +29,7 @@ class NativeTrack(Door):
         """Take one request; say of each event that failed why, in Lotus's words."""
         key = environ.get("HTTP_X_API_KEY", "").encode("latin-1", "replace").decode(errors="replace").strip()
         ingest = self._intake.service.ingest
-        records = self._intake.take(environ, lambda body: ingest.take_events(body, key))
+        records = self._intake.take(environ, self._intake.limit, lambda body: ingest.take_events(body, key))
         failed = [record for record in records if record.outcome is Outcome.REJECTED]
         if records and not failed:
             return _ALL
@@ -37,7 +37,7 @@ class NativeTrack(Door):
         status, success = ("201 Created", "some") if len(failed) < len(records) else ("400 Bad Request", "none")
         reasons = dict(map(_tell, failed)) if failed else {NO_ID: "Invalid JSON"}
         # In ASCII: an id may hold half of a surrogate pair, which UTF-8 cannot.
-        return Answer(status, json.dumps({"success": success, "failed_events": reasons}).encode())
+        return status, json.dumps({"success": success, "failed_events": reasons}).encode()
 
 
 def _tell(record: Record) -> tuple[str, str]:

@@ -15,7 +15,7 @@ METRICS = f"{PREFIX}m"
 _CALL = Limit(MAX_CALL_BYTES, "Segment's limit for a call")
 _BATCH = Limit(MAX_BATCH_BYTES, "Segment's limit for a batch")
 
-_SUCCESS = Answer("200 OK", b'{"success":true}')
+_SUCCESS = "200 OK", b'{"success":true}'
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "POST, OPTIONS",
@@ -37,6 +37,7 @@ class Tracking(Door):
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+        self._call, self._batch = intake.lower(_CALL), intake.lower(_BATCH)
 
     def answer(self, environ: dict[str, Any]) -> Answer:
         """Take one request."""
@@ -45,10 +46,11 @@ class Tracking(Door):
         ingest = intake.service.ingest
         if route == METRICS:
             # It has no key, and nothing in it is about usage: read, so that the connection can go on, and forgotten.
-            intake.take(environ, lambda _body: ingest.forget(), _CALL)
+            intake.take(environ, self._call, lambda _body: ingest.forget())
             return _SUCCESS
         token = authorization(environ)
-        intake.take(environ, lambda body: ingest.track(body, token, route), _CALL if TYPE_OF[route] else _BATCH)
+        limit = self._call if TYPE_OF[route] else self._batch
+        intake.take(environ, limit, lambda body: ingest.track(body, token, route))
         return _SUCCESS
 
     def tell(self, error: SegmentLotusError) -> Response:

@@ -26,11 +26,13 @@ class Webhook(Door):
 
     def answer(self, environ: dict[str, Any]) -> Answer:
         """Take one request; say how many calls ended how."""
-        return Answer("200 OK", self.receive(environ))
+        return "200 OK", self.receive(environ)
 
     def receive(self, environ: dict[str, Any]) -> bytes:
         """Take one request; return the receipt as JSON. Raises what `Intake.take` does."""
         intake = self._intake
         signature, token = environ.get("HTTP_X_SIGNATURE"), authorization(environ)
         ingest = intake.service.ingest
-        return _ENCODE(to_receipt(intake.take(environ, lambda body: ingest.receive(body, signature, token, ROUTE))))
+        return _ENCODE(
+            to_receipt(intake.take(environ, intake.limit, lambda body: ingest.receive(body, signature, token, ROUTE)))
+        )
