@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from app.catalog.live import Catalog
-from app.core import native
+from app.core import native, tracking
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run, Step, explain, run
 from app.core.times import format_time
@@ -265,8 +265,12 @@ def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Ste
         gone = Step("parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again")
         return [gone, _last_step(call)]
     transform = _find_transform(conn, catalog, call)
-    done = run(whole.raw, whole.read(), TransformSet([transform] if transform else []), call.received_at)
+    document = whole.read()
+    done = run(whole.raw, document, TransformSet([transform] if transform else []), call.received_at)
     steps = explain(done)
+    added = tracking.tell_added(call.route, document)
+    if added is not None and steps[0].passed:
+        steps.insert(1, Step("completed", passed=True, sentence=added))
     if transform is None and call.transform_digest not in {None, native.DIGEST}:
         version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
         unreadable = f"{version}, which this program cannot read any more: it cannot be run again"

@@ -126,10 +126,14 @@ def test_a_message_id_that_was_made_is_kept_and_claims_as_any_other(database: Da
 def test_show_tells_the_steps_that_ran_when_the_call_came(database: Database) -> None:
     item = an_order(type=MISSING, messageId=MISSING)
     ingest = a_keyed_ingest(database, some_transforms(order=CORRECTED))
-    [record] = ingest.track(to_raw(item), "Bearer key", "/v1/t")
+    [record] = track(ingest, item, beside=SKEWED, route="/v1/t")
     steps = steps_of(database, record)
+    ours = format_time(NOW - HOUR // 2)
+    assert steps[1].sentence == (
+        f"it came at {format_time(NOW)}; its timestamp, by the sender's clock, is {ours} by ours"
+    )
     assert [(step.name, step.passed) for step in steps] == [
-        (name, True) for name in ("parsed", "transform", "mapped", "checked", "stored")
+        (name, True) for name in ("parsed", "completed", "transform", "mapped", "checked", "stored")
     ]
 
 

@@ -66,8 +66,8 @@ def _examine() -> Iterator[Finding]:
     yield _disk(settings, database)
     yield _look("transforms", lambda: _transforms(settings))
     yield _signature(settings)
-    yield _keys("write keys", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
-    yield _keys("ingest keys", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
+    yield _keys("tracking", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
+    yield _keys("track-api", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
     yield _lotus(settings)
     if found.ok:
         yield _look("outbox", lambda: _outbox(settings, database))

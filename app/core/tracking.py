@@ -138,6 +138,19 @@ def complete(raw: bytes, document: Any, *, route: str, beside: Beside, received_
     return document
 
 
+def tell_added(route: str, document: Any) -> str | None:
+    """Say what `complete` changed about a call that it can change; None for another route, or what is no call."""
+    if route not in TYPE_OF or type(document) is not dict:
+        return None
+    said = [f"it came at {document['receivedAt']}"]
+    given = document.get("originalTimestamp")
+    if given is None:
+        said.append("it said no time")
+    elif given != document["timestamp"]:
+        said.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
+    return "; ".join(said)
+
+
 def _merge(below: dict[str, Any], above: Any) -> Any:
     """Lay an item's value over the batch's, object by object."""
     if above is None or above == {}:
