@@ -81,6 +81,8 @@ def build(settings: Settings) -> Service:
             shared_secrets=settings.segment_shared_secrets,
             bearer_tokens=settings.segment_bearer_tokens,
             basic_auth=settings.segment_basic_auth,
+            write_keys=settings.segment_write_keys,
+            ingest_keys=settings.lotus_ingest_keys,
         ),
         require_full_auth=settings.segment_require_full_auth,
         catalog=catalog,

@@ -14,6 +14,12 @@ DATABASE_URL=sqlite:///var/segment-lotus.db
 # The shared secret: paste it into the webhook destination in Segment, which signs its calls with it.
 SEGMENT_SHARED_SECRETS={shared_secret}
 
+# Keys of your choice, comma-separated, that let SDKs send straight here; empty: closed.
+# Segment's SDKs (/v1/*):
+SEGMENT_WRITE_KEYS=
+# Lotus's clients (/api/track/):
+LOTUS_INGEST_KEYS=
+
 # Opens the JSON API, the pages, the metrics and the details of /readyz.
 ADMIN_TOKEN={admin_token}
 """

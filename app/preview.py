@@ -19,7 +19,6 @@ from app.core.json_text import decode
 from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome
 from app.core.pipeline import Lane, Run, run
-from app.core.segment import read
 from app.core.transform import DEFAULT, Transform, TransformSet
 from app.errors import TransformInvalid
 from app.store.calls import to_detail
@@ -166,7 +165,7 @@ class Preview:
         if row.raw is None:
             self._removed += 1
             return
-        document = read(row.raw)
+        document = row.read()
         draft = run(row.raw, document, self._with_draft, row.received_at)
         if draft.call is None:
             return

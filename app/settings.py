@@ -186,6 +186,18 @@ class Settings:
     segment_require_full_auth: bool = _setting(
         parse_bool, "0", "1 refuses a batch of which the signature covers only the first call."
     )
+    segment_write_keys: tuple[str, ...] = _setting(
+        parse_list,
+        "",
+        "Write keys that open Segment's tracking API here (`/v1/*`), comma-separated; without one it is closed.",
+        secret=True,
+    )
+    lotus_ingest_keys: tuple[str, ...] = _setting(
+        parse_list,
+        "",
+        "API keys that open Lotus's track API here (`/api/track/`), comma-separated; without one it is closed.",
+        secret=True,
+    )
     admin_token: str = _setting(
         str, "", "Opens the JSON API, the pages, the metrics and the details of /readyz.", secret=True
     )
@@ -259,10 +271,12 @@ def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> 
             "DATABASE_URL is not set: name the PostgreSQL database, or ask for a SQLite file by its name,"
             " DATABASE_URL=sqlite:///var/segment-lotus.db."
         )
-    if not (settings.segment_shared_secrets or settings.segment_bearer_tokens or settings.segment_basic_auth):
+    webhook = settings.segment_shared_secrets or settings.segment_bearer_tokens or settings.segment_basic_auth
+    if not (webhook or settings.segment_write_keys or settings.lotus_ingest_keys):
         missing.append(
             "There is no credential for the webhook: set SEGMENT_SHARED_SECRETS (or SEGMENT_BEARER_TOKENS, or"
-            " SEGMENT_BASIC_AUTH), on every node the same."
+            " SEGMENT_BASIC_AUTH), on every node the same. For the tracking APIs alone, SEGMENT_WRITE_KEYS or"
+            " LOTUS_INGEST_KEYS will do."
         )
     if len(settings.admin_token) < MIN_ADMIN_TOKEN_LENGTH:
         missing.append(

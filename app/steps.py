@@ -7,11 +7,11 @@ has the time of the replay.
 from typing import NamedTuple
 
 from app.catalog.live import Catalog
+from app.core import native, tracking
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run, explain, run
 from app.core.pipeline import Step as Told
-from app.core.segment import read
-from app.core.transform import TransformSet
+from app.core.transform import Transform, TransformSet
 from app.store.calls import to_detail
 from app.store.engine import Connection
 from app.store.review import CallRow, WholeCall
@@ -52,16 +52,25 @@ def _tell(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Told]:
     if whole.raw is None:
         gone = Told("parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again")
         return [gone, _last_step(call)]
-    transform = catalog.find_transform(conn, call.transform_digest) if call.transform_digest else None
-    done = run(whole.raw, read(whole.raw), TransformSet([transform] if transform else []), call.received_at)
+    transform = _find_transform(conn, catalog, call)
+    document = whole.read()
+    done = run(whole.raw, document, TransformSet([transform] if transform else []), call.received_at)
     steps = explain(done)
-    if transform is None and call.transform_digest is not None:
+    added = tracking.tell_added(call.route, document)
+    if added is not None and steps[0].passed:
+        steps.insert(1, Told("completed", passed=True, sentence=added))
+    if transform is None and call.transform_digest not in {None, native.DIGEST}:
         version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
         unreadable = f"{version}, which this program cannot read any more: it cannot be run again"
         steps[-1] = Told("transform", passed=True, sentence=unreadable)
     elif _said_it_all(done, call):
         return steps
     return [*steps, _last_step(call)]
+
+
+def _find_transform(conn: Connection, catalog: Catalog, call: CallRow) -> Transform | None:
+    digest = call.transform_digest
+    return None if digest is None or digest == native.DIGEST else catalog.find_transform(conn, digest)
 
 
 def _said_it_all(done: Run, call: CallRow) -> bool:

@@ -141,8 +141,21 @@ def test_reconcile_names_what_lotus_lost_and_sends_it_again(
 def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
     done = type_("doctor")
     assert done.exit_code == 0, done.output
-    names = ["settings", "database", "disk", "transforms", "signature", "lotus", "outbox"]
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["ok", name] for name in names]
+    names = ["settings", "database", "disk", "transforms", "signature", "tracking", "track-api", "lotus", "outbox"]
+    not_set_up = {"tracking", "track-api"}
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["--" if name in not_set_up else "ok", name] for name in names
+    ]
+
+
+def test_the_doctor_says_that_the_tracking_apis_are_open(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENT_WRITE_KEYS", "a-long-enough-key,another-long-key")
+    monkeypatch.setenv("LOTUS_INGEST_KEYS", "a-long-enough-key")
+    done = type_("doctor")
+    assert done.exit_code == 0, done.output
+    assert "2 set: Segment's tracking API (/v1/*) is open" in done.output
+    assert "1 set: Lotus's track API (/api/track/) is open" in done.output
+    assert "long-enough" not in done.output
 
 
 @pytest.mark.parametrize(
@@ -152,6 +165,8 @@ def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
         ("LOTUS_HOST", "http://127.0.0.1:1", "lotus", "cannot be reached"),
         ("LOTUS_HOST", "", "lotus", "LOTUS_HOST is not set"),
         ("ADMIN_TOKEN", "short", "settings", "ADMIN_TOKEN"),
+        ("SEGMENT_WRITE_KEYS", "short,long enough it is", "tracking", "1 of SEGMENT_WRITE_KEYS shorter than 8"),
+        ("LOTUS_INGEST_KEYS", "short", "track-api", "can be guessed"),
         ("TRANSFORMS_DIR", "nowhere", "transforms", "_default.yaml"),
         ("DATABASE_URL", "sqlite:///other.db", "database", "segment-lotus migrate"),
         ("MIN_FREE_DISK_BYTES", "1000GIB", "disk", "make room"),

@@ -189,10 +189,21 @@ def test_a_repr_shows_no_secret() -> None:
         "SEGMENT_SHARED_SECRETS",
         "SEGMENT_BEARER_TOKENS",
         "SEGMENT_BASIC_AUTH",
+        "SEGMENT_WRITE_KEYS",
+        "LOTUS_INGEST_KEYS",
         "ADMIN_TOKEN",
         "PSEUDONYM_KEY",
         "LOTUS_API_KEY",
     }
+
+
+@pytest.mark.parametrize("name", ["SEGMENT_WRITE_KEYS", "LOTUS_INGEST_KEYS"])
+def test_a_key_of_a_tracking_api_alone_is_enough_to_serve(name: str) -> None:
+    needed = {"DATABASE_URL": "sqlite:///x.db", "ADMIN_TOKEN": "x" * 16}
+    with pytest.raises(SettingInvalid, match=name):
+        load_for_serving(needed)
+    settings = load_for_serving({**needed, name: "one, two"})
+    assert getattr(settings, name.lower()) == ("one", "two")
 
 
 def test_the_environment_wins_over_dotenv(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from app.outbox import read_outbox
 from app.settings import Settings, load_for_serving
 from app.store.engine import Database, RowRefused
 
+_MIN_KEY_LENGTH = 8
 _BODY = b'{"type":"track","messageId":"doctor"}'
 
 
@@ -65,6 +66,8 @@ def _examine() -> Iterator[Finding]:
     yield _disk(settings, database)
     yield _look("transforms", lambda: _transforms(settings))
     yield _signature(settings)
+    yield _keys("tracking", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
+    yield _keys("track-api", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
     yield _lotus(settings)
     if found.ok:
         yield _look("outbox", lambda: _outbox(settings, database))
@@ -112,6 +115,16 @@ def _signature(settings: Settings) -> Finding:
         if credentials.authenticate(_BODY, sign(_BODY, secret), None) is not Auth.SIGNATURE:
             return Finding("signature", ok=False, sentence="a body that was signed here is not taken here")
     return Finding("signature", ok=True, sentence="a body that is signed with each shared secret is taken")
+
+
+def _keys(name: str, setting: str, keys: tuple[str, ...], opened: str) -> Finding:
+    if not keys:
+        return Finding(name, ok=None, sentence=f"{setting} is not set: {opened} is closed")
+    short = sum(len(key) < _MIN_KEY_LENGTH for key in keys)
+    if short:
+        what = f"{short} of {setting} shorter than {_MIN_KEY_LENGTH} characters: take longer ones, they can be guessed"
+        return Finding(name, ok=False, sentence=what)
+    return Finding(name, ok=True, sentence=f"{len(keys)} set: {opened} is open")
 
 
 def _lotus(settings: Settings) -> Finding:

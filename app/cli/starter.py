@@ -12,7 +12,7 @@ from app.catalog.live import Catalog
 from app.catalog.starter import make_starter, to_name
 from app.cli.check import to_schema_text
 from app.cli.program import Failure, open_reading, read_settings
-from app.core.segment import parse_call, read
+from app.core.segment import parse_call
 from app.core.transform import DEFAULT, Transform
 from app.errors import CallRejected, NotFound, TransformInvalid
 from app.store.review import CallFilters, get_call, list_call_ids
@@ -59,11 +59,11 @@ def _read_calls(event: str) -> tuple[list[int], list[dict[str, Any]]]:
     calls: list[dict[str, Any]] = []
     with open_reading().database.reading() as conn:
         for call_id in list_call_ids(conn, CallFilters(event=event), limit=_CALLS):
-            raw = get_call(conn, call_id).raw
-            if raw is None:
+            whole = get_call(conn, call_id)
+            if whole.raw is None:
                 continue
             try:
-                call = parse_call(raw, read(raw))
+                call = parse_call(whole.raw, whole.read())
             except CallRejected:
                 continue
             if call.type == "track":

@@ -1,4 +1,7 @@
-"""Who may send to the webhook: a signature over the body, a Bearer token, or Basic credentials; one valid is enough."""
+"""Who may send: to the webhook by a signature, a Bearer token or Basic credentials; to the tracking APIs by a key.
+
+One that is valid is enough.
+"""
 
 import base64
 import binascii
@@ -17,16 +20,22 @@ class Auth(StrEnum):
     """A signature that covers only the first call of a batch, as Segment signs batches."""
     BEARER = "bearer"
     BASIC = "basic"
+    WRITE_KEY = "write_key"
+    """Of Segment's tracking API."""
+    API_KEY = "api_key"
+    """Of Lotus's track API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What the webhook accepts."""
+    """What is accepted."""
 
     shared_secrets: tuple[str, ...] = field(default=(), repr=False)
     bearer_tokens: tuple[str, ...] = field(default=(), repr=False)
     basic_auth: tuple[str, ...] = field(default=(), repr=False)
     """Pairs `user:password`."""
+    write_keys: tuple[str, ...] = field(default=(), repr=False)
+    ingest_keys: tuple[str, ...] = field(default=(), repr=False)
 
     def authenticate(self, body: bytes, signature: str | None, authorization: str | None) -> Auth:
         """Say what vouches for this body. `signature` is X-Signature, `authorization` the header of that name.
@@ -47,6 +56,39 @@ class Credentials:
         if authorization:
             raise Unauthorized
         raise SignatureMissing
+
+    def knows_write_key(self, authorization: str | None) -> bool:
+        """Tell whether the Authorization header holds a write key: `Basic base64(key:)`, colon optional, or Bearer.
+
+        Raises Unauthorized as `require_write_keys` does.
+        """
+        self.require_write_keys()
+        scheme, _, given = (authorization or "").partition(" ")
+        if scheme.lower() == "bearer":
+            return same(given.strip(), self.write_keys)
+        return scheme.lower() == "basic" and same(_basic(given).removesuffix(":"), self.write_keys)
+
+    def require_write_keys(self) -> None:
+        """Raise Unauthorized where no key at all could open the tracking API."""
+        if not self.write_keys:
+            raise Unauthorized("SEGMENT_WRITE_KEYS is not set here, so the tracking API is closed")
+
+    def check_write_key(self, key: str | None, authorization: str | None) -> None:
+        """Check the write key of a body, where the header's was not valid. Raises Unauthorized."""
+        if key is not None and same(key, self.write_keys):
+            return
+        if key is None and not authorization:
+            raise Unauthorized("there is no write key: neither in the Authorization header nor as writeKey in the body")
+        raise Unauthorized("the write key is none of SEGMENT_WRITE_KEYS")
+
+    def check_ingest_key(self, key: str | None) -> None:
+        """Check the X-API-KEY of a request to the track API. Raises Unauthorized."""
+        if not self.ingest_keys:
+            raise Unauthorized("LOTUS_INGEST_KEYS is not set here, so the track API is closed")
+        if not key:
+            raise Unauthorized("No API key found in request: the header X-API-KEY is missing")
+        if not same(key, self.ingest_keys):
+            raise Unauthorized("Invalid API key: it is none of LOTUS_INGEST_KEYS")
 
 
 def _basic(given: str) -> str:

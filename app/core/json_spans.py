@@ -83,6 +83,26 @@ def split_object(raw: bytes) -> dict[str, bytes]:
     return members
 
 
+def replace_member(raw: bytes, key: str, value: bytes) -> bytes:
+    """Put another value under a key of a JSON object, each time that it stands there; all other bytes stay.
+
+    Raises UnparsableJson when this is no object.
+    """
+    text = trim(raw)
+    if not text.startswith(b"{"):
+        raise UnparsableJson("The JSON is not an object.")
+    parts = []
+    copied = 0
+    for start, end in pairwise([0, *_outer_commas(text), len(text) - 1]):
+        member = _MEMBER.fullmatch(text[start + 1 : end].strip(WHITESPACE))
+        if member is not None and decode(member[1]) == key:
+            # The value is the last thing before the comma.
+            stop = start + 1 + len(text[start + 1 : end].rstrip(WHITESPACE))
+            parts += [text[copied : stop - len(member[2])], value]
+            copied = stop
+    return b"".join([*parts, text[copied:]])
+
+
 def first_element(raw: bytes) -> bytes | None:
     """The very bytes of an array's first element, or None when there is none or its end cannot be found.
 

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from app.core import native
 from app.core.lotus import DIGEST_BYTES, LotusEvent
+from app.core.native import NativeEvent, check_event
 from app.core.outcome import Outcome, Reason
 from app.core.segment import Call, parse_call
 from app.core.transform import MAIN_LANE, Filtered, Transform, TransformSet
@@ -59,8 +61,11 @@ class Step(msgspec.Struct, frozen=True):
 def run(raw: bytes, document: Any, transforms: TransformSet, received_at: int) -> Run:
     """Take one call as far as it goes without a database. Never raises.
 
-    `document` is the decoded `raw`, `received_at` when it came, in microseconds since 1970.
+    `document` is the decoded `raw` as `core.arrival` or ingest gives it, `received_at` when it came, in microseconds
+    since 1970.
     """
+    if type(document) is NativeEvent:
+        return _run_native(document)
     try:
         call = parse_call(raw, document)
     except CallRejected as error:
@@ -81,6 +86,17 @@ def run(raw: bytes, document: Any, transforms: TransformSet, received_at: int) -
         left_out = tuple(stop.detail for stop in stops) if stops else ()
         return Run(None, None, None, call, lanes[0].transform, lanes[0].digest, tuple(lanes), left_out)
     return Run(Outcome.IGNORED, *_untaken(call), call, None, None, ())
+
+
+def _run_native(document: NativeEvent) -> Run:
+    try:
+        event = check_event(document)
+    except CallRejected as error:
+        return Run(Outcome.REJECTED, Reason(error.reason), error.message, None, native.NAME, native.DIGEST, ())
+    except EventInvalid as error:
+        return Run(Outcome.REJECTED, Reason.EVENT_INVALID, error.message, None, native.NAME, native.DIGEST, ())
+    lane = Lane(MAIN_LANE, native.NAME, native.DIGEST, (event,), event.content)
+    return Run(None, None, None, None, native.NAME, native.DIGEST, (lane,))
 
 
 class _Stop(NamedTuple):
@@ -159,6 +175,8 @@ def _untaken(call: Call) -> tuple[Reason, str]:
 
 def explain(done: Run) -> list[Step]:
     """Tell a run as the steps it took, the last one being where it stopped."""
+    if done.transform == native.NAME:
+        return _explain_native(done)
     if done.call is None:
         return [Step("parsed", passed=False, sentence=done.detail or "")]
     call = done.call
@@ -172,6 +190,18 @@ def explain(done: Run) -> list[Step]:
     if done.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
         return [*steps, Step("mapped", passed=False, sentence=done.detail or "")]
     steps.append(Step("mapped", passed=True, sentence=_mapped(done)))
+    if done.reason is Reason.EVENT_INVALID:
+        return [*steps, Step("checked", passed=False, sentence=done.detail or "")]
+    return [*steps, Step("checked", passed=True, sentence="Lotus's rules are kept")]
+
+
+def _explain_native(done: Run) -> list[Step]:
+    if done.outcome is not None and done.reason is not Reason.EVENT_INVALID:
+        return [Step("parsed", passed=False, sentence=done.detail or "")]
+    steps = [
+        Step("parsed", passed=True, sentence="an event in Lotus's own form"),
+        Step("transform", passed=True, sentence="none: it is taken as it is"),
+    ]
     if done.reason is Reason.EVENT_INVALID:
         return [*steps, Step("checked", passed=False, sentence=done.detail or "")]
     return [*steps, Step("checked", passed=True, sentence="Lotus's rules are kept")]

@@ -37,6 +37,7 @@ class Unread(Enum):
     """Stands for the document of a call whose bytes are not read; the value is the sentence why."""
 
     TOO_LARGE = f"The call is larger than {MAX_CALL_BYTES} bytes."
+    OVER_TRACKING_LIMIT = "The call is larger than 32768 bytes, Segment's limit for its tracking API."
     TOO_DEEP = f"The call nests deeper than {MAX_DEPTH} levels."
     NOT_JSON = "The call is no JSON text in UTF-8."
 
@@ -276,7 +277,9 @@ def _no_document(document: Any) -> CallRejected:
     if isinstance(document, Unread):
         reason = Reason.NOT_AN_OBJECT if document is Unread.NOT_JSON else Reason.CALL_TOO_LARGE
         return CallRejected(reason, document.value)
-    return CallRejected(Reason.NOT_AN_OBJECT, f"A call must be an object; this is {_KINDS[type(document)]}.")
+    return CallRejected(
+        Reason.NOT_AN_OBJECT, f"A call must be an object; this is {_KINDS.get(type(document), 'none')}."
+    )
 
 
 def _no_event(document: dict[str, Any]) -> CallRejected:

@@ -113,8 +113,7 @@ class Bench:
         active = draft = None
         changes: list[dict[str, Any]] = []
         if given is not None:
-            raw, received_at = given
-            document = read(raw)
+            raw, document, received_at = given
             active = run(raw, document, self._catalog.active, received_at)
             if found.with_draft is not None:
                 draft = run(raw, document, found.with_draft, received_at)
@@ -196,9 +195,10 @@ class Bench:
             self._last = None
         return self._live
 
-    def _find_call(self, conn: Connection, asked: TryText) -> tuple[bytes, int] | None:
+    def _find_call(self, conn: Connection, asked: TryText) -> tuple[bytes, Any, int] | None:
         if asked.call is not None:
-            return asked.call.encode(), self._clock()
+            raw = asked.call.encode()
+            return raw, read(raw), self._clock()
         if asked.call_id is None:
             return None
         number = asked.call_id
@@ -211,7 +211,7 @@ class Bench:
             raise NotFound(f"there is no call {number[:40]!r}")
         if rows[0].raw is None:
             raise NotFound(f"the bytes of call {number} were removed by retention; choose a newer one")
-        return rows[0].raw, rows[0].received_at
+        return rows[0].raw, rows[0].read(), rows[0].received_at
 
     def _read(self, name: str, text: str, live: Live) -> "_Read":
         """Read a draft and run its examples; the one before is remembered, so that another call costs little."""

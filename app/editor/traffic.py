@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.segment import Unread, read
+from app.core.native import NativeEvent
+from app.core.segment import Unread
 from app.core.transform import DEFAULT, Transform
 from app.core.transform_match import Match
 from app.editor.documents import PathDocument
@@ -72,8 +73,8 @@ def list_paths(conn: Connection, ids: Sequence[int]) -> list[PathDocument]:
     left = _NODES_MAX
     for one in ids:
         row = rows.get(one)
-        document = read(row.raw) if row is not None and row.raw is not None else None
-        if isinstance(document, Unread) or left <= 0:
+        document = row.read() if row is not None and row.raw is not None else None
+        if isinstance(document, Unread | NativeEvent) or left <= 0:
             continue
         once: set[str] = set()
         for path, value in _walk("", document, 0):

@@ -1,8 +1,10 @@
-"""The command that sends a stored call again, byte for byte."""
+"""The command that sends a stored call again, byte for byte, by the route it came by."""
 
 import shlex
 from urllib.parse import urlsplit
 
+from app.core import native, tracking
+from app.core.arrival import WEBHOOK as WEBHOOK_ROUTE
 from app.core.signature import sign
 
 WEBHOOK = "/webhooks/segment"
@@ -11,15 +13,35 @@ INLINE_BYTES = 100_000
 """A longer call does not go into a command line; the command then reads a file that is downloaded first."""
 
 
-def to_curl(call_id: str, raw: bytes, url: str, secret: str | None) -> str:
-    """Return a shell command that sends these bytes to the webhook at `url`, signed as Segment signs them.
+def to_curl(
+    call_id: str,
+    raw: bytes,
+    url: str,
+    secret: str | None,
+    *,
+    route: str = WEBHOOK_ROUTE,
+    envelope: bytes | None = None,
+) -> str:
+    """Return a shell command that sends these bytes to the service at `url`, for the webhook signed as Segment does.
 
     The signature is that of these very bytes, which whoever reads this has before them: it vouches for nothing else,
-    and the secret cannot be found from it. Sent again, they are a duplicate. `secret` None: a token is to be filled in.
+    and the secret cannot be found from it. Sent again, they are a duplicate. `secret` None: a token is to be filled in;
+    so is the key of a tracking API, there a call of a batch is put into one, with what stood beside it (`envelope`).
     """
     parts = urlsplit(url)
-    target = shlex.quote(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{WEBHOOK}")
-    header = f"X-Signature: {sign(raw, secret)}" if secret else "Authorization: Bearer <one of SEGMENT_BEARER_TOKENS>"
+    if route in tracking.TYPE_OF:
+        path, header = route, "Authorization: Bearer <one of SEGMENT_WRITE_KEYS>"
+        if tracking.TYPE_OF[route] is None:
+            beside = (envelope or b"{}").removeprefix(b"{").removesuffix(b"}")
+            raw = b'{"batch":[' + raw + b"]" + (b"," + beside if beside else b"") + b"}"
+    elif route == native.ROUTE:
+        path, header = route, "X-API-KEY: <one of LOTUS_INGEST_KEYS>"
+    else:
+        path = WEBHOOK
+        header = (
+            f"X-Signature: {sign(raw, secret)}" if secret else "Authorization: Bearer <one of SEGMENT_BEARER_TOKENS>"
+        )
+    target = shlex.quote(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{path}")
     send = f"curl -X POST {target} -H 'Content-Type: application/json' -H {shlex.quote(header)} --data-binary"
     if len(raw) > INLINE_BYTES:
         return f"{send} @call-{call_id}.json"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from app.core.arrival import describe
 from app.core.outcome import Outcome
 from app.core.pipeline import MAIN_LANE, Lane, Run, run
-from app.core.segment import read, sketch
 from app.core.transform import Transform, TransformSet
 from app.replay.correcting import CannotCorrect, Correction, correct
 from app.store.kept import KeptCall, OwnEvent
@@ -53,11 +53,11 @@ class Judge:
             return self._judge_lane(row, row.raw, own, self._fill)
         if not own and row.outcome == Outcome.STORED:
             return Judged(row=row, note=MADE)
-        document = read(row.raw)
+        document = row.read()
         done = run(row.raw, document, self._transforms, row.received_at)
         if own:
             return self._judge_made(row, own, done)
-        user_id = None if done.lanes else (done.call or sketch(document)).user_id
+        user_id = None if done.lanes else (done.call or describe(document)).user_id
         return Judged(row=row, run=done, user_id=user_id)
 
     def _judge_made(self, row: KeptCall, own: Sequence[OwnEvent], done: Run) -> Judged:
@@ -83,7 +83,7 @@ class Judge:
             return Judged(row=row, note=FILLED)
         made_none = row.outcome in {Outcome.REJECTED, Outcome.IGNORED}
         # A call is all or nothing: where the others have not made theirs yet, they have their say.
-        done = run(raw, read(raw), self._transforms if made_none else self._only, row.received_at)
+        done = run(raw, row.read(), self._transforms if made_none else self._only, row.received_at)
         if done.outcome is not None:
             return Judged(row=row, note=f"stays {row.outcome}: today it would be {done.outcome} ({done.reason})")
         if made_none and any(lane.name == MAIN_LANE for lane in done.lanes):

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from app.core.arrival import WEBHOOK, read_arrived
 from app.core.outcome import Outcome, Reason
 from app.core.problem import problem_key
 from app.store.events import EventFields
 from app.store.keys import to_key
 from app.store.lookup import among
 from app.store.review_events import ID_MAX
-from app.store.schema import calls, events
+from app.store.schema import calls, events, requests
 
 BYTES_AT_ONCE = 16 << 20
 """Raw bytes in memory at a time; a call has at most 1 MiB."""
@@ -61,6 +62,20 @@ class KeptCall(msgspec.Struct, frozen=True, gc=False):
     transform: str | None
     transform_digest: bytes | None
     results: str | None
+    route: str = WEBHOOK
+    request_id: int = 0
+    envelope: bytes | None = None
+    """What stood beside its batch; read only where the call cannot be understood without it."""
+
+    def read(self) -> Any:
+        """Decode it as it was understood when it came. Never fails; it must have its bytes."""
+        return read_arrived(
+            self.raw or b"",
+            route=self.route,
+            envelope=self.envelope,
+            received_at=self.received_at,
+            message_id=self.message_id,
+        )
 
 
 class OwnEvent(EventFields, frozen=True):
@@ -69,7 +84,7 @@ class OwnEvent(EventFields, frozen=True):
     voided: bool
 
 
-_CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__)
+_CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__[:-1])
 _EVENT_COLUMNS = tuple(events.c[name] for name in EventFields.__struct_fields__)
 
 
@@ -142,12 +157,25 @@ def read_kept(conn: sa.Connection, ids: Sequence[int], most_bytes: int = BYTES_A
         query = (
             sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, ids[start : start + _SLICE])).order_by(calls.c.id)
         )
-        some = [KeptCall(*row) for row in conn.execute(query)]
+        some = _with_envelopes(conn, [KeptCall(*row) for row in conn.execute(query)])
         found += some
         size += sum(len(one.raw) for one in some if one.raw is not None)
         if size > most_bytes:
             break
     return found
+
+
+def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]:
+    """Add what stood beside the batches: of the webhook's calls, which are most, nothing is needed."""
+    wanted = sorted({row.request_id for row in rows if row.route != WEBHOOK})
+    if not wanted:
+        return rows
+    query = sa.select(requests.c.id, requests.c.envelope).where(among(conn, requests.c.id, wanted))
+    found = {row.id: row.envelope for row in conn.execute(query)}
+    return [
+        row if row.route == WEBHOOK else msgspec.structs.replace(row, envelope=found.get(row.request_id))
+        for row in rows
+    ]
 
 
 def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int, list[OwnEvent]]:

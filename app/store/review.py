@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from app.core.arrival import read_arrived
 from app.core.outcome import Outcome
 from app.errors import NotFound
 from app.store.history import OutcomeChange, list_outcome_changes
@@ -82,6 +83,16 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     """The newest other calls with the same message id."""
     changes: tuple[OutcomeChange, ...] = ()
     """What replays changed about it, the first change first."""
+
+    def read(self) -> Any:
+        """Decode its bytes as they were understood when it came; it must have them. Never fails."""
+        return read_arrived(
+            self.raw or b"",
+            route=self.call.route,
+            envelope=self.envelope,
+            received_at=self.call.received_at,
+            message_id=self.call.message_id,
+        )
 
 
 def list_calls(conn: sa.Connection, filters: CallFilters, before: int | None = None, limit: int = 50) -> list[CallRow]:

@@ -4,10 +4,12 @@ Nothing here may grow with the number of calls that are kept: each query reads a
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from app.core.native import ROUTE
 from app.core.outcome import Outcome
 from app.store.ids import first_id_at
 from app.store.keys import to_key
@@ -58,10 +60,14 @@ def list_event_names(conn: sa.Connection, limit: int = NAMES_MAX) -> list[str]:
 
 
 def list_ids_by_event(conn: sa.Connection, events: Iterable[str], limit: int) -> list[int]:
-    """Return the ids of the newest `limit` calls with one of these event names, newest first."""
+    """Return the ids of the newest `limit` calls with one of these event names, newest first.
+
+    Of each name the newest LOOKED_AT; those that came in Lotus's own form are none that a transform is about.
+    """
     found: list[int] = []
     for name in sorted({to_key(one) or "" for one in events}):
-        query = sa.select(calls.c.id).where(calls.c.event == name).order_by(calls.c.id.desc()).limit(limit)
+        newest = _newest(calls.c.route, where=(calls.c.event == name,))
+        query = sa.select(newest.c.id).where(newest.c.route != ROUTE).order_by(newest.c.id.desc()).limit(limit)
         found += conn.execute(query).scalars()
     return sorted(found, reverse=True)[:limit]
 
@@ -100,6 +106,6 @@ def read_activity(conn: sa.Connection, since: int) -> Activity:
     )
 
 
-def _newest(*columns: sa.Column[str | None], where: Sequence[sa.ColumnElement[bool]] = ()) -> sa.Subquery:
+def _newest(*columns: sa.Column[Any], where: Sequence[sa.ColumnElement[bool]] = ()) -> sa.Subquery:
     # Sorted before it is limited: without that a database may take any LOOKED_AT of them.
     return sa.select(calls.c.id, *columns).where(*where).order_by(calls.c.id.desc()).limit(LOOKED_AT).subquery()

@@ -57,8 +57,8 @@ class Reservation:
         self.size += size
 
 
-def read_body(environ: dict[str, Any], most: int, reservation: Reservation) -> bytes:
-    """Read the body of a WSGI request, inflated where it says that it is compressed.
+def read_body(environ: dict[str, Any], most: int, reservation: Reservation, limit: str = "MAX_BODY_BYTES") -> bytes:
+    """Read the body of a WSGI request, inflated where it says that it is compressed. `limit` is what `most` is called.
 
     Raises:
         TooLarge: it has more than `most` bytes, before or after inflating; reading stops there.
@@ -68,7 +68,7 @@ def read_body(environ: dict[str, Any], most: int, reservation: Reservation) -> b
 
     """
     try:
-        raw = _read_raw(environ, most, reservation)
+        raw = _read_raw(environ, most, reservation, limit)
     except (OSError, ValueError) as error:
         # ValueError: the size of a chunk is no number.
         raise BodyBroken from error
@@ -76,47 +76,47 @@ def read_body(environ: dict[str, Any], most: int, reservation: Reservation) -> b
     if encoding in {"", "identity"}:
         return raw
     if encoding in {"gzip", "x-gzip", "deflate"}:
-        return _inflate(raw, most, reservation)
+        return _inflate(raw, most, reservation, limit)
     raise UnparsableJson(f"the body has the content encoding {encoding[:40]!r}; gzip and deflate are taken")
 
 
-def _read_raw(environ: dict[str, Any], most: int, reservation: Reservation) -> bytes:
+def _read_raw(environ: dict[str, Any], most: int, reservation: Reservation, limit: str) -> bytes:
     stream = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH")
     if not length:
-        return _read_parts(stream, most + 1, most, reservation)
+        return _read_parts(stream, most + 1, most, reservation, limit)
     if not (length.isascii() and length.isdigit()):
         raise BodyBroken
     size = int(length[:_DIGITS_MAX])
     if size > most:
-        raise TooLarge(f"the body has {size} bytes; MAX_BODY_BYTES is {most}")
-    raw = _read_parts(stream, size, most, reservation)
+        raise TooLarge(f"the body has {size} bytes; {limit} is {most}")
+    raw = _read_parts(stream, size, most, reservation, limit)
     if len(raw) < size:
         raise BodyBroken
     return raw
 
 
-def _read_parts(stream: IO[bytes], size: int, most: int, reservation: Reservation) -> bytes:
+def _read_parts(stream: IO[bytes], size: int, most: int, reservation: Reservation, limit: str) -> bytes:
     """Read up to `size` bytes, and hold only what has come: a length alone must not shut others out."""
     parts = []
     left = size
     while left and (part := stream.read(min(_CHUNK, left))):
         left -= len(part)
         if size - left > most:
-            raise TooLarge(f"the body has more than {most} bytes, which is MAX_BODY_BYTES")
+            raise TooLarge(f"the body has more than {most} bytes, which is {limit}")
         reservation.grow(len(part))
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _inflate(raw: bytes, most: int, reservation: Reservation) -> bytes:
+def _inflate(raw: bytes, most: int, reservation: Reservation, limit: str) -> bytes:
     parts = []
     size = 0
     try:
         for part in _inflated(raw):
             size += len(part)
             if size > most:
-                raise TooLarge(f"the body inflates to more than {most} bytes, which is MAX_BODY_BYTES")
+                raise TooLarge(f"the body inflates to more than {most} bytes, which is {limit}")
             reservation.grow(len(part))
             parts.append(part)
     except zlib.error as error:

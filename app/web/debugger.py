@@ -13,7 +13,7 @@ from app.review import to_call_document
 from app.settings import Settings
 from app.store.engine import Connection
 from app.store.ids import TAG_BITS, micros_of
-from app.store.review import get_raw, newest_call_id, read_calls
+from app.store.review import WholeCall, get_call, get_raw, newest_call_id, read_calls
 from app.store.search import Step, search_calls
 from app.web.debugger_call import read_call
 from app.web.debugger_query import RANGES, Asked, read_query, to_texts, written
@@ -28,6 +28,8 @@ _LATE = 30_000_000 << TAG_BITS
 """30 s as a distance between ids: an id is made before the commit that shows it, at most some seconds before."""
 
 _ID_DIGITS = 30
+
+_REMOVED = "the bytes of this call were removed by retention"
 
 
 def debugger(pages: Pages, settings: Settings) -> Blueprint:
@@ -64,7 +66,8 @@ def debugger(pages: Pages, settings: Settings) -> Blueprint:
         number = _to_id(call_id)
         address = settings.public_url or request.host_url
         secret = next(iter(settings.segment_shared_secrets), None)
-        text = to_curl(str(number), pages.read(_raw(number)), address, secret)
+        whole: WholeCall = pages.read(_whole(number))
+        text = to_curl(str(number), whole.raw or b"", address, secret, route=whole.call.route, envelope=whole.envelope)
         return Response(text, content_type="text/plain; charset=utf-8")
 
     return blueprint
@@ -110,8 +113,19 @@ def _raw(number: int) -> Callable[[Reading], bytes]:
         with reading.database.reading() as conn:
             raw = get_raw(conn, number)
         if raw is None:
-            raise NotFound("the bytes of this call were removed by retention")
+            raise NotFound(_REMOVED)
         return raw
+
+    return work
+
+
+def _whole(number: int) -> Callable[[Reading], WholeCall]:
+    def work(reading: Reading) -> WholeCall:
+        with reading.database.reading() as conn:
+            whole = get_call(conn, number, same_message_limit=0)
+        if whole.raw is None:
+            raise NotFound(_REMOVED)
+        return whole
 
     return work
 

@@ -7,7 +7,7 @@ import msgspec
 from app.bootstrap import Reading
 from app.catalog.live import Catalog
 from app.core.json_text import decode
-from app.core.segment import parse_call, read
+from app.core.segment import parse_call
 from app.core.times import format_time
 from app.core.transform import Transform, TransformSet
 from app.errors import CallRejected
@@ -34,6 +34,8 @@ _VERIFIED = {
     "first_call": "the signature of its request covers only the first call of the batch, as Segment signs batches",
     "bearer": "its request came with a bearer token",
     "basic": "its request came with a user and a password",
+    "write_key": "its request came with one of SEGMENT_WRITE_KEYS",
+    "api_key": "its request came with one of LOTUS_INGEST_KEYS",
 }
 
 
@@ -171,7 +173,7 @@ def _choice(whole: WholeCall, live: dict[str, Transform]) -> Values:
     others: list[Candidate] = []
     if whole.raw is not None:
         try:
-            candidates = tell_choice(TransformSet(live.values()), parse_call(whole.raw, read(whole.raw)))
+            candidates = tell_choice(TransformSet(live.values()), parse_call(whole.raw, whole.read()))
         except CallRejected:
             candidates = []
         for one in candidates:

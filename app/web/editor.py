@@ -9,14 +9,14 @@ from flask import Blueprint, Response, request
 from app.bootstrap import Reading
 from app.catalog.files import to_path
 from app.catalog.starter import make_starter, to_name
-from app.core.segment import Call, parse_call, read
+from app.core.segment import Call, parse_call
 from app.core.transform import DEFAULT
 from app.editor.traffic import list_ids_for
 from app.errors import CallRejected, NotFound, TransformInvalid
 from app.store.drafts import list_drafted
 from app.store.engine import Connection
-from app.store.kept import read_kept
-from app.store.review import get_raw
+from app.store.kept import KeptCall, read_kept
+from app.store.review_events import ID_MAX
 from app.web.pages import Pages
 from app.web.sign_in import go_to
 
@@ -107,20 +107,24 @@ def _read_others(conn: Connection, event: str, call: Call | None) -> Iterator[Ca
     """Give other stored calls of an event: together they show which properties there are."""
     ids = list_ids_for(conn, None, event, _CALLS_LOOKED_AT)
     for row in read_kept(conn, ids, _BYTES_LOOKED_AT):
-        other = None if row.raw is None else _parse(row.raw)
+        other = _parse(row)
         if other is not None and other.type == "track" and (call is None or other.document != call.document):
             yield other
 
 
 def _read_call(conn: Connection, call_id: int) -> Call | None:
     """Return a stored call; None where it cannot be read, or where its bytes are gone. Raises NotFound."""
-    raw = get_raw(conn, call_id)
-    return None if raw is None else _parse(raw)
+    rows = read_kept(conn, [min(call_id, ID_MAX)])
+    if not rows:
+        raise NotFound(f"there is no call {call_id}")
+    return _parse(rows[0])
 
 
-def _parse(raw: bytes) -> Call | None:
+def _parse(row: KeptCall) -> Call | None:
+    if row.raw is None:
+        return None
     try:
-        return parse_call(raw, read(raw))
+        return parse_call(row.raw, row.read())
     except CallRejected:
         return None
 

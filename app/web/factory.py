@@ -18,6 +18,8 @@ from app.web.draining import EXTENSION, Draining
 from app.web.editor import editor
 from app.web.entrance import entrance
 from app.web.health import health
+from app.web.intake import Door, Intake, shortcut
+from app.web.native import NativeTrack
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.overview import overview
 from app.web.pages import Pages, protect
@@ -28,6 +30,7 @@ from app.web.replays import Replays, replay_api, replay_pages
 from app.web.sandboxes import SANDBOXES, Sandboxes
 from app.web.setup import setup
 from app.web.sign_in import SignIn, set_up_sessions
+from app.web.tracking import Tracking
 from app.web.transforms import transforms
 from app.web.transforms_api import transforms_api
 from app.web.usage import usage
@@ -57,12 +60,13 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token)
     pages = Pages(offload)
-    webhook = Webhook(
-        service, Refused(service.database, service.ids, clock), InFlight(settings.max_inflight_bytes), draining
-    )
+    refused = Refused(service.database, service.ids, clock)
+    intake = Intake(service, refused, InFlight(settings.max_inflight_bytes), draining)
+    webhook = Webhook(intake)
+    doors: tuple[Door, ...] = (webhook, Tracking(intake), NativeTrack(intake))
     replays = Replays(service, ReplayProcesses(settings))
     for blueprint in (
-        webhook.blueprint(),
+        *(door.blueprint() for door in doors),
         health(service, draining, offload),
         api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
@@ -86,7 +90,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
-    app.wsgi_app = webhook.before(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = shortcut(app.wsgi_app, doors, draining)  # type: ignore[assignment,method-assign]
     return app
 
 

@@ -1,6 +1,5 @@
 """Keeps the last refused requests in the database, without letting a flood of them become a flood of writes."""
 
-import re
 import threading
 import time
 from collections import deque
@@ -10,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from app.core.tracking import hide_write_keys
 from app.errors import SegmentLotusError, Unavailable
 from app.store.engine import Database
 from app.store.ids import Ids
@@ -39,9 +39,6 @@ _SCHEMES = {"bearer", "basic", "digest", "token", "apikey"}
 
 _LOG = structlog.get_logger("refused")
 
-# SDKs put their write key into the body, too.
-_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*")[^"]*')
-
 
 class Refused:
     """Notes refused requests; writes them in the background."""
@@ -65,7 +62,8 @@ class Refused:
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", "")[:_VALUE_MAX],
             msgspec.json.encode(shown_headers(environ)).decode(),
-            _WRITE_KEY.sub(rb"\1(hidden)", body[:BODY_START_BYTES]),
+            # SDKs put their write key into the body, too.
+            hide_write_keys(body[:BODY_START_BYTES]),
         )
         _LOG.warning("request refused", code=error.code, message=error.message)
         self._waiting.append(refusal)

@@ -16,9 +16,11 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from app.bootstrap import Reading, clock
+from app.core.native import ROUTE
 from app.core.outcome import Outcome
 from app.core.signature import sign
 from app.core.times import format_time
+from app.core.tracking import PREFIX
 from app.errors import RequestRefused, Unavailable
 from app.settings import Settings
 from app.store.ids import micros_of
@@ -65,6 +67,29 @@ WAYS_OUT = {
 }
 """What to do about each code that a refused request can have."""
 
+TRACKING_WAYS_OUT = {
+    "unauthorized": (
+        "The SDK's write key is none of SEGMENT_WRITE_KEYS here. It is whatever you choose: put the same text into the"
+        " setting and into the SDK, and restart."
+    ),
+    "too_large": (
+        "As at Segment, a call may have 32 KB and a batch 500 KB (or MAX_BODY_BYTES, where that is less). Let the SDK"
+        " send smaller batches: its option is called flushAt, or upload_size."
+    ),
+    "unparsable_json": "The body was no JSON. Let nothing on the way between the SDK and this service change it.",
+}
+"""The same for what came to Segment's tracking API."""
+
+NATIVE_WAYS_OUT = {
+    "unauthorized": (
+        "The client's API key is none of LOTUS_INGEST_KEYS here. It is whatever you choose: put the same text into the"
+        " setting and into the client, and restart."
+    ),
+    "unparsable_json": "The body was no JSON. Let nothing on the way between the client and this service change it.",
+}
+"""The same for what came to Lotus's track API."""
+
+_NATIVE_PATHS = {ROUTE, ROUTE.rstrip("/")}
 _OTHERWISE = "The message says what is wrong; the log of the service has more."
 
 
@@ -79,7 +104,11 @@ class Arrivals(msgspec.Struct, kw_only=True):
     @property
     def way_out(self) -> str:
         """Return what to do about the refusal."""
-        return WAYS_OUT.get(self.refusal.code, _OTHERWISE) if self.refusal else ""
+        if self.refusal is None:
+            return ""
+        code, path = self.refusal.code, self.refusal.path
+        own = TRACKING_WAYS_OUT if path.startswith(PREFIX) else NATIVE_WAYS_OUT if path in _NATIVE_PATHS else {}
+        return own.get(code) or WAYS_OUT.get(code, _OTHERWISE)
 
 
 def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
@@ -110,6 +139,9 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
         host = urlsplit(address).hostname
         values: Values = {
             "url": address + PATH,
+            "address": address,
+            "write_keys": len(settings.segment_write_keys),
+            "ingest_keys": len(settings.lotus_ingest_keys),
             "local": host in _LOCAL,
             "plain": address.startswith("http://") and host not in _LOCAL,
             "count": len(settings.segment_shared_secrets),

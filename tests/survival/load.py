@@ -31,22 +31,38 @@ def a_batch(message_ids: Sequence[str]) -> tuple[bytes, dict[str, str]]:
     return b"[" + b",".join(items) + b"]", signed(b"", over=items[0])
 
 
+Way = Callable[[Sequence[str]], tuple[str, bytes, dict[str, str]]]
+"""How calls with these message ids are sent: path, body, headers."""
+
+
+def by_webhook(message_ids: Sequence[str]) -> tuple[str, bytes, dict[str, str]]:
+    """Send one call, or a batch of several, as Segment does."""
+    if len(message_ids) > 1:
+        return WEBHOOK, *a_batch(message_ids)
+    return WEBHOOK, a_call(message_ids[0]), signed(a_call(message_ids[0]))
+
+
 class Load:
     """Posts singles and batches, every message id once, from several threads until told to stop."""
 
-    def __init__(self, service: Served, threads: int = 8, name: str = "load") -> None:
+    def __init__(
+        self, service: Served, threads: int = 8, name: str = "load", ways: Sequence[Way] = (by_webhook,)
+    ) -> None:
+        """`ways` are taken in turn, by the threads."""
         self._service = service
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(f"{name}-{one}",)) for one in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._send, args=(f"{name}-{one}", ways[one % len(ways)])) for one in range(threads)
+        ]
         self._underway: dict[str, list[str]] = {}
         self.answered: list[str] = []
-        """Message ids of requests that were answered 200."""
+        """Message ids of requests that were answered 200 or 201."""
         self.unanswered: list[str] = []
         """Message ids of requests that were answered otherwise, or not at all."""
         self.statuses: Counter[int] = Counter()
         """How many answers had which status; 0: the connection broke."""
         self.answers: list[Answer] = []
-        """Answers other than 200."""
+        """Answers other than those."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -74,7 +90,7 @@ class Load:
         """Return every message id there was."""
         return self.answered + self.unanswered
 
-    def _send(self, name: str) -> None:
+    def _send(self, name: str, way: Way) -> None:
         connection = self._service.connect()
         for number in itertools.count():
             if self._stopping.is_set():
@@ -83,10 +99,10 @@ class Load:
                 connection.close()
             alone = number % 4 != 0
             ids = [f"{name}-{number}-{place}" for place in range(1 if alone else BATCH)]
-            body, headers = (a_call(ids[0]), signed(a_call(ids[0]))) if alone else a_batch(ids)
+            path, body, headers = way(ids)
             self._underway[name] = ids
             try:
-                answer = ask(connection, "POST", WEBHOOK, body, headers)
+                answer = ask(connection, "POST", path, body, headers)
             except (OSError, http.client.HTTPException):
                 self.statuses[0] += 1
                 self.unanswered += ids
@@ -94,7 +110,7 @@ class Load:
                 time.sleep(0.02)
             else:
                 self.statuses[answer.status] += 1
-                if answer.status == 200:
+                if answer.status in {200, 201}:
                     self.answered += ids
                 else:
                     self.unanswered += ids

@@ -17,6 +17,7 @@ from app.store.engine import connect
 from app.store.migrate import migrate
 from app.store.schema import calls, requests
 from app.web.factory import create_app
+from app.web.tracking import Tracking
 from tests.builders import DEFAULT_TEXT, NOW, SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed, wait_until
 
@@ -32,6 +33,9 @@ OPEN_ROUTES = {
     ("/metrics", "OPTIONS"),
     # Flask's own answer, which names the methods.
     *((path, "OPTIONS") for path in ("/", "/sign-in", "/sign-out", "/static/<path:filename>")),
+    ("/api/track/", "OPTIONS"),
+    # What a browser asks before it sends.
+    *((path, "OPTIONS") for path in Tracking.paths),
     *(("/sign-in", method) for method in ("GET", "HEAD")),
     *(("/static/<path:filename>", method) for method in ("GET", "HEAD")),
 }

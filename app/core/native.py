@@ -1,0 +1,90 @@
+"""Events that come in Lotus's own form, by `/api/track/`: checked, and taken as they are.
+
+They have no message id and no transform. In the place of one stands a built-in that changes nothing; its name has a
+colon, which no file's name can have.
+"""
+
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event, to_id_text
+from app.core.outcome import Reason
+from app.core.segment import Sketch, Unread
+from app.errors import CallRejected, EventInvalid
+
+ROUTE: Final = "/api/track/"
+
+TYPE: Final = "event"
+"""Stands where a Segment call has its type."""
+
+NAME: Final = "built-in:lotus"
+DIGEST: Final = blake2b(b"built-in:lotus 1", digest_size=DIGEST_BYTES).digest()
+
+# Lotus's own words, ../shared/contracts/lotus.md; the last one is ours, since Lotus does not look.
+NO_ID = "No idempotency_id provided"
+NO_CUSTOMER = "No customer_id provided"
+INVALID_TIME = "Invalid time_created"
+NO_NAME = "No event_name provided"
+
+_REQUIRED = (("idempotency_id", NO_ID), ("customer_id", NO_CUSTOMER), ("event_name", NO_NAME))
+
+
+class NativeEvent(msgspec.Struct, frozen=True):
+    """What was decoded of a call that is an event already: in the place of a Segment call's document."""
+
+    value: Any
+    """Any JSON value, or an Unread."""
+
+
+def check_event(native: NativeEvent) -> LotusEvent:
+    """Return the event.
+
+    Raises:
+        CallRejected: it is no object, or was not read.
+        EventInvalid: it breaks a rule, and which, in Lotus's words where it has some.
+
+    """
+    value = native.value
+    if isinstance(value, Unread):
+        reason = Reason.NOT_AN_OBJECT if value is Unread.NOT_JSON else Reason.CALL_TOO_LARGE
+        raise CallRejected(reason, value.value.replace("The call", "The event"))
+    if type(value) is not dict:
+        raise CallRejected(Reason.NOT_AN_OBJECT, "An event must be an object.")
+    for field, sentence in _REQUIRED:
+        if value.get(field) in (None, ""):
+            raise EventInvalid(field, sentence)
+    try:
+        return make_event(
+            value["event_name"],
+            value["idempotency_id"],
+            value["customer_id"],
+            value.get("time_created"),
+            value.get("properties"),
+        )
+    except EventInvalid as error:
+        if error.field == "time_created":
+            raise EventInvalid(error.field, INVALID_TIME) from error
+        raise
+
+
+def sketch_event(native: NativeEvent) -> Sketch:
+    """Return what a log line and the lists can say of an event, right or wrong."""
+    value = native.value
+    if type(value) is not dict:
+        return Sketch(type=TYPE)
+    name = value.get("event_name")
+    return Sketch(type=TYPE, event=name if type(name) is str and name else None, user_id=_id(value.get("customer_id")))
+
+
+def find_idempotency_id(native: NativeEvent) -> str | None:
+    """Return the id that an event brings, right or wrong, for telling its sender about it."""
+    return _id(native.value.get("idempotency_id")) if type(native.value) is dict else None
+
+
+def _id(value: Any) -> str | None:
+    try:
+        return to_id_text("", value) or None
+    except EventInvalid:
+        return None

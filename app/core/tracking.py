@@ -1,0 +1,193 @@
+"""Segment's tracking API, `/v1/*`: what Segment adds to a call that an SDK sends it, added here.
+
+Its values come from what is kept of a call and nothing else: its bytes, what stood beside its batch, its route, its
+message id, and when it came. So a replay a year later reads the same call.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from app.core.json_spans import replace_member, split_object
+from app.core.json_text import decode, trim
+from app.core.segment import Unread
+from app.core.times import TimeInvalid, format_time, parse_time
+from app.errors import UnparsableJson
+
+MAX_CALL_BYTES: Final = 32 << 10
+"""Segment's limit for a call."""
+
+MAX_BATCH_BYTES: Final = 500 << 10
+"""Segment's limit for a batch."""
+
+PREFIX: Final = "/v1/"
+
+_TYPES = ("track", "identify", "page", "screen", "group", "alias")
+
+TYPE_OF: dict[str, str | None] = {
+    **{f"{PREFIX}{kind}": kind for kind in _TYPES},
+    # What analytics.js calls in a browser: the first letter.
+    **{f"{PREFIX}{kind[0]}": kind for kind in _TYPES},
+    **{f"{PREFIX}{name}": None for name in ("batch", "import", "b")},
+}
+"""The type of a call that says none, by route; None where each item of the batch says its own."""
+
+HIDDEN = "(hidden)"
+"""Stands in the kept bytes where a write key stood: it opens this service, and is not part of what happened."""
+
+_DAY = 86_400_000_000
+_LARGE_CORRECTION = _DAY
+_LOOKS_BACK = 30 * _DAY
+_LOOKS_AHEAD = _DAY
+
+# In bytes that are no JSON object; what a reader may take for a key is hidden there, wherever it stands.
+_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*)"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """What a batch says for all its items."""
+
+    context: dict[str, Any] | None = None
+    integrations: dict[str, Any] | None = None
+    sent_at: Any = None
+
+
+class _KeyOutline(msgspec.Struct, gc=False):
+    writeKey: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # noqa: N815  Segment's name
+
+
+_decode_key_outline = msgspec.json.Decoder(_KeyOutline).decode
+
+
+def find_write_key(body: bytes) -> str | None:
+    """Return the write key that a request body gives for itself. Raises UnparsableJson where it is no JSON object."""
+    text = trim(body)
+    if not text.startswith(b"{"):
+        return None
+    try:
+        found = _decode_key_outline(text).writeKey
+        value = None if found is msgspec.UNSET else bytes(found)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = split_object(text).get("writeKey")
+    try:
+        key = None if value is None else decode(value)
+    except UnparsableJson:
+        return None
+    return key if type(key) is str and key else None
+
+
+def hide_write_key(raw: bytes, document: Any) -> bytes:
+    """Return a call's bytes without the write key that it may hold itself, and put the same into its document."""
+    if type(document) is dict:
+        if "writeKey" not in document:
+            return raw
+        document["writeKey"] = HIDDEN
+        return replace_member(raw, "writeKey", f'"{HIDDEN}"'.encode())
+    return hide_write_keys(raw)
+
+
+def hide_write_keys(text: bytes) -> bytes:
+    """Return bytes that may be no JSON, or the beginning of one, without what seems to be a write key."""
+    return _WRITE_KEY.sub(rb'\1"(hidden)"', text) if b"writeKey" in text else text
+
+
+@lru_cache(64)
+def read_beside(envelope: bytes | None) -> Beside:
+    """Read what is kept of a batch; the items of one batch ask for the same one after the other."""
+    if envelope is None:
+        return Beside()
+    try:
+        said = decode(envelope)
+    except UnparsableJson:
+        return Beside()
+    context, integrations = said.get("context"), said.get("integrations")
+    return Beside(
+        context if type(context) is dict else None,
+        integrations if type(integrations) is dict else None,
+        said.get("sentAt"),
+    )
+
+
+def has_message_id(document: Any) -> bool:
+    """Tell whether a call brings a message id, or is none that could."""
+    return type(document) is not dict or document.get("messageId") not in (None, "")
+
+
+def complete(raw: bytes, document: Any, *, route: str, beside: Beside, received_at: int, message_id: str | None) -> Any:
+    """Return a call as Segment would have passed it on. `document` is the decoded `raw`, and is changed.
+
+    `message_id` is taken where the call has none. What is no object stays what it is, and a call beyond Segment's
+    limit is not read.
+    """
+    if len(raw) > MAX_CALL_BYTES:
+        return Unread.OVER_TRACKING_LIMIT
+    if type(document) is not dict:
+        return document
+    kind = TYPE_OF[route]
+    if kind is not None and document.get("type") in (None, ""):
+        document["type"] = kind
+    if beside.context:
+        document["context"] = _merge(beside.context, document.get("context"))
+    if beside.integrations:
+        document["integrations"] = _merge(beside.integrations, document.get("integrations"))
+    _set_times(document, beside.sent_at, received_at)
+    if message_id is not None and not has_message_id(document):
+        document["messageId"] = message_id
+    return document
+
+
+def tell_added(route: str, document: Any) -> str | None:
+    """Say what `complete` changed about a call that it can change; None for another route, or what is no call."""
+    if route not in TYPE_OF or type(document) is not dict:
+        return None
+    said = [f"it came at {document['receivedAt']}"]
+    given = document.get("originalTimestamp")
+    if given is None:
+        said.append("it said no time")
+    elif given != document["timestamp"]:
+        said.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
+    return "; ".join(said)
+
+
+def _merge(below: dict[str, Any], above: Any) -> Any:
+    """Lay an item's value over the batch's, object by object."""
+    if above is None or above == {}:
+        return below
+    if type(above) is not dict:
+        return above
+    merged = {**below, **above}
+    for key, value in above.items():
+        if type(value) is dict and type(under := below.get(key)) is dict:
+            merged[key] = _merge(under, value)
+    return merged
+
+
+def _set_times(document: dict[str, Any], sent_with_batch: Any, received_at: int) -> None:
+    # The batch's goes first: it is of the request, and an SDK that tries again leaves its items as they are.
+    sent_at = document.get("sentAt") if sent_with_batch is None else sent_with_batch
+    if document.get("sentAt") is None and sent_at is not None:
+        document["sentAt"] = sent_at
+    document["receivedAt"] = format_time(received_at)
+    given = document.get("timestamp")
+    if given is None or given == "":
+        document["timestamp"] = document["receivedAt"]
+        return
+    document["originalTimestamp"] = given
+    try:
+        corrected = _correct(parse_time(given), parse_time(sent_at), received_at)
+        document["timestamp"] = format_time(corrected)
+    except TimeInvalid:
+        return
+
+
+def _correct(given: int, sent_at: int, received_at: int) -> int:
+    """Move a time from the sender's clock to ours, as Segment does: receivedAt - (sentAt - timestamp).
+
+    A clock that is wrong by more than a day is believed to be that only where the call then lies in the month before
+    it came; else it is rather `sentAt` that is wrong, and the time stays.
+    """
+    corrected = received_at - (sent_at - given)
+    plausible = received_at - _LOOKS_BACK <= corrected <= received_at + _LOOKS_AHEAD
+    return corrected if plausible or abs(corrected - given) <= _LARGE_CORRECTION else given
