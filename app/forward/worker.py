@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.errors import Unavailable
-from app.forward.lotus import MAX_EVENTS, Lotus, encode_batch, encode_event, fits
+from app.forward.lotus import MAX_EVENTS, TOO_LARGE, Lotus, encode_batch, encode_event, fits
 from app.forward.timing import SECOND, TOO_OLD, back_off, is_too_old, pause_for, takes_from
 from app.forward.verdict import ANSWER, BROKER, SERVER, Answer, Trouble, Verdict, read_verdict
 from app.store import ledger
@@ -199,8 +199,7 @@ class Worker:
                 due_at = takes_from(one.time_created)
                 ended.append(Settled(one.event_id, State.WAITING, due_at, one.tries, None, reason))
             elif not fits(1, len(encoded := encode_event(one))):
-                reason = f"it has {len(encoded)} bytes; Lotus takes 475,000 in a request"
-                ended.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries, None, reason))
+                ended.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries, None, TOO_LARGE))
             else:
                 ready.append(_Ready(one, encoded))
         if ended:

@@ -20,8 +20,10 @@ from app.review import EventDocument, WholeCallDocument, tell_steps, to_whole_do
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
 from app.store.review_events import EventRow
+from app.web.call_deliveries import tell_deliveries
 from app.web.call_metrics import tell_metrics
 from app.web.pages import Values, Work
+from app.web.stages import Stage
 
 EVENTS_MAX = 20
 """Events of one call that its page shows; the API gives all of them."""
@@ -35,16 +37,6 @@ _VERIFIED = {
     "bearer": "its request came with a bearer token",
     "basic": "its request came with a user and a password",
 }
-
-
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One stop on a call's way."""
-
-    name: str
-    passed: bool
-    sentence: str
-    at: str | None = None
-    """RFC 3339; None where it took no time worth telling."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +74,7 @@ def read_call(number: int, now: int) -> Work:
                 "conflicts": tell_conflicts(conn, whole.call),
                 "made": _made(conn, reading.catalog, whole, live),
                 **tell_metrics(conn, whole, now),
+                **tell_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]]),
                 **_choice(whole, live),
             }
 

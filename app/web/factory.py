@@ -13,6 +13,7 @@ from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
 from app.web.debugger import debugger
+from app.web.deliveries import delivery_pages
 from app.web.deliveries_api import deliveries_api
 from app.web.draining import EXTENSION, Draining
 from app.web.editor import editor
@@ -56,7 +57,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
     offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token)
-    pages = Pages(offload)
+    pages = Pages(offload, forwards=bool(settings.lotus_api_key))
     webhook = Webhook(
         service, Refused(service.database, service.ids, clock), InFlight(settings.max_inflight_bytes), draining
     )
@@ -71,6 +72,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         entrance(pages, SignIn(settings.admin_token)),
         overview(pages, service),
         debugger(pages, settings),
+        delivery_pages(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),
         usage(pages, settings),
