@@ -8,7 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.bootstrap import Reading, Service, build, build_reading, clock, tune_garbage_collection
 from app.logs import configure
-from app.settings import load_for_serving
+from app.settings import WITH_WORKER, load_for_serving
 from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
@@ -34,6 +34,7 @@ from app.web.transforms_api import transforms_api
 from app.web.usage import usage
 from app.web.usage_api import usage_api
 from app.web.webhook import Webhook
+from app.web.worker_process import WorkerProcess
 
 _YEAR = 365 * 86_400
 
@@ -100,5 +101,9 @@ def serve() -> Flask:
     app = create_app(service, OnThreads(lambda: build_reading(settings)))
     service.watcher.watch()
     service.metric_watcher.watch()
+    if WITH_WORKER in os.environ:
+        # In the folder that gunicorn's first process made for all of them, and removes.
+        lock = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "worker.lock"
+        WorkerProcess(settings, app.extensions[EXTENSION], lock).keep()
     tune_garbage_collection()
     return app
