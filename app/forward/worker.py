@@ -30,6 +30,8 @@ from app.store.ids import Ids
 
 LEASE_SECONDS = 60.0
 IDLE_SECONDS = 0.5
+GATHER_SECONDS = 0.25
+"""After a claim that took all there was: ingest waits for the commits of each batch, so it had better be a full one."""
 
 _CLAIMED = 1000
 _ANSWER_KEPT = 20_000
@@ -122,7 +124,7 @@ class Worker:
         if not held:
             return IDLE_SECONDS
         self._send_all(token, held, destination)
-        return 0.0
+        return 0.0 if len(held) == _CLAIMED else GATHER_SECONDS
 
     def _probe(self, destination: Destination) -> float:
         """Try with one event, or where none is due, with a ping."""

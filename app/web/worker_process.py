@@ -1,7 +1,8 @@
 """The worker that `serve --with-worker` keeps running beside the service: one for all processes of this machine.
 
-Each process of the service wants to start it; the one that gets a lock does, and starts another where it dies. Where that
-process dies itself, the lock is free: the worker sees that its parent is gone and ends, and the next process starts one.
+Each process of the service wants to start it; the one that gets a lock does, and starts another where it dies. Where
+that process dies itself, the lock is free: the worker sees that its parent is gone and ends, and the next process
+starts one.
 """
 
 import fcntl
