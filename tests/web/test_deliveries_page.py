@@ -281,8 +281,23 @@ def test_a_pause_is_told_on_every_page_at_the_price_of_one_query(forwarding: Sit
     assert "is paused" not in page(forwarding, "/")
 
 
+def test_the_overview_counts_deliveries_where_there_are_any(forwarding: Site, address: str) -> None:
+    send(forwarding, 3, timestamp=now())
+    forward(forwarding, address)
+    send(forwarding, 2, first=10, timestamp=now())
+    fail(forwarding, 1)
+    text = page(forwarding, "/")
+    shown = text[text.index("Deliveries to Lotus") :]
+    found = re.findall(r'<a href="/deliveries\?state=(\w+)">(\d+)</a>', shown)
+    assert found == [("delivered", "3"), ("waiting", "1"), ("failed", "1"), ("unforwardable", "0")]
+    assert "event was refused by Lotus" in text
+    # Calls, refusals, delivered, what is not (two), the pause.
+    assert len(queries_of(forwarding, "/")) <= 6
+
+
 def test_without_a_key_no_page_asks_for_a_pause(visited: Site) -> None:
     assert not any("destinations" in one for one in queries_of(visited, "/calls"))
+    assert "Deliveries to Lotus" not in page(visited, "/")
 
 
 def test_each_trouble_has_an_advice() -> None:
