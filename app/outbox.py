@@ -86,6 +86,8 @@ class DestinationDocument(msgspec.Struct, kw_only=True):
     paused: bool
     trouble: str | None
     message: str | None
+    advice: str | None
+    """What to do about it."""
     paused_at: str | None
     probe_at: str | None
     waiting: int
@@ -174,6 +176,7 @@ def read_outbox(conn: Connection) -> DestinationDocument:
         paused=paused,
         trouble=destination.trouble,
         message=destination.sentence,
+        advice=ADVICE.get(destination.trouble) if destination.trouble else None,
         paused_at=format_time(destination.paused_at) if destination.paused_at else None,
         probe_at=format_time(destination.probe_at) if paused else None,
         waiting=counts[State.WAITING],

@@ -60,7 +60,8 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
     for document in documents:
         click.echo(msgspec.json.encode(document).decode() if as_json else _to_line(document))
     if outbox.paused:
-        click.echo(f"Forwarding is paused until {outbox.probe_at}: {printable(outbox.message or '')}", err=True)
+        why = f"{printable(outbox.message or '')}. {outbox.advice or ''}"
+        click.echo(f"Forwarding is paused until {outbox.probe_at}: {why}", err=True)
     click.echo(f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable.", err=True)
 
 

@@ -144,6 +144,7 @@ def _read_lateness(conn: Connection, now: int) -> Values:
         "is_due": due is not None and due <= now,
         "newest_attempt": newest,
         "is_idle": is_late and (newest is None or newest.started_at < now - _LATE),
+        "late_before": now - _LATE,
     }
 
 

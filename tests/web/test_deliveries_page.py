@@ -13,7 +13,7 @@ from app.fake_lotus.server import FakeLotus, running
 from app.forward import verdict
 from app.outbox import ADVICE, tell_pause
 from app.review import read_ledger
-from app.store.destination import Destination
+from app.store.destination import Destination, pause, read_destination
 from app.store.ledger_total import LedgerTotal
 from app.store.schema import deliveries
 from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_worker, balanced, states_of, work
@@ -303,9 +303,9 @@ def test_without_a_key_no_page_asks_for_a_pause(visited: Site) -> None:
 def test_each_trouble_has_an_advice() -> None:
     words = {verdict.KEY, verdict.BROKER, verdict.SERVER, verdict.BUSY, verdict.NETWORK, verdict.ANSWER}
     assert set(ADVICE) == words
-    pause = tell_pause(Destination("key", "no", 1, 5, 90), 100)
-    assert pause is not None
-    assert (pause.is_due, tell_pause(Destination(), 1)) == (True, None)
+    told = tell_pause(Destination("key", "no", 1, 5, 90), 100)
+    assert told is not None
+    assert (told.is_due, tell_pause(Destination(), 1)) == (True, None)
 
 
 def test_the_queries_of_the_pages_do_not_grow_with_what_they_show(forwarding: Site, address: str) -> None:
@@ -340,3 +340,8 @@ def test_events_that_nobody_sends_are_told(forwarding: Site) -> None:
     with forwarding.service.database.writing() as conn:
         conn.execute(sa.update(deliveries).values(due_at=clock() - DAY))
     assert "no worker runs" in page(forwarding, "/deliveries")
+    # In a pause nothing is sent either, until its time has come.
+    for probe_at, is_told in ((clock() + DAY, False), (clock() - DAY, True)):
+        with forwarding.service.database.writing() as conn:
+            pause(conn, read_destination(conn), "network", "away", now=clock(), probe_at=probe_at)
+        assert ("no worker runs" in page(forwarding, "/deliveries")) == is_told
