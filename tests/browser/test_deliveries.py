@@ -32,9 +32,11 @@ def address(lotus: FakeLotus) -> Iterator[str]:
 def service(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Served]:
     """A service that forwards; the tests themselves are its worker."""
     folder = tmp_path_factory.mktemp("deliveries")
-    forwarding = {"LOTUS_HOST": address, "LOTUS_API_KEY": KEY, "SEGMENT_SHARED_SECRETS": SECRET}
-    with served(f"sqlite:///{folder / 'test.db'}", folder, WEB_CONCURRENCY="1", **forwarding) as running:
-        yield running
+    url = f"sqlite:///{folder / 'test.db'}"
+    with served(
+        url, folder, WEB_CONCURRENCY="1", LOTUS_HOST=address, LOTUS_API_KEY=KEY, SEGMENT_SHARED_SECRETS=SECRET
+    ) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
