@@ -8,11 +8,12 @@ from app.core.times import format_time
 from app.errors import BadQuery
 from app.query import parse_moment
 from app.store.deliveries import Attempt, State
-from app.store.delivery_list import DeliveryFilters, DeliveryRow, count_undelivered
+from app.store.delivery_list import DeliveryRow, Group, count_undelivered
+from app.store.delivery_search import DeliveryFilters
 from app.store.destination import Destination, read_destination
 from app.store.engine import Connection
 
-DELIVERY_PARAMETERS = ("state", "reason", "customer", "id", "since", "until")
+DELIVERY_PARAMETERS = ("state", "reason", "customer", "event_name", "id", "since", "until")
 
 
 class DeliveryDocument(msgspec.Struct, kw_only=True):
@@ -32,6 +33,18 @@ class DeliveryDocument(msgspec.Struct, kw_only=True):
     settled_at: str | None
 
 
+class GroupDocument(msgspec.Struct, kw_only=True):
+    """Deliveries that ended badly for one reason."""
+
+    state: str
+    reason: str
+    count: int
+    first_at: str
+    last_at: str
+    sample: str
+    """The newest of its events."""
+
+
 class AttemptDocument(msgspec.Struct, kw_only=True):
     """One request to Lotus."""
 
@@ -43,12 +56,38 @@ class AttemptDocument(msgspec.Struct, kw_only=True):
     answer: str
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """Forwarding is paused: why, and what to do."""
+
+    trouble: str
+    message: str
+    advice: str
+    paused_at: int
+    probe_at: int
+    """When one event, or a ping, is tried again; in microseconds since 1970."""
+    is_due: bool
+    """That time has come: a worker tries now, if one runs."""
+
+
+# By the words of app.forward.verdict.
+ADVICE = {
+    "key": "Set LOTUS_API_KEY to a key that Lotus knows (there: Settings > Developer Settings), and restart.",
+    "broker": "Lotus answers, but not its message broker: see that Kafka, or Redpanda, runs beside it.",
+    "server": "Lotus fails by itself: its logs say why.",
+    "busy": "Nothing has to be done: Lotus asked for fewer requests.",
+    "network": "See that Lotus runs, and that LOTUS_HOST is its address as seen from here.",
+    "answer": "See that LOTUS_HOST is the address of Lotus itself: what answers there does not answer as Lotus does.",
+}
+
+
 class DestinationDocument(msgspec.Struct, kw_only=True):
     """How it stands with Lotus."""
 
     paused: bool
     trouble: str | None
     message: str | None
+    advice: str | None
+    """What to do about it."""
     paused_at: str | None
     probe_at: str | None
     waiting: int
@@ -66,6 +105,7 @@ def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilter
         state=state,
         reason=texts.get("reason"),
         customer=texts.get("customer"),
+        event_name=texts.get("event_name"),
         id=texts.get("id"),
         since=parse_moment("since", texts["since"], now) if "since" in texts else None,
         until=parse_moment("until", texts["until"], now) if "until" in texts else None,
@@ -89,6 +129,18 @@ def to_delivery_document(row: DeliveryRow) -> DeliveryDocument:
     )
 
 
+def to_group_document(group: Group) -> GroupDocument:
+    """Return one group."""
+    return GroupDocument(
+        state=group.state.value,
+        reason=group.reason,
+        count=group.count,
+        first_at=format_time(group.first_at),
+        last_at=format_time(group.last_at),
+        sample=str(group.sample),
+    )
+
+
 def to_attempt_document(attempt: Attempt) -> AttemptDocument:
     """Return one attempt."""
     return AttemptDocument(
@@ -101,6 +153,20 @@ def to_attempt_document(attempt: Attempt) -> AttemptDocument:
     )
 
 
+def tell_pause(destination: Destination, now: int) -> Pause | None:
+    """Tell why forwarding is paused, and what to do; None where it is not. `now` in microseconds since 1970."""
+    if destination.trouble is None:
+        return None
+    return Pause(
+        trouble=destination.trouble,
+        message=destination.sentence or destination.trouble,
+        advice=ADVICE.get(destination.trouble, ""),
+        paused_at=destination.paused_at or now,
+        probe_at=destination.probe_at,
+        is_due=destination.probe_at <= now,
+    )
+
+
 def read_outbox(conn: Connection) -> DestinationDocument:
     """Tell how it stands with Lotus, and what was not delivered."""
     destination: Destination = read_destination(conn)
@@ -110,6 +176,7 @@ def read_outbox(conn: Connection) -> DestinationDocument:
         paused=paused,
         trouble=destination.trouble,
         message=destination.sentence,
+        advice=ADVICE.get(destination.trouble) if destination.trouble else None,
         paused_at=format_time(destination.paused_at) if destination.paused_at else None,
         probe_at=format_time(destination.probe_at) if paused else None,
         waiting=counts[State.WAITING],

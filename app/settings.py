@@ -17,6 +17,9 @@ from app.errors import SettingInvalid
 
 T = TypeVar("T")
 
+WITH_WORKER = "SEGMENT_LOTUS_WITH_WORKER"
+"""Set by `serve --with-worker` for the processes of the service. Not a setting: it says how they were started."""
+
 MIN_ADMIN_TOKEN_LENGTH = 16  # The token opens everything there is; 16 random characters are beyond guessing.
 
 KIB = 1024

@@ -1,6 +1,8 @@
 """Forwarding: a full outbox to a stand-in on this machine, and what an outbox costs ingest.
 
-python benchmarks/forward.py [--events 20000] [--waiting 1000000] [--postgresql]
+python benchmarks/forward.py                               all of it, on SQLite
+python benchmarks/forward.py --only wire --postgresql      the real service over HTTP, forwarding on beside off
+python benchmarks/forward.py --only outbox,waiting --events 20000 --waiting 1000000
 """
 
 import argparse
@@ -14,8 +16,11 @@ from pathlib import Path
 from statistics import median
 
 import sqlalchemy as sa
+import wrk
 from databases import Source, folder_on_disk, fsync_ms, postgresql
 from report import Row, ratio_row, to_markdown
+from servers import ROOT
+from wire import Wire
 
 from app.bootstrap import clock
 from app.core.times import format_time
@@ -28,6 +33,8 @@ from app.store.ids import Ids
 from app.store.schema import deliveries
 from app.store.writer import Writer
 from tests.builders import IDS, a_record, a_request, an_event, know_no_version, watch_nothing
+
+PARTS = ("outbox", "commits", "waiting", "wire")
 
 _COMMIT = 16
 _ROUNDS = 5
@@ -98,15 +105,16 @@ def fill(database: Database, count: int) -> None:
             conn.execute(sa.insert(deliveries), rows)
 
 
-def measure(source: Source, events: int, waiting: int) -> list[Row]:
-    """Measure one kind of database."""
+def measure_outbox(source: Source, events: int) -> list[Row]:
+    """Empty a full outbox."""
     database = connect(source.fresh())
     with fake_lotus() as address:
         rates = []
         for number in range(3):
             store(database, events, f"out-{number}", forwards=True, commit=500)
             rates.append(forward(database, address, events))
-    rows = [
+    database.close()
+    return [
         Row(
             f"{source.title}: a full outbox, one worker",
             f"{median(rates):,.0f}/s",
@@ -114,7 +122,10 @@ def measure(source: Source, events: int, waiting: int) -> list[Row]:
             verdict="reached" if median(rates) >= 2000 else "MISSED",
         )
     ]
-    database.close()
+
+
+def measure_commits(source: Source, events: int) -> list[Row]:
+    """Commit as ingest does, with an outbox and without."""
     count = events // 4
     with contextlib.closing(connect(source.fresh())) as database:
         store(database, count, "warm", forwards=True)
@@ -125,7 +136,12 @@ def measure(source: Source, events: int, waiting: int) -> list[Row]:
             rate = {kind: store(database, count, f"{kind}-{one}", forwards=kind) for kind in kinds}
             pairs.append((rate[True], rate[False]))
         ours, bare = zip(*pairs, strict=True)
-        rows.append(ratio_row(f"{source.title}: ingest with an outbox", ours, bare, (0.85, 0.95)))
+    return [ratio_row(f"{source.title}: commits with an outbox, no HTTP", ours, bare, (0.85, 0.95))]
+
+
+def measure_waiting(source: Source, events: int, waiting: int) -> list[Row]:
+    """Commit beside an outbox that is full of others."""
+    count = events // 4
     with contextlib.closing(connect(source.fresh())) as empty, contextlib.closing(connect(source.fresh())) as full:
         fill(full, waiting)
         store(full, count, "warm", forwards=True)
@@ -135,27 +151,52 @@ def measure(source: Source, events: int, waiting: int) -> list[Row]:
             order = (full, empty) if one % 2 else (empty, full)
             rate_of = {each: store(each, count, f"{one}", forwards=True) for each in order}
             pairs.append((rate_of[full], rate_of[empty]))
-        what = f"{source.title}: ingest with {waiting:,} rows waiting"
-        ours, bare = zip(*pairs, strict=True)
-        rows.append(ratio_row(what, ours, bare, (0.9, 0.98)))
-    return rows
+    what = f"{source.title}: commits with {waiting:,} rows waiting, no HTTP"
+    ours, bare = zip(*pairs, strict=True)
+    return [ratio_row(what, ours, bare, (0.9, 0.98))]
+
+
+def measure_wire(source: Source, folder: Path, workers: int, rounds: int, seconds: int) -> list[Row]:
+    """Send calls to the real service, with forwarding on and off."""
+    what = f"{source.title}: over HTTP"
+    if not wrk.is_installed():
+        print(wrk.HINT)
+        return [Row(what, "not run: install wrk")]
+    print(f"\n{what}", flush=True)
+    with fake_lotus() as address:
+        return Wire(folder, source, address, _KEY, workers=workers).run(rounds, seconds)
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure what was asked for, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="PARTS", default=",".join(PARTS), help=f"comma-separated: {', '.join(PARTS)}")
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--waiting", type=int, default=1_000_000)
+    parser.add_argument("--workers", type=int, default=2, help="processes of the service, over HTTP (2)")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="pairs of measurements, over HTTP (5)")
+    parser.add_argument("--seconds", type=int, default=3, help="how long each of them takes (3)")
     parser.add_argument("--postgresql", action="store_true", help="Measure that too.")
-    parser.add_argument("--folder", type=Path, default=Path("var"))
-    options = parser.parse_args()
-    with folder_on_disk(options.folder) as folder:
+    parser.add_argument("--folder", type=Path, default=ROOT / "var", help="where databases are put for a while (var)")
+    asked = parser.parse_args()
+    parts = asked.only.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"--only takes {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
+
+    def measure(source: Source, place: Path) -> list[Row]:
+        rows = measure_outbox(source, asked.events) if "outbox" in parts else []
+        rows += measure_commits(source, asked.events) if "commits" in parts else []
+        rows += measure_waiting(source, asked.events, asked.waiting) if "waiting" in parts else []
+        rows += measure_wire(source, place, asked.workers, asked.rounds, asked.seconds) if "wire" in parts else []
+        return rows
+
+    with folder_on_disk(asked.folder.absolute()) as folder:
         print(f"fsync: {fsync_ms(folder):.2f} ms")
-        rows = measure(Source("sqlite", folder), options.events, options.waiting)
-        if options.postgresql:
+        rows = measure(Source("sqlite", folder), folder)
+        if asked.postgresql:
             with postgresql(folder) as source:
-                rows += measure(source, options.events, options.waiting)
-    print(to_markdown(rows))
+                rows += measure(source, folder)
+    print(f"\n{to_markdown(rows)}")
 
 
 if __name__ == "__main__":

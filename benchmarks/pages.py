@@ -75,6 +75,7 @@ PAGES = (
     "/calls?since=29d&until=28d",
     "/calls/newer?newest=0",
     "/problems",
+    "/deliveries",
     "/transforms",
     "/transforms/api_call",
     "/setup",

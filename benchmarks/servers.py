@@ -46,9 +46,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def ours(folder: Path, url: str, workers: int, flags: Sequence[str] = ()) -> Iterator[Server]:
-    """The service on a migrated database, its log lines in a file of `folder`."""
-    with _gunicorn(f"ours-{workers}", folder, url, workers, [*flags, "app.web.factory:serve()"]) as server:
+def ours(
+    folder: Path, url: str, workers: int, flags: Sequence[str] = (), *, name: str = "ours", **settings: str
+) -> Iterator[Server]:
+    """The service on a migrated database, its log lines in a file of `folder`; `settings` beside the usual ones."""
+    arguments = [*flags, "app.web.factory:serve()"]
+    with _gunicorn(f"{name}-{workers}", folder, url, workers, arguments, **settings) as server:
         yield server
 
 
@@ -63,9 +66,11 @@ def bare(folder: Path, name: str, flags: Sequence[str], workers: int = 1) -> Ite
 
 
 @contextlib.contextmanager
-def _gunicorn(name: str, folder: Path, url: str, workers: int, arguments: Sequence[str]) -> Iterator[Server]:
+def _gunicorn(
+    name: str, folder: Path, url: str, workers: int, arguments: Sequence[str], **settings: str
+) -> Iterator[Server]:
     port = _free_port()
-    ours_alone = ("SEGMENT_", "GUNICORN_", "MAX_", "LOG_")
+    ours_alone = ("SEGMENT_", "GUNICORN_", "MAX_", "LOG_", "LOTUS_")
     environ = {key: value for key, value in os.environ.items() if not key.startswith(ours_alone)}
     environ |= {
         "PYTHONPATH": str(ROOT),
@@ -76,6 +81,7 @@ def _gunicorn(name: str, folder: Path, url: str, workers: int, arguments: Sequen
         "PORT": str(port),
         "WEB_CONCURRENCY": str(workers),
         "TRANSFORMS_DIR": str(ROOT / "transforms"),
+        **settings,
     }
     log = folder / f"{''.join(one if one.isalnum() else '-' for one in name)}.log"
     command = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", *arguments]

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,13 +21,21 @@ from typing import Any, Literal, NamedTuple
 
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
-from app.bootstrap import build
+from app.bootstrap import build, clock
 from app.core.credentials import Credentials
+from app.core.outcome import Outcome
 from app.core.signature import sign
+from app.fake_lotus.server import FakeLotus, running
+from app.forward.lotus import Lotus
+from app.forward.worker import Worker
 from app.ingest import Ingest
 from app.settings import Settings
+from app.store import ledger
 from app.store.commit import Committer
-from app.store.engine import connect
+from app.store.deliveries import Attempt, Settled, State, claim, release, settle
+from app.store.delivery_list import count_undelivered
+from app.store.destination import pause, read_destination, resume
+from app.store.engine import Database, connect
 from app.store.ids import Ids
 from app.store.migrate import migrate
 from app.store.writer import Writer
@@ -47,6 +56,9 @@ WRONG = "match: {event: Backup Finished}\nevent:\n  event_name: {const: backup}\
 
 A_REQUEST = 20
 
+KEY = "a-key"
+"""Of the stand-in for Lotus."""
+
 USAGE = "/usage?metric=order_revenue&start=6d&window=day"
 
 Scheme = Literal["light", "dark"]
@@ -63,6 +75,8 @@ class Shot(NamedTuple):
     """Words of a button to press first."""
     height: int = 0
     """Of the window, where it is another than usual."""
+    paused: bool = False
+    """While forwarding to Lotus is paused."""
 
 
 def shots(ids: dict[str, str], replay: str) -> list[Shot]:
@@ -73,6 +87,8 @@ def shots(ids: dict[str, str], replay: str) -> list[Shot]:
         Shot("overview-phone-dark", "/", narrow=True, scheme="dark"),
         Shot("calls", "/calls"),
         Shot("call", f"/calls/{ids['stored']}"),
+        Shot("deliveries", "/deliveries", height=1100),
+        Shot("deliveries-paused-phone-dark", "/deliveries", narrow=True, scheme="dark", height=1300, paused=True),
         Shot("call-conflict-dark", f"/calls/{ids['conflict']}", scheme="dark"),
         Shot("problems", "/problems"),
         Shot("problems-phone-dark", "/problems", narrow=True, scheme="dark"),
@@ -92,8 +108,13 @@ def every(ids: dict[str, str], replay: str) -> list[Shot]:
         "overview": "/",
         "calls": "/calls",
         "calls-rejected": "/calls?outcome=rejected",
-        **{f"call-{outcome}": f"/calls/{number}" for outcome, number in ids.items()},
+        **{f"call-{outcome}": f"/calls/{number}" for outcome, number in ids.items() if outcome in set(Outcome)},
         "problems": "/problems",
+        "deliveries": "/deliveries",
+        "deliveries-failed": "/deliveries?state=failed",
+        "deliveries-none": "/deliveries?customer=nobody",
+        "delivery": f"/deliveries/{ids['delivered']}",
+        "delivery-failed": f"/deliveries/{ids['failed']}",
         "replays": "/replays",
         "replay": f"/replays/{replay}",
         "transforms": "/transforms",
@@ -117,6 +138,15 @@ def every(ids: dict[str, str], replay: str) -> list[Shot]:
             for name, path in pages.items()
             for narrow in (False, True)
             for scheme in _SCHEMES
+        ),
+        *(
+            Shot(f"{name}-paused-{scheme}", path, narrow=bool(number), scheme=scheme, paused=True)
+            for number, (name, path) in enumerate([("call", f"/calls/{ids['stored']}"), ("deliveries", "/deliveries")])
+            for scheme in _SCHEMES
+        ),
+        *(
+            Shot(f"retry-{'narrow' if narrow else 'wide'}-light", "/deliveries", narrow, click="Retry this group")
+            for narrow in (False, True)
         ),
         *(
             Shot(f"ask-{'narrow' if narrow else 'wide'}-light", "/problems", narrow, click="Replay this group")
@@ -145,25 +175,33 @@ def main() -> None:
         (transforms / "backup_finished.yaml").write_text(WRONG)
         url = f"sqlite:///{home / 'screenshots.db'}"
         seed(url, transforms)
-        with served(
-            url,
-            home / "served",
-            TRANSFORMS_DIR=str(transforms),
-            METRICS_DIR=str(ROOT / "metrics"),
-            PUBLIC_URL="https://billing.example.com",
-        ) as it:
-            take(it, home, transforms, to_look_at)
+        lotus = FakeLotus(KEY, clock=clock)
+        with (
+            running(lotus) as address,
+            served(
+                url,
+                home / "served",
+                LOTUS_HOST=address,
+                LOTUS_API_KEY=KEY,
+                TRANSFORMS_DIR=str(transforms),
+                METRICS_DIR=str(ROOT / "metrics"),
+                PUBLIC_URL="https://billing.example.com",
+            ) as it,
+        ):
+            take(it, home, transforms, address, to_look_at)
 
 
-def take(service: Served, home: Path, transforms: Path, to_look_at: Path | None) -> None:
+def take(service: Served, home: Path, transforms: Path, address: str, to_look_at: Path | None) -> None:
     """Let there be a mended transform, a replay and a refusal; then take the pictures."""
     report, before = transforms / "backup_finished.yaml", _live(service, "backup_finished")
     report.write_text(report.read_text().replace("properties.account", "userId"))
     wait_until(lambda: _live(service, "backup_finished") != before)
-    environment = {"DATABASE_URL": f"sqlite:///{home / 'screenshots.db'}", "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    url = f"sqlite:///{home / 'screenshots.db'}"
+    environment = {"DATABASE_URL": url, "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "app.cli", "replay", "--by=backup_finished", f"--version={before}", "--yes"]
     subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
     _send_some(service)
+    forward(url, address)
     body = _encode(_call("API Call", "refused-1", "acme", {}))
     service.post(body, {"X-Signature": sign(body, "another secret"), "User-Agent": "Segment (Actions)"})
     ids = {}
@@ -171,6 +209,9 @@ def take(service: Served, home: Path, transforms: Path, to_look_at: Path | None)
         narrower = "&transform=order_completed" if outcome == "rejected" else ""
         [call] = service.get(f"/api/v1/calls?outcome={outcome}{narrower}&limit=1", ADMIN_TOKEN).json["calls"]
         ids[outcome] = call["id"]
+    for state in ("delivered", "failed"):
+        [delivery] = service.get(f"/api/v1/deliveries?state={state}&limit=1", ADMIN_TOKEN).json["deliveries"]
+        ids[state] = delivery["event_id"]
     [replayed] = service.get("/api/v1/replays?limit=1", ADMIN_TOKEN).json["replays"]
     replay = replayed["id"]
     folder = to_look_at or FOLDER
@@ -179,8 +220,50 @@ def take(service: Served, home: Path, transforms: Path, to_look_at: Path | None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for shot in every(ids, replay) if to_look_at else shots(ids, replay):
+            set_paused(url, paused=shot.paused)
             _take(browser, service, shot, folder, whole=to_look_at is not None)
         browser.close()
+
+
+def forward(url: str, address: str) -> None:
+    """Let all events reach the stand-in for Lotus, but for some that it refuses."""
+    database = connect(url)
+    ids = Ids(secrets.randbelow)
+    now = clock()
+    with database.writing() as conn:
+        held = claim(conn, 1, now, now + 1, 500)
+    why = "No customer_id provided"
+    refused = [one for number, one in enumerate(held) if number % 20 == 0]
+    answer = json.dumps({"success": "some", "failed_events": {one.idempotency_id: why for one in refused[:1]}})
+    attempt = Attempt(ids.next(now), now, 41, 100, 201, answer)
+    ended = [Settled(one.event_id, State.FAILED, one.due_at, 1, attempt.id, why) for one in refused]
+    with database.writing() as conn:
+        ledger.append(conn, ids.tag, now, settle(conn, 1, now, attempt, ended))
+        release(conn, 1, held)
+    lotus = Lotus(address, KEY)
+    worker = Worker(database=database, ids=ids, lotus=lotus, clock=clock, draw=random.random)
+    while states(database)[State.WAITING]:
+        worker.step()
+    lotus.close()
+    database.close()
+
+
+def states(database: Database) -> Counter[str]:
+    """Count what is not delivered."""
+    with database.reading() as conn:
+        return count_undelivered(conn)
+
+
+def set_paused(url: str, *, paused: bool) -> None:
+    """Let forwarding be paused, or go on."""
+    database = connect(url)
+    now = clock()
+    sentence = "Lotus cannot be reached: ConnectionRefusedError: Connection refused"
+    with database.writing() as conn:
+        resume(conn)
+        if paused:
+            pause(conn, read_destination(conn), "network", sentence, now=now - 600_000_000, probe_at=now + 90_000_000)
+    database.close()
 
 
 def _take(browser: Browser, service: Served, shot: Shot, folder: Path, *, whole: bool) -> None:
@@ -227,7 +310,7 @@ def seed(url: str, transforms: Path) -> None:
         credentials=Credentials(shared_secrets=(SECRET,)),
         require_full_auth=False,
         catalog=service.catalog,
-        writer=Writer(Committer(service.database, ids, service.catalog.map_again), lambda _commit: None),
+        writer=Writer(Committer(service.database, ids, service.catalog.map_again, forwards=True), lambda _commit: None),
         ids=ids,
         clock=lambda: moment,
         prepare=lambda: None,
@@ -243,6 +326,11 @@ def requests() -> Iterator[tuple[datetime, bytes, bytes]]:
     draw = random.Random(7)
     now = datetime.now(UTC)
     number = 0
+    for late in range(30):
+        # Sent again from an archive: too old for Lotus.
+        call = _call("API Call", f"archived-{late}", "acme", {"endpoint": "/v1/complete", "region": "eu"})
+        body = _encode({**call, "timestamp": (now - timedelta(days=40)).isoformat()})
+        yield now - timedelta(hours=HOURS + 1, seconds=-late), body, body
     for hour in range(HOURS, -1, -1):
         # More by day than by night.
         busy = 1 + round(5 * max(0, 1 - abs((now - timedelta(hours=hour)).hour - 14) / 9))

@@ -1,6 +1,6 @@
 """How events reach Lotus: `deliveries list`, `deliveries retry`."""
 
-import secrets
+import math
 
 import click
 import msgspec
@@ -8,14 +8,22 @@ import msgspec
 from app.bootstrap import clock
 from app.cli.program import open_reading
 from app.logs import printable
-from app.outbox import DeliveryDocument, parse_delivery_filters, read_outbox, to_delivery_document
-from app.store import ledger
-from app.store.deliveries import State, retry
-from app.store.delivery_list import count_groups, find_event_ids, list_deliveries
-from app.store.ids import Ids
+from app.outbox import (
+    DeliveryDocument,
+    parse_delivery_filters,
+    read_outbox,
+    to_delivery_document,
+    to_group_document,
+)
+from app.retrying import RETRIABLE, retry_matching
+from app.store.deliveries import State
+from app.store.delivery_list import DeliveryRow, find_groups, read_deliveries
+from app.store.delivery_search import DeliveryFilters, count_matching, search_deliveries
+from app.store.engine import Connection
 
-_BATCH = 1000
 _REASON_SHOWN = 100
+_GROUPED = 100_000
+_LISTED = 1000
 
 
 @click.group()
@@ -27,6 +35,7 @@ def deliveries() -> None:
 @click.option("--state", type=click.Choice([one.value for one in State]))
 @click.option("--reason", help="The whole reason, as it is listed.")
 @click.option("--customer")
+@click.option("--event-name", help="Of the Lotus event.")
 @click.option("--id", help="The idempotency id of an event.")
 @click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d.")
 @click.option("--until", metavar="WHEN", help="The same.")
@@ -38,45 +47,61 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
     filters = parse_delivery_filters({name: text for name, text in texts.items() if text}, clock())
     with open_reading().database.reading() as conn:
         if groups:
-            for state, reason, count in count_groups(conn):
-                group = {"state": state, "reason": reason, "count": count}
-                line = f"{count:>10}  {state:<13}  {printable(reason)}"
+            found, edge = find_groups(conn, filters, most=_GROUPED)
+            for group in map(to_group_document, found):
+                seen = f"{group.first_at[:19]} to {group.last_at[:19]}"
+                line = f"{group.count:>10}  {group.state:<13}  {seen}  {printable(group.reason)}"
                 click.echo(msgspec.json.encode(group).decode() if as_json else line)
+            if edge is not None:
+                click.echo(f"Of each state the newest {_GROUPED:,} were looked at.", err=True)
             return
-        documents = [to_delivery_document(row) for row in reversed(list_deliveries(conn, filters, limit=limit))]
+        documents = [to_delivery_document(row) for row in reversed(_list(conn, filters, limit))]
         outbox = read_outbox(conn)
     for document in documents:
         click.echo(msgspec.json.encode(document).decode() if as_json else _to_line(document))
     if outbox.paused:
-        click.echo(f"Forwarding is paused until {outbox.probe_at}: {printable(outbox.message or '')}", err=True)
+        why = f"{printable(outbox.message or '')}. {outbox.advice or ''}"
+        click.echo(f"Forwarding is paused until {outbox.probe_at}: {why}", err=True)
     click.echo(f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable.", err=True)
 
 
 @deliveries.command("retry")
-@click.option("--state", type=click.Choice([State.FAILED.value, State.UNFORWARDABLE.value]), default="failed")
+@click.option("--state", type=click.Choice([one.value for one in RETRIABLE]), default="failed")
 @click.option("--reason", help="The whole reason, as it is listed.")
 @click.option("--customer")
+@click.option("--event-name", help="Of the Lotus event.")
 @click.option("--id", help="The idempotency id of an event.")
 @click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d.")
 @click.option("--until", metavar="WHEN", help="The same.")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
 @click.option("--yes", is_flag=True, help="All of them, where nothing narrows it down.")
-def retry_(*, yes: bool, **texts: str | None) -> None:
+def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
     """Let deliveries that failed wait again: one, those of one reason, or a range."""
     given = {name: text for name, text in texts.items() if text}
-    if given.keys() == {"state"} and not yes:
-        raise click.UsageError("Say which: --id, --reason, --customer, --since or --until; or --yes for all of them.")
+    if given.keys() == {"state"} and not (yes or dry_run):
+        raise click.UsageError(
+            "Say which: --id, --reason, --customer, --event-name, --since or --until; or --yes for all of them."
+        )
     filters = parse_delivery_filters(given, clock())
     database = open_reading().database
-    tag = Ids(secrets.randbelow).tag
-    after, count = -1, 0
+    if dry_run:
+        with database.reading() as conn:
+            count, _ = count_matching(conn, filters, math.inf)
+        click.echo(f"{count} deliveries would wait again.")
+        return
+    click.echo(f"{retry_matching(database, filters, clock, seconds=math.inf).count} deliveries wait again.")
+
+
+def _list(conn: Connection, filters: DeliveryFilters, limit: int) -> list[DeliveryRow]:
+    """Return the newest deliveries, however far back they are."""
+    rows: list[DeliveryRow] = []
+    before: int | None = None
     while True:
-        with database.writing() as conn:
-            ids = find_event_ids(conn, filters, after, _BATCH)
-            if not ids:
-                break
-            ledger.append(conn, tag, clock(), retry(conn, ids, clock()))
-        after, count = ids[-1], count + len(ids)
-    click.echo(f"{count} deliveries wait again.")
+        step = search_deliveries(conn, filters, before=before, limit=min(_LISTED, limit - len(rows)))
+        rows += read_deliveries(conn, step.ids)
+        before = step.reached
+        if before is None or len(rows) >= limit:
+            return rows
 
 
 def _to_line(one: DeliveryDocument) -> str:

@@ -147,7 +147,8 @@ def _outbox(settings: Settings, database: Database) -> Finding:
         outbox = read_outbox(conn)
     told = f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable"
     if outbox.paused:
-        return Finding("outbox", ok=False, sentence=f"{told}; paused since {outbox.paused_at}: {outbox.message}")
+        why = f"paused since {outbox.paused_at}: {outbox.message}. {outbox.advice or ''}"
+        return Finding("outbox", ok=False, sentence=f"{told}; {why}")
     if outbox.failed:
         return Finding("outbox", ok=False, sentence=f"{told}; `segment-lotus deliveries list --groups` says why")
     return Finding("outbox", ok=True if settings.lotus_api_key else None, sentence=told)

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 
 import click
@@ -12,7 +11,7 @@ from app import logs
 from app.bootstrap import build_watcher
 from app.cli.program import DOTENV, Failure, check_schema, open_database, read_settings
 from app.first_env import write_first_env
-from app.settings import SETTINGS, Settings, load_for_serving
+from app.settings import SETTINGS, WITH_WORKER, Settings, load_for_serving
 from app.store.migrate import migrate as migrate_database
 
 WEBHOOK_PATH = "/webhooks/segment"
@@ -29,7 +28,7 @@ def to_webhook_url(settings: Settings) -> str:
 
 
 @click.command()
-@click.option("--with-worker", is_flag=True, help="Start a worker beside it, which ends with it.")
+@click.option("--with-worker", is_flag=True, help="Keep a worker running beside it, which ends with it.")
 def serve(*, with_worker: bool) -> None:
     """Start the service. Everything about it is a setting; see `segment-lotus settings`."""
     settings = load_for_serving(os.environ, DOTENV)
@@ -52,9 +51,7 @@ def serve(*, with_worker: bool) -> None:
             structlog.get_logger("transforms").info("transforms published", names=watcher.published)
     sys.stdout.flush()
     if with_worker and settings.lotus_api_key:
-        # It looks after itself: it ends when this process does, however that ends.
-        command = [sys.executable, "-m", "app.cli", "worker", "--with-parent"]
-        subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  our own program
+        os.environ[WITH_WORKER] = "1"
     # The same process from here on, so that whoever started it can stop it.
     arguments = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", "app.web.factory:serve()"]
     os.execv(sys.executable, arguments)  # noqa: S606  our own interpreter

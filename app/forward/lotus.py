@@ -22,6 +22,9 @@ MAX_EVENTS = 100
 MAX_BYTES = 475_000
 TIMEOUT_SECONDS = 15.0
 
+# Without its size: all of them are one group of errors.
+TOO_LARGE = f"it is larger than the {MAX_BYTES:,} bytes that Lotus takes in a request"
+
 _MOST_ANSWER_BYTES = 1_000_000
 _STARTS, _ENDS = b'{"batch":[', b"]}"
 

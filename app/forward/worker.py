@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.errors import Unavailable
-from app.forward.lotus import MAX_EVENTS, Lotus, encode_batch, encode_event, fits
+from app.forward.lotus import MAX_EVENTS, TOO_LARGE, Lotus, encode_batch, encode_event, fits
 from app.forward.timing import SECOND, TOO_OLD, back_off, is_too_old, pause_for, takes_from
 from app.forward.verdict import ANSWER, BROKER, SERVER, Answer, Trouble, Verdict, read_verdict
 from app.store import ledger
@@ -30,6 +30,8 @@ from app.store.ids import Ids
 
 LEASE_SECONDS = 60.0
 IDLE_SECONDS = 0.5
+GATHER_SECONDS = 0.25
+"""After a claim that took all there was: ingest waits for the commits of each batch, so it had better be a full one."""
 
 _CLAIMED = 1000
 _ANSWER_KEPT = 20_000
@@ -122,7 +124,7 @@ class Worker:
         if not held:
             return IDLE_SECONDS
         self._send_all(token, held, destination)
-        return 0.0
+        return 0.0 if len(held) == _CLAIMED else GATHER_SECONDS
 
     def _probe(self, destination: Destination) -> float:
         """Try with one event, or where none is due, with a ping."""
@@ -199,8 +201,7 @@ class Worker:
                 due_at = takes_from(one.time_created)
                 ended.append(Settled(one.event_id, State.WAITING, due_at, one.tries, None, reason))
             elif not fits(1, len(encoded := encode_event(one))):
-                reason = f"it has {len(encoded)} bytes; Lotus takes 475,000 in a request"
-                ended.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries, None, reason))
+                ended.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries, None, TOO_LARGE))
             else:
                 ready.append(_Ready(one, encoded))
         if ended:

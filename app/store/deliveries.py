@@ -200,6 +200,17 @@ def retry(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[En
     return counts
 
 
+def hasten(conn: sa.Connection, event_id: int, now: int) -> bool:
+    """Let a delivery that waits for its time be due at once; False where it is at hand, or does not wait."""
+    changed = conn.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.event_id == event_id, IS_WAITING, deliveries.c.due_at > now)
+        .where(sa.or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until < now))
+        .values(due_at=now)
+    )
+    return bool(changed.rowcount)
+
+
 def send_again(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
     """Let delivered events wait again, since Lotus does not have them; return what that changes in the ledger."""
     changed = conn.execute(

@@ -8,29 +8,16 @@ import msgspec
 import sqlalchemy as sa
 
 from app.store.deliveries import IS_WAITING, Attempt, State
-from app.store.ids import EPOCH_MICROS
-from app.store.keys import to_key
+from app.store.delivery_search import ENDED_BADLY, DeliveryFilters, id_range
 from app.store.lookup import among
-from app.store.review_events import ID_MAX, first_id_since
 from app.store.schema import attempted, attempts, deliveries, events
 
-# Written out, as the partial index has it: with parameters SQLite would not see that it answers.
-_ENDED_BADLY = deliveries.c.state.in_(
-    [sa.literal_column(f"'{state}'") for state in (State.FAILED, State.UNFORWARDABLE, State.VOIDED)]
-)
+ATTEMPTS = 100
+"""Attempts that are read at most."""
 
 
-class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which deliveries are asked for; None leaves a thing open."""
-
-    state: State | None = None
-    reason: str | None = None
-    customer: str | None = None
-    id: str | None = None
-    """The idempotency id of the event."""
-    since: int | None = None
-    """Their events were stored at this moment or later, in microseconds since 1970."""
-    until: int | None = None
+GROUPED = 5000
+"""Deliveries of each state that are looked at for groups: each is looked up in the table."""
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,53 +37,94 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     call_id: int
 
 
-def list_deliveries(
-    conn: sa.Connection, filters: DeliveryFilters, before: int | None = None, limit: int = 50
-) -> list[DeliveryRow]:
-    """Return the newest `limit` deliveries below the event `before`, newest first."""
-    query = _rows().where(*_conditions(filters)).order_by(deliveries.c.event_id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(deliveries.c.event_id < before)
-    return [DeliveryRow(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001  SQLAlchemy's own name for it
+class LastAttempt(msgspec.Struct, frozen=True):
+    """What a list tells of the last request that an event was in."""
+
+    started_at: int
+    milliseconds: int
+    status: int | None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Deliveries that ended badly for one reason."""
+
+    state: State
+    reason: str
+    count: int
+    first_at: int
+    last_at: int
+    sample: int
+    """The newest of its events."""
+
+
+def read_deliveries(conn: sa.Connection, ids: Sequence[int]) -> list[DeliveryRow]:
+    """Return the deliveries of these events, in the order of the ids; those that are not there are left out."""
+    query = _rows().where(among(conn, deliveries.c.event_id, ids))
+    rows = {row.event_id: DeliveryRow(**row._mapping) for row in conn.execute(query)}  # noqa: SLF001  SQLAlchemy's own
+    return [rows[one] for one in ids if one in rows]
 
 
 def get_delivery(conn: sa.Connection, event_id: int) -> DeliveryRow | None:
     """Return the delivery of an event; None where there is none."""
-    row = conn.execute(_rows().where(deliveries.c.event_id == event_id)).one_or_none()
-    return None if row is None else DeliveryRow(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
+    return next(iter(read_deliveries(conn, [event_id])), None)
 
 
-def find_event_ids(conn: sa.Connection, filters: DeliveryFilters, after: int, limit: int) -> list[int]:
-    """Return the next ids of events whose deliveries are asked for, ascending."""
-    query = (
-        sa.select(deliveries.c.event_id)
-        .join(events, events.c.id == deliveries.c.event_id)
-        .where(*_conditions(filters), deliveries.c.event_id > after)
-        .order_by(deliveries.c.event_id)
-        .limit(limit)
+def list_attempts(conn: sa.Connection, event_ids: Sequence[int], limit: int = ATTEMPTS) -> dict[int, list[Attempt]]:
+    """Return the attempts that each of some events was in, the oldest first; of all of them, the newest `limit`."""
+    last = sa.select(deliveries.c.event_id, deliveries.c.attempt_id).where(
+        among(conn, deliveries.c.event_id, event_ids), deliveries.c.attempt_id.is_not(None)
     )
-    return list(conn.execute(query).scalars())
-
-
-def list_attempts(conn: sa.Connection, event_id: int) -> list[Attempt]:
-    """Return every attempt that an event was in, the oldest first."""
-    last = sa.select(deliveries.c.attempt_id).where(deliveries.c.event_id == event_id)
-    earlier = sa.select(attempted.c.attempt_id).where(attempted.c.event_id == event_id)
+    earlier = sa.select(attempted.c.event_id, attempted.c.attempt_id).where(
+        among(conn, attempted.c.event_id, event_ids)
+    )
+    pairs = last.union(earlier).subquery()
     columns = [attempts.c[name] for name in Attempt.__struct_fields__]
-    query = sa.select(*columns).where(attempts.c.id.in_(last.union(earlier))).order_by(attempts.c.id)
-    return [Attempt(*row) for row in conn.execute(query)]
+    query = sa.select(pairs.c.event_id.label("of"), *columns).join(pairs, attempts.c.id == pairs.c.attempt_id)
+    found: dict[int, list[Attempt]] = {one: [] for one in event_ids}
+    for event_id, *values in reversed(conn.execute(query.order_by(attempts.c.id.desc()).limit(limit)).all()):
+        found[event_id].append(Attempt(*values))
+    return found
 
 
-def count_groups(conn: sa.Connection) -> list[tuple[str, str, int]]:
-    """Count what was not delivered: (state, reason, deliveries), the most first."""
-    count = sa.func.count().label("count")
-    query = (
-        sa.select(deliveries.c.state, deliveries.c.reason, count)
-        .where(_ENDED_BADLY)
-        .group_by(deliveries.c.state, deliveries.c.reason)
-        .order_by(count.desc())
-    )
-    return [(row.state, row.reason or "", row[2]) for row in conn.execute(query)]
+def read_last_attempts(conn: sa.Connection, ids: Sequence[int]) -> dict[int, LastAttempt]:
+    """Return attempts by their ids, without their answers."""
+    columns = [attempts.c[name] for name in LastAttempt.__struct_fields__]
+    query = sa.select(attempts.c.id, *columns).where(among(conn, attempts.c.id, ids))
+    return {number: LastAttempt(*values) for number, *values in conn.execute(query)}
+
+
+def read_newest_attempt(conn: sa.Connection) -> LastAttempt | None:
+    """Return the last request that any worker made; None where there was none."""
+    columns = [attempts.c[name] for name in LastAttempt.__struct_fields__]
+    row = conn.execute(sa.select(*columns).order_by(attempts.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else LastAttempt(*row)
+
+
+def find_groups(conn: sa.Connection, filters: DeliveryFilters, most: int = GROUPED) -> tuple[list[Group], int | None]:
+    """Group what failed or could not be forwarded in a time by its reason, the largest group first.
+
+    Of each state the newest `most` are looked at. Return the groups, and the oldest event looked at where there are
+    older ones.
+    """
+    groups: list[Group] = []
+    edge: int | None = None
+    low, high = id_range(filters)
+    for state in (State.FAILED, State.UNFORWARDABLE):
+        some = (
+            sa.select(deliveries.c.event_id, deliveries.c.reason, deliveries.c.settled_at)
+            .where(deliveries.c.state == state, ENDED_BADLY)
+            .where(deliveries.c.event_id > low, deliveries.c.event_id < high)
+            .order_by(deliveries.c.event_id.desc())
+            .limit(most)
+            .subquery()
+        )
+        columns = (sa.func.min(some.c.settled_at), sa.func.max(some.c.settled_at), sa.func.max(some.c.event_id))
+        query = sa.select(some.c.reason, sa.func.count(), *columns, sa.func.min(some.c.event_id))
+        found = conn.execute(query.group_by(some.c.reason)).all()
+        groups += [Group(state, reason or "", *told) for reason, *told, _oldest in found]
+        if sum(row[1] for row in found) == most:
+            edge = max(edge or 0, min(row[-1] for row in found))
+    return sorted(groups, key=lambda one: (-one.count, one.state, one.reason)), edge
 
 
 def count_states(conn: sa.Connection) -> Counter[str]:
@@ -114,7 +142,7 @@ def count_undelivered(conn: sa.Connection) -> Counter[str]:
     """Count what was not delivered by state; what was is not looked at."""
     waiting = conn.execute(sa.select(sa.func.count()).select_from(deliveries).where(IS_WAITING)).scalar_one()
     query = (
-        sa.select(deliveries.c.state, sa.func.count().label("total")).where(_ENDED_BADLY).group_by(deliveries.c.state)
+        sa.select(deliveries.c.state, sa.func.count().label("total")).where(ENDED_BADLY).group_by(deliveries.c.state)
     )
     return Counter({State.WAITING.value: waiting, **{row.state: row.total for row in conn.execute(query)}})
 
@@ -146,24 +174,3 @@ def _rows() -> sa.Select[Any]:
     names = DeliveryRow.__struct_fields__
     columns = [deliveries.c[name] if name in deliveries.c else events.c[name] for name in names]
     return sa.select(*columns).join(events, events.c.id == deliveries.c.event_id)
-
-
-def _conditions(filters: DeliveryFilters) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if filters.state is State.WAITING:
-        conditions.append(IS_WAITING)
-    elif filters.state is not None:
-        conditions.append(deliveries.c.state == filters.state.value)
-        if filters.state is not State.DELIVERED:
-            conditions.append(_ENDED_BADLY)
-    pairs: tuple[tuple[sa.Column[Any], str | None], ...] = (
-        (deliveries.c.reason, filters.reason),
-        (events.c.customer_id, to_key(filters.customer)),
-        (events.c.idempotency_id, to_key(filters.id)),
-    )
-    conditions += [column == text for column, text in pairs if text is not None]
-    if filters.since is not None:
-        conditions.append(deliveries.c.event_id >= first_id_since(max(filters.since, EPOCH_MICROS), 0))
-    if filters.until is not None:
-        conditions.append(deliveries.c.event_id < first_id_since(filters.until, ID_MAX))
-    return conditions

@@ -5,7 +5,8 @@ from collections import Counter
 import msgspec
 import sqlalchemy as sa
 
-from app.store.ledger import CALL, MINUTE
+from app.store.deliveries import State
+from app.store.ledger import CALL, DELIVERY, MINUTE
 from app.store.review_events import first_id_since
 from app.store.schema import ledger, refusals
 
@@ -46,6 +47,16 @@ def count_calls_by_step(conn: sa.Connection, span: Span) -> list[Counter[str]]:
     for row in conn.execute(query):
         counts[row.number - first][row.outcome] = int(row.total)
     return counts
+
+
+def count_delivered(conn: sa.Connection, span: Span) -> int:
+    """Count the events that were delivered in a span, less those that were found missing in it and sent again."""
+    query = (
+        sa.select(sa.func.sum(ledger.c.count))
+        .where(ledger.c.minute >= span.since // MINUTE, ledger.c.minute < span.until // MINUTE)
+        .where(ledger.c.subject == DELIVERY, ledger.c.outcome == State.DELIVERED.value)
+    )
+    return max(0, int(conn.execute(query).scalar_one() or 0))
 
 
 def count_refusals(conn: sa.Connection, since: int) -> Counter[str]:

@@ -48,7 +48,8 @@ def debugger(pages: Pages, settings: Settings) -> Blueprint:
     def newer() -> Response:
         given = dict(request.args.lists())
         newest = parse_id("newest", "".join(given.pop("newest", ["0"])[:1]))
-        return pages.show("calls_newer.html", _newer(read_query(given.items(), clock()), newest))
+        work = _newer(read_query(given.items(), clock()), newest)
+        return pages.show("calls_newer.html", work, fragment=True)
 
     @blueprint.get("/calls/<call_id>")
     def call(call_id: str) -> Response:

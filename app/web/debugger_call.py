@@ -20,8 +20,10 @@ from app.steps import Step, tell_steps
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
 from app.store.review_events import EventRow
+from app.web.call_deliveries import tell_deliveries
 from app.web.call_metrics import tell_metrics
 from app.web.pages import Values, Work
+from app.web.stages import Stage
 
 EVENTS_MAX = 20
 """Events of one call that its page shows; the API gives all of them."""
@@ -37,18 +39,6 @@ _VERIFIED = {
     "write_key": "its request came with one of SEGMENT_WRITE_KEYS",
     "api_key": "its request came with one of LOTUS_INGEST_KEYS",
 }
-
-
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One stop on a call's way."""
-
-    name: str
-    passed: bool
-    sentence: str
-    at: str | None = None
-    """RFC 3339; None where it was not kept."""
-    after: float | None = None
-    """Seconds after the call was received; None where a replay began it."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +77,7 @@ def read_call(number: int, now: int) -> Work:
                 "conflicts": tell_conflicts(conn, whole.call),
                 "made": _made(conn, reading.catalog, whole, live),
                 **tell_metrics(conn, whole, now),
+                **tell_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]]),
                 **_choice(whole, live),
             }
 

@@ -1,6 +1,6 @@
 """What the address of the calls page asks for. All of the view is in it, so that a view can be shared."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlencode
 
 import msgspec
@@ -79,13 +79,13 @@ def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
     )
 
 
-def to_texts(given: Iterable[tuple[str, list[str]]]) -> dict[str, str]:
+def to_texts(given: Iterable[tuple[str, list[str]]], accepted: Collection[str] = _ACCEPTED) -> dict[str, str]:
     """Return the parameters that have a value; several outcomes are joined by commas. Raises BadQuery."""
     texts: dict[str, str] = {}
     for name, values in given:
         filled = [value.strip() for value in values if value.strip()]
-        if name not in _ACCEPTED:
-            raise BadQuery(f"there is no filter {name[:40]!a}: there are {', '.join(_ACCEPTED)}")
+        if name not in accepted:
+            raise BadQuery(f"there is no filter {name[:40]!a}: there are {', '.join(accepted)}")
         if len(filled) > 1 and name != "outcome":
             raise BadQuery(f"{name} is there {len(filled)} times; it can have one value")
         if any(len(value) > _CHARS_MAX for value in filled):

@@ -8,11 +8,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.bootstrap import Reading, Service, build, build_reading, clock, tune_garbage_collection
 from app.logs import configure
-from app.settings import load_for_serving
+from app.settings import WITH_WORKER, load_for_serving
 from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
 from app.web.debugger import debugger
+from app.web.deliveries import delivery_pages
 from app.web.deliveries_api import deliveries_api
 from app.web.draining import EXTENSION, Draining
 from app.web.editor import editor
@@ -36,6 +37,7 @@ from app.web.transforms_api import transforms_api
 from app.web.usage import usage
 from app.web.usage_api import usage_api
 from app.web.webhook import Webhook
+from app.web.worker_process import WorkerProcess
 
 _YEAR = 365 * 86_400
 
@@ -59,7 +61,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
     offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token)
-    pages = Pages(offload)
+    pages = Pages(offload, forwards=bool(settings.lotus_api_key))
     refused = Refused(service.database, service.ids, clock)
     intake = Intake(service, refused, InFlight(settings.max_inflight_bytes), draining)
     webhook = Webhook(intake)
@@ -75,6 +77,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         entrance(pages, SignIn(settings.admin_token)),
         overview(pages, service),
         debugger(pages, settings),
+        delivery_pages(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),
         usage(pages, settings),
@@ -102,5 +105,9 @@ def serve() -> Flask:
     app = create_app(service, OnThreads(lambda: build_reading(settings)))
     service.watcher.watch()
     service.metric_watcher.watch()
+    if WITH_WORKER in os.environ:
+        # In the folder that gunicorn's first process made for all of them, and removes.
+        lock = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "worker.lock"
+        WorkerProcess(settings, app.extensions[EXTENSION], lock).keep()
     tune_garbage_collection()
     return app

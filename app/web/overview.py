@@ -12,9 +12,12 @@ from app.core.outcome import Outcome
 from app.core.times import format_time
 from app.errors import BadQuery
 from app.review import to_refusal_document
+from app.store.deliveries import State as Delivery
+from app.store.delivery_list import count_undelivered
+from app.store.engine import Connection
 from app.store.ledger import MINUTE
 from app.store.refusals import list_refusals
-from app.store.series import Span, count_calls_by_step, count_refusals, last_steps
+from app.store.series import Span, count_calls_by_step, count_delivered, count_refusals, last_steps
 from app.web.pages import Pages, Values
 
 REFUSALS_SHOWN = 5
@@ -89,6 +92,7 @@ def overview(pages: Pages, service: Service) -> Blueprint:
                 counts = count_calls_by_step(conn, span)
                 refused = count_refusals(conn, span.since)
                 refusals = list_refusals(conn, REFUSALS_SHOWN) if refused else []
+                deliveries = _count_deliveries(conn, span) if service.settings.lotus_api_key else None
             total: Counter[str] = sum(counts, Counter())
             return {
                 "chart": draw(counts, span),
@@ -96,6 +100,7 @@ def overview(pages: Pages, service: Service) -> Blueprint:
                 "received": total.total(),
                 "per_minute": total.total() / ((now - span.since) / MINUTE),
                 "since": format_time(span.since)[:19] + "Z",
+                "deliveries": deliveries,
                 "refused": refused,
                 "refusals": [to_refusal_document(one) for one in refusals if one.received_at >= span.since],
                 "latency": service.telemetry.request_quantiles((0.5, 0.95, 0.99)),
@@ -105,6 +110,13 @@ def overview(pages: Pages, service: Service) -> Blueprint:
         return pages.show("overview.html", work, chosen=chosen, ranges=list(RANGES.values()), **standings)
 
     return blueprint
+
+
+def _count_deliveries(conn: Connection, span: Span) -> dict[str, int]:
+    """Count what was delivered in a span, and what is not delivered now."""
+    undelivered = count_undelivered(conn)
+    names = (Delivery.WAITING, Delivery.FAILED, Delivery.UNFORWARDABLE)
+    return {Delivery.DELIVERED.value: count_delivered(conn, span), **{one.value: undelivered[one] for one in names}}
 
 
 def draw(counts: Sequence[Counter[str]], span: Span) -> Chart:

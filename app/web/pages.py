@@ -13,9 +13,11 @@ from flask import Blueprint, Response, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from werkzeug.exceptions import HTTPException
 
-from app.bootstrap import Reading
+from app.bootstrap import Reading, clock
 from app.core.times import format_time
 from app.errors import SegmentLotusError, Unauthorized
+from app.outbox import tell_pause
+from app.store.destination import read_destination
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.sign_in import check_csrf, csrf_token, is_signed_in
@@ -43,8 +45,10 @@ _HEADERS = {
 class Pages:
     """Renders pages. One per application."""
 
-    def __init__(self, offload: Offload) -> None:
+    def __init__(self, offload: Offload, *, forwards: bool = False) -> None:
+        """`forwards`: each page says so where forwarding to Lotus is paused."""
         self._offload = offload
+        self._forwards = forwards
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=select_autoescape(default=True),
@@ -70,17 +74,27 @@ class Pages:
         """Run a piece of work that reads the database, away from the loop. It may not use Flask's request."""
         return self._offload(work)
 
-    def show(self, template: str, work: Work | None = None, status: int = 200, **values: Any) -> Response:
-        """Render a page with the values given, and those that `work` reads from the database."""
+    def show(
+        self, template: str, work: Work | None = None, status: int = 200, *, fragment: bool = False, **values: Any
+    ) -> Response:
+        """Render a page with the values given, and those that `work` reads from the database.
+
+        `fragment`: it is a part of a page, which has its head already.
+        """
         common = {
             "place": request.path,
             "address": request.full_path.removesuffix("?"),
             "csrf": csrf_token(),
             "signed_in": is_signed_in(),
+            "pause": None,
         }
+        with_banner = self._forwards and not fragment
 
         def render(reading: Reading) -> str:
             more = work(reading) if work else {}
+            if with_banner:
+                with reading.database.reading() as conn:
+                    more = {**more, "pause": tell_pause(read_destination(conn), clock())}
             return self._templates.get_template(template).render({**common, **values, **more})
 
         # What needs no database is quick; a fault of the database must not keep its own message from being shown.

@@ -121,7 +121,7 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
 
     @blueprint.get("/setup/arrivals")
     def arrivals() -> Response:
-        return pages.show("setup_arrivals.html", _arrivals)
+        return pages.show("setup_arrivals.html", _arrivals, fragment=True)
 
     # A POST, so that it carries the session's token, and is in no history, log or cache.
     @blueprint.post("/setup/secret")

@@ -106,8 +106,8 @@ def test_a_poisonous_event_is_found_and_the_others_arrive(database: Database, lo
     ids = dict(rows_of(database, events, events.c.idempotency_id, events.c.id))
     with database.reading() as conn:
         # 60, 30, 15, 8, 4, 2 and 1: halves of what held it.
-        assert [one.status for one in list_attempts(conn, ids["id-17"])] == [400] * 7
-        assert [one.status for one in list_attempts(conn, ids["id-59"])] == [400, 201]
+        assert [one.status for one in list_attempts(conn, [ids["id-17"]])[ids["id-17"]]] == [400] * 7
+        assert [one.status for one in list_attempts(conn, [ids["id-59"]])[ids["id-59"]]] == [400, 201]
     assert lotus.repeats == []
 
 
@@ -210,6 +210,39 @@ def test_lotus_is_away_and_comes_back(database: Database, lotus: FakeLotus) -> N
     with running(lotus, port):
         work(worker, time)
     assert list(lotus.events) == [f"id-{number:03}" for number in range(300)]
+    assert lotus.repeats == []
+
+
+def test_an_hour_of_traffic_queues_up_and_goes_out_in_order_without_a_stampede(
+    database: Database, lotus: FakeLotus
+) -> None:
+    port = free_port()
+    time = Clock()
+    # The second one looks on: while it is paused, one try is made for all workers.
+    workers = [a_worker(database, f"http://127.0.0.1:{port}", time, tag=tag) for tag in (33, 34)]
+    names = []
+    for minute in range(60):
+        more = [f"id-{minute:02}-{number}" for number in range(5)]
+        names += more
+        store(database, [a_recent(name, customer_id=f"c-{len(names) % 7}") for name in more])
+        for worker in (*workers, *workers):
+            worker.step()
+        time.ahead += 60 * SECOND
+    assert trouble(database) == "network"
+    assert states_of(database) == {"waiting": 300}
+    tried = len(rows_of(database, attempts))
+    assert tried < 60
+    with running(lotus, port):
+        for _ in range(200):
+            for worker in workers:
+                if worker.step():
+                    time.ahead += 5 * SECOND
+    # One event first, and then ever more: what was not tried for itself keeps its place.
+    sizes = [count for count, _ in lotus.requests]
+    assert sizes[0] == 1
+    assert all(after <= 2 * max(sizes[: at + 1]) for at, after in enumerate(sizes[1:]))
+    assert balanced(database) == {"delivered": 300}
+    assert list(lotus.events) == names
     assert lotus.repeats == []
 
 

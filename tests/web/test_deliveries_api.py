@@ -9,7 +9,7 @@ from app.core.times import format_time
 from app.fake_lotus.faults import Fault, Planned
 from app.fake_lotus.server import FakeLotus, running
 from tests.builders import a_document, to_raw
-from tests.forward.forwarding import KEY, MADE, Clock, a_worker, work
+from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_worker, balanced, states_of, work
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site
 
@@ -83,8 +83,58 @@ def test_the_numbers_tell_of_the_outbox_and_of_a_pause(forwarding: Site, address
 def test_without_a_key_nothing_is_queued(site: Site) -> None:
     send(site, "m-1")
     assert get(site, "/api/v1/deliveries?state=waiting")["deliveries"] == []  # type: ignore[index]
-    assert get(site, "/api/v1/deliveries/groups") == {"groups": []}
+    assert get(site, "/api/v1/deliveries/groups") == {"groups": [], "looked_back_to": None}
     assert get(site, "/api/v1/ledger")["deliveries"]["not_requested"] == 1  # type: ignore[index]
+
+
+def ask_for(site: Site, path: str, words: object, status: int = 200) -> dict[str, object]:
+    answer = site.client.post(path, json=words, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+    assert answer.status_code == status, answer.get_data()
+    document: dict[str, object] = answer.get_json()
+    return document
+
+
+def test_a_group_is_counted_first_and_then_waits_again(forwarding: Site, address: str) -> None:
+    old = format_time(clock() - 31 * DAY)
+    forwarding.send(to_raw(a_document(messageId="old-1", timestamp=old)))
+    forwarding.send(to_raw(a_document(messageId="old-2", timestamp=old, userId="another")))
+    time = Clock()
+    work(a_worker(forwarding.service.database, address, time), time)
+    [group] = get(forwarding, "/api/v1/deliveries/groups")["groups"]  # type: ignore[index]
+    assert (group["state"], group["count"]) == ("unforwardable", 2)
+    assert group["first_at"] <= group["last_at"]
+    retry = "/api/v1/deliveries/retry"
+    words = {"state": "unforwardable", "reason": group["reason"]}
+    assert ask_for(forwarding, retry, {**words, "dry_run": True}) == {"dry_run": True, "count": 2, "is_all": True}
+    assert states_of(forwarding.service.database) == {"unforwardable": 2}
+    assert ask_for(forwarding, retry, {**words, "customer": "another"})["count"] == 1
+    assert ask_for(forwarding, retry, words) == {"dry_run": False, "count": 1, "next": None}
+    assert balanced(forwarding.service.database) == {"waiting": 2}
+    work(a_worker(forwarding.service.database, address, time), time)
+    one = f"/api/v1/deliveries/{group['sample']}/retry"
+    assert ask_for(forwarding, one, {}) == {"retried": True}
+    # It waits already, and is due.
+    assert ask_for(forwarding, one, {}) == {"retried": False}
+    ask_for(forwarding, "/api/v1/deliveries/7/retry", {}, 404)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        {},
+        {"dry_run": True},
+        {"state": "delivered"},
+        {"state": ""},
+        {"nothing": "x"},
+        {"id": 7},
+        {"since": "x"},
+        {"state": "failed", "dry_run": "yes"},
+        {"state": "failed", "before": "x"},
+    ],
+)
+def test_what_cannot_be_tried_again_is_said(site: Site, words: object) -> None:
+    assert ask_for(site, "/api/v1/deliveries/retry", words, 400)["code"] == "bad_query"
 
 
 @pytest.mark.parametrize(

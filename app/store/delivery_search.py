@@ -1,0 +1,172 @@
+"""Looking for deliveries in bounded steps. `conn` first.
+
+Few filters have an index of their own, since each is paid for by every event. So a step looks at so many deliveries and
+no more, says how far it came, and the next one goes on from there. Where an index leads to a few, they are all of it.
+"""
+
+import time
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from app.store.deliveries import IS_WAITING, State
+from app.store.ids import EPOCH_MICROS
+from app.store.keys import to_key
+from app.store.lookup import among
+from app.store.review_events import ID_MAX, first_id_since
+from app.store.schema import deliveries, events
+
+MOST = 20_000
+"""Deliveries that one step looks at."""
+
+SECONDS = 0.08
+"""After so long a step ends early: rows that nobody has looked at for long are read from the disk one by one."""
+
+FEW = 2000
+"""So many events of one customer, or waiting ones, are looked at one by one; of more, the newest soon fill a page."""
+
+# Deliveries that are looked at between two looks at the clock.
+_WINDOW = 1000
+
+# Written out, as the partial index has it: with parameters SQLite would not see that it answers.
+ENDED_BADLY = deliveries.c.state.in_(
+    [sa.literal_column(f"'{state}'") for state in (State.FAILED, State.UNFORWARDABLE, State.VOIDED)]
+)
+
+_Conditions = tuple[sa.ColumnElement[bool], ...]
+
+
+class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which deliveries are asked for; None leaves a thing open."""
+
+    state: State | None = None
+    reason: str | None = None
+    customer: str | None = None
+    event_name: str | None = None
+    id: str | None = None
+    """The idempotency id of the event."""
+    since: int | None = None
+    """Their events were stored at this moment or later, in microseconds since 1970."""
+    until: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step found."""
+
+    ids: list[int]
+    """Of events, the newest first."""
+    looked_at: int
+    reached: int | None
+    """Every delivery from this event on was looked at: `before` of the next step. None: there are no more."""
+    full: bool
+    """It ended because it found as many as were wanted, and there are more."""
+
+
+def id_range(filters: DeliveryFilters, before: int | None = None) -> tuple[int, int]:
+    """Return the ids between which (both excluded) the events lie."""
+    low = -1 if filters.since is None else first_id_since(max(filters.since, EPOCH_MICROS), 0) - 1
+    return low, min(ID_MAX if before is None else before, first_id_since(filters.until, ID_MAX))
+
+
+def search_deliveries(
+    conn: sa.Connection, filters: DeliveryFilters, *, before: int | None = None, limit: int = 50, most: int = MOST
+) -> Step:
+    """Find the newest `limit` deliveries below the event `before` among the first `most`."""
+    low, high = id_range(filters, before)
+    few = _find_few(conn, filters)
+    leading, narrow = _conditions(filters)
+    with_events = any((filters.customer, filters.event_name, filters.id))
+    if few is not None:
+        within = [one for one in few if low < one < high]
+        conditions = (among(conn, deliveries.c.event_id, within), *leading, *narrow)
+        found = _read(conn, conditions, limit + 1, with_events=with_events)
+        return _step(found, limit, len(within), None)
+    if not narrow:
+        found = _read(conn, (*_between(low, high), *leading), limit + 1)
+        return _step(found, limit, len(found[:limit]), None)
+    until = time.monotonic() + SECONDS
+    found = []
+    looked_at, window = 0, min(_WINDOW, most)
+    while True:
+        edge = _nth(conn, (*_between(low, high), *leading), window)
+        lowest = low if edge is None else edge - 1
+        conditions = (*_between(lowest, high), *leading, *narrow)
+        found += _read(conn, conditions, limit + 1 - len(found), with_events=with_events)
+        looked_at += window
+        if len(found) > limit or edge is None or looked_at >= most or time.monotonic() > until:
+            return _step(found, limit, looked_at, edge)
+        high, window = edge, min(_WINDOW, most - looked_at)
+
+
+def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float = 1.0) -> tuple[int, int | None]:
+    """Count deliveries for at most so long; return how many, and how far it came, None where these are all."""
+    count, before = 0, None
+    until = time.monotonic() + seconds
+    while True:
+        step = search_deliveries(conn, filters, before=before, limit=MOST)
+        count, before = count + len(step.ids), step.reached
+        if before is None or time.monotonic() > until:
+            return count, before
+
+
+def _step(found: list[int], limit: int, looked_at: int, edge: int | None) -> Step:
+    if len(found) > limit:
+        return Step(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
+    return Step(ids=found, looked_at=looked_at, reached=edge, full=False)
+
+
+def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None:
+    """Return the ids of all events that an index leads to, where these are few; None where no index leads to few."""
+    if filters.id is not None:
+        return list(conn.execute(sa.select(events.c.id).where(events.c.idempotency_id == to_key(filters.id))).scalars())
+    queries = []
+    if filters.state is State.WAITING:
+        queries.append(sa.select(deliveries.c.event_id).where(IS_WAITING))
+    if filters.customer is not None:
+        queries.append(sa.select(events.c.id).where(events.c.customer_id == to_key(filters.customer)))
+    for query in queries:
+        found = list(conn.execute(query.limit(FEW + 1)).scalars())
+        if len(found) <= FEW:
+            return found
+    return None
+
+
+def _conditions(filters: DeliveryFilters) -> tuple[_Conditions, _Conditions]:
+    """Return what an index decides, and what has to be looked up in each row that it leads to."""
+    leading: list[sa.ColumnElement[bool]] = []
+    narrow: list[sa.ColumnElement[bool]] = []
+    if filters.state in {State.FAILED, State.UNFORWARDABLE, State.VOIDED}:
+        leading += [deliveries.c.state == filters.state, ENDED_BADLY]
+    elif filters.state is not None:
+        narrow.append(deliveries.c.state == sa.literal_column(f"'{filters.state.value}'"))
+    if filters.reason is not None:
+        narrow.append(deliveries.c.reason == filters.reason)
+    for column, text in (
+        (events.c.customer_id, filters.customer),
+        (events.c.event_name, filters.event_name),
+        (events.c.idempotency_id, filters.id),
+    ):
+        if text is not None:
+            # Hidden from the index on customers: a step begins with the deliveries of its window, and not with all
+            # events of a customer.
+            narrow.append(sa.func.coalesce(column, "") == to_key(text))
+    return tuple(leading), tuple(narrow)
+
+
+def _between(low: int, high: int) -> _Conditions:
+    return (deliveries.c.event_id > low, deliveries.c.event_id < high)
+
+
+def _read(conn: sa.Connection, conditions: _Conditions, limit: int, *, with_events: bool = False) -> list[int]:
+    query: sa.Select[Any] = sa.select(deliveries.c.event_id)
+    if with_events:
+        query = query.join(events, events.c.id == deliveries.c.event_id)
+    query = query.where(*conditions).order_by(deliveries.c.event_id.desc()).limit(limit)
+    return list(conn.execute(query).scalars())
+
+
+def _nth(conn: sa.Connection, conditions: _Conditions, number: int) -> int | None:
+    """Return the id of the so many-th delivery, the newest first; None where there are fewer."""
+    query = sa.select(deliveries.c.event_id).where(*conditions).order_by(deliveries.c.event_id.desc())
+    return conn.execute(query.offset(number - 1).limit(1)).scalar_one_or_none()
