@@ -15,6 +15,7 @@ from app.store.keys import to_key
 from app.store.record import EventResult, Record
 from app.store.replays import Stale, Verdict, Void, change_outcomes, count_changes, renew_claims, void_events
 from app.store.settle import MapAgain, conclude, settle, to_result
+from app.store.usage_tail import append_tail
 
 TAKEN = "cannot be corrected: another call has the idempotency id of its event"
 
@@ -57,14 +58,17 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
     """
     written = Written()
     voids: list[Void] = []
-    corrections = _correct(writing, judged, written, voids)
+    stored: list[NewEvent] = []
+    corrections = _correct(writing, judged, written, voids, stored)
     records = [(one, _record(one, one.run)) for one in judged if one.run is not None]
-    settle(
+    stored += settle(
         writing.conn,
         [record for _, record in records if record.run.outcome is not None or record.run.lanes],
         writing.map_again,
         writing.next_id,
     )
+    if stored or voids:
+        append_tail(writing.conn, writing.next_id(writing.now), stored, [one.event_id for one in voids])
     verdicts = []
     for one, record in records:
         corrected = corrections.get(one.row.id)
@@ -132,9 +136,12 @@ def _place(result: EventResult) -> tuple[bool, str, int]:
 
 
 def _correct(
-    writing: Writing, judged: Sequence[Judged], written: Written, voids: list[Void]
+    writing: Writing, judged: Sequence[Judged], written: Written, voids: list[Void], stored: list[NewEvent]
 ) -> dict[int, list[EventResult]]:
-    """Replace events; return the results of the calls that were corrected, by call."""
+    """Replace events; return the results of the calls that were corrected, by call.
+
+    `voids` and `stored` get what was replaced, and by what.
+    """
     wanted = [(one, one.correction) for one in judged if one.correction is not None]
     if not wanted:
         return {}
@@ -170,6 +177,7 @@ def _correct(
     void_events(writing.conn, writing.replay_id, voids)
     if not append_events(writing.conn, new):
         raise Stale
+    stored += new
     renew_claims(writing.conn, claims)
     return corrected
 

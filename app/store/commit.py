@@ -14,6 +14,7 @@ from app.store.ids import Ids
 from app.store.inserts import at_once
 from app.store.record import Record, Request
 from app.store.settle import MapAgain, settle
+from app.store.usage_tail import append_tail
 
 Take = Callable[[], Sequence[Request]]
 
@@ -80,8 +81,10 @@ class Committer:
             self._store(conn, requests, records)
 
     def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:
-        settle(conn, records, self._map_again, self._ids.next)
+        stored = settle(conn, records, self._map_again, self._ids.next)
         with at_once(conn):
+            if stored:
+                append_tail(conn, self._ids.next(records[0].received_at), stored)
             append_requests(conn, requests)
             append_calls(conn, records)
             ledger.append(conn, self._ids.tag, records[0].received_at, ledger.count_records(records))

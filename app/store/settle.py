@@ -36,16 +36,22 @@ NextId = Callable[[int], int]
 _Share = tuple[Record, Lane]
 
 
-def settle(conn: sa.Connection, records: list[Record], map_again: MapAgain, next_id: NextId) -> None:
-    """Store the events of `records` and write each record's outcome, reason, detail and results into it."""
+def settle(conn: sa.Connection, records: list[Record], map_again: MapAgain, next_id: NextId) -> list[NewEvent]:
+    """Store the events of `records` and write each record's outcome, reason, detail and results into it.
+
+    Return the events that are new.
+    """
     mapped = []
     for record in records:
         if record.run.outcome is None:
             mapped.append(record)
         else:
             record.outcome, record.reason, record.detail = record.run.outcome, record.run.reason, record.run.detail
-    if mapped:
-        _Settlement(conn, mapped, map_again).run(next_id)
+    if not mapped:
+        return []
+    settlement = _Settlement(conn, mapped, map_again)
+    settlement.run(next_id)
+    return settlement.new_events
 
 
 class _Settlement:
@@ -56,6 +62,7 @@ class _Settlement:
         self.records = records
         self.map_again = map_again
         self.results: dict[int, list[EventResult]] = {record.id: [] for record in records}
+        self.new_events: list[NewEvent] = []
 
     def run(self, next_id: NextId) -> None:
         shares = [(record, lane) for record in self.records for lane in record.run.lanes]
@@ -93,6 +100,8 @@ class _Settlement:
             if rival is None and not all_new:
                 # It was left out, and not for its idempotency id: another process made this very event id.
                 raise DuplicateKey("events.id")
+            if rival is None or rival.id == new.id:
+                self.new_events.append(new)
             if rival is None or _is_own(new, rival):
                 result = EventResult(new.lane.name, new.position, _idempotency_id(new), Outcome.STORED)
             else:

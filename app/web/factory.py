@@ -94,5 +94,6 @@ def serve() -> Flask:
     app = create_app(service, OnThreads(lambda: build_reading(settings)))
     service.watcher.watch()
     service.metric_watcher.watch()
+    service.folding.start()
     tune_garbage_collection()
     return app

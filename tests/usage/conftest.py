@@ -10,7 +10,8 @@ from app.core.metric_query import MetricEvent
 from app.core.times import format_time
 from app.store.engine import Database
 from app.store.schema import events
-from tests.builders import NOW, a_record, store
+from app.store.usage_tail import append_tail
+from tests.builders import IDS, NOW, a_record, store
 from tests.store.conftest import (
     database,
     migrated_postgres_url,
@@ -51,8 +52,16 @@ def keep_events(kept: Database, told: Sequence[MetricEvent], ids: Sequence[str] 
         store(kept, *records[start : start + group])
     void = [name for one, name in named if one.voided]
     if void:
-        with kept.writing() as conn:
-            conn.execute(sa.update(events).where(events.c.idempotency_id.in_(void)).values(voided_at=NOW))
+        make_void(kept, void)
+
+
+def make_void(kept: Database, names: Sequence[str]) -> None:
+    """Make events void by their idempotency ids, as a replay that corrects does."""
+    with kept.writing() as conn:
+        of_these = events.c.idempotency_id.in_(names)
+        ids = list(conn.scalars(sa.select(events.c.id).where(of_these)))
+        conn.execute(sa.update(events).where(of_these).values(voided_at=NOW))
+        append_tail(conn, IDS.next(NOW), [], ids)
 
 
 @pytest.fixture

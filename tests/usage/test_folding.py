@@ -1,0 +1,251 @@
+"""Answers from buckets are what the reference says, whatever was folded, built and made void when."""
+
+from dataclasses import replace
+from random import Random
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.catalog.files import Folder as Files
+from app.catalog.metrics import publish_new_metrics
+from app.core.lotus import make_event
+from app.core.metric import compute
+from app.core.metric_definition import Metric
+from app.core.metric_parts import is_addable
+from app.core.metric_query import Answer, MetricEvent, Query
+from app.core.metric_windows import Unit
+from app.store.commit import Committer
+from app.store.engine import Database
+from app.store.ids import Ids
+from app.store.schema import events, usage_buckets, usage_metrics, usage_tail
+from app.store.usage_buckets import BUILT
+from app.usage.adding import add_up
+from app.usage.answering import answer, answer_raw, verify
+from app.usage.folding import Folder
+from tests.builders import IDS, NOW, a_record, a_request, empty, know_no_version, rows_of
+from tests.core.metrics import LATER, a_metric, a_query, some_events
+from tests.core.random_metrics import cases
+from tests.usage.conftest import Keep, keep_events, make_void
+from tests.usage.test_answering import first_of_each
+
+
+def a_folder(database: Database, holder: int = 1) -> Folder:
+    return Folder(database, holder, lambda: NOW)
+
+
+def publish(database: Database, *metrics: Metric) -> None:
+    texts = {one.name: one.text for one in metrics}
+    publish_new_metrics(database, Files(texts=texts, problems={}), IDS.next, lambda: NOW)
+
+
+def fold_all(database: Database, events: int = 500) -> None:
+    folder = a_folder(database)
+    while folder.step(events):
+        pass
+
+
+@settings(max_examples=2 * settings().max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), seed=st.integers(0, 2**32))
+def test_the_buckets_say_what_the_reference_says(
+    database: Database, case: tuple[Metric, list[MetricEvent], Query, int], seed: int
+) -> None:
+    metric, told, query, now = case
+    if seed % 4:
+        # Half of them about what can be added up, and a period with many events in it.
+        aggregation = ("count", "sum", "average", "min", "max", "latest")[seed % 6]
+        metric = a_metric(usage_aggregation_type=aggregation, group_by=["kind"] * (seed % 3 > 0))
+        moments = [query.start, query.end, *(one.time_created for one in told)]
+        query = replace(query, start=min(moments), end=max(moments) + 1, customer_id=None, window=None)
+        query, now = replace(query, window=Unit.DAY if seed % 5 else None), LATER
+    chance = Random(seed)  # noqa: S311  nothing is secret here
+    ids = [f"e-{chance.randint(0, 2 * len(told))}" for _ in told]
+    empty(database)
+    folder = a_folder(database)
+    published, at = False, 0
+    void: set[str] = set()
+
+    def expected() -> Answer:
+        kept = first_of_each(told[:at], ids[:at])
+        names = dict(zip((one.id for one in told), ids, strict=True))
+        seen = [msgspec.structs.replace(one, voided=one.voided or names[one.id] in void) for one in kept]
+        return compute(metric, seen, query, now)
+
+    while at < len(told) or not published:
+        what = chance.choice(("keep", "keep", "fold", "fold", "publish", "void"))
+        if what == "publish" and not published:
+            publish(database, metric)
+            published = True
+        elif what == "fold":
+            for _ in range(chance.randint(1, 6)):
+                folder.step(chance.randint(1, 10))
+        elif what == "void" and at:
+            name = chance.choice(ids[:at])
+            make_void(database, [name])
+            void.add(name)
+        elif what == "keep" and at < len(told):
+            until = at + chance.randint(1, 8)
+            keep_events(database, told[at:until], ids[at:until], group=chance.randint(1, 5))
+            at = min(until, len(told))
+        with database.reading() as conn:
+            assert answer(conn, metric, query, now) == expected()
+    fold_all(database, chance.randint(1, 20))
+    with database.reading() as conn:
+        added = add_up(conn, metric, query, now)
+        assert verify(conn, metric, query, now) == (expected(), True)
+    assert rows_of(database, usage_tail) == []
+    whole = query.window is None and set(query.groups(metric)) <= set(metric.group_by)
+    assert (added is not None) or not (is_addable(metric) and whole)
+
+
+def test_a_sum_of_one_customer_comes_from_the_buckets(database: Database, keep: Keep) -> None:
+    keep(some_events(("2026-10-05T10:00", 0.1), ("2026-10-05T10:20", 0.1), ("2026-10-31T23:59:59", "0.1")))
+    metric = a_metric()
+    publish(database, metric)
+    fold_all(database)
+    assert rows_of(database, usage_tail) == []
+    assert len(rows_of(database, usage_buckets)) == 3 + 2
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(customer_id="ann"), LATER)
+        assert found is not None
+        assert [row.value for row in found.rows] == ["0.3"]
+        assert found == answer_raw(conn, metric, a_query(customer_id="ann"), LATER)
+
+
+def test_what_no_fold_has_seen_counts_at_once(database: Database, keep: Keep) -> None:
+    metric = a_metric()
+    publish(database, metric)
+    fold_all(database)
+    keep(some_events(("2026-10-05", 4)))
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["4"]
+
+
+def test_two_that_fold_the_same_count_it_once(database: Database, keep: Keep) -> None:
+    metric = a_metric()
+    publish(database, metric)
+    fold_all(database)
+    keep(some_events(("2026-10-05", 4)))
+    one, other = a_folder(database, 1), a_folder(database, 2)
+    overtaken: list[bool] = []
+
+    def breathe() -> None:
+        if not overtaken:
+            overtaken.append(other.step())
+
+    Folder(database, 1, lambda: NOW, breathe).step()
+    assert overtaken == [True]
+    assert not one.step()
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["4"]
+
+
+def test_what_becomes_visible_late_is_counted_once_whatever_its_id(database: Database) -> None:
+    """A build has gone past an id when its commit comes: another node drew it before, and was slow."""
+    metric = a_metric()
+    keep_events(database, some_events(*[("2026-10-05", 1)] * 6), group=1)
+    fold_all(database)
+    publish(database, metric)
+    folder = a_folder(database)
+    for _ in range(3):
+        folder.step(2)
+    (row,) = rows_of(database, usage_metrics, usage_metrics.c.cursor)
+    assert 0 < row[0] < BUILT
+    late = make_event("use", "late", "ann", "2026-10-05T00:00:00Z", {"n": 100})
+    record = a_record(late, message_id="m-late")
+    record.received_at = NOW - 1_000_000
+    slow = Committer(database, Ids(lambda _: 3), know_no_version)
+    slow.commit(lambda: [a_request(record)])
+    assert min(rows_of(database, events, events.c.id)) < row
+    for _ in range(4):
+        with database.reading() as conn:
+            assert [one.value for one in answer(conn, metric, a_query(), LATER).rows] == ["106"]
+        folder.step(2)
+    fold_all(database)
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [one.value for one in found.rows] == ["106"]
+
+
+def test_a_metric_that_changes_is_built_anew_while_raw_events_answer(database: Database, keep: Keep) -> None:
+    keep(some_events(("2026-10-05", 4), ("2026-10-06", 9)))
+    publish(database, a_metric())
+    fold_all(database)
+    changed = a_metric(usage_aggregation_type="max")
+    publish(database, changed)
+    with database.reading() as conn:
+        assert add_up(conn, changed, a_query(), LATER) is None
+        assert [row.value for row in answer(conn, changed, a_query(), LATER).rows] == ["9"]
+    fold_all(database)
+    with database.reading() as conn:
+        found = add_up(conn, changed, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["9"]
+    # What the old one had is gone; a new description would have built nothing.
+    assert len(rows_of(database, usage_metrics)) == 1
+    assert len({row[0] for row in rows_of(database, usage_buckets)}) == 1
+    publish(database, a_metric(usage_aggregation_type="max", description="The largest."))
+    assert not a_folder(database).step()
+
+
+def test_a_bucket_is_made_anew_without_what_the_same_fold_adds(database: Database, keep: Keep) -> None:
+    metric = a_metric()
+    publish(database, metric)
+    keep(some_events(("2026-10-05", 4)))
+    fold_all(database)
+    (other,) = some_events(("2026-10-05", 2))
+    keep([msgspec.structs.replace(other, id=2)])
+    make_void(database, ["e-1"])
+    fold_all(database)
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["2"]
+
+
+def test_a_group_too_long_for_a_key_is_made_of_raw_events(database: Database, keep: Keep) -> None:
+    metric = a_metric(group_by=["kind"])
+    keep(some_events(("2026-10-05", {"n": 1, "kind": "x" * 2000}), ("2026-10-05", {"n": 2, "kind": "y"})))
+    publish(database, metric)
+    fold_all(database)
+    with database.reading() as conn:
+        assert add_up(conn, metric, a_query(), LATER) is None
+        assert [row.value for row in answer(conn, metric, a_query(), LATER).rows] == ["1", "2"]
+
+
+def test_commits_gather_for_a_while_unless_an_event_was_made_void(database: Database, keep: Keep) -> None:
+    metric = a_metric()
+    publish(database, metric)
+    fold_all(database)
+    keep(some_events(("2026-10-05", 4)))
+    moment = NOW
+    folder = Folder(database, 1, lambda: moment)
+    assert not folder.step(patience=3_000_000)
+    moment = NOW + 10_000_000
+    assert folder.step(patience=3_000_000)
+    moment = NOW
+    make_void(database, ["e-1"])
+    assert folder.step(patience=3_000_000)
+    assert rows_of(database, usage_tail) == []
+
+
+def test_a_void_event_is_taken_back_out_of_a_maximum(database: Database) -> None:
+    metric = a_metric(usage_aggregation_type="max")
+    publish(database, metric)
+    keep_events(database, some_events(("2026-10-05", 4), ("2026-10-05", 9), ("2026-10-05", 7)))
+    fold_all(database)
+    make_void(database, ["e-2"])
+    with database.reading() as conn:
+        # Nothing is wrong for a moment: until it is folded, raw events answer.
+        assert add_up(conn, metric, a_query(), LATER) is None
+        assert [row.value for row in answer(conn, metric, a_query(), LATER).rows] == ["7"]
+    fold_all(database)
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["7"]
