@@ -20,7 +20,7 @@ help: ## List what can be made
 serve: $(RUNTIME) ## Start the service; the first time, set everything up
 	@$(BIN)/segment-lotus init
 	@$(BIN)/segment-lotus migrate
-	@exec $(BIN)/segment-lotus serve
+	@exec $(BIN)/segment-lotus serve --with-worker
 
 test: $(DEV) ## Run the tests, on SQLite and PostgreSQL (ARGS="-k signature" runs some)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -78,7 +78,7 @@ def build(settings: Settings) -> Service:
         telemetry.watch_commit(commit)
         call_log.write(commit.records, clock())
 
-    writer = Writer(Committer(database, ids, catalog.map_again), watch)
+    writer = Writer(Committer(database, ids, catalog.map_again, forwards=bool(settings.lotus_api_key)), watch)
     ingest = Ingest(
         credentials=Credentials(
             shared_secrets=settings.segment_shared_secrets,

@@ -4,6 +4,7 @@ Ids are text: they are larger than what JavaScript can hold as a number. Times a
 """
 
 import base64
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -15,9 +16,11 @@ from app.core.segment import read
 from app.core.times import format_time
 from app.core.transform import TransformSet
 from app.store.calls import to_detail
+from app.store.deliveries import State
+from app.store.delivery_list import count_events, count_states
 from app.store.engine import Connection, Database
 from app.store.history import OutcomeChange
-from app.store.ledger import CALL, EVENT, MINUTE, VOIDED, sum_counts
+from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
 from app.store.refusals import Refusal
 from app.store.review import CallRow, StoredResult, WholeCall
 from app.store.review_events import EventRow
@@ -130,10 +133,15 @@ class LedgerDocument(msgspec.Struct, kw_only=True):
 
     calls: dict[str, Any]
     events: dict[str, int]
+    deliveries: dict[str, int]
+    """stored events = delivered + waiting + failed + unforwardable + voided (before they were sent) + not_requested."""
     since: str | None
     until: str | None
     balances: bool | None
-    """Whether there are as many calls as it counts. None for a part of time: it has the minute of a call's commit."""
+    """Whether there are as many calls, events and deliveries as it counts.
+
+    None for a part of time: it has the minute of a call's commit.
+    """
 
 
 def to_call_document(row: CallRow) -> CallDocument:
@@ -216,8 +224,10 @@ def read_ledger(database: Database, since: int | None = None, until: int | None 
     with database.reading() as conn:
         if since is None and until is None:
             counts, received = audit_ledger(conn)
+            in_tables = (count_events(conn), count_states(conn))
         else:
             counts = sum_counts(conn, since, until)
+            in_tables = None
     by_outcome = dict.fromkeys(Outcome, 0)
     by_reason: dict[str, int] = {}
     events: dict[str, int] = {"stored": 0, "duplicate": 0, "conflict": 0, VOIDED: 0}
@@ -228,14 +238,20 @@ def read_ledger(database: Database, since: int | None = None, until: int | None 
             by_outcome[Outcome(outcome)] += count
             if reason and count:
                 by_reason[reason] = count
+    states = {state.value: counts[DELIVERY, state.value, ""] for state in State}
+    deliveries = {**states, "not_requested": events["stored"] - sum(states.values())}
     counted = sum(by_outcome.values())
+    balances = None
+    if received is not None and in_tables is not None:
+        balances = (received, *in_tables) == (counted, events["stored"], +Counter(states))
     calls: dict[str, Any] = {outcome.value: count for outcome, count in by_outcome.items()}
     return LedgerDocument(
         calls={"received": counted if received is None else received, **calls, "by_reason": by_reason},
         events=events,
+        deliveries=deliveries,
         since=None if since is None else format_time(since // MINUTE * MINUTE),
         until=None if until is None else format_time(until // MINUTE * MINUTE),
-        balances=None if received is None else received == counted,
+        balances=balances,
     )
 
 

@@ -76,6 +76,15 @@ def parse_public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_lotus_host(text: str) -> str:
+    """Read the address of Lotus, without a slash at its end."""
+    parts = urlsplit(text)
+    more = parts.query or parts.fragment or "@" in parts.netloc
+    if text and (parts.scheme not in {"http", "https"} or not parts.hostname or more):
+        raise ValueError("must be an address such as https://lotus.example.com")
+    return text.rstrip("/")
+
+
 def parse_list(text: str) -> tuple[str, ...]:
     """Comma-separated entries, trimmed; empty ones are dropped. An entry may hold any character but a comma."""
     return tuple(entry for part in text.split(",") if (entry := part.strip()))
@@ -197,6 +206,12 @@ class Settings:
         "The key of the pseudonyms that sha256() makes in transforms: a long random text, on every node the same.",
         secret=True,
     )
+    lotus_host: str = _setting(
+        parse_lotus_host, "", "Where Lotus is, such as https://lotus.example.com: events are forwarded there."
+    )
+    lotus_api_key: str = _setting(
+        str, "", "The API key of Lotus. With it every event that is stored is forwarded to LOTUS_HOST.", secret=True
+    )
     max_body_bytes: int = _setting(
         parse_bytes(KIB, GIB), "16MiB", "The largest request body, counted after it is inflated."
     )
@@ -254,6 +269,8 @@ def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> 
             f"ADMIN_TOKEN is missing or shorter than {MIN_ADMIN_TOKEN_LENGTH} characters: set it to a long random"
             " text, for example from `openssl rand -hex 32`."
         )
+    if settings.lotus_api_key and not settings.lotus_host:
+        missing.append("LOTUS_API_KEY is set and LOTUS_HOST is not: set it to the address of Lotus.")
     if missing:
         missing.append("Set them in the environment or in .env; `make serve` on a new checkout writes a .env itself.")
         raise SettingInvalid("\n".join(missing))

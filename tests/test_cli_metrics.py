@@ -18,23 +18,7 @@ from app.store.engine import Database, connect
 from app.store.schema import calls, usage_buckets
 from tests.builders import IDS, NOW, rows_of
 from tests.core.metrics import some_events
-from tests.store.conftest import (
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
 from tests.usage.conftest import keep_events
-
-# Fixtures of the store's tests; naming them here is what makes them ours.
-__all__ = [
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 ROOT = Path(__file__).parent.parent
 

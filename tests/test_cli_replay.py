@@ -19,23 +19,6 @@ from app.store.engine import Database
 from app.store.schema import calls, replays
 from tests.builders import a_document, an_ingest, balance, post, published, rows_of, some_ids, some_transforms, to_raw
 from tests.replaying import RIGHT, WRONG, an_order, made, outcomes, take
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
-
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 Type = Callable[..., Result]
 
@@ -211,7 +194,7 @@ def test_what_was_killed_or_stopped_half_way_goes_on_and_counts_nothing_twice(
     database: Database, type_: Type, how: signal.Signals
 ) -> None:
     """Calls keep coming in meanwhile, as they would."""
-    many = 12_000
+    many = 20_000
     ingest = an_ingest(database, wrong)
     for start in range(0, many, 2000):
         body = to_raw([an_order(number) for number in range(start, start + 2000)])

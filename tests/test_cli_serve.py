@@ -209,6 +209,7 @@ def test_on_a_terminal_serve_says_what_to_do_next_and_no_secret(folder: Folder) 
     assert f"http://127.0.0.1:{folder.port}/webhooks/segment" in output
     assert ".env, SEGMENT_SHARED_SECRETS" in output
     assert "segment-lotus send sample" in output
+    assert f"http://127.0.0.1:{folder.port}/setup" in output
     assert folder.secret() not in output
     with socket.create_server(("127.0.0.1", folder.port)):
         output = on_a_terminal(folder, lambda shown: "error:" in shown)

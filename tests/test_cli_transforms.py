@@ -15,22 +15,6 @@ from app.core.yaml_text import parse_yaml
 from app.settings import SETTINGS, Settings
 from app.store.engine import Database, connect
 from tests.builders import DEFAULT_TEXT, a_document, a_record_of, some_transforms, store, to_raw
-from tests.store.conftest import (
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
-
-# Fixtures of the store's tests; naming them here is what makes them ours.
-__all__ = [
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 ROOT = Path(__file__).parent.parent
 ONE = "match: {event: Order}\nevent: {properties: {version: '`1`'}}\nexamples: [{given: {}, expect: stored}]\n"

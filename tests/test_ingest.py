@@ -43,24 +43,6 @@ from tests.builders import (
     to_raw,
     values_of,
 )
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
-
-# Fixtures that this module borrows; naming them here is what makes them its own.
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 STORED, DUPLICATE, CONFLICT = Outcome.STORED, Outcome.DUPLICATE, Outcome.CONFLICT
 IGNORED, REJECTED = Outcome.IGNORED, Outcome.REJECTED

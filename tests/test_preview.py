@@ -15,24 +15,7 @@ from app.store.review import CallFilters
 from app.store.schema import calls
 from tests.builders import DEFAULT_TEXT, a_document, rows_of, some_transforms
 from tests.replaying import RIGHT, WRONG, an_order, outcomes, replay, take
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
 from tests.test_replay import dump
-
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 right = some_transforms(order=RIGHT)
 

@@ -191,6 +191,7 @@ def test_a_repr_shows_no_secret() -> None:
         "SEGMENT_BASIC_AUTH",
         "ADMIN_TOKEN",
         "PSEUDONYM_KEY",
+        "LOTUS_API_KEY",
     }
 
 

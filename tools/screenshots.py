@@ -47,6 +47,8 @@ WRONG = "match: {event: Backup Finished}\nevent:\n  event_name: {const: backup}\
 
 A_REQUEST = 20
 
+USAGE = "/usage?metric=order_revenue&start=6d&window=day"
+
 Scheme = Literal["light", "dark"]
 
 
@@ -59,6 +61,8 @@ class Shot(NamedTuple):
     scheme: Scheme = "light"
     click: str = ""
     """Words of a button to press first."""
+    height: int = 0
+    """Of the window, where it is another than usual."""
 
 
 def shots(ids: dict[str, str], replay: str) -> list[Shot]:
@@ -76,6 +80,8 @@ def shots(ids: dict[str, str], replay: str) -> list[Shot]:
         Shot("transforms", "/transforms"),
         Shot("editor", editor),
         Shot("editor-dark", editor, scheme="dark"),
+        Shot("usage", USAGE, height=1000),
+        Shot("usage-phone-dark", USAGE, narrow=True, scheme="dark", height=1700),
         Shot("setup", "/setup"),
     ]
 
@@ -92,6 +98,15 @@ def every(ids: dict[str, str], replay: str) -> list[Shot]:
         "replay": f"/replays/{replay}",
         "transforms": "/transforms",
         "editor": f"/transforms/order_completed?call={ids['rejected']}",
+        "usage": "/usage",
+        "usage-days": USAGE,
+        "usage-whole": "/usage?metric=api_calls&start=7d",
+        "usage-hours": "/usage?metric=api_calls&start=7d&window=hour&group_by=none&tz=Europe/Berlin",
+        "usage-rate": "/usage?metric=api_calls_per_minute&start=7d&window=day",
+        "usage-seats": "/usage?metric=seats&start=7d&window=day",
+        "usage-none": "/usage?metric=storage",
+        "usage-wrong": "/usage?metric=storage&window=minute",
+        "usage-events": "/usage/events?metric=order_revenue&start=7d",
         "setup": "/setup",
         "sign-in": "/sign-in",
         "missing": "/nowhere",
@@ -131,7 +146,11 @@ def main() -> None:
         url = f"sqlite:///{home / 'screenshots.db'}"
         seed(url, transforms)
         with served(
-            url, home / "served", TRANSFORMS_DIR=str(transforms), PUBLIC_URL="https://billing.example.com"
+            url,
+            home / "served",
+            TRANSFORMS_DIR=str(transforms),
+            METRICS_DIR=str(ROOT / "metrics"),
+            PUBLIC_URL="https://billing.example.com",
         ) as it:
             take(it, home, transforms, to_look_at)
 
@@ -165,7 +184,9 @@ def take(service: Served, home: Path, transforms: Path, to_look_at: Path | None)
 
 
 def _take(browser: Browser, service: Served, shot: Shot, folder: Path, *, whole: bool) -> None:
-    context = browser.new_context(viewport=NARROW if shot.narrow else WIDE, color_scheme=shot.scheme)
+    usual = NARROW if shot.narrow else WIDE
+    viewport: ViewportSize = {"width": usual["width"], "height": shot.height or usual["height"]}
+    context = browser.new_context(viewport=viewport, color_scheme=shot.scheme)
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{service.port}/sign-in")
     if shot.path != "/sign-in":

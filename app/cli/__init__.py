@@ -9,6 +9,9 @@ import click
 
 from app.cli.attempt import try_
 from app.cli.check import check, schema
+from app.cli.deliveries import deliveries
+from app.cli.doctor import doctor
+from app.cli.fake_lotus import fake_lotus
 from app.cli.metrics import metrics
 from app.cli.preview import preview
 from app.cli.program import Program
@@ -20,6 +23,7 @@ from app.cli.serve import init, migrate, serve, settings
 from app.cli.starter import new
 from app.cli.transforms import transforms
 from app.cli.usage import usage
+from app.cli.worker import forward, reconcile, worker
 
 
 def _say_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's way
@@ -39,8 +43,9 @@ def main() -> None:
 
 
 _COMMANDS = (serve, init, migrate, send, log, show, ledger, refused, retention, replay, settings)
+_OF_FORWARDING = (worker, deliveries, doctor, forward, reconcile, fake_lotus)
 _OF_TRANSFORMS = (new, try_, check, schema, transforms, preview)
 _OF_METRICS = (metrics, usage)
 
-for command in (*_COMMANDS, *_OF_TRANSFORMS, *_OF_METRICS):
+for command in (*_COMMANDS, *_OF_FORWARDING, *_OF_TRANSFORMS, *_OF_METRICS):
     main.add_command(command)

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from app.bootstrap import clock, tune_garbage_collection
-from app.cli.program import Failure, between_steps, open_reading
+from app.cli.program import Failure, between_steps, open_reading, read_settings
 from app.errors import Unavailable
 from app.logs import printable
 from app.replay.asking import parse_asked, parse_bounds
@@ -85,7 +85,13 @@ def replay(
     asked = parse_asked({name: text for name, text in given.items() if text is not None})
     bounds = parse_bounds(asked, clock())
     reading = open_reading()
-    replayer = Replayer(database=reading.database, catalog=reading.catalog, ids=Ids(secrets.randbelow), clock=clock)
+    replayer = Replayer(
+        database=reading.database,
+        catalog=reading.catalog,
+        ids=Ids(secrets.randbelow),
+        clock=clock,
+        forwards=bool(read_settings().lotus_api_key),
+    )
     plan = replayer.plan(asked, bounds, again=again)
     _announce(plan, dry_run=dry_run)
     tune_garbage_collection()

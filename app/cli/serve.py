@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 
 import click
@@ -28,7 +29,8 @@ def to_webhook_url(settings: Settings) -> str:
 
 
 @click.command()
-def serve() -> None:
+@click.option("--with-worker", is_flag=True, help="Start a worker beside it, which ends with it.")
+def serve(*, with_worker: bool) -> None:
     """Start the service. Everything about it is a setting; see `segment-lotus settings`."""
     settings = load_for_serving(os.environ, DOTENV)
     database = open_database(settings)
@@ -49,6 +51,10 @@ def serve() -> None:
         if watcher.published:
             structlog.get_logger("transforms").info("transforms published", names=watcher.published)
     sys.stdout.flush()
+    if with_worker and settings.lotus_api_key:
+        # It looks after itself: it ends when this process does, however that ends.
+        command = [sys.executable, "-m", "app.cli", "worker", "--with-parent"]
+        subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  our own program
     # The same process from here on, so that whoever started it can stop it.
     arguments = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", "app.web.factory:serve()"]
     os.execv(sys.executable, arguments)  # noqa: S606  our own interpreter
@@ -118,11 +124,13 @@ def _secret_place(settings: Settings) -> str:
 
 
 def _hints(settings: Settings) -> str:
+    pages = to_webhook_url(settings).removesuffix(WEBHOOK_PATH)
     return "\n".join(
         [
             "",
             f"  Webhook URL    {to_webhook_url(settings)}",
             f"  Shared secret  {_secret_place(settings)}",
+            f"  Pages          {pages}/setup     (sign in with ADMIN_TOKEN)",
             f"  Next           {_NEXT}     (in a second terminal)",
             "                 .venv/bin/segment-lotus log --follow      (watch calls come in)",
             "  Stop           Ctrl-C",

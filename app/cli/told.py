@@ -55,6 +55,9 @@ def tell_ledger(ledger: LedgerDocument) -> str:
         ]
     if voided := ledger.events.get(VOIDED):
         lines.append(f"{'made void since':<24}{'':>12}{voided:>12}")
+    if any(count for state, count in ledger.deliveries.items() if state != "not_requested"):
+        lines += ["", f"{'of the stored events':<24}"]
+        lines += [f"  {state.replace('_', ' '):<34}{count:>12}" for state, count in ledger.deliveries.items()]
     counted = sum(ledger.calls[outcome.value] for outcome in Outcome)
     sums = " + ".join(str(ledger.calls[outcome.value]) for outcome in Outcome)
     if ledger.balances is None:

@@ -9,6 +9,7 @@ from app.core.pipeline import MAIN_LANE, Run
 from app.replay.correcting import Correction
 from app.replay.judging import Judged
 from app.store import ledger
+from app.store.deliveries import count_waiting, request_deliveries, void_deliveries
 from app.store.engine import Connection
 from app.store.events import NewEvent, Stored, append_events, find_stored
 from app.store.keys import to_key
@@ -46,6 +47,8 @@ class Writing:
     tag: int
     """Of the ledger's rows that are ours."""
     now: int
+    forwards: bool = False
+    """Each event that is stored is to reach Lotus."""
 
 
 def write(writing: Writing, judged: Sequence[Judged]) -> Written:
@@ -58,17 +61,17 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
     """
     written = Written()
     voids: list[Void] = []
-    stored: list[NewEvent] = []
-    corrections = _correct(writing, judged, written, voids, stored)
+    made: list[NewEvent] = []
+    corrections = _correct(writing, judged, written, voids, made)
     records = [(one, _record(one, one.run)) for one in judged if one.run is not None]
-    stored += settle(
+    made += settle(
         writing.conn,
         [record for _, record in records if record.run.outcome is not None or record.run.lanes],
         writing.map_again,
         writing.next_id,
     )
-    if stored or voids:
-        append_tail(writing.conn, writing.next_id(writing.now), stored, [one.event_id for one in voids])
+    if made or voids:
+        append_tail(writing.conn, writing.next_id(writing.now), made, [one.event_id for one in voids])
     verdicts = []
     for one, record in records:
         corrected = corrections.get(one.row.id)
@@ -89,6 +92,10 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
         if voids:
             counts[ledger.EVENT, Outcome.STORED, ""] += len(voids)
             counts[ledger.EVENT, ledger.VOIDED, ""] += len(voids)
+            counts.update(void_deliveries(writing.conn, [one.event_id for one in voids], writing.now))
+        if writing.forwards and made:
+            request_deliveries(writing.conn, made, writing.now)
+            counts.update(count_waiting(len(made)))
         ledger.append(writing.conn, writing.tag, writing.now, counts)
     written.voided = len(voids)
     return written
@@ -136,11 +143,11 @@ def _place(result: EventResult) -> tuple[bool, str, int]:
 
 
 def _correct(
-    writing: Writing, judged: Sequence[Judged], written: Written, voids: list[Void], stored: list[NewEvent]
+    writing: Writing, judged: Sequence[Judged], written: Written, voids: list[Void], made: list[NewEvent]
 ) -> dict[int, list[EventResult]]:
     """Replace events; return the results of the calls that were corrected, by call.
 
-    `voids` and `stored` get what was replaced, and by what.
+    `voids` and `made` get what was replaced, and by what.
     """
     wanted = [(one, one.correction) for one in judged if one.correction is not None]
     if not wanted:
@@ -177,7 +184,7 @@ def _correct(
     void_events(writing.conn, writing.replay_id, voids)
     if not append_events(writing.conn, new):
         raise Stale
-    stored += new
+    made += new
     renew_claims(writing.conn, claims)
     return corrected
 

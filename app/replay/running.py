@@ -1,7 +1,7 @@
 """A replay: batch after batch in ascending order of ids, each one transaction that also says how far it came.
 
 So it can be stopped at any moment, by Ctrl-C or by a power cut; the same words go on from there. Calls are run
-outside the transaction, which is short: calls that come in meanwhile wait for some 50 ms at most, on SQLite only.
+outside the transaction, which is short: calls that come in meanwhile wait for it on SQLite only.
 """
 
 import time
@@ -42,8 +42,11 @@ _PAUSE_SECONDS = 0.2
 class Replayer:
     """Replays calls of one database."""
 
-    def __init__(self, *, database: Database, catalog: Catalog, ids: Ids, clock: Callable[[], int]) -> None:
-        """`clock` gives microseconds since 1970."""
+    def __init__(
+        self, *, database: Database, catalog: Catalog, ids: Ids, clock: Callable[[], int], forwards: bool = False
+    ) -> None:
+        """`clock` gives microseconds since 1970; `forwards`: each event that is stored is to reach Lotus."""
+        self._forwards = forwards
         self._database = database
         self._catalog = catalog
         self._ids = ids
@@ -192,6 +195,7 @@ class Replayer:
                 next_id=lambda _received_at: self._ids.next(now),
                 tag=self._ids.tag,
                 now=now,
+                forwards=self._forwards,
             )
             tally.add(write(writing, tally.left_to_do(judged)))
             replay = msgspec.structs.replace(

@@ -9,6 +9,7 @@ from app.core.pipeline import Run
 from app.errors import Unavailable
 from app.store import ledger
 from app.store.calls import append_calls, append_requests
+from app.store.deliveries import count_waiting, request_deliveries
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids
 from app.store.inserts import at_once
@@ -22,8 +23,10 @@ Take = Callable[[], Sequence[Request]]
 class Committer:
     """Stores requests, each with one call or more, in as few transactions as the database lets it."""
 
-    def __init__(self, database: Database, ids: Ids, map_again: MapAgain) -> None:
+    def __init__(self, database: Database, ids: Ids, map_again: MapAgain, *, forwards: bool = False) -> None:
+        """`forwards`: each event that is stored is to reach Lotus."""
         self._database = database
+        self._forwards = forwards
         self._ids = ids
         self._map_again = map_again
 
@@ -81,13 +84,18 @@ class Committer:
             self._store(conn, requests, records)
 
     def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:
-        stored = settle(conn, records, self._map_again, self._ids.next)
+        new = settle(conn, records, self._map_again, self._ids.next)
+        now = records[0].received_at
+        counts = ledger.count_records(records)
         with at_once(conn):
-            if stored:
-                append_tail(conn, self._ids.next(records[0].received_at), stored)
+            if new:
+                append_tail(conn, self._ids.next(now), new)
             append_requests(conn, requests)
             append_calls(conn, records)
-            ledger.append(conn, self._ids.tag, records[0].received_at, ledger.count_records(records))
+            if self._forwards and new:
+                request_deliveries(conn, new, now)
+                counts += count_waiting(len(new))
+            ledger.append(conn, self._ids.tag, now, counts)
 
 
 def _renumbered(requests: Sequence[Request], ids: Ids) -> list[Request]:

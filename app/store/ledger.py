@@ -17,6 +17,9 @@ from app.store.schema import ledger
 CALL = "call"
 EVENT = "event"
 
+DELIVERY = "delivery"
+"""Subject of the counts of deliveries by their state."""
+
 VOIDED = "voided"
 """Outcome of an event, beside `stored`: how many of the stored ones were made void since."""
 

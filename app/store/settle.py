@@ -47,11 +47,7 @@ def settle(conn: sa.Connection, records: list[Record], map_again: MapAgain, next
             mapped.append(record)
         else:
             record.outcome, record.reason, record.detail = record.run.outcome, record.run.reason, record.run.detail
-    if not mapped:
-        return []
-    settlement = _Settlement(conn, mapped, map_again)
-    settlement.run(next_id)
-    return settlement.new_events
+    return _Settlement(conn, mapped, map_again).run(next_id) if mapped else []
 
 
 class _Settlement:
@@ -62,9 +58,9 @@ class _Settlement:
         self.records = records
         self.map_again = map_again
         self.results: dict[int, list[EventResult]] = {record.id: [] for record in records}
-        self.new_events: list[NewEvent] = []
+        self.new: list[NewEvent] = []
 
-    def run(self, next_id: NextId) -> None:
+    def run(self, next_id: NextId) -> list[NewEvent]:
         shares = [(record, lane) for record in self.records for lane in record.run.lanes]
         while shares:
             winners, losers = self._claim(shares)
@@ -72,6 +68,7 @@ class _Settlement:
             shares = self._compare(losers) if losers else []
         for record in self.records:
             conclude(record, _in_order(record, self.results[record.id]))
+        return self.new
 
     def _claim(self, shares: list[_Share]) -> tuple[list[_Share], list[_Share]]:
         """Claim the lanes; return the shares that were first, and those that were not."""
@@ -101,7 +98,7 @@ class _Settlement:
                 # It was left out, and not for its idempotency id: another process made this very event id.
                 raise DuplicateKey("events.id")
             if rival is None or rival.id == new.id:
-                self.new_events.append(new)
+                self.new.append(new)
             if rival is None or _is_own(new, rival):
                 result = EventResult(new.lane.name, new.position, _idempotency_id(new), Outcome.STORED)
             else:

@@ -72,7 +72,7 @@ def api(offload: Offload, admin_token: str) -> Blueprint:
 
 
 def _calls() -> Work:
-    texts = _parameters(*CALL_PARAMETERS, "before", "limit")
+    texts = read_parameters(*CALL_PARAMETERS, "before", "limit")
     filters, limit = parse_call_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
@@ -86,7 +86,7 @@ def _calls() -> Work:
 
 
 def _call(call_id: str) -> Work:
-    _parameters()
+    read_parameters()
     if not (call_id.isascii() and call_id.isdecimal()):
         raise NotFound("the id of a call is a number; /api/v1/calls?id= also takes message ids and idempotency ids")
 
@@ -99,7 +99,7 @@ def _call(call_id: str) -> Work:
 
 
 def _events() -> Work:
-    texts = _parameters(*EVENT_PARAMETERS, "before", "limit")
+    texts = read_parameters(*EVENT_PARAMETERS, "before", "limit")
     filters, limit = parse_event_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_place(texts["before"]) if "before" in texts else None
 
@@ -113,7 +113,7 @@ def _events() -> Work:
 
 
 def _ledger() -> Work:
-    texts = _parameters("since", "until")
+    texts = read_parameters("since", "until")
     since, until = (parse_moment(name, texts[name], clock()) if name in texts else None for name in ("since", "until"))
 
     def work(reading: Reading) -> object:
@@ -123,7 +123,7 @@ def _ledger() -> Work:
 
 
 def _refused() -> Work:
-    texts = _parameters("before", "limit")
+    texts = read_parameters("before", "limit")
     limit = parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
@@ -142,7 +142,7 @@ def _next(found: Sequence[T], limit: int, to_cursor: Callable[[T], str]) -> str 
     return to_cursor(found[limit - 1]) if len(found) > limit else None
 
 
-def _parameters(*accepted: str) -> dict[str, str]:
+def read_parameters(*accepted: str) -> dict[str, str]:
     """Return the query's parameters. Raises BadQuery for what is unknown, empty or there twice.
 
     Of `outcome` there may be several; commas join them.

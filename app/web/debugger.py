@@ -50,7 +50,7 @@ def debugger(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.get("/calls/<call_id>")
     def call(call_id: str) -> Response:
-        return pages.show("call.html", read_call(_to_id(call_id)))
+        return pages.show("call.html", read_call(_to_id(call_id), clock()))
 
     @blueprint.get("/calls/<call_id>/raw")
     def raw(call_id: str) -> Response:

@@ -20,6 +20,7 @@ from app.review import EventDocument, WholeCallDocument, tell_steps, to_whole_do
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
 from app.store.review_events import EventRow
+from app.web.call_metrics import tell_metrics
 from app.web.pages import Values, Work
 
 EVENTS_MAX = 20
@@ -63,7 +64,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[Line]
 
 
-def read_call(number: int) -> Work:
+def read_call(number: int, now: int) -> Work:
     """Return the work that reads everything about a call. Raises NotFound when it is run."""
 
     def work(reading: Reading) -> Values:
@@ -80,6 +81,7 @@ def read_call(number: int) -> Work:
                 "would_be": [to_pretty(one) for one in _would_be(whole)[:1]],
                 "conflicts": tell_conflicts(conn, whole.call),
                 "made": _made(conn, reading.catalog, whole, live),
+                **tell_metrics(conn, whole, now),
                 **_choice(whole, live),
             }
 

@@ -13,6 +13,7 @@ from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
 from app.web.debugger import debugger
+from app.web.deliveries_api import deliveries_api
 from app.web.draining import EXTENSION, Draining
 from app.web.editor import editor
 from app.web.entrance import entrance
@@ -29,6 +30,7 @@ from app.web.setup import setup
 from app.web.sign_in import SignIn, set_up_sessions
 from app.web.transforms import transforms
 from app.web.transforms_api import transforms_api
+from app.web.usage import usage
 from app.web.usage_api import usage_api
 from app.web.webhook import Webhook
 
@@ -61,15 +63,17 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     replays = Replays(service, ReplayProcesses(settings))
     for blueprint in (
         webhook.blueprint(),
-        health(service, draining),
+        health(service, draining, offload),
         api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
+        deliveries_api(offload, settings.admin_token),
         transforms_api(service, offload, sandboxes),
         entrance(pages, SignIn(settings.admin_token)),
         overview(pages, service),
         debugger(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),
+        usage(pages, settings),
         problem_pages(pages),
         problem_api(pages, settings.admin_token),
         replay_pages(pages, replays),

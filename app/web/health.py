@@ -12,8 +12,10 @@ from app.errors import Unauthorized, Unavailable
 from app.store.engine import RowRefused
 from app.store.migrate import is_current
 from app.web.auth import require_admin
+from app.web.deliveries_api import expose_deliveries
 from app.web.draining import Draining
 from app.web.errors import to_json
+from app.web.offload import Offload
 
 _KEPT_SECONDS = 1.0
 
@@ -27,7 +29,7 @@ class Check:
     sentence: str
 
 
-def health(service: Service, draining: Draining) -> Blueprint:
+def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
     """Return `/healthz`, `/readyz` and `/metrics`."""
     blueprint = Blueprint("health", __name__)
     admin = require_admin(service.settings.admin_token)
@@ -53,7 +55,8 @@ def health(service: Service, draining: Draining) -> Blueprint:
     def metrics() -> Response:
         if not service.settings.metrics_public:
             admin()
-        return Response(service.telemetry.expose(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        numbers = service.telemetry.expose() + expose_deliveries(offload)
+        return Response(numbers, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _is_admin() -> bool:
         if "Authorization" not in request.headers:

@@ -25,8 +25,12 @@ class ReplayProcesses:
     """Starts them, for one service."""
 
     def __init__(self, settings: Settings) -> None:
-        # The service's own, whatever `.env` says by now: these two decide what is replayed, and into what.
-        self._environment = {"DATABASE_URL": settings.database_url, "PSEUDONYM_KEY": settings.pseudonym_key}
+        # The service's own, whatever `.env` says by now: they decide what is replayed, into what, and what is sent on.
+        self._environment = {
+            "DATABASE_URL": settings.database_url,
+            "PSEUDONYM_KEY": settings.pseudonym_key,
+            "LOTUS_API_KEY": settings.lotus_api_key,
+        }
 
     def start(self, asked: Asked) -> None:
         """Start one. Returns at once."""

@@ -15,7 +15,6 @@ from app.usage.answering import answer, verify
 from app.usage.asking import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
 from app.usage.documents import (
     to_answer_document,
-    to_csv,
     to_judgement_document,
     to_metric_document,
     to_shares_document,
@@ -24,6 +23,7 @@ from app.usage.explaining import explain, explain_call
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.sign_in import require_admin_or_session
+from app.web.usage_csv import stream_csv
 
 _CSV = "text/csv; charset=utf-8"
 
@@ -73,12 +73,12 @@ def _usage(offload: Offload, name: str) -> Response:
         with reading.database.reading() as conn:
             metric = get_metric(conn, name)
             found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
-        return list(to_csv(found, query.groups(metric))) if shape == "csv" else to_answer_document(found, same=same)
+        return (found, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
 
     made = offload(work)
-    if isinstance(made, list):
+    if isinstance(made, tuple):
         headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-        return Response(made, content_type=_CSV, headers=headers)
+        return Response(stream_csv(offload, *made), content_type=_CSV, headers=headers)
     return to_json(made)
 
 

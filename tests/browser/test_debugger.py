@@ -139,6 +139,7 @@ def test_everything_can_be_done_by_keyboard(visitor: Visitor, service: Served) -
     page.keyboard.type("customer-0")
     page.keyboard.press("Enter")
     expect(page.locator("#rows tr")).to_have_count(1)
+    page.wait_for_load_state()
     page.locator("#list").focus()
     page.keyboard.press("Tab")
     expect(page.locator("#rows a").first).to_be_focused()

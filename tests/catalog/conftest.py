@@ -17,24 +17,6 @@ from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.publications import list_history
 from tests.builders import DEFAULT_TEXT, NOW
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_template,
-)
-
-# Fixtures of the store's tests; naming them here is what makes them ours.
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_template",
-]
 
 _TAGS = count(100)
 

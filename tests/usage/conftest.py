@@ -12,26 +12,6 @@ from app.store.engine import Database
 from app.store.schema import events
 from app.store.usage_tail import append_tail
 from tests.builders import IDS, NOW, a_record, store
-from tests.store.conftest import (
-    database,
-    migrated_postgres_url,
-    migrated_sqlite_url,
-    migrated_url,
-    postgres_template,
-    sqlite_database,
-    sqlite_template,
-)
-
-# Fixtures of the store's tests; naming them here is what makes them ours.
-__all__ = [
-    "database",
-    "migrated_postgres_url",
-    "migrated_sqlite_url",
-    "migrated_url",
-    "postgres_template",
-    "sqlite_database",
-    "sqlite_template",
-]
 
 Keep = Callable[[Sequence[MetricEvent]], None]
 

@@ -1,0 +1,140 @@
+"""Whether everything is set up as it should be, and what to do where it is not: `doctor`."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import click
+
+from app.bootstrap import build_catalog
+from app.catalog.checking import check
+from app.catalog.files import read_folder
+from app.cli.program import DOTENV, check_schema, open_database, read_settings
+from app.core.credentials import Auth, Credentials
+from app.core.signature import sign
+from app.core.transform import DEFAULT
+from app.errors import SegmentLotusError, SettingInvalid, Unavailable
+from app.forward.lotus import Lotus
+from app.forward.verdict import read_verdict
+from app.outbox import read_outbox
+from app.settings import Settings, load_for_serving
+from app.store.engine import Database, RowRefused
+
+_BODY = b'{"type":"track","messageId":"doctor"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool | None
+    """None: it is not set up, and need not be."""
+    sentence: str
+
+
+@click.command()
+@click.pass_context
+def doctor(context: click.Context) -> None:
+    """Look at settings, database, disk, transforms, signatures and Lotus, and say what to do.
+
+    Exit code 1 where something is wrong.
+    """
+    well = True
+    for one in _examine():
+        mark = {True: "ok", False: "NO", None: "--"}[one.ok]
+        click.echo(f"{mark}  {one.name:<11} {one.sentence}")
+        well = well and one.ok is not False
+    if not well:
+        context.exit(1)
+
+
+def _examine() -> Iterator[Finding]:
+    try:
+        load_for_serving(os.environ, DOTENV)
+        yield Finding("settings", ok=True, sentence="complete")
+    except SettingInvalid as error:
+        yield Finding("settings", ok=False, sentence=" ".join(error.message.split("\n")))
+    try:
+        settings = read_settings()
+    except SettingInvalid:
+        return
+    database = open_database(settings)
+    found = _look("database", lambda: _database(database))
+    yield found
+    yield _disk(settings, database)
+    yield _look("transforms", lambda: _transforms(settings))
+    yield _signature(settings)
+    yield _lotus(settings)
+    if found.ok:
+        yield _look("outbox", lambda: _outbox(settings, database))
+
+
+def _look(name: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except (SegmentLotusError, RowRefused) as error:
+        return Finding(name, ok=False, sentence=str(error))
+
+
+def _database(database: Database) -> Finding:
+    check_schema(database)
+    database.check_writable()
+    return Finding("database", ok=True, sentence="takes a write, and its schema is current")
+
+
+def _disk(settings: Settings, database: Database) -> Finding:
+    free = database.free_bytes()
+    if free is None:
+        return Finding("disk", ok=True, sentence="the database server's own affair")
+    floor = settings.min_free_disk_bytes
+    told = f"{free // 10**6:,} MB free, {floor // 10**6:,} wanted (MIN_FREE_DISK_BYTES)"
+    return Finding("disk", free >= floor, told if free >= floor else f"{told}: make room, or move DATABASE_URL")
+
+
+def _transforms(settings: Settings) -> Finding:
+    files = read_folder(settings.transforms_dir)
+    checked = check(files.texts, files.problems, parse=build_catalog(settings).parse)
+    bad = sorted({one.name for one in checked.problems if one.name not in checked.transforms})
+    if DEFAULT not in checked.transforms:
+        raise Unavailable(f"{settings.transforms_dir} has no {DEFAULT}.yaml that can be used: see TRANSFORMS_DIR")
+    if bad:
+        what = f"not used: {', '.join(bad)}; `segment-lotus check` says why"
+        return Finding("transforms", ok=False, sentence=what)
+    return Finding("transforms", ok=True, sentence=f"{len(checked.transforms)} files in {settings.transforms_dir}")
+
+
+def _signature(settings: Settings) -> Finding:
+    if not settings.segment_shared_secrets:
+        return Finding("signature", ok=None, sentence="SEGMENT_SHARED_SECRETS is not set: Segment cannot sign")
+    credentials = Credentials(shared_secrets=settings.segment_shared_secrets)
+    for secret in settings.segment_shared_secrets:
+        if credentials.authenticate(_BODY, sign(_BODY, secret), None) is not Auth.SIGNATURE:
+            return Finding("signature", ok=False, sentence="a body that was signed here is not taken here")
+    return Finding("signature", ok=True, sentence="a body that is signed with each shared secret is taken")
+
+
+def _lotus(settings: Settings) -> Finding:
+    if not settings.lotus_api_key:
+        return Finding("lotus", ok=None, sentence="LOTUS_API_KEY is not set: nothing is forwarded")
+    if not settings.lotus_host:
+        return Finding("lotus", ok=False, sentence="LOTUS_HOST is not set: set it to the address of Lotus")
+    lotus = Lotus(settings.lotus_host, settings.lotus_api_key)
+    answer = lotus.ping()
+    lotus.close()
+    if answer.status == 200:  # noqa: PLR2004
+        return Finding("lotus", ok=True, sentence=f"{settings.lotus_host} answers, and knows the key")
+    verdict = read_verdict(answer, (), 0)
+    said = verdict.trouble.sentence if verdict.trouble else f"/api/ping/ answers {answer.status}"
+    return Finding("lotus", ok=False, sentence=said)
+
+
+def _outbox(settings: Settings, database: Database) -> Finding:
+    with database.reading() as conn:
+        outbox = read_outbox(conn)
+    told = f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable"
+    if outbox.paused:
+        return Finding("outbox", ok=False, sentence=f"{told}; paused since {outbox.paused_at}: {outbox.message}")
+    if outbox.failed:
+        return Finding("outbox", ok=False, sentence=f"{told}; `segment-lotus deliveries list --groups` says why")
+    return Finding("outbox", ok=True if settings.lotus_api_key else None, sentence=told)

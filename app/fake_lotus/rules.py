@@ -1,0 +1,123 @@
+"""What Lotus says to a batch, by `../shared/contracts/lotus.md`. Values in, values out."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from app.core.lotus import EVENT_NAME_MAX
+from app.core.times import TimeInvalid, parse_time
+
+MAX_EVENTS = 100
+MAX_BYTES = 475_000
+
+WHOLE = "no_idempotency_id"
+"""The id under which Lotus tells of a batch that it could not read at all."""
+INVALID_JSON = "Invalid JSON"
+NO_ID = "No idempotency_id provided"
+NO_CUSTOMER = "No customer_id provided"
+INVALID_TIME = "Invalid time_created"
+OUTSIDE = (
+    "Time created too far in the past or future. Events must be within 30 days before or 1 day ahead of current time."
+)
+BROKER = "Failed to produce event to kafka: broker is down"
+
+DAY = 86_400_000_000
+LOOKS_BACK = 30 * DAY
+LOOKS_AHEAD = DAY
+
+_TEXTS = ("event_name", "idempotency_id", "customer_id", "time_created")
+
+
+@dataclass(slots=True, kw_only=True)
+class Judged:
+    """What is to be answered, and the events that are taken."""
+
+    status: int
+    answer: dict[str, Any]
+    taken: list[dict[str, Any]] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    """What Lotus lets pass, and would suffer from."""
+
+
+def refuse_whole(sentence: str = INVALID_JSON) -> Judged:
+    """Reject a batch as a whole."""
+    return Judged(status=400, answer={"success": "none", "failed_events": {WHOLE: sentence}})
+
+
+def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> Judged:
+    """Judge a body at a moment (microseconds since 1970); the broker takes not the events at the places `broken`."""
+    if len(body) > MAX_BYTES:
+        return Judged(status=413, answer={"message": f"{len(body)} bytes in one request"})
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return refuse_whole()
+    batch = document.get("batch") if isinstance(document, dict) else None
+    if not isinstance(batch, list) or not batch:
+        return refuse_whole()
+    if len(batch) > MAX_EVENTS:
+        return Judged(status=413, answer={"message": f"{len(batch)} events in one request"})
+    if any(_is_unreadable(event) for event in batch):
+        return refuse_whole()
+    failed: dict[str, str] = {}
+    judged = Judged(status=201, answer={})
+    for place, event in enumerate(batch):
+        reason = _find_reason(event, now) or (BROKER if place in broken else None)
+        if reason is not None:
+            failed[event.get("idempotency_id") or WHOLE] = reason
+        else:
+            judged.taken.append(event)
+            judged.violations += _find_violations(event)
+    if len(failed) == len(batch):
+        judged.status, judged.answer = 400, {"success": "none", "failed_events": failed}
+    elif failed:
+        judged.answer = {"success": "some", "failed_events": failed}
+    else:
+        judged.answer = {"success": "all", "failed_events": None}
+    return judged
+
+
+def _is_unreadable(event: object) -> bool:
+    """One wrong type, or a time that is none, and Lotus takes nothing of the batch."""
+    if not isinstance(event, dict):
+        return True
+    if any(event.get(name) is not None and not isinstance(event[name], str) for name in _TEXTS):
+        return True
+    if not isinstance(event.get("properties") or {}, dict):
+        return True
+    time_created = event.get("time_created")
+    return time_created is not None and _to_micros(time_created) is None
+
+
+def _find_reason(event: dict[str, Any], now: int) -> str | None:
+    if not event.get("idempotency_id"):
+        return NO_ID
+    if not event.get("customer_id"):
+        return NO_CUSTOMER
+    created = _to_micros(event.get("time_created") or "")
+    if created is None:
+        return INVALID_TIME
+    return None if now - LOOKS_BACK <= created <= now + LOOKS_AHEAD else OUTSIDE
+
+
+def _find_violations(event: dict[str, Any]) -> list[str]:
+    """Find what the contract asks of us although Lotus does not look."""
+    found = []
+    name = event.get("event_name")
+    if not name or len(name) > EVENT_NAME_MAX:
+        found.append(f"event_name is {name!r}")
+    if not str(event.get("time_created")).endswith("Z"):
+        found.append(f"time_created is {event.get('time_created')!r}")
+    if b"\\u0000" in msgspec.json.encode(event):
+        found.append(f"a NUL in {event['idempotency_id']!r}: the consumer is dead")
+    return found
+
+
+def _to_micros(text: str) -> int | None:
+    if "T" not in text:
+        return None
+    try:
+        return parse_time(text)
+    except TimeInvalid:
+        return None

@@ -1,0 +1,151 @@
+"""Lotus over HTTP: one connection that is kept, no redirects, and an end to all waiting."""
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from app.core.times import format_time
+from app.forward.verdict import Answer
+from app.store.deliveries import Waiting
+
+TRACK = "/api/track/"
+PING = "/api/ping/"
+VERIFY = "/api/verify_idems_received/"
+
+MAX_EVENTS = 100
+MAX_BYTES = 475_000
+TIMEOUT_SECONDS = 15.0
+
+_MOST_ANSWER_BYTES = 1_000_000
+_STARTS, _ENDS = b'{"batch":[', b"]}"
+
+# A connection that was kept, and that the other side closed meanwhile.
+_STALE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+
+
+def encode_event(one: Waiting) -> bytes:
+    """Return an event as Lotus takes it."""
+    document = {
+        "event_name": one.event_name,
+        "idempotency_id": one.idempotency_id,
+        "customer_id": one.customer_id,
+        "time_created": format_time(one.time_created),
+        "properties": msgspec.Raw(one.properties.encode()),
+    }
+    return msgspec.json.encode(document)
+
+
+def encode_batch(encoded: Sequence[bytes]) -> bytes:
+    """Return the body of a request."""
+    return _STARTS + b",".join(encoded) + _ENDS
+
+
+def fits(events: int, size: int) -> bool:
+    """Tell whether so many events of so many bytes in all go into one request."""
+    return events <= MAX_EVENTS and size + max(0, events - 1) + len(_STARTS) + len(_ENDS) <= MAX_BYTES
+
+
+class Lotus:
+    """Sends requests, one at a time. Not for several threads."""
+
+    def __init__(self, host: str, key: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """`host` is an address such as https://lotus.example.com; nothing is opened yet."""
+        parts = urlsplit(host)
+        self._base = parts.path.rstrip("/")
+        self._timeout = timeout_seconds
+        self._headers = {"X-API-KEY": key, "Content-Type": "application/json", "User-Agent": "segment-lotus"}
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            self._connection = http.client.HTTPSConnection(
+                parts.hostname or "", parts.port, timeout=timeout_seconds, context=context
+            )
+        else:
+            self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
+
+    def track(self, body: bytes) -> Answer:
+        """Send a batch. What goes wrong is an answer without a status."""
+        return self._ask("POST", TRACK, body)
+
+    def ping(self) -> Answer:
+        """Ask whether the key is known."""
+        return self._ask("GET", PING, None)
+
+    def find_missing(self, ids: Sequence[str], days: int) -> Answer:
+        """Ask which of these idempotency ids it does not have."""
+        asked = {"idempotency_ids": list(ids), "number_days_lookback": days}
+        return self._ask("POST", VERIFY, msgspec.json.encode(asked))
+
+    def close(self) -> None:
+        """Close the connection; the next request opens one."""
+        self._connection.close()
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
+        kept = self._connection.sock is not None
+        try:
+            return self._ask_once(method, path, body)
+        except _STALE as error:
+            self.close()
+            if not kept:
+                return _told(error)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            return _told(error)
+        try:
+            return self._ask_once(method, path, body)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            return _told(error)
+
+    def _ask_once(self, method: str, path: str, body: bytes | None) -> Answer:
+        with self._ended_in_time():
+            self._connection.request(method, self._base + path, body, self._headers)
+            response = self._connection.getresponse()
+            read = response.read(_MOST_ANSWER_BYTES)
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            if response.length and len(read) < _MOST_ANSWER_BYTES:
+                raise http.client.IncompleteRead(read, response.length)
+        if not response.isclosed():
+            # More than any answer of Lotus; what comes next on this connection would be the rest of it.
+            self.close()
+        return Answer(response.status, read, headers)
+
+    @contextlib.contextmanager
+    def _ended_in_time(self) -> Iterator[None]:
+        """End a request that takes too long in all: a socket's timeout begins anew with every byte."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            sock = self._connection.sock
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self._timeout, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if late.is_set():
+                raise TimeoutError(f"no whole answer within {self._timeout:g} s") from error
+            # What is no text for a header; an untrusted certificate is an OSError, too.
+            if not isinstance(error, (OSError, http.client.HTTPException)):
+                raise http.client.HTTPException(str(error)) from error
+            raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError(f"no whole answer within {self._timeout:g} s")
+
+
+def _told(error: Exception) -> Answer:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Answer(None, f"{type(error).__name__}: {said}".encode(errors="replace"))

@@ -1,0 +1,161 @@
+"""What an answer of Lotus means for what was sent, by `../shared/contracts/lotus.md`. Values in, values out.
+
+201 is not enough: the body says which events failed. A reason is the event's own and final, or it passes; what is not
+about an event at all (the key, the broker, the server, the network) is a trouble of the whole destination.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+INVALID_JSON = "Invalid JSON"
+_OUTSIDE = (
+    "Time created too far in the past or future. Events must be within 30 days before or 1 day ahead of current time."
+)
+PERMANENT = frozenset({"No idempotency_id provided", "No customer_id provided", "Invalid time_created", _OUTSIDE})
+
+KEY, BROKER, SERVER, BUSY, NETWORK, ANSWER = "key", "broker", "server", "busy", "network", "answer"
+"""The troubles, in one word."""
+
+_BROKER_SAYS = "Failed to produce event to kafka"
+_KEY_SAYS = {"No API key found in request", "Invalid API key"}
+_QUOTED = 200
+_LONGEST_WAIT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int | None
+    """None: nothing came back."""
+    body: bytes
+    """Or, where nothing came back, what went wrong."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+
+    def text(self) -> str:
+        """Return the body as text."""
+        return self.body.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Something is wrong with the destination, and not with an event."""
+
+    word: str
+    sentence: str
+    wait_seconds: float = 0.0
+    """How long it asks to be left alone."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """What became of the events of a request, by idempotency id."""
+
+    delivered: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    """For good, with Lotus's reason."""
+    later: dict[str, str] = field(default_factory=dict)
+    """To be tried again."""
+    split: str | None = None
+    """The request was refused as a whole, for one of its events perhaps: halves of it will tell. None: it was not."""
+    split_is_final: bool = False
+    """Where one event alone is refused that way, it is for good."""
+    trouble: Trouble | None = None
+
+
+def read_verdict(answer: Answer, ids: Sequence[str], now: int) -> Verdict:
+    """Read an answer to a request that held the events with these ids; `now` in microseconds since 1970."""
+    status = answer.status
+    if status is None:
+        return _all_later(ids, Trouble(word=NETWORK, sentence=f"Lotus cannot be reached: {answer.text()}"))
+    document = _decode(answer.body)
+    success = document.get("success")
+    if success in {"all", "some", "none"} and (200 <= status < 300 or status == 400):  # noqa: PLR2004
+        return _read_success(str(success), document.get("failed_events"), ids)
+    message = str(document.get("message") or document.get("detail") or answer.text())[:_QUOTED]
+    if message not in _KEY_SAYS and status in {400, 413}:
+        return Verdict(split=f"{status} {message}", split_is_final=status == 413)  # noqa: PLR2004
+    return _all_later(ids, _find_trouble(answer, status, message, now))
+
+
+def _find_trouble(answer: Answer, status: int, message: str, now: int) -> Trouble:
+    if message in _KEY_SAYS or status in {401, 403}:
+        return Trouble(word=KEY, sentence=f"Lotus does not take LOTUS_API_KEY: {status} {message}")
+    wait = _read_retry_after(answer.headers.get("retry-after"), now)
+    if status == 429:  # noqa: PLR2004
+        return Trouble(word=BUSY, sentence="Lotus asks for fewer requests: 429", wait_seconds=wait)
+    if status >= 500:  # noqa: PLR2004
+        return Trouble(word=SERVER, sentence=f"Lotus fails: {status} {message}", wait_seconds=wait)
+    return Trouble(word=ANSWER, sentence=_tell_strange(status, message, answer.headers))
+
+
+def _read_success(success: str, failed_events: object, ids: Sequence[str]) -> Verdict:
+    if success == "all":
+        return Verdict(delivered=set(ids))
+    reasons = {str(id_): str(why) for id_, why in failed_events.items()} if isinstance(failed_events, dict) else {}
+    known = {id_: reasons[id_] for id_ in ids if id_ in reasons}
+    if INVALID_JSON in reasons.values():
+        return Verdict(split=INVALID_JSON, split_is_final=True)
+    verdict = Verdict()
+    if not known:
+        # Whatever it is about, it is none of these events; nothing is taken for delivered that may not be.
+        said = "; ".join(reasons.values())[:_QUOTED]
+        if said.startswith(_BROKER_SAYS):
+            return _all_later(ids, Trouble(word=BROKER, sentence=f"Lotus's broker is down: {said}"))
+        return _all_later(ids, Trouble(word=ANSWER, sentence=f"Lotus's answer names none of the events sent: {said}"))
+    for id_ in ids:
+        reason = known.get(id_)
+        if reason is None and success == "some":
+            verdict.delivered.add(id_)
+        elif reason in PERMANENT:
+            verdict.failed[id_] = reason
+        else:
+            verdict.later[id_] = reason or "Lotus took none of the batch"
+            if reason is not None and reason.startswith(_BROKER_SAYS):
+                verdict.trouble = Trouble(word=BROKER, sentence=f"Lotus's broker is down: {reason[:_QUOTED]}")
+    return verdict
+
+
+def _all_later(ids: Sequence[str], trouble: Trouble) -> Verdict:
+    return Verdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _tell_strange(status: int, message: str, headers: Mapping[str, str]) -> str:
+    if 300 <= status < 400:  # noqa: PLR2004
+        where = headers.get("location", "elsewhere")[:_QUOTED]
+        return f"LOTUS_HOST answers {status} and points to {where}; set LOTUS_HOST to where Lotus itself answers"
+    if status in {404, 405}:
+        return f"LOTUS_HOST answers {status}: there is no /api/track/; see whether the address is Lotus's"
+    return f"LOTUS_HOST does not answer as Lotus does: {status} {message}"
+
+
+def _read_retry_after(text: str | None, now: int) -> float:
+    """Read seconds, or a date; within reason."""
+    if text is None:
+        return 0.0
+    seconds = 0.0
+    if re.fullmatch(r"[0-9]{1,9}", text.strip()):
+        seconds = float(text)
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return 0.0
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (moment - datetime.fromtimestamp(now / 1_000_000, UTC)).total_seconds()
+    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)

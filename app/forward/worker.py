@@ -1,0 +1,300 @@
+"""The worker: claim, send, settle, and again. Killing it sends the batch that was under way again at worst."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from app.errors import Unavailable
+from app.forward.lotus import MAX_EVENTS, Lotus, encode_batch, encode_event, fits
+from app.forward.timing import SECOND, TOO_OLD, back_off, is_too_old, pause_for, takes_from
+from app.forward.verdict import ANSWER, BROKER, SERVER, Answer, Trouble, Verdict, read_verdict
+from app.store import ledger
+from app.store.deliveries import (
+    Attempt,
+    Settled,
+    State,
+    Waiting,
+    claim,
+    find_next_due,
+    release,
+    settle,
+    to_storable,
+)
+from app.store.destination import Destination, pause, probe_now, read_destination, resume, take_probe
+from app.store.engine import Connection, Database, RowRefused
+from app.store.ids import Ids
+
+LEASE_SECONDS = 60.0
+IDLE_SECONDS = 0.5
+
+_CLAIMED = 1000
+_ANSWER_KEPT = 20_000
+# Requests in a row that were refused whole and in no way that we know: it is not one event's fault any more.
+_STRANGE = 8
+_SETTLE_TRIES = 20
+
+# Trouble that one event alone may bring about: it goes out of the way, so that the others are tried.
+_MAY_BE_THE_EVENT = {SERVER, BROKER, ANSWER}
+
+_LOG = structlog.get_logger("forward")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An event with the bytes that are sent."""
+
+    waiting: Waiting
+    encoded: bytes
+
+
+_Batch = list[_Ready]
+
+
+class Worker:
+    """Forwards the events of one database to one Lotus. One thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        ids: Ids,
+        lotus: Lotus,
+        clock: Callable[[], int],
+        draw: Callable[[], float],
+        lease_seconds: float = LEASE_SECONDS,
+        timeout_seconds: float = 15.0,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        """`clock` gives microseconds since 1970, `draw` a random number from 0 to 1."""
+        self._database = database
+        self._ids = ids
+        self._lotus = lotus
+        self._clock = clock
+        self._draw = draw
+        self._lease = int(lease_seconds * SECOND)
+        # A request on a kept connection may be sent a second time, see app.forward.lotus.
+        self._spare = int(min(2 * timeout_seconds + 5, lease_seconds / 2) * SECOND)
+        self._size = MAX_EVENTS
+        self._strange = 0
+        self.stopping = stopping or threading.Event()
+        """Set it, and the worker ends after the request that is under way."""
+
+    def run(self) -> None:
+        """Forward until it is to stop."""
+        begun = False
+        while not self.stopping.is_set():
+            try:
+                if not begun:
+                    self.begin()
+                    begun = True
+                wait = self.step()
+            except (Unavailable, RowRefused) as error:
+                _LOG.warning("the database cannot be used now", why=str(error))
+                wait = 1.0
+            except Exception as error:  # noqa: BLE001  a fault of ours must not end forwarding; it is told and tried again
+                _LOG.error("unexpected error", exc_info=error)
+                wait = 5.0
+            if wait:
+                self.stopping.wait(wait)
+
+    def begin(self) -> None:
+        """Try a paused destination at once: a new start may bring a new key."""
+        with self._database.writing() as conn:
+            probe_now(conn)
+
+    def step(self) -> float:
+        """Send what is due, some of it; return how many seconds to wait before the next step. Raises Unavailable."""
+        with self._database.reading() as conn:
+            destination, due = read_destination(conn), find_next_due(conn)
+        now = self._clock()
+        if destination.trouble is not None:
+            self._size = 1
+            if now < destination.probe_at:
+                return min(IDLE_SECONDS, (destination.probe_at - now) / SECOND)
+            return self._probe(destination)
+        if due is None or due > now:
+            return IDLE_SECONDS
+        token, held = self._claim(_CLAIMED)
+        if not held:
+            return IDLE_SECONDS
+        self._send_all(token, held, destination)
+        return 0.0
+
+    def _probe(self, destination: Destination) -> float:
+        """Try with one event, or where none is due, with a ping."""
+        with self._database.writing() as conn:
+            if not take_probe(conn, destination, self._clock() + self._lease):
+                return IDLE_SECONDS
+        while not self.stopping.is_set():
+            token, held = self._claim(1)
+            if not held:
+                self._ping(destination)
+                break
+            if self._send_all(token, held, destination):
+                break
+        return 0.0
+
+    def _ping(self, destination: Destination) -> None:
+        answer = self._lotus.ping()
+        with self._database.writing() as conn:
+            if answer.status == 200:  # noqa: PLR2004
+                resume(conn)
+                return
+            verdict = read_verdict(answer, (), self._clock())
+            trouble = verdict.trouble or Trouble(word=ANSWER, sentence=f"/api/ping/ answers {answer.status}")
+            self._pause(conn, destination, trouble)
+
+    def _claim(self, limit: int) -> tuple[int, list[Waiting]]:
+        now = self._clock()
+        token = self._ids.next(now)
+        # What a power cut takes away of it is claimed again.
+        with self._database.writing(durable=False) as conn:
+            return token, claim(conn, token, now, now + self._lease, limit)
+
+    def _send_all(self, token: int, held: list[Waiting], destination: Destination) -> bool:
+        """Send what is at hand; give back what is not sent. Return whether any request was made."""
+        until = self._clock() + self._lease - self._spare
+        ready = self._look(token, held)
+        halves: deque[_Batch] = deque()
+        sent = False
+        while ready or halves:
+            if self.stopping.is_set() or self._clock() > until:
+                break
+            batch = halves.popleft() if halves else _cut(ready, self._size)
+            sent = True
+            answer, attempt = self._send(batch)
+            verdict = self._judge(answer, batch)
+            if verdict.split is not None:
+                halves.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
+                self._settle(token, destination, attempt, [], undecided=batch)
+                continue
+            if verdict.trouble is not None:
+                self._size = 1
+                self._settle(token, destination, attempt, self._ends(verdict, batch, attempt), verdict.trouble)
+                break
+            self._size = min(self._size * 2, MAX_EVENTS)
+            self._settle(token, destination, attempt, self._ends(verdict, batch, attempt))
+            # It is well again, as far as this worker knows.
+            destination = Destination()
+        rest = [one.waiting for batch in (*halves, ready) for one in batch]
+        if rest:
+            with self._database.writing() as conn:
+                release(conn, token, rest)
+        return sent
+
+    def _look(self, token: int, held: list[Waiting]) -> deque[_Ready]:
+        """Settle what cannot be sent at all or not yet; return the rest, in order."""
+        now = self._clock()
+        ready: deque[_Ready] = deque()
+        ended: list[Settled] = []
+        for one in held:
+            if is_too_old(one.time_created, now):
+                ended.append(Settled(one.event_id, State.UNFORWARDABLE, one.due_at, one.tries, None, TOO_OLD))
+            elif takes_from(one.time_created) > now:
+                reason = "its time is more than a day ahead: Lotus takes it later"
+                due_at = takes_from(one.time_created)
+                ended.append(Settled(one.event_id, State.WAITING, due_at, one.tries, None, reason))
+            elif not fits(1, len(encoded := encode_event(one))):
+                reason = f"it has {len(encoded)} bytes; Lotus takes 475,000 in a request"
+                ended.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries, None, reason))
+            else:
+                ready.append(_Ready(one, encoded))
+        if ended:
+            self._settle(token, None, None, ended)
+        return ready
+
+    def _send(self, batch: _Batch) -> tuple[Answer, Attempt]:
+        started_at = self._clock()
+        began = time.perf_counter()
+        answer = self._lotus.track(encode_batch([one.encoded for one in batch]))
+        milliseconds = int((time.perf_counter() - began) * 1000)
+        kept = to_storable(answer.text()).encode()[:_ANSWER_KEPT].decode(errors="ignore")
+        return answer, Attempt(self._ids.next(started_at), started_at, milliseconds, len(batch), answer.status, kept)
+
+    def _judge(self, answer: Answer, batch: _Batch) -> Verdict:
+        """Read an answer; what is refused whole becomes a split, an end of its one event, or a trouble."""
+        ids = [one.waiting.idempotency_id for one in batch]
+        verdict = read_verdict(answer, ids, self._clock())
+        if verdict.split is None:
+            self._strange = 0
+            return verdict
+        if not verdict.split_is_final:
+            self._strange += 1
+            if self._strange >= _STRANGE:
+                self._strange = 0
+                trouble = Trouble(word=ANSWER, sentence=f"Lotus refuses every batch: {verdict.split}")
+                return Verdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
+        if len(batch) > 1:
+            return verdict
+        told = {ids[0]: verdict.split}
+        return Verdict(failed=told) if verdict.split_is_final else Verdict(later=told)
+
+    def _ends(self, verdict: Verdict, batch: _Batch, attempt: Attempt) -> list[Settled]:
+        now = self._clock()
+        trouble = verdict.trouble
+        own = trouble is None or (len(batch) == 1 and trouble.word in _MAY_BE_THE_EVENT)
+        ends = []
+        for one in (ready.waiting for ready in batch):
+            id_ = one.idempotency_id
+            if id_ in verdict.delivered:
+                ends.append(Settled(one.event_id, State.DELIVERED, one.due_at, one.tries, attempt.id))
+            elif id_ in verdict.failed:
+                reason = verdict.failed[id_]
+                ends.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries + 1, attempt.id, reason))
+            else:
+                reason = verdict.later.get(id_, "")
+                due_at = now + back_off(one.tries + 1, self._draw()) if own else one.due_at
+                ends.append(Settled(one.event_id, State.WAITING, due_at, one.tries + own, attempt.id, reason))
+        return ends
+
+    def _settle(
+        self,
+        token: int,
+        destination: Destination | None,
+        attempt: Attempt | None,
+        ends: list[Settled],
+        trouble: Trouble | None = None,
+        *,
+        undecided: _Batch | None = None,
+    ) -> None:
+        """Write ends down, patiently: Lotus has the events, and to forget that would send them again."""
+        for left in reversed(range(_SETTLE_TRIES)):
+            try:
+                with self._database.writing() as conn:
+                    now = self._clock()
+                    others = [one.waiting.event_id for one in undecided or ()]
+                    counts = settle(conn, token, now, attempt, ends, others)
+                    ledger.append(conn, self._ids.tag, now, counts)
+                    if destination is not None and trouble is not None:
+                        self._pause(conn, destination, trouble)
+                    elif destination is not None and destination.trouble is not None and ends:
+                        resume(conn)
+                        _LOG.info("Lotus is well again")
+            except Unavailable:
+                if not left:
+                    raise
+                self.stopping.wait(0.5)
+            else:
+                return
+
+    def _pause(self, conn: Connection, destination: Destination, trouble: Trouble) -> None:
+        now = self._clock()
+        probe_at = now + pause_for(destination.failures + 1, trouble.wait_seconds, self._draw())
+        sentence = to_storable(trouble.sentence)
+        if pause(conn, destination, trouble.word, sentence, now=now, probe_at=probe_at):
+            _LOG.warning("forwarding is paused", why=trouble.sentence, seconds=round((probe_at - now) / SECOND, 1))
+
+
+def _cut(ready: deque[_Ready], most: int) -> _Batch:
+    """Take the next batch: the first ones that fit into a request together."""
+    batch: _Batch = []
+    size = 0
+    while ready and len(batch) < most and fits(len(batch) + 1, size + len(ready[0].encoded)):
+        one = ready.popleft()
+        batch.append(one)
+        size += len(one.encoded)
+    return batch

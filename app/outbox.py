@@ -1,0 +1,118 @@
+"""Deliveries as people and programs see them: what is asked for, and how it is told."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from app.core.times import format_time
+from app.errors import BadQuery
+from app.query import parse_moment
+from app.store.deliveries import Attempt, State
+from app.store.delivery_list import DeliveryFilters, DeliveryRow, count_undelivered
+from app.store.destination import Destination, read_destination
+from app.store.engine import Connection
+
+DELIVERY_PARAMETERS = ("state", "reason", "customer", "id", "since", "until")
+
+
+class DeliveryDocument(msgspec.Struct, kw_only=True):
+    """One delivery."""
+
+    event_id: str
+    idempotency_id: str
+    event_name: str
+    customer_id: str
+    time_created: str
+    call_id: str
+    state: str
+    reason: str | None
+    tries: int
+    due_at: str | None
+    """When it is sent next; None where it does not wait."""
+    settled_at: str | None
+
+
+class AttemptDocument(msgspec.Struct, kw_only=True):
+    """One request to Lotus."""
+
+    id: str
+    started_at: str
+    milliseconds: int
+    events: int
+    status: int | None
+    answer: str
+
+
+class DestinationDocument(msgspec.Struct, kw_only=True):
+    """How it stands with Lotus."""
+
+    paused: bool
+    trouble: str | None
+    message: str | None
+    paused_at: str | None
+    probe_at: str | None
+    waiting: int
+    failed: int
+    unforwardable: int
+
+
+def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilters:
+    """Read the filters of deliveries; `texts` holds some of DELIVERY_PARAMETERS. Raises BadQuery."""
+    try:
+        state = State(texts["state"]) if "state" in texts else None
+    except ValueError:
+        raise BadQuery(f"state must be one of {', '.join(State)}; it is {texts['state'][:40]!a}") from None
+    return DeliveryFilters(
+        state=state,
+        reason=texts.get("reason"),
+        customer=texts.get("customer"),
+        id=texts.get("id"),
+        since=parse_moment("since", texts["since"], now) if "since" in texts else None,
+        until=parse_moment("until", texts["until"], now) if "until" in texts else None,
+    )
+
+
+def to_delivery_document(row: DeliveryRow) -> DeliveryDocument:
+    """Return one delivery."""
+    return DeliveryDocument(
+        event_id=str(row.event_id),
+        idempotency_id=row.idempotency_id,
+        event_name=row.event_name,
+        customer_id=row.customer_id,
+        time_created=format_time(row.time_created),
+        call_id=str(row.call_id),
+        state=row.state,
+        reason=row.reason,
+        tries=row.tries,
+        due_at=format_time(row.due_at) if row.state == State.WAITING else None,
+        settled_at=None if row.settled_at is None else format_time(row.settled_at),
+    )
+
+
+def to_attempt_document(attempt: Attempt) -> AttemptDocument:
+    """Return one attempt."""
+    return AttemptDocument(
+        id=str(attempt.id),
+        started_at=format_time(attempt.started_at),
+        milliseconds=attempt.milliseconds,
+        events=attempt.events,
+        status=attempt.status,
+        answer=attempt.answer,
+    )
+
+
+def read_outbox(conn: Connection) -> DestinationDocument:
+    """Tell how it stands with Lotus, and what was not delivered."""
+    destination: Destination = read_destination(conn)
+    counts = count_undelivered(conn)
+    paused = destination.trouble is not None
+    return DestinationDocument(
+        paused=paused,
+        trouble=destination.trouble,
+        message=destination.sentence,
+        paused_at=format_time(destination.paused_at) if destination.paused_at else None,
+        probe_at=format_time(destination.probe_at) if paused else None,
+        waiting=counts[State.WAITING],
+        failed=counts[State.FAILED],
+        unforwardable=counts[State.UNFORWARDABLE],
+    )

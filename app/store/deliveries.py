@@ -1,0 +1,239 @@
+"""The outbox: what is to reach Lotus, who has it at hand, and how it ended. `conn` first.
+
+A worker claims rows in a short transaction, sends them outside of any, and settles them in another. A claim holds for
+a time; of a worker that died, another one takes what is left then, in the old order.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from app.store.events import NewEvent
+from app.store.inserts import Insert
+from app.store.ledger import DELIVERY, Entry
+from app.store.lookup import among
+from app.store.schema import attempted, attempts, deliveries, events
+from app.store.updates import Update
+
+
+class State(StrEnum):
+    """How it stands with a delivery."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Lotus refused the event for good."""
+    UNFORWARDABLE = "unforwardable"
+    """Lotus takes no event of its time; it was never sent."""
+    VOIDED = "voided"
+    """The event was made void before it was sent."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A delivery that a worker has at hand, with its event."""
+
+    event_id: int
+    due_at: int
+    tries: int
+    event_name: str
+    idempotency_id: str
+    customer_id: str
+    time_created: int
+    properties: str
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What became of a delivery that was at hand."""
+
+    event_id: int
+    state: State
+    due_at: int
+    tries: int
+    attempt_id: int | None = None
+    reason: str | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One request to Lotus."""
+
+    id: int
+    started_at: int
+    milliseconds: int
+    events: int
+    status: int | None
+    answer: str
+
+
+_BATCH = 1000
+_REASON_MAX = 500
+
+# Written out: with a parameter neither database would see that its partial index answers.
+IS_WAITING = deliveries.c.state == sa.literal_column("'waiting'")
+
+_DELIVERIES = Insert(deliveries, ("event_id", "state", "due_at", "tries"))
+_LATER = Insert(deliveries, ("event_id", "state", "due_at", "tries"), skip_known=True)
+_ATTEMPTS = Insert(attempts, Attempt.__struct_fields__)
+_ATTEMPTED = Insert(attempted, ("event_id", "attempt_id"), skip_known=True)
+_CLAIM = Update(deliveries, new=("claim", "claimed_until"), known=("event_id", "state"))
+_RELEASE = Update(deliveries, new=("claim", "claimed_until"), known=("event_id", "state", "claim"))
+_ENDED = ("state", "due_at", "tries", "claim", "claimed_until", "attempt_id", "reason", "settled_at")
+_SETTLE = Update(deliveries, new=_ENDED, known=("event_id", "state", "claim"))
+# Whoever made it void took the claim away.
+_SETTLE_VOIDED = Update(deliveries, new=_ENDED, known=("event_id", "state"))
+_VOID = Update(deliveries, new=("state", "settled_at"), known=("event_id", "state"))
+
+
+def request_deliveries(conn: sa.Connection, made: Iterable[NewEvent], now: int) -> None:
+    """Let new events, stored in this transaction, be sent from `now` on."""
+    # Sorted: a row that goes to the end of its tree costs least.
+    _DELIVERIES.run(conn, [(id_, State.WAITING.value, now, 0) for id_ in sorted(one.id for one in made)])
+
+
+def count_waiting(number: int) -> Counter[Entry]:
+    """Count, for the ledger, deliveries that were requested."""
+    return Counter({(DELIVERY, State.WAITING.value, ""): number})
+
+
+def request_later(conn: sa.Connection, after: int, until: int, now: int) -> tuple[int, int | None]:
+    """Request the delivery of stored events with ids in (after, until], those left out that were requested before.
+
+    Return how many are new, and the last id that was looked at; None where there are no more.
+    """
+    query = (
+        sa.select(events.c.id, events.c.voided_at)
+        .where(events.c.id > after, events.c.id <= until)
+        .order_by(events.c.id)
+        .limit(_BATCH)
+    )
+    found = conn.execute(query).all()
+    if not found:
+        return 0, None
+    rows = [(row.id, State.WAITING.value, now, 0) for row in found if row.voided_at is None]
+    return _LATER.run(conn, rows), found[-1].id
+
+
+def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> list[Waiting]:
+    """Take the next deliveries that are due at hand, the oldest first; nobody else gets them before `until`."""
+    query = (
+        sa.select(
+            deliveries.c.event_id,
+            deliveries.c.due_at,
+            deliveries.c.tries,
+            events.c.event_name,
+            events.c.idempotency_id,
+            events.c.customer_id,
+            events.c.time_created,
+            events.c.properties,
+        )
+        .join(events, events.c.id == deliveries.c.event_id)
+        .where(IS_WAITING, deliveries.c.due_at <= now)
+        .where(sa.or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until < now))
+        .order_by(deliveries.c.due_at, deliveries.c.event_id)
+        .limit(limit)
+        .with_for_update(of=deliveries, skip_locked=True)
+    )
+    found = [Waiting(*row) for row in conn.execute(query)]
+    _CLAIM.run(conn, sorted((token, until, one.event_id, State.WAITING.value) for one in found))
+    return found
+
+
+def release(conn: sa.Connection, token: int, held: Iterable[Waiting]) -> None:
+    """Give deliveries back that were not sent, as if they had never been at hand."""
+    rows = [(None, None, one.event_id, State.WAITING.value, token) for one in held]
+    _RELEASE.run(conn, sorted(rows, key=_event_id))
+
+
+def settle(
+    conn: sa.Connection,
+    token: int,
+    now: int,
+    attempt: Attempt | None,
+    settled: Sequence[Settled],
+    undecided: Iterable[int] = (),
+) -> Counter[Entry]:
+    """Write down what became of deliveries at hand; return what that changes in the ledger.
+
+    `undecided` events were in the attempt, too, and stay at hand.
+
+    One that another worker has by now stays his. One whose event was made void while it was under way is delivered
+    where Lotus took it.
+    """
+    counts: Counter[Entry] = Counter()
+    if attempt is not None:
+        _ATTEMPTS.run(conn, [msgspec.structs.astuple(attempt)])
+        failed = [one.event_id for one in settled if one.attempt_id and one.state is not State.DELIVERED]
+        _ATTEMPTED.run(conn, [(id_, attempt.id) for id_ in sorted([*failed, *undecided])])
+    for state in State:
+        rows = [_ended(one, now) for one in sorted(settled, key=lambda one: one.event_id) if one.state is state]
+        changed = _SETTLE.run(conn, [(*row, State.WAITING.value, token) for row in rows])
+        if state is not State.WAITING:
+            _move(counts, State.WAITING, state, changed)
+        if state is State.DELIVERED and changed < len(rows):
+            _move(counts, State.VOIDED, state, _SETTLE_VOIDED.run(conn, [(*row, State.VOIDED.value) for row in rows]))
+    return counts
+
+
+def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> Counter[Entry]:
+    """Take events that are void out, unless they were delivered; return what that changes in the ledger."""
+    counts: Counter[Entry] = Counter()
+    ids = sorted(event_ids)
+    for state in (State.WAITING, State.FAILED, State.UNFORWARDABLE):
+        rows = [(State.VOIDED.value, now, id_, state.value) for id_ in ids]
+        _move(counts, state, State.VOIDED, _VOID.run(conn, rows))
+    return counts
+
+
+def retry(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
+    """Let deliveries that failed or could not be forwarded wait again; return what that changes in the ledger."""
+    counts: Counter[Entry] = Counter()
+    for state in (State.FAILED, State.UNFORWARDABLE):
+        changed = conn.execute(
+            sa.update(deliveries)
+            .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == state.value)
+            .values(state=State.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None)
+        )
+        _move(counts, state, State.WAITING, changed.rowcount)
+    return counts
+
+
+def send_again(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
+    """Let delivered events wait again, since Lotus does not have them; return what that changes in the ledger."""
+    changed = conn.execute(
+        sa.update(deliveries)
+        .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == State.DELIVERED.value)
+        .values(state=State.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None)
+    )
+    counts: Counter[Entry] = Counter()
+    _move(counts, State.DELIVERED, State.WAITING, changed.rowcount)
+    return counts
+
+
+def find_next_due(conn: sa.Connection) -> int | None:
+    """Return when the next delivery is due; None where nothing waits."""
+    query = sa.select(deliveries.c.due_at).where(IS_WAITING).order_by(deliveries.c.due_at).limit(1)
+    return conn.execute(query).scalar_one_or_none()
+
+
+def to_storable(text: str) -> str:
+    """Return text that Lotus said as both databases take it: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _ended(one: Settled, now: int) -> tuple[Any, ...]:
+    reason = None if one.reason is None else to_storable(one.reason)[:_REASON_MAX]
+    at = None if one.state is State.WAITING else now
+    return (one.state.value, one.due_at, one.tries, None, None, one.attempt_id, reason, at, one.event_id)
+
+
+def _event_id(row: tuple[Any, ...]) -> int:
+    number: int = row[2]
+    return number
+
+
+def _move(counts: Counter[Entry], before: State, now: State, number: int) -> None:
+    counts[DELIVERY, before.value, ""] -= number
+    counts[DELIVERY, now.value, ""] += number

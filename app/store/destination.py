@@ -1,0 +1,77 @@
+"""How it stands with Lotus: well, or paused with a trouble until one worker has tried again. `conn` first."""
+
+import msgspec
+import sqlalchemy as sa
+
+from app.store.inserts import Insert
+from app.store.schema import destinations
+
+LOTUS = "lotus"
+
+_FIRST = Insert(destinations, ("name", "failures", "probe_at"), skip_known=True)
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """How it stands."""
+
+    trouble: str | None = None
+    """What is wrong, in one word; None: nothing."""
+    sentence: str | None = None
+    failures: int = 0
+    """In a row."""
+    paused_at: int | None = None
+    probe_at: int = 0
+    """When one worker may try again, while it is paused."""
+
+
+def read_destination(conn: sa.Connection) -> Destination:
+    """Return how it stands."""
+    columns = [destinations.c[name] for name in Destination.__struct_fields__]
+    row = conn.execute(sa.select(*columns).where(destinations.c.name == LOTUS)).one_or_none()
+    return Destination() if row is None else Destination(*row)
+
+
+def pause(conn: sa.Connection, seen: Destination, trouble: str, sentence: str, *, now: int, probe_at: int) -> bool:
+    """Pause it; `seen` is how it stood when the request began. False: another worker has said more since."""
+    _FIRST.run(conn, [(LOTUS, 0, 0)])
+    changed = conn.execute(
+        sa.update(destinations)
+        .where(destinations.c.name == LOTUS, destinations.c.failures == seen.failures)
+        .values(
+            trouble=trouble,
+            sentence=sentence,
+            failures=seen.failures + 1,
+            paused_at=sa.func.coalesce(destinations.c.paused_at, now),
+            probe_at=probe_at,
+        )
+    )
+    return bool(changed.rowcount == 1)
+
+
+def take_probe(conn: sa.Connection, seen: Destination, until: int) -> bool:
+    """Take the one try that is due; nobody else tries before `until`. False: another worker was first."""
+    changed = conn.execute(
+        sa.update(destinations)
+        .where(
+            destinations.c.name == LOTUS,
+            destinations.c.failures == seen.failures,
+            destinations.c.probe_at == seen.probe_at,
+            destinations.c.trouble.is_not(None),
+        )
+        .values(probe_at=until)
+    )
+    return bool(changed.rowcount == 1)
+
+
+def resume(conn: sa.Connection) -> None:
+    """Say that it is well again."""
+    conn.execute(
+        sa.update(destinations)
+        .where(destinations.c.name == LOTUS)
+        .values(trouble=None, sentence=None, failures=0, paused_at=None, probe_at=0)
+    )
+
+
+def probe_now(conn: sa.Connection) -> None:
+    """Let the next worker try at once: something may have been mended."""
+    conn.execute(sa.update(destinations).where(destinations.c.name == LOTUS).values(probe_at=0))

@@ -1,0 +1,30 @@
+"""A stand-in for Lotus, for every test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.bootstrap import clock
+from app.fake_lotus.server import FakeLotus, running
+from tests.forward.forwarding import KEY, MADE
+
+
+@pytest.fixture
+def lotus() -> FakeLotus:
+    """A stand-in for Lotus."""
+    return FakeLotus(KEY, clock=clock, slow_seconds=0.02)
+
+
+@pytest.fixture
+def address(lotus: FakeLotus) -> Iterator[str]:
+    """Where it listens."""
+    with running(lotus) as address:
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close what workers opened."""
+    yield
+    while MADE:
+        MADE.pop().close()

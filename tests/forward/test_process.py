@@ -1,0 +1,119 @@
+"""The worker as a process: killed, stopped, and beside others."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from app.fake_lotus.faults import Fault, Planned
+from app.fake_lotus.server import FakeLotus
+from app.store.engine import Database
+from tests.forward.forwarding import KEY, a_recent, balanced, states_of, store
+from tests.served import ROOT, wait_until
+
+EVENTS = 4000
+KILLS = 4
+
+
+def start(folder: Path, url: str, address: str, *, lease: str = "2", key: str = KEY) -> subprocess.Popen[bytes]:
+    """Start a worker in a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": url,
+        "LOTUS_HOST": address,
+        "LOTUS_API_KEY": key,
+    }
+    with (folder / "worker.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "worker", "--lease", lease],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def has_at_least(lotus: FakeLotus, count: int) -> bool:
+    return len(lotus.events) >= count
+
+
+@contextlib.contextmanager
+def ended(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill what still runs at the end."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(10)
+
+
+@pytest.mark.survival
+def test_killed_at_any_point_every_event_arrives_and_only_the_batch_under_way_again(
+    database: Database, migrated_url: str, lotus: FakeLotus, address: str, tmp_path: Path
+) -> None:
+    store(database, [a_recent(f"id-{number:04}") for number in range(EVENTS)])
+    lotus.faults.plan([Planned(Fault.SLOW, 0.5)])
+    for kills in range(KILLS):
+        process = start(tmp_path / "killed", migrated_url, address)
+        with ended(process):
+            beyond = len(lotus.events) + 300 + 37 * kills
+            wait_until(partial(has_at_least, lotus, min(beyond, EVENTS)), 30)
+            # Anywhere: while it sends, while it settles, while it claims.
+            time.sleep(0.003 * kills)
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+    assert len(lotus.events) < EVENTS, "it was done before the kills: this shows nothing"
+    lotus.faults.plan([])
+    pair = [start(tmp_path / name, migrated_url, address) for name in ("one", "two")]
+    with ended(*pair):
+        wait_until(lambda: not states_of(database)["waiting"], 60)
+        for process in pair:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+    assert set(lotus.events) == {f"id-{number:04}" for number in range(EVENTS)}
+    assert balanced(database) == {"delivered": EVENTS}
+    assert len(lotus.repeats) <= KILLS * 100
+    assert len(lotus.repeats) == len(set(lotus.repeats))
+    print(f"{KILLS} kills, {len(lotus.repeats)} events sent again")  # noqa: T201  for `pytest -s`
+
+
+def test_sigterm_ends_after_the_request_under_way_and_gives_the_rest_back(
+    database: Database, migrated_url: str, lotus: FakeLotus, address: str, tmp_path: Path
+) -> None:
+    store(database, [a_recent(f"id-{number:04}") for number in range(1000)])
+    lotus.slow_seconds = 0.3
+    lotus.faults.plan([Planned(Fault.SLOW)])
+    process = start(tmp_path / "stopped", migrated_url, address, lease="600")
+    with ended(process):
+        wait_until(lambda: lotus.events)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    sent = len(lotus.events)
+    assert 0 < sent < 1000
+    assert balanced(database) == {"delivered": sent, "waiting": 1000 - sent}
+    # Another one has them at once, and needs not wait for a lease of ten minutes.
+    lotus.faults.plan([])
+    process = start(tmp_path / "stopped", migrated_url, address)
+    with ended(process):
+        wait_until(lambda: len(lotus.events) == 1000)
+    assert lotus.repeats == []
+
+
+def test_without_a_key_a_worker_says_so_and_waits(migrated_sqlite_url: str, address: str, tmp_path: Path) -> None:
+    process = start(tmp_path / "idle", migrated_sqlite_url, address, key="")
+    with ended(process):
+        wait_until(lambda: b"LOTUS_API_KEY is not set" in (tmp_path / "idle" / "worker.log").read_bytes())
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0

@@ -1,0 +1,192 @@
+"""The commands about Lotus: they show, queue, send again, reconcile and diagnose."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app.bootstrap import clock
+from app.cli import main
+from app.fake_lotus.server import FakeLotus, running
+from app.settings import SETTINGS
+from app.store.engine import Database, connect
+from app.store.migrate import migrate
+from tests.builders import DEFAULT_TEXT
+from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_recent, a_worker, balanced, states_of, store, work
+
+Type = Callable[..., Result]
+
+
+@pytest.fixture
+def lotus() -> FakeLotus:
+    return FakeLotus(KEY, clock=clock)
+
+
+@pytest.fixture
+def address(lotus: FakeLotus) -> Iterator[str]:
+    with running(lotus) as address:
+        yield address
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = connect(f"sqlite:///{tmp_path / 'cli.db'}")
+    migrate(database)
+    yield database
+    database.close()
+    while MADE:
+        MADE.pop().close()
+
+
+@pytest.fixture
+def type_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: Database, address: str) -> Type:
+    """Types a command, with forwarding set up."""
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "transforms"
+    folder.mkdir()
+    (folder / "_default.yaml").write_text(DEFAULT_TEXT)
+    given = {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'cli.db'}",
+        "LOTUS_HOST": address,
+        "LOTUS_API_KEY": KEY,
+        "SEGMENT_SHARED_SECRETS": "secret",
+        "ADMIN_TOKEN": "x" * 32,
+    }
+    for name, text in given.items():
+        monkeypatch.setenv(name, text)
+    return lambda *words: CliRunner().invoke(main, words)
+
+
+def test_what_was_stored_before_is_queued_later_once(type_: Type, database: Database) -> None:
+    store(database, [a_recent(f"id-{number}") for number in range(5)], forwards=False)
+    # Events of tests are stored on 2026-11-01, or later where other tests moved the clock of their ids.
+    assert type_("forward", "--enqueue", "--since", "2095-01-01").output == "Queued 0 events.\n"
+    assert (
+        type_("forward", "--enqueue", "--since", "2026-10-01", "--until", "2026-10-02").output == "Queued 0 events.\n"
+    )
+    assert type_("forward", "--enqueue", "--since", "2026-10-01").output == "Queued 5 events.\n"
+    assert type_("forward", "--enqueue", "--since", "2026-10-01").output == "Queued 0 events.\n"
+    assert balanced(database) == {"waiting": 5}
+    assert type_("forward", "--since", "7d").exit_code == 2
+
+
+def test_deliveries_are_listed_counted_and_tried_again(type_: Type, database: Database, address: str) -> None:
+    store(database, [a_recent("new"), a_recent("old", 31 * DAY), a_recent("big", properties={"x": "y" * 475_000})])
+    work(a_worker(database, address), Clock())
+    rows = [json.loads(line) for line in type_("deliveries", "list", "--json").stdout.splitlines()]
+    assert [(row["idempotency_id"], row["state"]) for row in rows] == [
+        ("new", "delivered"),
+        ("old", "unforwardable"),
+        ("big", "failed"),
+    ]
+    shown = type_("deliveries", "list", "--state", "failed")
+    assert "big" in shown.stdout
+    assert "new" not in shown.stdout
+    assert shown.stderr == "0 wait, 1 failed, 1 not forwardable.\n"
+    groups = [json.loads(line) for line in type_("deliveries", "list", "--groups", "--json").stdout.splitlines()]
+    assert {(one["state"], one["count"]) for one in groups} == {("failed", 1), ("unforwardable", 1)}
+    assert type_("deliveries", "retry").exit_code == 2
+    assert type_("deliveries", "retry", "--id", "nobody").output == "0 deliveries wait again.\n"
+    assert type_("deliveries", "retry", "--id", "big").output == "1 deliveries wait again.\n"
+    assert type_("deliveries", "retry", "--state", "unforwardable", "--yes").output == "1 deliveries wait again.\n"
+    assert balanced(database) == {"delivered": 1, "waiting": 2}
+    work(a_worker(database, address), Clock())
+    assert states_of(database) == {"delivered": 1, "unforwardable": 1, "failed": 1}
+
+
+def test_the_ledger_of_events_balances_on_its_own(type_: Type, database: Database, address: str) -> None:
+    store(database, [a_recent("before")], forwards=False)
+    store(database, [a_recent("new"), a_recent("old", 31 * DAY)])
+    work(a_worker(database, address), Clock())
+    store(database, [a_recent("last")])
+    document = json.loads(type_("ledger", "--json").stdout)
+    assert document["balances"] is True
+    assert document["deliveries"] == {
+        "waiting": 1,
+        "delivered": 1,
+        "failed": 0,
+        "unforwardable": 1,
+        "voided": 0,
+        "not_requested": 1,
+    }
+    assert document["events"]["stored"] == sum(document["deliveries"].values())
+    assert "not requested" in type_("ledger").stdout
+
+
+def test_reconcile_names_what_lotus_lost_and_sends_it_again(
+    type_: Type, database: Database, lotus: FakeLotus, address: str
+) -> None:
+    store(database, [a_recent(f"id-{number}") for number in range(5)])
+    work(a_worker(database, address), Clock())
+    well = type_("reconcile", "--since", "29d")
+    assert (well.exit_code, well.stdout) == (0, "")
+    assert "5 of 5" in well.stderr
+    del lotus.events["id-3"]
+    lost = type_("reconcile", "--since", "29d")
+    assert (lost.exit_code, lost.stdout) == (1, "id-3\n")
+    assert type_("reconcile", "--since", "29d", "--resend").exit_code == 0
+    assert balanced(database) == {"delivered": 4, "waiting": 1}
+    work(a_worker(database, address), Clock())
+    assert "id-3" in lotus.events
+    assert type_("reconcile", "--since", "60d").exit_code == 2
+    lotus.key = "another"
+    assert "Lotus does not say" in type_("reconcile", "--since", "29d").output
+
+
+def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
+    done = type_("doctor")
+    assert done.exit_code == 0, done.output
+    names = ["settings", "database", "disk", "transforms", "signature", "lotus", "outbox"]
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["ok", name] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "hint"),
+    [
+        ("LOTUS_API_KEY", "wrong", "lotus", "LOTUS_API_KEY"),
+        ("LOTUS_HOST", "http://127.0.0.1:1", "lotus", "cannot be reached"),
+        ("LOTUS_HOST", "", "lotus", "LOTUS_HOST is not set"),
+        ("ADMIN_TOKEN", "short", "settings", "ADMIN_TOKEN"),
+        ("TRANSFORMS_DIR", "nowhere", "transforms", "_default.yaml"),
+        ("DATABASE_URL", "sqlite:///other.db", "database", "segment-lotus migrate"),
+        ("MIN_FREE_DISK_BYTES", "1000GIB", "disk", "make room"),
+        ("PORT", "none", "settings", "PORT"),
+    ],
+)
+def test_the_doctor_says_what_is_wrong_and_what_to_do(
+    type_: Type, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, hint: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    done = type_("doctor")
+    assert done.exit_code == 1
+    [line] = [line for line in done.stdout.splitlines() if line.split()[:2] == ["NO", name]]
+    assert hint in line
+    assert "wrong" not in line
+
+
+def test_the_doctor_tells_of_a_pause(type_: Type, database: Database, lotus: FakeLotus, address: str) -> None:
+    store(database, [a_recent("a")])
+    a_worker(database, address, key="wrong").step()
+    done = type_("doctor")
+    assert (done.exit_code, "paused since" in done.stdout) == (1, True)
+    shown = type_("deliveries", "list")
+    assert "Forwarding is paused until" in shown.stderr
+    assert "Invalid API key" in shown.stdout
+
+
+def test_forwarding_needs_both_settings(type_: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOTUS_HOST", "")
+    assert "LOTUS_HOST" in type_("reconcile", "--since", "1d").output
+    assert "LOTUS_API_KEY is set and LOTUS_HOST is not" in type_("serve").output
+    monkeypatch.setenv("LOTUS_HOST", "lotus.example.com")
+    assert "LOTUS_HOST must be an address" in type_("settings").output
+    shutil.rmtree(tmp_path / "transforms")
+
+
+def test_the_stand_in_says_what_to_set_and_knows_its_faults(type_: Type) -> None:
+    assert "there are slow, error" in type_("fake-lotus", "--fault", "nothing").output

@@ -1,0 +1,101 @@
+"""Deliveries on the JSON API and among the numbers, from the webhook to the stand-in for Lotus."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from app.bootstrap import clock
+from app.core.times import format_time
+from app.fake_lotus.faults import Fault, Planned
+from app.fake_lotus.server import FakeLotus, running
+from tests.builders import a_document, to_raw
+from tests.forward.forwarding import KEY, MADE, Clock, a_worker, work
+from tests.served import ADMIN_TOKEN
+from tests.web.conftest import Site
+
+
+@pytest.fixture
+def lotus() -> FakeLotus:
+    return FakeLotus(KEY, clock=clock)
+
+
+@pytest.fixture
+def address(lotus: FakeLotus) -> Iterator[str]:
+    with running(lotus) as address:
+        yield address
+    while MADE:
+        MADE.pop().close()
+
+
+@pytest.fixture
+def forwarding(make_site: Callable[..., Site], address: str) -> Site:
+    """A service that forwards."""
+    return make_site(lotus_host=address, lotus_api_key=KEY)
+
+
+def send(site: Site, *ids: str) -> None:
+    for id_ in ids:
+        site.send(to_raw(a_document(messageId=id_, timestamp=format_time(clock()))))
+
+
+def get(site: Site, path: str) -> object:
+    answer = site.ask(path, ADMIN_TOKEN)
+    assert answer.status_code == 200, answer.get_data()
+    return answer.get_json()
+
+
+def test_a_call_becomes_an_event_in_lotus(forwarding: Site, lotus: FakeLotus, address: str) -> None:
+    send(forwarding, "m-1", "m-2", "m-1")
+    [page] = [get(forwarding, "/api/v1/deliveries")]
+    assert isinstance(page, dict)
+    assert [(one["idempotency_id"], one["state"]) for one in page["deliveries"]] == [
+        ("m-2", "waiting"),
+        ("m-1", "waiting"),
+    ]
+    assert page["destination"]["waiting"] == 2
+    lotus.faults.plan([Planned(Fault.ERROR, left=1)])
+    time = Clock()
+    work(a_worker(forwarding.service.database, address, time), time)
+    assert lotus.events["m-1"]["properties"] == {"tokens": 10}
+    page = get(forwarding, "/api/v1/deliveries?state=delivered&limit=1")
+    assert isinstance(page, dict)
+    [one] = page["deliveries"]
+    assert get(forwarding, f"/api/v1/deliveries?before={page['next']}")["deliveries"][0]["idempotency_id"] == "m-1"  # type: ignore[index]
+    whole = get(forwarding, f"/api/v1/deliveries/{one['event_id']}")
+    assert isinstance(whole, dict)
+    assert [attempt["status"] for attempt in whole["attempts"]] == [500, 201]
+    assert whole["attempts"][0]["answer"] == '{"message":"something went wrong"}'
+
+
+def test_the_numbers_tell_of_the_outbox_and_of_a_pause(forwarding: Site, address: str) -> None:
+    send(forwarding, "m-1")
+    numbers = forwarding.ask("/metrics", ADMIN_TOKEN).get_data(as_text=True)
+    assert 'segment_lotus_deliveries{state="waiting"} 1' in numbers
+    assert "segment_lotus_destination_paused 0" in numbers
+    a_worker(forwarding.service.database, address, key="wrong").step()
+    numbers = forwarding.ask("/metrics", ADMIN_TOKEN).get_data(as_text=True)
+    assert "segment_lotus_destination_paused 1" in numbers
+    page = get(forwarding, "/api/v1/deliveries")
+    assert isinstance(page, dict)
+    assert page["destination"]["trouble"] == "key"
+
+
+def test_without_a_key_nothing_is_queued(site: Site) -> None:
+    send(site, "m-1")
+    assert get(site, "/api/v1/deliveries?state=waiting")["deliveries"] == []  # type: ignore[index]
+    assert get(site, "/api/v1/deliveries/groups") == {"groups": []}
+    assert get(site, "/api/v1/ledger")["deliveries"]["not_requested"] == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/deliveries?state=x", 400),
+        ("/api/v1/deliveries?nothing=x", 400),
+        ("/api/v1/deliveries?since=x", 400),
+        ("/api/v1/deliveries/x", 400),
+        ("/api/v1/deliveries/7", 404),
+    ],
+)
+def test_what_cannot_be_asked_is_said(site: Site, path: str, status: int) -> None:
+    assert site.ask(path, ADMIN_TOKEN).status_code == status
