@@ -1,15 +1,17 @@
 """How far the buckets of a metric came, and how they are forgotten."""
 
+import contextlib
 from collections.abc import Iterable
 
 import msgspec
 
 from app.core.metric_definition import Metric
-from app.store.engine import Database
+from app.store.engine import Database, DuplicateKey
 from app.store.usage_buckets import (
     BUILT,
     RETIRED,
     UNFIT,
+    Overtaken,
     find_usage_metric,
     get_folds,
     list_usage_metrics,
@@ -36,8 +38,11 @@ def find_progress(database: Database, metric: Metric) -> float:
 def forget(database: Database, metrics: Iterable[Metric]) -> None:
     """Let the buckets of metrics be deleted and made anew, by the steps that follow. Raises Unavailable."""
     wanted = {one.meaning for one in metrics}
-    with database.writing() as conn:
-        seen = get_folds(conn)
-        take_step(conn, seen, seen.holder, seen.held_until)
-        rows = [row for row in list_usage_metrics(conn) if row.meaning in wanted]
-        put_usage_metrics(conn, [msgspec.structs.replace(row, cursor=RETIRED) for row in rows])
+    while True:
+        # Another process may take a step between what is read here and what is written.
+        with contextlib.suppress(Overtaken, DuplicateKey), database.writing() as conn:
+            seen = get_folds(conn)
+            take_step(conn, seen, seen.holder, seen.held_until)
+            rows = [row for row in list_usage_metrics(conn) if row.meaning in wanted]
+            put_usage_metrics(conn, [msgspec.structs.replace(row, cursor=RETIRED) for row in rows])
+            return

@@ -1,101 +1,26 @@
 """Answers from buckets are what the reference says, whatever was folded, built and made void when."""
 
-from dataclasses import replace
-from random import Random
-
 import msgspec
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from app.catalog.files import Folder as Files
-from app.catalog.metrics import publish_new_metrics
 from app.core.lotus import make_event
-from app.core.metric import compute
-from app.core.metric_definition import Metric
-from app.core.metric_parts import is_addable
-from app.core.metric_query import Answer, MetricEvent, Query
-from app.core.metric_windows import Unit
+from app.core.metric_query import MetricEvent
 from app.store.commit import Committer
 from app.store.engine import Database
 from app.store.ids import Ids
-from app.store.schema import events, usage_buckets, usage_metrics, usage_tail
+from app.store.schema import events, usage_buckets, usage_folds, usage_metrics, usage_tail
 from app.store.usage_buckets import BUILT
 from app.usage.adding import add_up
-from app.usage.answering import answer, answer_raw, verify
+from app.usage.answering import answer, answer_raw
 from app.usage.folding import Folder
-from tests.builders import IDS, NOW, a_record, a_request, empty, know_no_version, rows_of
+from tests.builders import IDS, NOW, a_record, a_request, know_no_version, rows_of
 from tests.core.metrics import LATER, a_metric, a_query, some_events
-from tests.core.random_metrics import cases
-from tests.usage.conftest import Keep, keep_events, make_void
-from tests.usage.test_answering import first_of_each
+from tests.usage.conftest import Keep, fold_all, keep_events, make_void, publish
+
+A, B, C = some_events(("2026-10-05T10:00", 1), ("2026-10-05T10:01", 10), ("2026-10-05T10:02", 100))
 
 
 def a_folder(database: Database, holder: int = 1) -> Folder:
     return Folder(database, holder, lambda: NOW)
-
-
-def publish(database: Database, *metrics: Metric) -> None:
-    texts = {one.name: one.text for one in metrics}
-    publish_new_metrics(database, Files(texts=texts, problems={}), IDS.next, lambda: NOW)
-
-
-def fold_all(database: Database, events: int = 500) -> None:
-    folder = a_folder(database)
-    while folder.step(events):
-        pass
-
-
-@settings(max_examples=2 * settings().max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=cases(), seed=st.integers(0, 2**32))
-def test_the_buckets_say_what_the_reference_says(
-    database: Database, case: tuple[Metric, list[MetricEvent], Query, int], seed: int
-) -> None:
-    metric, told, query, now = case
-    if seed % 4:
-        # Half of them about what can be added up, and a period with many events in it.
-        aggregation = ("count", "sum", "average", "min", "max", "latest")[seed % 6]
-        metric = a_metric(usage_aggregation_type=aggregation, group_by=["kind"] * (seed % 3 > 0))
-        moments = [query.start, query.end, *(one.time_created for one in told)]
-        query = replace(query, start=min(moments), end=max(moments) + 1, customer_id=None, window=None)
-        query, now = replace(query, window=Unit.DAY if seed % 5 else None), LATER
-    chance = Random(seed)  # noqa: S311  nothing is secret here
-    ids = [f"e-{chance.randint(0, 2 * len(told))}" for _ in told]
-    empty(database)
-    folder = a_folder(database)
-    published, at = False, 0
-    void: set[str] = set()
-
-    def expected() -> Answer:
-        kept = first_of_each(told[:at], ids[:at])
-        names = dict(zip((one.id for one in told), ids, strict=True))
-        seen = [msgspec.structs.replace(one, voided=one.voided or names[one.id] in void) for one in kept]
-        return compute(metric, seen, query, now)
-
-    while at < len(told) or not published:
-        what = chance.choice(("keep", "keep", "fold", "fold", "publish", "void"))
-        if what == "publish" and not published:
-            publish(database, metric)
-            published = True
-        elif what == "fold":
-            for _ in range(chance.randint(1, 6)):
-                folder.step(chance.randint(1, 10))
-        elif what == "void" and at:
-            name = chance.choice(ids[:at])
-            make_void(database, [name])
-            void.add(name)
-        elif what == "keep" and at < len(told):
-            until = at + chance.randint(1, 8)
-            keep_events(database, told[at:until], ids[at:until], group=chance.randint(1, 5))
-            at = min(until, len(told))
-        with database.reading() as conn:
-            assert answer(conn, metric, query, now) == expected()
-    fold_all(database, chance.randint(1, 20))
-    with database.reading() as conn:
-        added = add_up(conn, metric, query, now)
-        assert verify(conn, metric, query, now) == (expected(), True)
-    assert rows_of(database, usage_tail) == []
-    whole = query.window is None and set(query.groups(metric)) <= set(metric.group_by)
-    assert (added is not None) or not (is_addable(metric) and whole)
 
 
 def test_a_sum_of_one_customer_comes_from_the_buckets(database: Database, keep: Keep) -> None:
@@ -206,6 +131,73 @@ def test_a_bucket_is_made_anew_without_what_the_same_fold_adds(database: Databas
         found = add_up(conn, metric, a_query(), LATER)
     assert found is not None
     assert [row.value for row in found.rows] == ["2"]
+
+
+def keep_between(database: Database, told: MetricEvent, before: MetricEvent) -> None:
+    """Store an event of a call that came just after another's, whose commit comes only now: with a new id of its own."""
+    query = events.select().with_only_columns(events.c.call_id).where(events.c.idempotency_id == f"e-{before.id}")
+    with database.reading() as conn:
+        call_id = conn.execute(query).scalar_one()
+    event = make_event("use", f"e-{told.id}", "ann", "2026-10-05T10:01:00Z", told.properties)
+    record = a_record(event, message_id=f"m-{told.id}")
+    record.id = call_id + 1
+    Committer(database, IDS, know_no_version).commit(lambda: [a_request(record)])
+
+
+def test_a_bucket_is_made_anew_without_what_the_tail_still_holds(database: Database, keep: Keep) -> None:
+    """The call of an unfolded event lies between those of the bucket: looked up by its calls, it would be found."""
+    metric = a_metric()
+    publish(database, metric)
+    keep([A])
+    keep([C])
+    fold_all(database)
+    keep_between(database, B, before=A)
+    make_void(database, ["e-1"])
+    fold_all(database)
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["110"]
+
+
+def test_a_bucket_is_made_anew_without_what_its_build_has_not_come_to(database: Database, keep: Keep) -> None:
+    metric = a_metric()
+    keep([A])
+    keep([C])
+    fold_all(database)
+    publish(database, metric)
+    folder = a_folder(database)
+    folder.step()
+    # So that the step after these is a fold.
+    done = rows_of(database, usage_folds, usage_folds.c.done)[0][0]
+    for _ in range(1 + done % 2):
+        folder.step(build_events=2 - done % 2)
+    ((cursor,),) = rows_of(database, usage_metrics, usage_metrics.c.cursor)
+    assert cursor == max(rows_of(database, events, events.c.id))[0]
+    keep_between(database, B, before=A)
+    make_void(database, ["e-1"])
+    folder.step()
+    assert rows_of(database, usage_tail) == []
+    assert rows_of(database, usage_metrics, usage_metrics.c.cursor) == [(cursor,)]
+    fold_all(database)
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["110"]
+
+
+def test_the_edge_of_a_period_leaves_out_what_the_tail_still_holds(database: Database, keep: Keep) -> None:
+    metric = a_metric()
+    publish(database, metric)
+    keep([A])
+    keep([C])
+    fold_all(database)
+    keep_between(database, B, before=A)
+    query = a_query("2026-10-05T09:59:59", "2026-10-05T10:02:30")
+    with database.reading() as conn:
+        found = add_up(conn, metric, query, LATER)
+    assert found is not None
+    assert [(row.value, row.events_count) for row in found.rows] == [("111", 3)]
 
 
 def test_a_group_too_long_for_a_key_is_made_of_raw_events(database: Database, keep: Keep) -> None:
