@@ -301,8 +301,9 @@ usage_metrics = Table(
     Column("id", _Id, primary_key=True, autoincrement=False),
     Column("meaning", _Digest, nullable=False, comment="of its definition; a description is no part of it"),
     Column("event_name", Text, nullable=False),
-    # The one number that tells folds, the build and answers apart, see app.usage.folding.
-    Column("cursor", _Id, nullable=False, comment="its buckets hold the folded events up to this id"),
+    # What tells folds, the build and answers apart, see app.usage.folding.
+    Column("cursor", _Id, nullable=False, comment="its buckets hold the folded events up to this id, and ..."),
+    Column("until_id", _Id, nullable=False, comment="... above this one: the largest there was when it began"),
     Column("done", _Id, nullable=False, comment="events of history that were looked at"),
     Column("total", _Id, nullable=False, comment="events there were when it began"),
     UniqueConstraint("meaning", name="usage_metrics_meaning"),

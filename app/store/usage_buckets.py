@@ -27,7 +27,7 @@ _SLICE = 500
 _KEYS = ("metric", "level", "bucket", "customer_id", "grp")
 _VALUES = ("count", "value", "best_at", "best_id", "skipped", "first_call", "last_call")
 _BUCKETS = Insert(usage_buckets, (*_KEYS, *_VALUES), replace=True)
-_METRICS = Insert(usage_metrics, ("id", "meaning", "event_name", "cursor", "done", "total"), replace=True)
+_METRICS = Insert(usage_metrics, ("id", "meaning", "event_name", "cursor", "until_id", "done", "total"), replace=True)
 _FOLDS = Insert(usage_folds, ("id", "done", "holder", "held_until"))
 
 Key = tuple[int, int, int, str, str]
@@ -44,8 +44,13 @@ class UsageMetric(msgspec.Struct, frozen=True, kw_only=True):
     meaning: bytes
     event_name: str
     cursor: int
+    until_id: int
     done: int
     total: int
+
+    def holds(self, event_id: int) -> bool:
+        """Tell whether its buckets hold an event, once no row of the tail names it."""
+        return event_id <= self.cursor or event_id > self.until_id
 
 
 class Folds(msgspec.Struct, frozen=True):
@@ -102,7 +107,9 @@ def find_usage_metric(conn: sa.Connection, meaning: bytes) -> UsageMetric | None
 
 def put_usage_metrics(conn: sa.Connection, metrics: Sequence[UsageMetric]) -> None:
     """Write how far metrics came."""
-    _METRICS.run(conn, [(one.id, one.meaning, one.event_name, one.cursor, one.done, one.total) for one in metrics])
+    _METRICS.run(
+        conn, [(one.id, one.meaning, one.event_name, one.cursor, one.until_id, one.done, one.total) for one in metrics]
+    )
 
 
 def delete_some_buckets(conn: sa.Connection, metric: int, limit: int) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import sqlalchemy as sa
 
+from app.core.outcome import Outcome
+from app.store import ledger
 from app.store.events import NewEvent
 from app.store.inserts import Insert
 from app.store.lookup import among
@@ -96,20 +98,22 @@ def any_named(conn: sa.Connection, ids: Iterable[int], event_name: str) -> bool:
 
 
 def list_after(
-    conn: sa.Connection, cursor: int, limit: int, names: Iterable[str]
+    conn: sa.Connection, cursor: int, until: int, limit: int, names: Iterable[str]
 ) -> tuple[list[FoldEvent], int, int | None]:
-    """Return events of some names with larger ids, how many events were looked through, and up to which id.
+    """Return events of some names with ids above `cursor` and up to `until`, and how many of all names were passed.
 
-    None as that id: there are no more.
+    The third is the id up to which they were; None: there are no more.
     """
-    ids = sa.select(events.c.id).where(events.c.id > cursor).order_by(events.c.id)
+    ids = sa.select(events.c.id).where(events.c.id.between(cursor + 1, until)).order_by(events.c.id)
     last = conn.execute(ids.offset(limit - 1).limit(1)).scalar()
     query = sa.select(*_COLUMNS).where(
-        events.c.id > cursor, among(conn, events.c.event_name, sorted(names)), events.c.voided_at.is_(None)
+        events.c.id.between(cursor + 1, until if last is None else last),
+        among(conn, events.c.event_name, sorted(names)),
+        events.c.voided_at.is_(None),
     )
-    if last is not None:
-        return [FoldEvent(*row) for row in conn.execute(query.where(events.c.id <= last))], limit, last
     found = [FoldEvent(*row) for row in conn.execute(query)]
+    if last is not None:
+        return found, limit, last
     return found, conn.execute(sa.select(sa.func.count()).select_from(ids.subquery())).scalar_one(), None
 
 
@@ -133,9 +137,10 @@ def list_between(
     return [FoldEvent(*row) for row in conn.execute(query)]
 
 
-def count_events(conn: sa.Connection) -> int:
-    """Return how many events there are."""
-    return conn.execute(sa.select(sa.func.count()).select_from(events)).scalar_one()
+def count_events(conn: sa.Connection) -> tuple[int, int]:
+    """Return how many events there are, as the ledger says, and the largest id: neither looks at all of them."""
+    last = conn.execute(sa.select(sa.func.max(events.c.id))).scalar()
+    return ledger.sum_counts(conn)[ledger.EVENT, Outcome.STORED, ""], last or 0
 
 
 def _slices(ids: Iterable[int]) -> Iterable[list[int]]:

@@ -1,9 +1,10 @@
 """Adds events up in buckets, in bounded steps, beside a service that goes on storing.
 
-One rule holds after every step: **the buckets of a metric hold exactly the events whose ids are not above its cursor
-and that do not stand in the tail.** A fold takes rows out of the tail, and adds those of their events that are not
-above the cursor. A build moves the cursor on, and adds the events in between that do not stand in the tail. So it does
-not matter in which order commits become visible, who wrote them, or what was defined when they were written.
+One rule holds after every step: **the buckets of a metric hold exactly the events that do not stand in the tail, and
+whose ids are not between its cursor and the largest id there was when it began.** A fold takes rows out of the tail, and
+adds those of their events that are not in between. A build moves the cursor on, and adds the events it passes that do
+not stand in the tail; however many calls come in, it ends. So it does not matter in which order commits become visible,
+who wrote them, or what was defined when they were written.
 
 A step computes from one snapshot, and writes only if no other step was written since. What it replaces is whole
 either way, so whoever is killed in the middle has done nothing.
@@ -168,11 +169,17 @@ class Folder:
         gone = [row for row in rows if row.meaning not in live and row.cursor != RETIRED]
         if not (new or gone):
             return False
-        total = count_events(conn) if new else 0
+        total, until = count_events(conn) if new else (0, 0)
         first = max((row.id for row in rows), default=0) + 1
         for at, metric in enumerate(new, start=first):
             step.metrics[at] = UsageMetric(
-                id=at, meaning=metric.meaning, event_name=metric.event_name, cursor=0, done=0, total=total
+                id=at,
+                meaning=metric.meaning,
+                event_name=metric.event_name,
+                cursor=0,
+                until_id=until,
+                done=0,
+                total=total,
             )
         for row in gone:
             step.metrics[row.id] = msgspec.structs.replace(row, cursor=RETIRED)
@@ -188,10 +195,11 @@ class Folder:
 
     def _build(self, conn: Connection, step: _Step, building: list[Known], events: int) -> None:
         """Go on with the metrics that came the least far; those that stand at one place go together."""
-        cursor = min(one.row.cursor for one in building)
-        together = [one for one in building if one.row.cursor == cursor]
+        first = min(building, key=lambda one: (one.row.cursor, one.row.until_id)).row
+        cursor, until = first.cursor, first.until_id
+        together = [one for one in building if (one.row.cursor, one.row.until_id) == (cursor, until)]
         names = {one.metric.event_name for one in together}
-        found, looked, last = list_after(conn, cursor, events, names)
+        found, looked, last = list_after(conn, cursor, until, events, names)
         unfolded = list_unfolded(conn)
         new = [one for one in found if one.id not in unfolded]
         step.metrics = {
@@ -205,7 +213,7 @@ class Folder:
         )
 
     def _add(self, conn: Connection, step: _Step, known: list[Known], new: Iterable[FoldEvent]) -> None:
-        """Add events to the buckets of all metrics whose cursor is not below them."""
+        """Add events to the buckets of all metrics that hold them."""
         by_name: dict[str, list[Known]] = {}
         for one in known:
             by_name.setdefault(one.metric.event_name, []).append(one)
@@ -213,7 +221,7 @@ class Folder:
         for at, stored in enumerate(new):
             if at % _BREATH == 0:
                 self._breathe()
-            wanted = [one for one in by_name.get(stored.event_name, ()) if stored.id <= one.row.cursor]
+            wanted = [one for one in by_name.get(stored.event_name, ()) if one.row.holds(stored.id)]
             if wanted:
                 event = to_event(stored)
                 for one in wanted:

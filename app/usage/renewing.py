@@ -49,7 +49,7 @@ def _counted(known: Iterable[Known], stored: FoldEvent) -> Iterable[tuple[Known,
     """Give the metrics to which an event may have been added, each with its group."""
     event = to_event(stored)
     for one in known:
-        if one.metric.event_name == event.event_name and stored.id <= one.row.cursor:
+        if one.metric.event_name == event.event_name and one.row.holds(stored.id):
             group = find_group(one.metric, event) if one.metric.passes(event.properties) else None
             if group is not None:
                 yield one, group
@@ -70,7 +70,7 @@ def _made_anew(conn: Connection, known: Known, quarter: Key, unfolded: set[int])
     part = Part(first_call=calls[0], last_call=calls[1])
     period = (bucket * QUARTER, (bucket + 1) * QUARTER)
     for stored in list_between(conn, calls, period, known.metric.event_name, customer):
-        if stored.id in unfolded or stored.id > known.row.cursor:
+        if stored.id in unfolded or not known.row.holds(stored.id):
             continue
         event = to_event(stored)
         if known.metric.passes(event.properties) and find_group(known.metric, event) == group:

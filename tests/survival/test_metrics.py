@@ -2,13 +2,15 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from app.store.schema import events, usage_folds, usage_tail
+from app.store.schema import events, usage_folds, usage_metrics, usage_tail
+from app.store.usage_buckets import BUILT
 from tests.served import ADMIN_TOKEN, Served, served, wait_until
 from tests.survival.load import Load
 from tests.survival.whole import find_broken, opened
@@ -20,6 +22,8 @@ METRICS = {
     "tokens": "metric_type: counter\nevent_name: Load\nusage_aggregation_type: sum\nproperty_name: tokens\n",
     "last": "metric_type: counter\nevent_name: Load\nusage_aggregation_type: latest\nproperty_name: tokens\n",
 }
+
+COUNT = sa.select(sa.func.count()).select_from(events)
 
 
 def look(url: str, query: sa.Select[Any]) -> int:
@@ -36,7 +40,7 @@ def wait_for_steps(url: str, beyond: int) -> None:
 
 
 def check(service: Served, url: str) -> None:
-    expected = look(url, sa.select(sa.func.count()).select_from(events))
+    expected = look(url, COUNT)
     for name, value in {"sent": expected, "tokens": 10 * expected, "last": 10}.items():
         answer = service.request(
             "GET",
@@ -75,3 +79,42 @@ def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_a
         check(service, database_url)
         with opened(database_url) as database, database.reading() as conn:
             assert conn.execute(sa.select(usage_folds.c.done)).scalar_one() > folded
+
+
+def test_a_metric_that_changes_misses_nothing_that_a_node_with_the_old_file_stores_meanwhile(
+    database_url: str, tmp_path: Path
+) -> None:
+    folders = tmp_path / "old-metrics", tmp_path / "new-metrics"
+    for folder, how in zip(folders, ("sum\nproperty_name: tokens", "count"), strict=True):
+        folder.mkdir()
+        text = f"metric_type: counter\nevent_name: Load\nusage_aggregation_type: {how}\n"
+        (folder / "changing.yaml").write_text(text)
+
+    def ask(service: Served, expected: Callable[[int], int]) -> str:
+        """Ask for the number while calls come in; return the version that answered."""
+        before = look(database_url, COUNT)
+        answer = service.request(
+            "GET",
+            "/api/v1/metrics/changing/usage?start=2026-11-01&end=2026-12-01&verify=1",
+            headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        )
+        assert answer.status == 200, answer
+        assert answer.json["verified"] is True
+        (row,) = answer.json["rows"]
+        assert expected(before) <= int(row["value"]) <= expected(look(database_url, COUNT))
+        version: str = answer.json["version"]
+        return version
+
+    def is_built() -> bool:
+        return look(database_url, sa.select(sa.func.min(usage_metrics.c.cursor))) == BUILT
+
+    with served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one, Load(one, name="one"):
+        wait_until(lambda: look(database_url, COUNT) > 2000 and is_built(), 60)
+        old = ask(one, lambda count: 10 * count)
+        with served(database_url, tmp_path / "other", METRICS_DIR=str(folders[1])) as other:
+            with Load(other, name="other"):
+                wait_until(lambda: not is_built(), 40)
+                while not is_built():
+                    assert len({ask(one, lambda count: count), ask(other, lambda count: count), old}) == 2
+            for node in (one, other):
+                assert ask(node, lambda count: count) != old

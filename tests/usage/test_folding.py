@@ -134,7 +134,7 @@ def test_a_bucket_is_made_anew_without_what_the_same_fold_adds(database: Databas
 
 
 def keep_between(database: Database, told: MetricEvent, before: MetricEvent) -> None:
-    """Store an event of a call that came just after another's, whose commit comes only now: with a new id of its own."""
+    """Store an event of a call that came just after another's, and is committed only now."""
     query = events.select().with_only_columns(events.c.call_id).where(events.c.idempotency_id == f"e-{before.id}")
     with database.reading() as conn:
         call_id = conn.execute(query).scalar_one()
@@ -162,23 +162,28 @@ def test_a_bucket_is_made_anew_without_what_the_tail_still_holds(database: Datab
 
 def test_a_bucket_is_made_anew_without_what_its_build_has_not_come_to(database: Database, keep: Keep) -> None:
     metric = a_metric()
-    keep([A])
-    keep([C])
+    others = [MetricEvent(at, "other", "ann", A.time_created, {}) for at in range(10, 15)]
+    keep([A, C, *others])
     fold_all(database)
     publish(database, metric)
     folder = a_folder(database)
-    folder.step()
-    # So that the step after these is a fold.
-    done = rows_of(database, usage_folds, usage_folds.c.done)[0][0]
-    for _ in range(1 + done % 2):
-        folder.step(build_events=2 - done % 2)
-    ((cursor,),) = rows_of(database, usage_metrics, usage_metrics.c.cursor)
-    assert cursor == max(rows_of(database, events, events.c.id))[0]
+
+    def state() -> tuple[int, int]:
+        """How far the build came, and how many steps were taken: after an odd number of them the tail has its turn."""
+        cursors, steps = rows_of(database, usage_metrics, usage_metrics.c.cursor), rows_of(database, usage_folds)
+        return cursors[0][0] if cursors else 0, steps[0][1]
+
+    _, second, *_, last = (row[0] for row in rows_of(database, events, events.c.id))
+    while state()[0] < second or state()[1] % 2 == 0:
+        folder.step(build_events=1)
     keep_between(database, B, before=A)
-    make_void(database, ["e-1"])
     folder.step()
     assert rows_of(database, usage_tail) == []
-    assert rows_of(database, usage_metrics, usage_metrics.c.cursor) == [(cursor,)]
+    make_void(database, ["e-1"])
+    for _ in range(2):
+        folder.step(build_events=1)
+    assert rows_of(database, usage_tail) == []
+    assert second < state()[0] <= last
     fold_all(database)
     with database.reading() as conn:
         found = add_up(conn, metric, a_query(), LATER)
@@ -198,6 +203,24 @@ def test_the_edge_of_a_period_leaves_out_what_the_tail_still_holds(database: Dat
         found = add_up(conn, metric, query, LATER)
     assert found is not None
     assert [(row.value, row.events_count) for row in found.rows] == [("111", 3)]
+
+
+def test_a_build_ends_however_many_events_come_meanwhile(database: Database, keep: Keep) -> None:
+    keep(some_events(*[("2026-10-05", 1)] * 6))
+    metric = a_metric()
+    publish(database, metric)
+    folder = a_folder(database)
+    folder.step()
+    for at in range(100, 120):
+        keep([MetricEvent(at, "use", "ann", A.time_created, {"n": 1})])
+        # One event of history; the one that just came in is folded every other time.
+        folder.step(build_events=1)
+    assert rows_of(database, usage_metrics, usage_metrics.c.cursor) == [(BUILT,)]
+    assert rows_of(database, usage_metrics, usage_metrics.c.done) == [(6,)]
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    assert [row.value for row in found.rows] == ["26"]
 
 
 def test_a_group_too_long_for_a_key_is_made_of_raw_events(database: Database, keep: Keep) -> None:

@@ -34,7 +34,7 @@ ADDABLE = ("count", "sum", "average", "min", "max", "latest")
 
 
 class Life:
-    """Events that come, late ones, retries and void ones; folds, builds and changes of what is counted, in any order."""
+    """Events that come, late ones, retries, void ones; folds, builds, changes of what is counted; in any order."""
 
     def __init__(
         self, database: Database, metric: Metric, told: list[MetricEvent], query: Query, now: int, chance: Random

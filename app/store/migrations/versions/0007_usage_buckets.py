@@ -28,7 +28,8 @@ def upgrade() -> None:
             "meaning", sa.LargeBinary(), nullable=False, comment="of its definition; a description is no part of it"
         ),
         sa.Column("event_name", sa.Text(), nullable=False),
-        sa.Column("cursor", _ID, nullable=False, comment="its buckets hold the folded events up to this id"),
+        sa.Column("cursor", _ID, nullable=False, comment="its buckets hold the folded events up to this id, and ..."),
+        sa.Column("until_id", _ID, nullable=False, comment="... above this one: the largest there was when it began"),
         sa.Column("done", _ID, nullable=False, comment="events of history that were looked at"),
         sa.Column("total", _ID, nullable=False, comment="events there were when it began"),
         sa.UniqueConstraint("meaning", name="usage_metrics_meaning"),
