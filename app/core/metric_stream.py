@@ -16,7 +16,7 @@ from app.core.metric import empty_row
 from app.core.metric_cells import Cell, GaugeCells, RateCells, to_cell
 from app.core.metric_definition import Metric, MetricType
 from app.core.metric_parts import Part
-from app.core.metric_query import Answer, Group, MetricEvent, Query, Row, group_order
+from app.core.metric_query import Answer, Group, MetricEvent, Query, Row, group_order, no_value
 from app.core.metric_values import Skip, format_number, read_text
 from app.core.metric_windows import SECOND, SECONDS_OF, Window
 from app.errors import BadQuery
@@ -58,6 +58,7 @@ class Stream:
         self._gauges: dict[_Key, GaugeCells] = {}
         self._make_gauge: Callable[[], GaugeCells] = GaugeCells.maker(metric, query.zone(), self._windows)
         self._held = 0
+        self._none = no_value(metric)
 
     @property
     def windows(self) -> Sequence[Window]:
@@ -179,18 +180,19 @@ class Stream:
         return found
 
     def _row(self, key: _Key, place: int, found: dict[tuple[_Key, int], tuple[Decimal | None, int]]) -> Row:
-        row = empty_row(self._metric, self._query, key, self._windows[place])
-        skipped = dict(sorted(self._skipped.get((key, place), {}).items()))
-        value, count = row.value, 0
+        value, count = self._none, 0
         if (key, place) in found:
             number, count = found[key, place]
             value = None if number is None else format_number(number)
+        skipped = self._skipped.get((key, place))
+        customer, group = key
+        start, end = self._windows[place]
         return Row(
-            customer_id=row.customer_id,
-            group=row.group,
-            window_start=row.window_start,
-            window_end=row.window_end,
+            customer_id=customer,
+            group=dict(zip(self._names, group, strict=True)),
+            window_start=start,
+            window_end=end,
             value=value,
             events_count=count,
-            skipped=skipped,
+            skipped=dict(sorted(skipped.items())) if skipped else {},
         )

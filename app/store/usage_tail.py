@@ -79,9 +79,12 @@ def list_events(conn: sa.Connection, ids: Iterable[int]) -> list[FoldEvent]:
     ]
 
 
-def list_named(conn: sa.Connection, ids: Iterable[int], event_name: str) -> list[FoldEvent]:
-    """Return those of a name that are among `ids` and not void."""
-    query = sa.select(*_COLUMNS).where(events.c.event_name == event_name, events.c.voided_at.is_(None))
+def list_named(conn: sa.Connection, ids: Iterable[int], names: Iterable[str]) -> list[FoldEvent]:
+    """Return those of some names that are among `ids` and not void."""
+    wanted = sorted(names)
+    if not wanted:
+        return []
+    query = sa.select(*_COLUMNS).where(among(conn, events.c.event_name, wanted), events.c.voided_at.is_(None))
     return [
         FoldEvent(*row)
         for part in _slices(sorted(ids))

@@ -78,7 +78,7 @@ def _unfolded(
 ) -> Iterable[FoldEvent]:
     """Give the events that no fold has seen: of one customer by its last calls, which are few; else by their ids."""
     if customer is None or not ids:
-        return list_named(conn, ids, name)
+        return list_named(conn, ids, [name])
     calls = (min(row.first_call for row in tail), LAST_ID)
     found = list_between(conn, calls, (-LAST_ID, LAST_ID), name, customer)
     return [one for one in found if one.id in ids]

@@ -108,11 +108,11 @@ def test_a_metric_that_changes_misses_nothing_that_a_node_with_the_old_file_stor
     def is_built() -> bool:
         return look(database_url, sa.select(sa.func.min(usage_metrics.c.cursor))) == BUILT
 
-    with served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one, Load(one, name="one"):
-        wait_until(lambda: look(database_url, COUNT) > 2000 and is_built(), 60)
+    with served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one, Load(one, threads=2, name="one"):
+        wait_until(lambda: look(database_url, COUNT) > 500 and is_built(), 60)
         old = ask(one, lambda count: 10 * count)
         with served(database_url, tmp_path / "other", METRICS_DIR=str(folders[1])) as other:
-            with Load(other, name="other"):
+            with Load(other, threads=2, name="other"):
                 wait_until(lambda: not is_built(), 40)
                 while not is_built():
                     assert len({ask(one, lambda count: count), ask(other, lambda count: count), old}) == 2
