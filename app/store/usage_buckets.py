@@ -158,9 +158,15 @@ def _sqlite_get() -> str:
 def _postgresql_get() -> str:
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(usage_buckets.c[name].type)) for name in _KEYS]
     wanted = sa.func.unnest(*arrays).table_valued(*_KEYS).render_derived()
-    query = sa.select(*(usage_buckets.c[name] for name in (*_KEYS, *_VALUES))).where(
-        *(usage_buckets.c[name] == wanted.c[name] for name in _KEYS)
+    # One step in the index for each key, whatever the planner knows of a table that just grew: left to a join, it read
+    # the whole table for each piece of keys.
+    found = (
+        sa.select(*(usage_buckets.c[name] for name in (*_KEYS, *_VALUES)))
+        .where(*(usage_buckets.c[name] == wanted.c[name] for name in _KEYS))
+        .limit(sa.literal_column("1"))
+        .lateral()
     )
+    query = sa.select(*found.c).select_from(wanted.join(found, sa.true()))
     return in_binary(str(query.compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
 
 
