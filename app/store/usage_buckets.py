@@ -141,6 +141,8 @@ def get_buckets(conn: sa.Connection, keys: Iterable[Key]) -> dict[Key, Values]:
         statement, cursor = _sqlite_get(), driver.cursor()
         found = {key: cursor.execute(statement, key).fetchone() for key in ordered}
         return {key: values for key, values in found.items() if values is not None}
+    # A table that was empty when the planner last looked would be read whole for each key, and that plan be kept.
+    conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
     arrays = dict(zip(_KEYS, map(list, zip(*ordered, strict=True)), strict=True))
     rows = driver.execute(_postgresql_get(), arrays).fetchall()
     return {row[: len(_KEYS)]: row[len(_KEYS) :] for row in rows}
@@ -158,8 +160,7 @@ def _sqlite_get() -> str:
 def _postgresql_get() -> str:
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(usage_buckets.c[name].type)) for name in _KEYS]
     wanted = sa.func.unnest(*arrays).table_valued(*_KEYS).render_derived()
-    # One step in the index for each key, whatever the planner knows of a table that just grew: left to a join, it read
-    # the whole table for each piece of keys.
+    # One step in the index for each key: left to a join, the planner read the whole table for each piece of keys.
     found = (
         sa.select(*(usage_buckets.c[name] for name in (*_KEYS, *_VALUES)))
         .where(*(usage_buckets.c[name] == wanted.c[name] for name in _KEYS))
