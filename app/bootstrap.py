@@ -19,8 +19,10 @@ from app.settings import Settings
 from app.store.commit import Committer
 from app.store.engine import Database, connect
 from app.store.ids import Ids
-from app.store.writer import Commit, Writer
+from app.store.writer import Commit, Writer, give_way
 from app.telemetry import Telemetry
+from app.usage.background import Folding
+from app.usage.folding import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Service:
     telemetry: Telemetry
     watcher: Watcher
     metric_watcher: MetricWatcher
+    folding: Folding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,7 @@ def build(settings: Settings) -> Service:
         telemetry=telemetry,
         watcher=watcher,
         metric_watcher=metric_watcher,
+        folding=Folding(Folder(database, ids.tag, clock, give_way)),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from app import cli
@@ -14,7 +15,7 @@ from app.catalog.metrics import publish_new_metrics
 from app.core.metric_schema import SCHEMA
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
-from app.store.schema import calls
+from app.store.schema import calls, usage_buckets
 from tests.builders import IDS, NOW, rows_of
 from tests.core.metrics import some_events
 from tests.usage.conftest import keep_events
@@ -180,3 +181,28 @@ def test_of_a_call_it_is_said_which_metrics_counted_it(type_: Desk) -> None:
     (document,) = said(type_("metrics", "explain", last, "--json")).splitlines()
     assert json.loads(document)["verdict"] == "skipped"
     assert "there is no call" in said(type_("metrics", "explain", "1"), 1)
+
+
+def test_build_adds_up_and_verify_says_whether_raw_events_agree(type_: Desk) -> None:
+    type_.write(few="metric_type: counter\nevent_name: use\nusage_aggregation_type: unique\nproperty_name: kind\n")
+    type_.run_service()
+    assert rows_of(type_.database, usage_buckets) == []
+    before = said(type_("usage", "used", *OCTOBER))
+    output = said(type_("metrics", "build"))
+    assert "few is always made of raw events: unique cannot be added up." in output
+    # Three events in three quarter hours of two days; the third is of another group.
+    assert len(rows_of(type_.database, usage_buckets)) == 3 + 2
+    result = type_("usage", "used", *OCTOBER, "--verify")
+    assert said(result) == before
+    assert "Raw events say the same." in result.stderr
+    # Somebody changed a bucket by hand.
+    with type_.database.writing() as conn:
+        conn.execute(sa.update(usage_buckets).values(value="9", count=7))
+    assert "raw events say otherwise" in said(type_("usage", "used", *OCTOBER, "--verify"), 1)
+    assert json.loads(type_("usage", "used", *OCTOBER, "--verify", "--format", "json").stdout)["verified"] is False
+    said(type_("metrics", "build", "used", "--anew"))
+    assert said(type_("usage", "used", *OCTOBER, "--verify")) == before
+
+
+def test_verify_is_about_numbers(type_: Desk) -> None:
+    assert "give one of them" in said(type_("usage", "used", "--verify", "--explain"), 1)

@@ -19,6 +19,7 @@ from app.store.history import list_outcome_changes
 from app.store.retention import RAW, blank
 from app.store.schema import METADATA, calls, claims, events, outcome_changes, replays, voids
 from app.store.schema import ledger as ledger_table
+from app.store.usage_tail import list_tail
 from tests.builders import NOW, a_document, an_ingest, balance, empty, post, rows_of, some_transforms, to_raw
 from tests.replaying import RIGHT, UNMADE, WRONG, a_replayer, an_order, events_of, made, outcomes, replay, take
 
@@ -234,6 +235,19 @@ def test_correct_voids_what_differs_and_stores_the_new_event_beside_it(database:
     assert a_replayer(database).list_voids(plan) == ["order-2"]
     [(content,)] = [row for row in rows_of(database, claims, claims.c.content) if row[0] == new.content]
     assert content == new.content
+
+
+def test_the_tail_tells_folds_what_a_replay_stored_and_what_it_made_void(database: Database) -> None:
+    take(database, right, an_order(1))
+    fixed = some_transforms(order=RIGHT + "event: {properties: {total: '`7`'}}\n")
+    replay(database, fixed, outcomes=STORED, correct=True)
+    old, new = events_of(database, "order-1")
+    with database.reading() as conn:
+        # The replay is another process, whose clock is another: its row may stand before the one of the commit.
+        first, second = sorted(list_tail(conn), key=lambda row: bool(row.voids))
+    assert (first.events, first.voids) == ((old.id,), ())
+    assert (second.events, second.voids) == ((new.id,), (old.id,))
+    assert second.first_call == first.first_call == new.call_id
 
 
 def test_a_correction_can_be_corrected_and_is_made_once(database: Database) -> None:

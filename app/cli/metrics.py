@@ -1,6 +1,8 @@
 """Metrics as files and as published versions: `metrics list`, `check`, `show`, `publish`, `explain`."""
 
 import secrets
+import sys
+import time
 from pathlib import Path
 
 import click
@@ -17,13 +19,24 @@ from app.catalog.metrics import (
     survey_metrics,
 )
 from app.catalog.standing import State
-from app.cli.program import Failure, open_reading, read_settings
+from app.cli.program import Failure, between_steps, open_reading, read_settings
+from app.core.metric_definition import MetricType
+from app.core.metric_parts import is_addable
 from app.core.times import format_time
 from app.logs import printable
 from app.query import parse_id
 from app.store.ids import Ids
 from app.usage.documents import to_judgement_document, to_metric_document
 from app.usage.explaining import explain_call
+from app.usage.folding import Folder
+from app.usage.progress import find_progress, forget
+
+_PARTS = 1000
+"""Of a progress bar."""
+
+_EVENTS_PER_STEP = 5000
+_WAIT_SECONDS = 0.2
+"""Where a service does it: between two looks at how far it came."""
 
 _DIGITS = 12
 """Of a digest, where a person reads it."""
@@ -122,6 +135,38 @@ def publish(*, name: str) -> None:
     folder = read_settings().metrics_dir
     metric = publish_metric(reading.database, folder, name, Ids(secrets.randbelow).next, clock)
     click.echo(f"{name} is live at version {metric.digest.hex()[:_DIGITS]}." if metric else f"{name} is taken out.")
+
+
+@metrics.command()
+@click.argument("name", required=False)
+@click.option("--anew", is_flag=True, help="Forget what is added up of it, and begin again.")
+def build(*, name: str | None, anew: bool) -> None:
+    """Add events up for a metric, by default for all, so that answers are fast.
+
+    A running service does this by itself; this shows how far it came, and does it where no service runs. It can be
+    stopped at any moment. Until it is done, answers are made of raw events.
+    """
+    database = open_reading().database
+    with database.reading() as conn:
+        live = read_live_metrics(conn)
+        wanted = [get_metric(conn, name)] if name else list(live.values())
+    addable = [one for one in wanted if is_addable(one)]
+    for one in wanted:
+        if one not in addable:
+            what = one.aggregation if one.metric_type is MetricType.COUNTER else one.metric_type
+            click.echo(f"{one.name} is always made of raw events: {what} cannot be added up.")
+    if anew:
+        forget(database, addable)
+    folder = Folder(database, secrets.randbelow(1 << 62), clock)
+    with between_steps() as stop_here:
+        for one in addable:
+            with click.progressbar(length=_PARTS, label=one.name, file=sys.stderr) as bar:
+                while (done := find_progress(database, one)) < 1:
+                    bar.update(int(done * _PARTS) - bar.pos)
+                    stop_here()
+                    if not (folder.is_free() and folder.step(_EVENTS_PER_STEP)):
+                        time.sleep(_WAIT_SECONDS)
+                bar.update(_PARTS - bar.pos)
 
 
 @metrics.command()

@@ -9,14 +9,14 @@ import msgspec
 
 from app.bootstrap import clock
 from app.catalog.metrics import get_metric
-from app.cli.program import open_reading
+from app.cli.program import Failure, open_reading
 from app.core.metric_definition import Metric
 from app.core.metric_query import Answer, Query
 from app.core.metric_windows import WINDOWS
 from app.errors import BadQuery
 from app.logs import printable
 from app.store.engine import Connection
-from app.usage.answering import answer
+from app.usage.answering import answer, verify
 from app.usage.asking import parse_group, parse_usage_query
 from app.usage.documents import tell_skipped, to_answer_document, to_csv, to_shares_document
 from app.usage.explaining import SharePage, explain
@@ -40,9 +40,17 @@ _FORMATS = ("table", "csv", "json")
     "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="How to tell it."
 )
 @click.option("--explain", "explained", is_flag=True, help="List the events that the number is made of.")
+@click.option("--verify", "verified", is_flag=True, help="Make it of raw events, too; exit code 1 where they differ.")
 @click.option("--group", help='With --explain: one group, such as {"model": "m-large"}.')
 def usage(
-    *, name: str, include_future: bool, shape: str, explained: bool, group: str | None, **texts: str | None
+    *,
+    name: str,
+    include_future: bool,
+    shape: str,
+    explained: bool,
+    verified: bool,
+    group: str | None,
+    **texts: str | None,
 ) -> None:
     """Say what a metric says about a period; with --explain, list the events behind it."""
     given = {key: text for key, text in texts.items() if text}
@@ -50,20 +58,27 @@ def usage(
         given["include_future"] = "true"
     now = clock()
     query = parse_usage_query(given, now)
+    if verified and explained:
+        raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:
         raise BadQuery("--group belongs to --explain; --customer and --group-by narrow a number")
     with open_reading().database.reading() as conn:
         metric = get_metric(conn, name)
         if explained:
             _tell_events(conn, metric, query, now, group, shape)
-        else:
-            _tell_answer(answer(conn, metric, query, now), metric, query, shape)
+            return
+        found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
+    _tell_answer(found, metric, query, shape, same=same)
+    if same is False:
+        raise Failure(f"raw events say otherwise: make the numbers anew with segment-lotus metrics build {name} --anew")
+    if same:
+        click.echo("Raw events say the same.", err=True)
 
 
-def _tell_answer(found: Answer, metric: Metric, query: Query, shape: str) -> None:
+def _tell_answer(found: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
     names = query.groups(metric)
     if shape == "json":
-        click.echo(msgspec.json.encode(to_answer_document(found)).decode())
+        click.echo(msgspec.json.encode(to_answer_document(found, same=same)).decode())
         return
     if shape == "csv":
         for piece in to_csv(found, names):

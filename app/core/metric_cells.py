@@ -10,6 +10,7 @@ from typing import Protocol
 
 from app.core.metric_buckets import Buckets, to_buckets
 from app.core.metric_definition import Aggregation, Metric
+from app.core.metric_parts import Part
 from app.core.metric_values import ZERO, add, divide, from_fraction, interpolate, subtract
 from app.core.metric_windows import SECONDS_OF, Window
 
@@ -25,6 +26,9 @@ class Cell(Protocol):
     def add(self, time_created: int, event_id: int, value: Decimal | str | None) -> int:
         """Take an event; return how many more values are held."""
 
+    def absorb(self, part: Part) -> None:
+        """Take what some events add, where `is_addable` says that it can be."""
+
     def value(self) -> Decimal | None:
         """Return the number."""
 
@@ -36,6 +40,9 @@ class _Count:
     def add(self, _time_created: int, _event_id: int, _value: object) -> int:
         self.count += 1
         return 0
+
+    def absorb(self, part: Part) -> None:
+        self.count += part.count
 
     def value(self) -> Decimal | None:
         return Decimal(self.count)
@@ -51,6 +58,11 @@ class _Sum(_Count):
         assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
         self.total = add(self.total, value)
         return 0
+
+    def absorb(self, part: Part) -> None:
+        self.count += part.count
+        if part.value is not None:
+            self.total = add(self.total, part.value)
 
     def value(self) -> Decimal | None:
         return self.total
@@ -76,6 +88,11 @@ class _Best(_Count):
         if self._best is None or rank > self._best[0]:
             self._best = rank, value
         return 0
+
+    def absorb(self, part: Part) -> None:
+        if part.value is not None:
+            self.add(part.best_at or 0, part.best_id or 0, part.value)
+            self.count += part.count - 1
 
     def value(self) -> Decimal | None:
         return self._best[1] if self._best else None

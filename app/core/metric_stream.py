@@ -9,15 +9,16 @@ A test holds it equal to `app.core.metric.compute` on random events, orders and 
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from decimal import Decimal
 
 from app.core.metric import empty_row
 from app.core.metric_cells import Cell, GaugeCells, RateCells, to_cell
 from app.core.metric_definition import Metric, MetricType
-from app.core.metric_query import Answer, Group, MetricEvent, Query, Row, group_order
+from app.core.metric_parts import Part
+from app.core.metric_query import Answer, Group, MetricEvent, Query, Row, group_order, no_value
 from app.core.metric_values import Skip, format_number, read_text
-from app.core.metric_windows import SECOND, SECONDS_OF
+from app.core.metric_windows import SECOND, SECONDS_OF, Window
 from app.errors import BadQuery
 
 MAX_NUMBERS = 500_000
@@ -57,6 +58,12 @@ class Stream:
         self._gauges: dict[_Key, GaugeCells] = {}
         self._make_gauge: Callable[[], GaugeCells] = GaugeCells.maker(metric, query.zone(), self._windows)
         self._held = 0
+        self._none = no_value(metric)
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        """The windows of the answer, in order."""
+        return self._windows
 
     @property
     def needs_order(self) -> bool:
@@ -99,12 +106,30 @@ class Stream:
                 rate = self._rates[key] = RateCells(metric)
             rate.add(place, event.time_created // SECOND, number)
 
-    def _count(self, key: _Key, place: int, event: MetricEvent, value: Decimal | str | None) -> None:
+    def absorb(self, customer_id: str, group: Group, moment: int, part: Part) -> None:
+        """Take what events of one window add that are of a customer, a group (of the query), and about `moment`.
+
+        Raises:
+            BadQuery: the answer would be too large.
+
+        """
+        key = (customer_id, group)
+        place = bisect_right(self._starts, moment) - 1
+        if part.skipped:
+            self._check_room(self._skipped)
+            self._skipped.setdefault((key, place), Counter()).update(part.skipped)
+        if part.count:
+            self._cell(key, place).absorb(part)
+
+    def _cell(self, key: _Key, place: int) -> Cell:
         cell = self._cells.get((key, place))
         if cell is None:
             self._check_room(self._cells)
             cell = self._cells[key, place] = to_cell(self._metric)
-        self._held += cell.add(event.time_created, event.id, value)
+        return cell
+
+    def _count(self, key: _Key, place: int, event: MetricEvent, value: Decimal | str | None) -> None:
+        self._held += self._cell(key, place).add(event.time_created, event.id, value)
         if self._held > MAX_VALUES:
             raise BadQuery(f"there are more than {MAX_VALUES:,} values to hold: ask for a shorter period or a customer")
 
@@ -155,18 +180,19 @@ class Stream:
         return found
 
     def _row(self, key: _Key, place: int, found: dict[tuple[_Key, int], tuple[Decimal | None, int]]) -> Row:
-        row = empty_row(self._metric, self._query, key, self._windows[place])
-        skipped = dict(sorted(self._skipped.get((key, place), {}).items()))
-        value, count = row.value, 0
+        value, count = self._none, 0
         if (key, place) in found:
             number, count = found[key, place]
             value = None if number is None else format_number(number)
+        skipped = self._skipped.get((key, place))
+        customer, group = key
+        start, end = self._windows[place]
         return Row(
-            customer_id=row.customer_id,
-            group=row.group,
-            window_start=row.window_start,
-            window_end=row.window_end,
+            customer_id=customer,
+            group=dict(zip(self._names, group, strict=True)),
+            window_start=start,
+            window_end=end,
             value=value,
             events_count=count,
-            skipped=skipped,
+            skipped=dict(sorted(skipped.items())) if skipped else {},
         )

@@ -16,6 +16,7 @@ from app.store.keys import to_key
 from app.store.record import EventResult, Record
 from app.store.replays import Stale, Verdict, Void, change_outcomes, count_changes, renew_claims, void_events
 from app.store.settle import MapAgain, conclude, settle, to_result
+from app.store.usage_tail import append_tail
 
 TAKEN = "cannot be corrected: another call has the idempotency id of its event"
 
@@ -69,6 +70,8 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
         writing.map_again,
         writing.next_id,
     )
+    if made or voids:
+        append_tail(writing.conn, writing.next_id(writing.now), made, [one.event_id for one in voids])
     verdicts = []
     for one, record in records:
         corrected = corrections.get(one.row.id)
@@ -142,7 +145,10 @@ def _place(result: EventResult) -> tuple[bool, str, int]:
 def _correct(
     writing: Writing, judged: Sequence[Judged], written: Written, voids: list[Void], made: list[NewEvent]
 ) -> dict[int, list[EventResult]]:
-    """Replace events; return the results of the calls that were corrected, by call."""
+    """Replace events; return the results of the calls that were corrected, by call.
+
+    `voids` and `made` get what was replaced, and by what.
+    """
     wanted = [(one, one.correction) for one in judged if one.correction is not None]
     if not wanted:
         return {}

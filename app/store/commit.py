@@ -15,6 +15,7 @@ from app.store.ids import Ids
 from app.store.inserts import at_once
 from app.store.record import Record, Request
 from app.store.settle import MapAgain, settle
+from app.store.usage_tail import append_tail
 
 Take = Callable[[], Sequence[Request]]
 
@@ -87,6 +88,8 @@ class Committer:
         now = records[0].received_at
         counts = ledger.count_records(records)
         with at_once(conn):
+            if new:
+                append_tail(conn, self._ids.next(now), new)
             append_requests(conn, requests)
             append_calls(conn, records)
             if self._forwards and new:

@@ -49,11 +49,12 @@ class Insert:
         *,
         skip_known: bool = False,
         add: str | None = None,
+        replace: bool = False,
     ) -> None:
         """Write rows of `columns`, given in the table's order.
 
         `skip_known`: a row whose unique key is there already is left out. `add`: such a row adds this column to what
-        stands there. Neither: it raises DuplicateKey.
+        stands there. `replace`: it takes the place of what stands there. None of them: it raises DuplicateKey.
         """
         self._table = table
         self._columns = tuple(column.name for column in table.columns if column.name in columns)
@@ -63,6 +64,7 @@ class Insert:
         self._packers = [packer(table.c[name].type) for name in columns]
         self._skip_known = skip_known
         self._add = add
+        self._replace = replace
 
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert rows; return how many of them were new (or added to).
@@ -98,4 +100,7 @@ class Insert:
         if self._add:
             added = {self._add: self._table.c[self._add] + statement.excluded[self._add]}
             return statement.on_conflict_do_update(index_elements=list(self._table.primary_key), set_=added)
+        if self._replace:
+            new = {name: statement.excluded[name] for name in self._columns if not self._table.c[name].primary_key}
+            return statement.on_conflict_do_update(index_elements=list(self._table.primary_key), set_=new)
         return statement

@@ -60,6 +60,8 @@ class AnswerDocument(msgspec.Struct, kw_only=True):
     end: str
     tz: str
     rows: list[RowDocument]
+    verified: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether raw events say the same, where that was asked."""
 
 
 class ShareDocument(msgspec.Struct, kw_only=True):
@@ -119,8 +121,8 @@ def to_metric_document(metric: Metric) -> MetricDocument:
     )
 
 
-def to_answer_document(answer: Answer) -> AnswerDocument:
-    """Return an answer."""
+def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDocument:
+    """Return an answer. `same`: whether raw events say the same, None where nobody asked."""
     return AnswerDocument(
         metric=answer.metric,
         version=answer.version,
@@ -128,6 +130,7 @@ def to_answer_document(answer: Answer) -> AnswerDocument:
         end=format_time(answer.end),
         tz=answer.tz,
         rows=[to_row_document(row) for row in answer.rows],
+        verified=msgspec.UNSET if same is None else same,
     )
 
 

@@ -105,6 +105,7 @@ def serve() -> Flask:
     app = create_app(service, OnThreads(lambda: build_reading(settings)))
     service.watcher.watch()
     service.metric_watcher.watch()
+    service.folding.start()
     if WITH_WORKER in os.environ:
         # In the folder that gunicorn's first process made for all of them, and removes.
         lock = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "worker.lock"

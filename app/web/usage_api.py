@@ -11,7 +11,7 @@ from app.core.metric_query import Query
 from app.errors import BadQuery, NotFound
 from app.query import parse_id, parse_limit
 from app.store.engine import Connection
-from app.usage.answering import answer
+from app.usage.answering import answer, verify
 from app.usage.asking import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
 from app.usage.documents import (
     to_answer_document,
@@ -60,18 +60,20 @@ def _metrics(reading: Reading) -> object:
 
 
 def _usage(offload: Offload, name: str) -> Response:
-    texts = _parameters(*USAGE_PARAMETERS, "format")
-    shape = texts.pop("format", "json")
+    texts = _parameters(*USAGE_PARAMETERS, "format", "verify")
+    shape, verified = texts.pop("format", "json"), texts.pop("verify", None)
     if shape not in {"json", "csv"}:
         raise BadQuery(f"format must be json or csv; it is {shape[:40]!a}")
+    if verified not in {None, "1"} or (verified and shape == "csv"):
+        raise BadQuery("verify must be 1, and belongs to format=json: it says whether raw events give the same answer")
     now = clock()
     query = parse_usage_query(texts, now)
 
     def work(reading: Reading) -> object:
         with reading.database.reading() as conn:
             metric = get_metric(conn, name)
-            found = answer(conn, metric, query, now)
-        return (found, query.groups(metric)) if shape == "csv" else to_answer_document(found)
+            found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
+        return (found, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
 
     made = offload(work)
     if isinstance(made, tuple):

@@ -13,7 +13,7 @@ from app.errors import BadQuery
 from app.usage.asking import USAGE_PARAMETERS
 from app.web.visible import to_visible
 
-PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page")
+PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify")
 EVENTS_PARAMETERS = ("metric", *(one for one in USAGE_PARAMETERS if one not in {"window", "fill"}), "group", "after")
 
 ZONES = (
@@ -69,9 +69,17 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             raise BadQuery(f"page must be a whole number from 1 to {_PAGES_MAX:,}; it is {text[:40]!a}")
         return int(text)
 
+    @property
+    def verify(self) -> bool:
+        """Whether raw events are to say the same. Raises BadQuery."""
+        text = self.texts.get("verify")
+        if text not in {None, "1"}:
+            raise BadQuery(f"verify must be 1, or left out; it is {text[:40]!a}")
+        return text is not None
+
     def address(self, path: str = "/usage", **changes: str | None) -> str:
         """Return the address of this view with some parameters changed, or left out for None; it begins anew."""
-        return to_address(path, {**self.texts, "page": None, "after": None, **changes})
+        return to_address(path, {**self.texts, "page": None, "after": None, "verify": None, **changes})
 
     def csv_address(self) -> str:
         """Return where the whole answer is to be had as a file."""

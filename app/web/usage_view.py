@@ -1,7 +1,7 @@
 """What the pages of usage show: the metrics, the answer of one, and the events behind a number."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from decimal import Decimal
 from functools import partial
@@ -17,10 +17,12 @@ from app.core.metric_query import Answer, Query, Row
 from app.core.metric_values import ZERO, add, format_number
 from app.core.metric_windows import SECONDS_OF, WINDOWS, Unit
 from app.errors import BadQuery, NotFound
-from app.usage.answering import answer
+from app.store.engine import Connection
+from app.usage.answering import answer, verify
 from app.usage.asking import parse_after, parse_group, parse_usage_query, to_after
 from app.usage.documents import to_shares_document
 from app.usage.explaining import explain, tell_filter
+from app.usage.progress import Progress, read_progress
 from app.web.pages import Values, Work
 from app.web.usage_chart import adds_up, draw, is_stacked
 from app.web.usage_query import Asked, to_wall
@@ -59,6 +61,8 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
     window: str
     """The window that shows it best."""
+    progress: Progress | None
+    """How far its fast answers came; None where it is not live."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +80,7 @@ def read_list(folder: Path) -> Work:
 
     def work(reading: Reading) -> Values:
         with reading.database.reading() as conn:
-            found = survey_metrics(conn, read_folder(folder)).standings
-        return {"metrics": [_to_listed(one) for one in found]}
+            return {"metrics": _list_metrics(conn, survey_metrics(conn, read_folder(folder)).standings)}
 
     return work
 
@@ -88,7 +91,7 @@ def read_usage(asked: Asked, folder: Path, now: int) -> Work:
     def work(reading: Reading) -> Values:
         with reading.database.reading() as conn:
             standings = survey_metrics(conn, read_folder(folder)).standings
-            listed = [_to_listed(one) for one in standings]
+            listed = _list_metrics(conn, standings)
             values: Values = {"metrics": listed, "chosen": None, "meaning": "", "problem": None, "status": 200}
             try:
                 page = asked.page
@@ -96,12 +99,15 @@ def read_usage(asked: Asked, folder: Path, now: int) -> Work:
                 metric = chosen or get_metric(conn, asked.metric)
                 values |= {"chosen": next(one for one in listed if one.name == metric.name)}
                 query = parse_usage_query(asked.usage, now)
-                found = answer(conn, metric, query, now)
+                # Whoever asks whether raw events say the same waits for it on a thread of its own, as for every page.
+                found, same = (
+                    verify(conn, metric, query, now) if asked.verify else (answer(conn, metric, query, now), None)
+                )
             except BadQuery as error:
                 return {**values, "problem": error.message, "status": 400}
             except NotFound as error:
                 return {**values, "problem": error.message, "status": 404}
-        return {**values, **_show(asked, metric, query, found, page)}
+        return {**values, **_show(asked, metric, query, found, page), "same": same}
 
     return work
 
@@ -227,7 +233,13 @@ def best_window(metric: Metric) -> Unit:
     return next(one for one in WINDOWS if SECONDS_OF[one] >= max(least, SECONDS_OF[Unit.DAY]))
 
 
-def _to_listed(one: MetricStanding) -> Listed:
+def _list_metrics(conn: Connection, standings: Iterable[MetricStanding]) -> list[Listed]:
+    found = list(standings)
+    progress = read_progress(conn, [one.live for one in found if one.live])
+    return [_to_listed(one, progress.get(one.live.meaning) if one.live else None) for one in found]
+
+
+def _to_listed(one: MetricStanding, progress: Progress | None) -> Listed:
     known = one.live or one.file
     return Listed(
         name=one.name,
@@ -238,6 +250,7 @@ def _to_listed(one: MetricStanding) -> Listed:
         is_live=one.live is not None,
         problem=one.problem or "",
         window=best_window(known).value if known else "",
+        progress=progress,
     )
 
 

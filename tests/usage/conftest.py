@@ -5,12 +5,17 @@ from collections.abc import Callable, Sequence
 import pytest
 import sqlalchemy as sa
 
+from app.catalog.files import Folder as Files
+from app.catalog.metrics import publish_new_metrics
 from app.core.lotus import make_event
+from app.core.metric_definition import Metric
 from app.core.metric_query import MetricEvent
 from app.core.times import format_time
 from app.store.engine import Database
 from app.store.schema import events
-from tests.builders import NOW, a_record, store
+from app.store.usage_tail import append_tail
+from app.usage.folding import Folder
+from tests.builders import IDS, NOW, a_record, store
 
 Keep = Callable[[Sequence[MetricEvent]], None]
 
@@ -31,8 +36,29 @@ def keep_events(kept: Database, told: Sequence[MetricEvent], ids: Sequence[str] 
         store(kept, *records[start : start + group])
     void = [name for one, name in named if one.voided]
     if void:
-        with kept.writing() as conn:
-            conn.execute(sa.update(events).where(events.c.idempotency_id.in_(void)).values(voided_at=NOW))
+        make_void(kept, void)
+
+
+def make_void(kept: Database, names: Sequence[str]) -> None:
+    """Make events void by their idempotency ids, as a replay that corrects does."""
+    with kept.writing() as conn:
+        of_these = events.c.idempotency_id.in_(names)
+        ids = list(conn.scalars(sa.select(events.c.id).where(of_these)))
+        conn.execute(sa.update(events).where(of_these).values(voided_at=NOW))
+        append_tail(conn, IDS.next(NOW), [], ids)
+
+
+def publish(database: Database, *metrics: Metric) -> None:
+    """Make metrics live, as the service does with new files."""
+    texts = {one.name: one.text for one in metrics}
+    publish_new_metrics(database, Files(texts=texts, problems={}), IDS.next, lambda: NOW)
+
+
+def fold_all(database: Database, events: int = 500) -> None:
+    """Take all steps there are."""
+    folder = Folder(database, 1, lambda: NOW)
+    while folder.step(events):
+        pass
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from app.bootstrap import clock
+from app.usage.folding import Folder
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed
 from tests.web.conftest import Site
@@ -191,3 +193,17 @@ def test_what_cannot_be_answered_says_why(asking: Asking, path: str, status: int
     error = asking.get(path, status)
     assert error["code"] == ("bad_query" if status == 400 else "not_found")
     assert named in error["message"]
+
+
+def test_verify_says_whether_raw_events_give_the_same(asking: Asking) -> None:
+    asking.send("m-1", "2026-10-05T10:00:00Z")
+    asking.send("m-2", "2026-10-05T10:00:00Z")
+    folder = Folder(asking.site.service.database, 1, clock)
+    while folder.step():
+        pass
+    asking.send("m-3", "2026-10-06T10:00:00Z")
+    answer = asking.get(f"/metrics/tokens/usage?{OCTOBER}&verify=1")
+    assert answer["verified"] is True
+    assert [row["value"] for row in answer["rows"]] == ["0.3"]
+    assert "verified" not in asking.get(f"/metrics/tokens/usage?{OCTOBER}")
+    assert "verify" in asking.get(f"/metrics/tokens/usage?{OCTOBER}&verify=yes", 400)["message"]

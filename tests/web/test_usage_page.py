@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from app.bootstrap import Reading
+from app.bootstrap import Reading, clock
 from app.core.metric_definition import parse_metric
+from app.store.schema import usage_buckets
+from app.usage.folding import Folder
 from app.web.factory import create_app
 from app.web.usage_chart import TOP
 from tests.builders import a_document, to_raw
@@ -373,8 +376,8 @@ def test_the_queries_of_a_page_do_not_grow_with_what_it_shows(visited: Site) -> 
     for at in range(1, 40):
         store(visited, f"m-{at}", "2026-10-05", userId=f"c-{at}", properties={"tokens": at, "model": str(at)})
     assert {one: len(queries_of(visited, one)) for one in ("/usage", path)} == few
-    assert few["/usage"] <= 4
-    assert few[path] <= 8
+    assert few["/usage"] <= 5
+    assert few[path] <= 10
     ((_, link), *_) = numbers(page(visited, path))
     assert link is not None
     assert len(queries_of(visited, link)) <= 6
@@ -406,3 +409,47 @@ def test_a_call_that_no_metric_takes_says_so(visited: Site) -> None:
 def test_the_readme_shows_a_shipped_metric_whole() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"```yaml\n{(ROOT / 'metrics' / 'api_calls.yaml').read_text(encoding='utf-8')}```" in readme
+
+
+def test_a_metric_tells_how_far_it_is_added_up_and_is_verified_with_raw_events(visited: Site) -> None:
+    for at in range(30):
+        store(visited, f"m-{at}", "2026-10-05T10:00:00Z", userId="ann")
+    path = f"/usage?metric=tokens&{OCTOBER}"
+    assert "being added up: 0 %" in page(visited, path)
+    assert "made of raw events: as right, only slower" in page(visited, path)
+    folder = Folder(visited.service.database, 1, clock)
+    told = []
+    while folder.step(build_events=10):
+        told += re.findall(r"being added up: (\d+) %", page(visited, path))
+    assert {"0", "33", "66"} <= set(told)
+    text = page(visited, path)
+    assert '<span class="chip">added up</span>' in text
+    chips = re.findall(r'<span class="chip[^"]*">(added up|from raw events)</span>', page(visited, "/usage"))
+    # calls, most, seats, tokens: a gauge is made of raw events.
+    assert chips == ["added up", "added up", "from raw events", "added up"]
+    assert "Verify" not in page(visited, f"/usage?metric=seats&{OCTOBER}")
+    (link,) = re.findall(r'href="([^"]+)" rel="nofollow">Verify', text)
+    verified = page(visited, html.unescape(link))
+    assert "Verified: made anew of all raw events" in verified
+    assert numbers(verified) == [(number, unverified(address)) for number, address in numbers(text)]
+    assert "verify" not in "".join(re.findall(r'href="([^"]+)"', verified))
+
+
+def unverified(address: str | None) -> str | None:
+    return address and address.replace("&verify=1", "")
+
+
+def test_what_raw_events_say_otherwise_is_told(visited: Site) -> None:
+    store(visited, "m-1", "2026-10-05T10:00:00Z", userId="ann")
+    folder = Folder(visited.service.database, 1, clock)
+    while folder.step():
+        pass
+    with visited.service.database.writing() as conn:
+        conn.execute(sa.update(usage_buckets).values(count=usage_buckets.c.count + 1))
+    text = page(visited, f"/usage?metric=calls&{OCTOBER}&verify=1")
+    assert "Raw events say otherwise" in text
+    assert "segment-lotus metrics build calls --anew" in text
+
+
+def test_verify_is_1_or_left_out(visited: Site) -> None:
+    assert "verify must be 1" in page(visited, f"/usage?metric=calls&{OCTOBER}&verify=yes", status=400)

@@ -1,0 +1,204 @@
+"""The buckets: what events add to metrics, by quarter hour and by day, and how far each metric's came. `conn` first."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from app.store.inserts import Insert, in_binary
+from app.store.lookup import among
+from app.store.schema import usage_buckets, usage_folds, usage_metrics
+
+BUILT = (1 << 63) - 1
+"""As a cursor: its buckets hold all folded events."""
+
+UNFIT = -1
+"""As a cursor: its groups cannot be keys; its numbers are made of raw events."""
+
+RETIRED = -2
+"""As a cursor: it is not live any more, and its buckets are being deleted."""
+
+_SLICE = 500
+_KEYS = ("metric", "level", "bucket", "customer_id", "grp")
+_VALUES = ("count", "value", "best_at", "best_id", "skipped", "first_call", "last_call")
+_BUCKETS = Insert(usage_buckets, (*_KEYS, *_VALUES), replace=True)
+_METRICS = Insert(usage_metrics, ("id", "meaning", "event_name", "cursor", "until_id", "done", "total"), replace=True)
+_FOLDS = Insert(usage_folds, ("id", "done", "holder", "held_until"))
+
+Key = tuple[int, int, int, str, str]
+"""(metric, level, bucket, customer_id, group as JSON)"""
+
+Values = tuple[int, str | None, int | None, int | None, str | None, int, int]
+"""(count, value, best_at, best_id, skipped as JSON, first_call, last_call)"""
+
+
+class UsageMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the buckets of one metric came."""
+
+    id: int
+    meaning: bytes
+    event_name: str
+    cursor: int
+    until_id: int
+    done: int
+    total: int
+
+    def holds(self, event_id: int) -> bool:
+        """Tell whether its buckets hold an event, once no row of the tail names it."""
+        return event_id <= self.cursor or event_id > self.until_id
+
+
+class Folds(msgspec.Struct, frozen=True):
+    """Whose turn it is."""
+
+    done: int = 0
+    holder: int = 0
+    held_until: int = 0
+
+
+class Overtaken(Exception):
+    """Another process took a step meanwhile: what was computed is of no use."""
+
+
+def get_folds(conn: sa.Connection) -> Folds:
+    """Return whose turn it is."""
+    columns = (usage_folds.c.done, usage_folds.c.holder, usage_folds.c.held_until)
+    row = conn.execute(sa.select(*columns)).first()
+    return Folds() if row is None else Folds(*row)
+
+
+def take_step(conn: sa.Connection, seen: Folds, holder: int, held_until: int) -> None:
+    """Begin to write what was computed from a state in which `seen` was true.
+
+    Raises Overtaken, or DuplicateKey where two take the very first step.
+
+    Whoever comes second waits here for the row, and then finds that it came too late.
+    """
+    changed = (
+        sa.update(usage_folds)
+        .where(usage_folds.c.done == seen.done)
+        .values(done=seen.done + 1, holder=holder, held_until=held_until)
+    )
+    if conn.execute(changed).rowcount == 1:
+        return
+    if seen.done:
+        raise Overtaken
+    _FOLDS.run(conn, [(1, 1, holder, held_until)])
+
+
+def list_usage_metrics(conn: sa.Connection) -> list[UsageMetric]:
+    """Return all metrics that have buckets."""
+    columns = [usage_metrics.c[name] for name in UsageMetric.__struct_fields__]
+    return [
+        UsageMetric(**dict(zip(UsageMetric.__struct_fields__, row, strict=True)))
+        for row in conn.execute(sa.select(*columns).order_by(usage_metrics.c.id))
+    ]
+
+
+def find_usage_metric(conn: sa.Connection, meaning: bytes) -> UsageMetric | None:
+    """Return one of them."""
+    return next((one for one in list_usage_metrics(conn) if one.meaning == meaning), None)
+
+
+def put_usage_metrics(conn: sa.Connection, metrics: Sequence[UsageMetric]) -> None:
+    """Write how far metrics came."""
+    _METRICS.run(
+        conn, [(one.id, one.meaning, one.event_name, one.cursor, one.until_id, one.done, one.total) for one in metrics]
+    )
+
+
+def delete_some_buckets(conn: sa.Connection, metric: int, limit: int) -> bool:
+    """Delete some buckets of a metric; the metric itself with the last of them. Return whether there may be more."""
+    keys = [usage_buckets.c[name] for name in _KEYS]
+    some = list(conn.execute(sa.select(*keys).where(usage_buckets.c.metric == metric).order_by(*keys).limit(limit)))
+    if some:
+        last = tuple(some[-1])
+        until = sa.tuple_(*keys) <= sa.tuple_(*(sa.literal(value) for value in last))
+        conn.execute(sa.delete(usage_buckets).where(usage_buckets.c.metric == metric, until))
+    if len(some) == limit:
+        return True
+    conn.execute(sa.delete(usage_metrics).where(usage_metrics.c.id == metric))
+    return False
+
+
+def put_buckets(conn: sa.Connection, rows: Iterable[tuple[Key, Values]]) -> None:
+    """Write buckets in place of what stands there."""
+    _BUCKETS.run(conn, [(*key, *values) for key, values in sorted(rows, key=lambda row: row[0])])
+
+
+def get_buckets(conn: sa.Connection, keys: Iterable[Key]) -> dict[Key, Values]:
+    """Return those of some buckets that are there, at the speed of the driver."""
+    ordered = sorted(keys)
+    if not ordered:
+        return {}
+    driver: Any = conn.connection.driver_connection
+    if conn.dialect.name == "sqlite":
+        statement, cursor = _sqlite_get(), driver.cursor()
+        found = {key: cursor.execute(statement, key).fetchone() for key in ordered}
+        return {key: values for key, values in found.items() if values is not None}
+    # A table that was empty when the planner last looked would be read whole for each key, and that plan be kept.
+    conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    arrays = dict(zip(_KEYS, map(list, zip(*ordered, strict=True)), strict=True))
+    rows = driver.execute(_postgresql_get(), arrays).fetchall()
+    return {row[: len(_KEYS)]: row[len(_KEYS) :] for row in rows}
+
+
+@cache
+def _sqlite_get() -> str:
+    query = sa.select(*(usage_buckets.c[name] for name in _VALUES)).where(
+        *(usage_buckets.c[name] == sa.bindparam(name) for name in _KEYS)
+    )
+    return str(query.compile(dialect=SQLiteDialect_pysqlite()))
+
+
+@cache
+def _postgresql_get() -> str:
+    arrays = [sa.bindparam(name, type_=postgresql.ARRAY(usage_buckets.c[name].type)) for name in _KEYS]
+    wanted = sa.func.unnest(*arrays).table_valued(*_KEYS).render_derived()
+    # One step in the index for each key: left to a join, the planner read the whole table for each piece of keys.
+    found = (
+        sa.select(*(usage_buckets.c[name] for name in (*_KEYS, *_VALUES)))
+        .where(*(usage_buckets.c[name] == wanted.c[name] for name in _KEYS))
+        .limit(sa.literal_column("1"))
+        .lateral()
+    )
+    query = sa.select(*found.c).select_from(wanted.join(found, sa.true()))
+    return in_binary(str(query.compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
+
+
+def stream_buckets(
+    conn: sa.Connection, metric: int, level: int, buckets: range, customer_id: str | None
+) -> Iterator[Any]:
+    """Give (bucket, customer_id, group as JSON, *Values) of some buckets."""
+    columns = [usage_buckets.c[name] for name in ("bucket", "customer_id", "grp", *_VALUES)]
+    query = sa.select(*columns).where(usage_buckets.c.metric == metric, usage_buckets.c.level == level)
+    if customer_id is None:
+        yield from _rows(conn, query.where(usage_buckets.c.bucket.between(buckets.start, buckets.stop - 1)))
+        return
+    query = query.where(usage_buckets.c.customer_id == customer_id)
+    for start in range(buckets.start, buckets.stop, _SLICE):
+        part = list(range(start, min(start + _SLICE, buckets.stop)))
+        yield from _rows(conn, query.where(among(conn, usage_buckets.c.bucket, part)))
+
+
+def find_calls(
+    conn: sa.Connection, metric: int, level: int, bucket: int, customer_id: str | None
+) -> tuple[int, int] | None:
+    """Return the ids between which the calls lie that made the folded events of a bucket; None where there are none."""
+    query = sa.select(sa.func.min(usage_buckets.c.first_call), sa.func.max(usage_buckets.c.last_call)).where(
+        usage_buckets.c.metric == metric, usage_buckets.c.level == level, usage_buckets.c.bucket == bucket
+    )
+    if customer_id is not None:
+        query = query.where(usage_buckets.c.customer_id == customer_id)
+    first, last = conn.execute(query).one()
+    return None if first is None else (first, last)
+
+
+def _rows(conn: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    with conn.execute(query.execution_options(yield_per=2000)) as rows:
+        yield from rows

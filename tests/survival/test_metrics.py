@@ -1,0 +1,120 @@
+"""kill -9 while calls come in and are added up: every number is still what raw events say."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.store.schema import events, usage_folds, usage_metrics, usage_tail
+from app.store.usage_buckets import BUILT
+from tests.served import ADMIN_TOKEN, Served, served, wait_until
+from tests.survival.load import Load
+from tests.survival.whole import find_broken, opened
+
+pytestmark = pytest.mark.survival
+
+METRICS = {
+    "sent": "metric_type: counter\nevent_name: Load\nusage_aggregation_type: count\n",
+    "tokens": "metric_type: counter\nevent_name: Load\nusage_aggregation_type: sum\nproperty_name: tokens\n",
+    "last": "metric_type: counter\nevent_name: Load\nusage_aggregation_type: latest\nproperty_name: tokens\n",
+}
+
+COUNT = sa.select(sa.func.count()).select_from(events)
+
+
+def look(url: str, query: sa.Select[Any]) -> int:
+    with opened(url) as database, database.reading() as conn:
+        return conn.execute(query).scalar() or 0
+
+
+def steps(url: str) -> int:
+    return look(url, sa.select(usage_folds.c.done))
+
+
+def wait_for_steps(url: str, beyond: int) -> None:
+    wait_until(lambda: steps(url) > beyond, 40)
+
+
+def check(service: Served, url: str) -> None:
+    expected = look(url, COUNT)
+    for name, value in {"sent": expected, "tokens": 10 * expected, "last": 10}.items():
+        answer = service.request(
+            "GET",
+            f"/api/v1/metrics/{name}/usage?start=2026-11-01&end=2026-12-01&verify=1",
+            headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        )
+        assert answer.status == 200, answer
+        assert answer.json["verified"] is True
+        assert [row["value"] for row in answer.json["rows"]] == [str(value)]
+
+
+def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_added_up(
+    database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    for name, text in METRICS.items():
+        (folder / f"{name}.yaml").write_text(text)
+    folded = 0
+    for _ in range(3):
+        with served(database_url, tmp_path, WEB_CONCURRENCY="2", METRICS_DIR=str(folder)) as service:
+            with Load(service, name=f"load-{folded}") as load:
+                # Steps are being taken, and calls come in.
+                began = steps(database_url)
+                wait_for_steps(database_url, began + 1)
+                assert len(load.answered) > 0
+                os.kill(min(service.worker_pids()), signal.SIGKILL)
+                beyond = steps(database_url)
+                wait_for_steps(database_url, beyond)
+                service.kill9()
+            folded = steps(database_url)
+    assert find_broken(database_url) == []
+    with served(database_url, tmp_path, WEB_CONCURRENCY="2", METRICS_DIR=str(folder)) as service:
+        check(service, database_url)
+        wait_until(lambda: look(database_url, sa.select(sa.func.count()).select_from(usage_tail)) == 0, 40)
+        check(service, database_url)
+        with opened(database_url) as database, database.reading() as conn:
+            assert conn.execute(sa.select(usage_folds.c.done)).scalar_one() > folded
+
+
+def test_a_metric_that_changes_misses_nothing_that_a_node_with_the_old_file_stores_meanwhile(
+    database_url: str, tmp_path: Path
+) -> None:
+    folders = tmp_path / "old-metrics", tmp_path / "new-metrics"
+    for folder, how in zip(folders, ("sum\nproperty_name: tokens", "count"), strict=True):
+        folder.mkdir()
+        text = f"metric_type: counter\nevent_name: Load\nusage_aggregation_type: {how}\n"
+        (folder / "changing.yaml").write_text(text)
+
+    def ask(service: Served, expected: Callable[[int], int]) -> str:
+        """Ask for the number while calls come in; return the version that answered."""
+        before = look(database_url, COUNT)
+        answer = service.request(
+            "GET",
+            "/api/v1/metrics/changing/usage?start=2026-11-01&end=2026-12-01&verify=1",
+            headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        )
+        assert answer.status == 200, answer
+        assert answer.json["verified"] is True
+        (row,) = answer.json["rows"]
+        assert expected(before) <= int(row["value"]) <= expected(look(database_url, COUNT))
+        version: str = answer.json["version"]
+        return version
+
+    def is_built() -> bool:
+        return look(database_url, sa.select(sa.func.min(usage_metrics.c.cursor))) == BUILT
+
+    with served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one, Load(one, threads=2, name="one"):
+        wait_until(lambda: look(database_url, COUNT) > 500 and is_built(), 60)
+        old = ask(one, lambda count: 10 * count)
+        with served(database_url, tmp_path / "other", METRICS_DIR=str(folders[1])) as other:
+            with Load(other, threads=2, name="other"):
+                wait_until(lambda: not is_built(), 40)
+                while not is_built():
+                    assert len({ask(one, lambda count: count), ask(other, lambda count: count), old}) == 2
+            for node in (one, other):
+                assert ask(node, lambda count: count) != old
