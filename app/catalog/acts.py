@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.catalog.checking import failing_examples
+from app.catalog.earlier import find_one_version
 from app.catalog.files import read_folder, to_path, write_file
 from app.catalog.live import KIND, Catalog, Live
 from app.catalog.publishing import Clock, NextId, Publisher
@@ -15,9 +16,7 @@ from app.core.transform import DEFAULT, Transform, TransformSet
 from app.errors import EditConflict, NotFound, TransformInvalid, Unavailable
 from app.store.engine import Connection, Database
 from app.store.publications import Origin, Publication, find_latest_id, list_history
-from app.store.versions import Version, append_versions, find_versions, get_version, list_versions
-
-_PREFIX_MIN = 4
+from app.store.versions import Version, append_versions, get_version, list_versions
 
 # Somebody else published in between; it takes a crowd of publishers to be overtaken so often.
 _TRIES = 10
@@ -135,7 +134,7 @@ class Acts:
     def find_version(self, conn: Connection, name: str, digest_prefix: str | None) -> Version:
         """Return the live version of a name, or the one of which the digest begins like this. Raises NotFound."""
         if digest_prefix is not None:
-            return _one_version(conn, name, digest_prefix)
+            return find_one_version(conn, KIND, name, digest_prefix)
         live = next(iter(list_history(conn, KIND, name)), None)
         if live is None or live.digest is None:
             raise NotFound(f"nothing is live under the name {name!r}")
@@ -179,7 +178,7 @@ class Acts:
 
     def _earlier(self, conn: Connection, live: Live, name: str, digest_prefix: str | None) -> Version:
         if digest_prefix is not None:
-            return _one_version(conn, name, digest_prefix)
+            return find_one_version(conn, KIND, name, digest_prefix)
         digests = [one.digest for one in self.history(conn, name) if one.digest is not None]
         versions = list_versions(conn, digests)
         for digest in digests:
@@ -208,14 +207,3 @@ def _unreachable(live: Live, transform: Transform) -> Iterator[str]:
     for finding in lint(TransformSet([*others, transform])):
         if finding.grave and finding.transform == transform.name:
             yield transform.source.invalid(finding.path, finding.sentence).message
-
-
-def _one_version(conn: Connection, name: str, digest_prefix: str) -> Version:
-    if len(digest_prefix) < _PREFIX_MIN:
-        raise NotFound(f"name a version by {_PREFIX_MIN} of its digits at least")
-    found = find_versions(conn, KIND, name, digest_prefix)
-    if not found:
-        raise NotFound(f"{name} has no version {digest_prefix[:40]!r}; see `segment-lotus transforms history {name}`")
-    if len(found) > 1:
-        raise NotFound(f"{name} has {len(found)} versions that begin with {digest_prefix}; write more of it")
-    return found[0]

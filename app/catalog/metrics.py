@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from app.catalog.earlier import find_one_version
 from app.catalog.files import Folder, read_folder
 from app.catalog.standing import State
 from app.core.metric_definition import Metric, parse_metric
@@ -81,8 +82,21 @@ def read_live_metrics(conn: Connection) -> dict[str, Metric]:
     return _read_live(conn)[0]
 
 
-def get_metric(conn: Connection, name: str) -> Metric:
-    """Return the live version of a metric. Raises NotFound."""
+def get_metric(conn: Connection, name: str, version: str | None = None) -> Metric:
+    """Return a metric as it is live, or any version of it that was, by the first digits of its digest.
+
+    A number on an old invoice is proven by the definition of its time.
+
+    Raises:
+        NotFound: there is none, or this program cannot read it.
+
+    """
+    if version is not None:
+        earlier = find_one_version(conn, KIND, name, version)
+        try:
+            return _parse(name, earlier.text)
+        except MetricInvalid as error:
+            raise NotFound(f"this program cannot read that version of {name[:100]}: {error.message}") from error
     metrics = read_live_metrics(conn)
     if name in metrics:
         return metrics[name]

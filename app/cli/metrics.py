@@ -115,11 +115,12 @@ def check(context: click.Context, folder: Path | None) -> None:
 
 @metrics.command()
 @click.argument("name")
+@click.option("--version", metavar="DIGEST", help="One that was live before: the first digits of its version.")
 @click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
-def show(*, name: str, as_json: bool) -> None:
-    """Show the version that is live."""
+def show(*, name: str, version: str | None, as_json: bool) -> None:
+    """Show the version that is live, or an earlier one."""
     with open_reading().database.reading() as conn:
-        metric = get_metric(conn, name)
+        metric = get_metric(conn, name, version)
     if as_json:
         click.echo(msgspec.json.encode(to_metric_document(metric)).decode())
         return

@@ -35,6 +35,7 @@ _FORMATS = ("table", "csv", "json")
 @click.option("--group-by", metavar="NAMES", help="Other properties than the metric's own; none: no groups.")
 @click.option("--tz", help="The IANA time zone of days and windows.  [default: UTC]")
 @click.option("--fill", type=click.Choice(["zero"]), help="Give empty windows, too.")
+@click.option("--version", metavar="DIGEST", help="By one that was live before: its first digits.")
 @click.option("--include-future", is_flag=True, help="Count what lies after now.")
 @click.option(
     "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="How to tell it."
@@ -45,6 +46,7 @@ _FORMATS = ("table", "csv", "json")
 def usage(
     *,
     name: str,
+    version: str | None,
     include_future: bool,
     shape: str,
     explained: bool,
@@ -63,7 +65,7 @@ def usage(
     if group is not None and not explained:
         raise BadQuery("--group belongs to --explain; --customer and --group-by narrow a number")
     with open_reading().database.reading() as conn:
-        metric = get_metric(conn, name)
+        metric = get_metric(conn, name, version)
         if explained:
             _tell_events(conn, metric, query, now, group, shape)
             return

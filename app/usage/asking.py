@@ -16,7 +16,8 @@ from app.query import parse_moment
 from app.store.review_events import ID_MAX
 from app.store.usage import Place
 
-USAGE_PARAMETERS = ("customer_id", "start", "end", "window", "group_by", "tz", "fill", "include_future")
+USAGE_PARAMETERS = ("customer_id", "start", "end", "window", "group_by", "tz", "fill", "include_future", "version")
+"""`version` is no part of a query: it says which definition of the metric is asked."""
 
 NO_GROUPS = "none"
 """As `group_by`: one number for all groups."""

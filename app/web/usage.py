@@ -8,7 +8,7 @@ from app.errors import BadQuery, NotFound
 from app.settings import Settings
 from app.web.pages import Pages, Values
 from app.web.usage_query import EVENTS_PARAMETERS, PAGE_PARAMETERS, ZONES, Asked, presets, read_address
-from app.web.usage_view import read_events, read_list, read_usage, tell_number
+from app.web.usage_view import UNANSWERED, read_events, read_list, read_usage, tell_number
 
 _EMPTY = Asked(texts={})
 
@@ -24,7 +24,7 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
         try:
             asked = read_address(request.args.lists(), PAGE_PARAMETERS)
         except BadQuery as error:
-            values = {**pages.read(read_list(folder)), "chosen": None, "problem": error.message, "status": 400}
+            values = {**pages.read(read_list(folder)), **UNANSWERED, "problem": error.message, "status": 400}
             return _page(pages, "usage.html", _EMPTY, now, values)
         if not asked.metric:
             # What else was chosen is kept until a metric is.

@@ -71,7 +71,7 @@ def _usage(offload: Offload, name: str) -> Response:
 
     def work(reading: Reading) -> object:
         with reading.database.reading() as conn:
-            metric = get_metric(conn, name)
+            metric = get_metric(conn, name, texts.get("version"))
             found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
         return (found, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
 
@@ -98,7 +98,7 @@ def _events(name: str) -> Callable[[Reading], object]:
 
     def work(reading: Reading) -> object:
         with reading.database.reading() as conn:
-            metric = get_metric(conn, name)
+            metric = get_metric(conn, name, texts.get("version"))
             _check_group(metric, query, group)
             page = explain(conn, metric, query, now, group=group, after=after, limit=limit)
         return to_shares_document(metric, page)

@@ -47,6 +47,9 @@ REASONS = {
 }
 """Why an event is no part of a number, about its property."""
 
+UNANSWERED: Values = {"chosen": None, "earlier": None, "problem": None, "status": 200}
+"""What a page says of a question before it is answered."""
+
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """One metric in the list."""
@@ -92,12 +95,17 @@ def read_usage(asked: Asked, folder: Path, now: int) -> Work:
         with reading.database.reading() as conn:
             standings = survey_metrics(conn, read_folder(folder)).standings
             listed = _list_metrics(conn, standings)
-            values: Values = {"metrics": listed, "chosen": None, "meaning": "", "problem": None, "status": 200}
+            values: Values = {"metrics": listed, **UNANSWERED}
             try:
                 page = asked.page
-                chosen = next((one.live for one in standings if one.name == asked.metric and one.live), None)
-                metric = chosen or get_metric(conn, asked.metric)
-                values |= {"chosen": next(one for one in listed if one.name == metric.name)}
+                version = asked.texts.get("version")
+                live = next((one.live for one in standings if one.name == asked.metric), None)
+                metric = live if live and version is None else get_metric(conn, asked.metric, version)
+                is_earlier = live is None or live.digest != metric.digest
+                values |= {
+                    "chosen": next((one for one in listed if one.name == metric.name), None),
+                    "earlier": metric.digest.hex() if is_earlier else None,
+                }
                 query = parse_usage_query(asked.usage, now)
                 # Whoever asks whether raw events say the same waits for it on a thread of its own, as for every page.
                 found, same = (
@@ -120,7 +128,7 @@ def read_events(asked: Asked, now: int) -> Work:
         group = parse_group(asked.texts.get("group"))
         after = parse_after(asked.texts.get("after"))
         with reading.database.reading() as conn:
-            metric = get_metric(conn, asked.metric)
+            metric = get_metric(conn, asked.metric, asked.texts.get("version"))
             names = query.groups(metric)
             if group is not None and set(group) != set(names):
                 raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")

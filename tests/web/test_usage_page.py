@@ -14,6 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.bootstrap import Reading, clock
+from app.catalog.files import read_folder
+from app.catalog.metrics import publish_new_metrics
 from app.core.metric_definition import parse_metric
 from app.store.schema import usage_buckets
 from app.usage.folding import Folder
@@ -453,3 +455,23 @@ def test_what_raw_events_say_otherwise_is_told(visited: Site) -> None:
 
 def test_verify_is_1_or_left_out(visited: Site) -> None:
     assert "verify must be 1" in page(visited, f"/usage?metric=calls&{OCTOBER}&verify=yes", status=400)
+
+
+def test_an_earlier_definition_keeps_answering_under_its_version(visited: Site, folder: Path) -> None:
+    store(visited, "m-1", "2026-10-05")
+    (before,) = [one["version"] for one in api(visited, "/metrics")["metrics"] if one["name"] == "tokens"]
+    address = "/usage?metric=tokens&start=2026-10-01&end=2026-11-01"
+    old = api(visited, "/metrics/tokens/usage?start=2026-10-01&end=2026-11-01")
+    (folder / "tokens.yaml").write_text(SUM.replace("group_by: [model]\n", ""))
+    service = visited.service
+    assert publish_new_metrics(service.database, read_folder(folder), service.ids.next, clock) == ["tokens"]
+    live = api(visited, "/metrics/tokens/usage?start=2026-10-01&end=2026-11-01")
+    assert live["version"] != before
+    again = api(visited, f"/metrics/tokens/usage?start=2026-10-01&end=2026-11-01&version={before[:8]}")
+    assert again == old
+    assert live["rows"] != old["rows"]
+    page = visited.ask(f"{address}&version={before[:8]}").get_data(as_text=True)
+    assert f"<code>{before[:12]}</code>, which is not live now" in page
+    assert "not live now" not in visited.ask(address).get_data(as_text=True)
+    assert visited.ask(f"{address}&version=00000000").status_code == 404
+    assert visited.ask(f"{address}&version=0").status_code == 404
