@@ -1,19 +1,30 @@
-"""Every setting: its name, its default, one sentence about it, and how its text becomes a value.
+"""Every setting: its name, its default, and one sentence about it.
 
 Read once, at the start, from the environment and `.env`; whoever needs a value is handed it. A message of this module
 names the setting and the way out, and never shows what the setting holds: it may be a secret.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
 
 from app.errors import SettingInvalid
+from app.setting_values import (
+    GIB,
+    KIB,
+    parse_basic_auth,
+    parse_bool,
+    parse_bytes,
+    parse_database_url,
+    parse_int,
+    parse_list,
+    parse_log_level,
+    parse_lotus_host,
+    parse_public_url,
+)
 
 T = TypeVar("T")
 
@@ -21,19 +32,6 @@ WITH_WORKER = "SEGMENT_LOTUS_WITH_WORKER"
 """Set by `serve --with-worker` for the processes of the service. Not a setting: it says how they were started."""
 
 MIN_ADMIN_TOKEN_LENGTH = 16  # The token opens everything there is; 16 random characters are beyond guessing.
-
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
-
-_DATABASE_SCHEMES = {
-    # Heroku and others still hand out the spelling that SQLAlchemy dropped.
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-    "sqlite": "sqlite",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,108 +46,6 @@ class Setting:
     """What it is for."""
     secret: bool
     """Its value must not be shown."""
-
-
-def parse_database_url(text: str) -> str:
-    """The URL as SQLAlchemy wants it; `postgres://` and `postgresql://` both mean psycopg 3."""
-    scheme, separator, rest = text.partition("://")
-    spelling = _DATABASE_SCHEMES.get(scheme.lower())
-    if not separator or spelling is None:
-        message = "must start with sqlite:/// or postgresql://"
-        raise ValueError(message)
-    if spelling == "sqlite":
-        path = rest.removeprefix("/").partition("?")[0]
-        if not rest.startswith("/"):
-            message = "needs three slashes before a relative path and four before an absolute one: sqlite:///var/my.db"
-            raise ValueError(message)
-        if path in {"", ":memory:"} or path.startswith("file:"):
-            message = "must name a file: what is kept in memory is lost at the next restart"
-            raise ValueError(message)
-    elif not rest:
-        message = "names no server and no database: postgresql://user:password@host/database"
-        raise ValueError(message)
-    return f"{spelling}://{rest}"
-
-
-def parse_public_url(text: str) -> str:
-    """Read the address of this service, without a slash at its end."""
-    parts = urlsplit(text)
-    if text and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment):
-        raise ValueError("must be an address such as https://billing.example.com")
-    return text.rstrip("/")
-
-
-def parse_lotus_host(text: str) -> str:
-    """Read the address of Lotus, without a slash at its end."""
-    parts = urlsplit(text)
-    more = parts.query or parts.fragment or "@" in parts.netloc
-    if text and (parts.scheme not in {"http", "https"} or not parts.hostname or more):
-        raise ValueError("must be an address such as https://lotus.example.com")
-    return text.rstrip("/")
-
-
-def parse_list(text: str) -> tuple[str, ...]:
-    """Comma-separated entries, trimmed; empty ones are dropped. An entry may hold any character but a comma."""
-    return tuple(entry for part in text.split(",") if (entry := part.strip()))
-
-
-def parse_basic_auth(text: str) -> tuple[str, ...]:
-    """Comma-separated `user:password` pairs, each kept as that one text: it is what a request sends in base64."""
-    pairs = parse_list(text)
-    for number, pair in enumerate(pairs, start=1):
-        user, _, password = pair.partition(":")
-        if not (user and password):
-            message = f"must be user:password pairs with commas between them; entry {number} is none"
-            raise ValueError(message)
-    return pairs
-
-
-def parse_bool(text: str) -> bool:
-    """1, true, yes, on; 0, false, no, off."""
-    match text.lower():
-        case "1" | "true" | "yes" | "on":
-            return True
-        case "0" | "false" | "no" | "off":
-            return False
-    message = "must be 1 or 0 (true, false, yes and no do as well)"
-    raise ValueError(message)
-
-
-def parse_int(low: int, high: int) -> Callable[[str], int]:
-    """A parser of whole numbers from `low` to `high`."""
-
-    def parse(text: str) -> int:
-        # int() also takes "1_0", " 1" and digits of other scripts.
-        if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
-            message = f"must be a whole number from {low} to {high}"
-            raise ValueError(message)
-        return int(text)
-
-    return parse
-
-
-def parse_bytes(low: int, high: int) -> Callable[[str], int]:
-    """A parser of sizes: a whole number of bytes, or with a unit (16MB is 16,000,000 bytes, 16MiB is 16,777,216)."""
-
-    def parse(text: str) -> int:
-        match = re.fullmatch(r"([0-9]{1,18}) ?([a-z]*)", text.lower())
-        if match is None or match[2] not in _UNITS:
-            message = "must be a number of bytes, or a whole number with KB, MB, GB, KiB, MiB or GiB after it"
-            raise ValueError(message)
-        if not low <= (size := int(match[1]) * _UNITS[match[2]]) <= high:
-            message = f"must be from {low} to {high} bytes"
-            raise ValueError(message)
-        return size
-
-    return parse
-
-
-def parse_log_level(text: str) -> str:
-    """The level in lower case."""
-    if (level := text.lower()) not in {"debug", "info", "warning", "error"}:
-        message = "must be debug, info, warning or error"
-        raise ValueError(message)
-    return level
 
 
 def _setting(parse: Callable[[str], T], default: str, sentence: str, *, secret: bool = False) -> T:
