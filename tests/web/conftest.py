@@ -98,6 +98,13 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def wait_for_refusals() -> None:
+    """Wait until what was refused is written down: without its database, a thread would try for ever."""
+    for thread in threading.enumerate():
+        if thread.name == "refused":
+            thread.join(10)
+
+
 @pytest.fixture
 def make_site(migrated_file: Path, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """Makes the application, with any settings of the test's choice."""
@@ -119,9 +126,7 @@ def make_site(migrated_file: Path, tmp_path: Path) -> Iterator[Callable[..., Sit
         return made[-1]
 
     yield make
-    for thread in threading.enumerate():
-        if thread.name == "refused":
-            thread.join(10)
+    wait_for_refusals()
     for site in made:
         site.app.extensions[SANDBOXES].close()
         site.service.database.close()

@@ -20,6 +20,7 @@ from app.web.factory import create_app
 from app.web.tracking import Tracking
 from tests.builders import DEFAULT_TEXT, NOW, SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed, wait_until
+from tests.web.conftest import wait_for_refusals
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
@@ -97,6 +98,7 @@ def api(database_url: str, folder: Path) -> Iterator[Api]:
     database.close()
     api = build_api(database_url, folder)
     yield api
+    wait_for_refusals()
     api.service.database.close()
 
 

@@ -27,7 +27,7 @@ PAGES = {
     "/replays": 1,
     "/transforms": 8,
     "/transforms/_default": 4,
-    "/usage": 4,
+    "/usage": 5,
     "/setup": 4,
 }
 # The most that the page of one call asks: its events, its request, its like, its versions, its metrics.
