@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.core.outcome import Outcome
 from app.store.calls import to_detail
 from app.store.history import OutcomeChange
-from app.store.inserts import Insert
+from app.store.inserts import Insert, at_once
 from app.store.kept import KeptCall
 from app.store.ledger import CALL, EVENT, Entry
 from app.store.record import EventResult
@@ -121,51 +121,55 @@ def take_turn(conn: sa.Connection) -> None:
 
 def change_outcomes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequence[Verdict]) -> None:
     """Give calls their new outcome, and write down what it was. Raises Stale."""
-    rows = [
+    changes = [
         (
-            one.outcome,
-            one.reason,
-            to_detail(one.detail),
-            one.transform,
-            one.digest,
-            one.customer_id,
-            one.results_text(),
             one.row.id,
+            replay_id,
+            at,
             one.row.outcome,
             one.row.reason,
             one.row.transform_digest,
-            one.row.results,
+            one.outcome,
+            one.reason,
+            one.digest,
         )
         for one in verdicts
     ]
-    if _CALLS.run(conn, rows) != len(rows):
+    with at_once(conn):
+        _CHANGES.run(conn, changes)
+        change = _CALLS.prepare(
+            conn,
+            [
+                (
+                    one.outcome,
+                    one.reason,
+                    to_detail(one.detail),
+                    one.transform,
+                    one.digest,
+                    one.customer_id,
+                    one.results_text(),
+                    one.row.id,
+                    one.row.outcome,
+                    one.row.reason,
+                    one.row.transform_digest,
+                    one.row.results,
+                )
+                for one in verdicts
+            ],
+        )
+    if change() != len(verdicts):
         raise Stale
-    _CHANGES.run(
-        conn,
-        [
-            (
-                one.row.id,
-                replay_id,
-                at,
-                one.row.outcome,
-                one.row.reason,
-                one.row.transform_digest,
-                one.outcome,
-                one.reason,
-                one.digest,
-            )
-            for one in verdicts
-        ],
-    )
 
 
 def count_changes(verdicts: Sequence[Verdict]) -> Counter[Entry]:
     """Count for the ledger: what was goes down, what is goes up."""
     counts: Counter[Entry] = Counter()
+    moves = Counter((one.row.outcome, one.row.reason, one.outcome, one.reason) for one in verdicts)
+    for (was, why, now, therefore), moved in moves.items():
+        counts[CALL, was, why or ""] -= moved
+        counts[CALL, now, therefore or ""] += moved
     for one in verdicts:
         row = one.row
-        counts[CALL, row.outcome, row.reason or ""] -= 1
-        counts[CALL, one.outcome, one.reason or ""] += 1
         if row.outcome != Outcome.STORED and row.results is None and not one.results:
             counts[EVENT, Outcome.STORED, ""] += one.outcome is Outcome.STORED
             continue

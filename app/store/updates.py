@@ -1,6 +1,6 @@
 """Many rows of a table changed at the speed of the driver, as `app.store.inserts` does for new ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -26,12 +26,17 @@ class Update:
 
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Change rows; return how many still held what was known."""
+        return self.prepare(conn, rows)()
+
+    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Callable[[], int]:
+        """Make everything ready, as long as a server has other things to do; what is returned does what `run` does."""
         if not rows:
-            return 0
+            return lambda: 0
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
-            return int(driver.executemany(self._sqlite, rows).rowcount)
-        return int(driver.execute(self._postgresql, as_arrays(self._names, self._packers, rows)).rowcount)
+            return lambda: int(driver.executemany(self._sqlite, rows).rowcount)
+        arrays = as_arrays(self._names, self._packers, rows)
+        return lambda: int(driver.execute(self._postgresql, arrays).rowcount)
 
     @cached_property
     def _sqlite(self) -> str:
