@@ -14,8 +14,11 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
+from app.bootstrap import clock
+from app.fake_lotus.server import FakeLotus, running
 from app.store.engine import Database, connect
 from app.store.migrate import migrate
+from tests.forward.forwarding import KEY, MADE
 
 # No deadline: on two busy cores it measures the machine, not the code.
 settings.register_profile("default", deadline=None, max_examples=25)
@@ -168,3 +171,21 @@ def sqlite_database(migrated_sqlite_url: str) -> Iterator[Database]:
 def postgres_database(migrated_postgres_url: str) -> Iterator[Database]:
     """A migrated PostgreSQL database."""
     yield from _connected(migrated_postgres_url)
+
+
+# --- The stand-in for Lotus
+
+
+@pytest.fixture
+def lotus() -> FakeLotus:
+    """The stand-in for Lotus."""
+    return FakeLotus(KEY, clock=clock)
+
+
+@pytest.fixture
+def address(lotus: FakeLotus) -> Iterator[str]:
+    """Where it answers, as long as the test runs."""
+    with running(lotus) as address:
+        yield address
+    while MADE:
+        MADE.pop().close()

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from app.bootstrap import clock
 from app.cli import main
-from app.fake_lotus.server import FakeLotus, running
+from app.fake_lotus.server import FakeLotus
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.migrate import migrate
@@ -18,17 +17,6 @@ from tests.builders import DEFAULT_TEXT
 from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_recent, a_worker, balanced, states_of, store, work
 
 Type = Callable[..., Result]
-
-
-@pytest.fixture
-def lotus() -> FakeLotus:
-    return FakeLotus(KEY, clock=clock)
-
-
-@pytest.fixture
-def address(lotus: FakeLotus) -> Iterator[str]:
-    with running(lotus) as address:
-        yield address
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from app.bootstrap import clock
 from app.fake_lotus.server import FakeLotus, running
 from app.web.worker_process import next_pause
 from tests.forward.forwarding import KEY
@@ -17,11 +16,6 @@ from tests.served import free_port, wait_until
 from tests.test_cli_serve import Folder, answers
 
 START_SECONDS = 30
-
-
-@pytest.fixture
-def lotus() -> FakeLotus:
-    return FakeLotus(KEY, clock=clock)
 
 
 @contextlib.contextmanager

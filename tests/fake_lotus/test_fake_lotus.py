@@ -2,7 +2,6 @@
 
 import http.client
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ import pytest
 from app.core.times import format_time
 from app.fake_lotus.faults import Fault, Planned, parse_fault
 from app.fake_lotus.rules import BROKER, DAY, INVALID_JSON, INVALID_TIME, NO_CUSTOMER, NO_ID, OUTSIDE, WHOLE
-from app.fake_lotus.server import FAULTS, PING, RECEIVED, TRACK, VERIFY, FakeLotus, running
+from app.fake_lotus.server import FAULTS, PING, RECEIVED, TRACK, VERIFY, FakeLotus
 from tests.builders import NOW
 
 KEY = "a-key"
@@ -22,13 +21,6 @@ KEY = "a-key"
 def lotus() -> FakeLotus:
     """A stand-in at a fixed moment."""
     return FakeLotus(KEY, clock=lambda: NOW, slow_seconds=0.05)
-
-
-@pytest.fixture
-def address(lotus: FakeLotus) -> Iterator[str]:
-    """Where it listens."""
-    with running(lotus) as address:
-        yield address
 
 
 def ask(

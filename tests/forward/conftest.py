@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.bootstrap import clock
-from app.fake_lotus.server import FakeLotus, running
+from app.fake_lotus.server import FakeLotus
 from tests.forward.forwarding import KEY, MADE
 
 
@@ -13,13 +13,6 @@ from tests.forward.forwarding import KEY, MADE
 def lotus() -> FakeLotus:
     """A stand-in for Lotus."""
     return FakeLotus(KEY, clock=clock, slow_seconds=0.02)
-
-
-@pytest.fixture
-def address(lotus: FakeLotus) -> Iterator[str]:
-    """Where it listens."""
-    with running(lotus) as address:
-        yield address
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from app.store.writer import Writer
 from app.web.factory import create_app
 from app.web.sandboxes import SANDBOXES
 from tests.builders import DEFAULT_TEXT, SECRET, rows_of
+from tests.forward.forwarding import KEY
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed, wait_until
 
 RECEIPT = ("received", "stored", "duplicate", "conflict", "ignored", "rejected")
@@ -143,3 +144,9 @@ def visited(site: Site) -> Site:
     """The application, with somebody signed in."""
     assert site.client.post("/sign-in", data={"token": ADMIN_TOKEN}).status_code == 303
     return site
+
+
+@pytest.fixture
+def forwarding(make_site: Callable[..., Site], address: str) -> Site:
+    """The application, forwarding there."""
+    return make_site(lotus_host=address, lotus_api_key=KEY)

@@ -1,36 +1,15 @@
 """Deliveries on the JSON API and among the numbers, from the webhook to the stand-in for Lotus."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from app.bootstrap import clock
 from app.core.times import format_time
 from app.fake_lotus.faults import Fault, Planned
-from app.fake_lotus.server import FakeLotus, running
+from app.fake_lotus.server import FakeLotus
 from tests.builders import a_document, to_raw
-from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_worker, balanced, states_of, work
+from tests.forward.forwarding import DAY, Clock, a_worker, balanced, states_of, work
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site
-
-
-@pytest.fixture
-def lotus() -> FakeLotus:
-    return FakeLotus(KEY, clock=clock)
-
-
-@pytest.fixture
-def address(lotus: FakeLotus) -> Iterator[str]:
-    with running(lotus) as address:
-        yield address
-    while MADE:
-        MADE.pop().close()
-
-
-@pytest.fixture
-def forwarding(make_site: Callable[..., Site], address: str) -> Site:
-    """A service that forwards."""
-    return make_site(lotus_host=address, lotus_api_key=KEY)
 
 
 def send(site: Site, *ids: str) -> None:

@@ -1,7 +1,6 @@
 """The pages of deliveries with Flask's own client, over a real outbox and the stand-in for Lotus."""
 
 import re
-from collections.abc import Callable, Iterator
 from urllib.parse import urlencode
 
 import pytest
@@ -10,13 +9,13 @@ import sqlalchemy as sa
 from app.balance import read_ledger
 from app.bootstrap import clock
 from app.core.times import format_time
-from app.fake_lotus.server import FakeLotus, running
+from app.fake_lotus.server import FakeLotus
 from app.forward import verdict
 from app.outbox import ADVICE, tell_pause
 from app.store.destination import Destination, pause, read_destination
 from app.store.ledger_total import LedgerTotal
 from app.store.schema import deliveries
-from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_worker, balanced, states_of, work
+from tests.forward.forwarding import DAY, KEY, Clock, a_worker, balanced, states_of, work
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site
 from tests.web.queries import queries_of
@@ -28,24 +27,10 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def lotus() -> FakeLotus:
-    return FakeLotus(KEY, clock=clock)
-
-
-@pytest.fixture
-def address(lotus: FakeLotus) -> Iterator[str]:
-    with running(lotus) as address:
-        yield address
-    while MADE:
-        MADE.pop().close()
-
-
-@pytest.fixture
-def forwarding(make_site: Callable[..., Site], address: str) -> Site:
+def forwarding(forwarding: Site) -> Site:
     """A service that forwards, with somebody signed in."""
-    site = make_site(lotus_host=address, lotus_api_key=KEY)
-    assert site.client.post("/sign-in", data={"token": ADMIN_TOKEN}).status_code == 303
-    return site
+    assert forwarding.client.post("/sign-in", data={"token": ADMIN_TOKEN}).status_code == 303
+    return forwarding
 
 
 def now(age: int = 0) -> str:
