@@ -93,7 +93,8 @@ def hide_write_keys(text: bytes) -> bytes:
     return _WRITE_KEY.sub(rb'\1"(hidden)"', text) if b"writeKey" in text else text
 
 
-@lru_cache(64)
+# Few: each may be half a megabyte of JSON.
+@lru_cache(8)
 def read_beside(envelope: bytes | None) -> Beside:
     """Read what is kept of a batch; the items of one batch ask for the same one after the other."""
     if envelope is None:

@@ -21,7 +21,9 @@ class LedgerTotal:
         # Each process adds to the minute of its own clock, and no clock is a day behind.
         edge = (now - _DAY) // MINUTE * MINUTE
         if edge > until:
-            closed = closed + sum_counts(conn, until, edge)
+            # `+` would drop what is below zero, as where a node with a clock ahead counts up what another counts down.
+            closed = Counter(closed)
+            closed.update(sum_counts(conn, until, edge))
             # In one piece: another thread finds the sum of before, or this one.
             self._closed = (edge, closed)
         total = Counter(closed)

@@ -12,6 +12,7 @@ from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.pipeline import Run
 from app.store import ledger, schema
 from app.store.engine import Database
+from app.store.ledger_total import LedgerTotal
 from app.store.record import Record
 from app.store.settle import settle
 from tests.builders import (
@@ -187,3 +188,15 @@ def test_a_call_counts_once_however_many_lanes_it_has(database: Database) -> Non
     store(database, a_record(a_run(*lanes)))
     assert balance(database) == {("stored", ""): 1}
     assert event_counts(database) == {"stored": 3}
+
+
+def test_a_remembered_sum_forgets_nothing_that_another_clock_counted_down_earlier(database: Database) -> None:
+    """A node whose clock runs ahead stores, another one delivers: the remembered part may end between the two."""
+    waiting = ("delivery", "waiting", "")
+    with database.writing() as conn:
+        ledger.append(conn, 1, NOW + MINUTE, Counter({waiting: 1}))
+        ledger.append(conn, 2, NOW, Counter({waiting: -1}))
+    total, a_day = LedgerTotal(), 86_400_000_000
+    with database.reading() as conn:
+        for later in (MINUTE, 2 * MINUTE, 3 * MINUTE):
+            assert total.read(conn, NOW + a_day + later)[waiting] == 0

@@ -3,6 +3,7 @@
 import msgspec
 
 from app.core.lotus import make_event
+from app.core.metric_definition import Metric
 from app.core.metric_query import MetricEvent
 from app.store.commit import Committer
 from app.store.engine import Database
@@ -21,6 +22,14 @@ A, B, C = some_events(("2026-10-05T10:00", 1), ("2026-10-05T10:01", 10), ("2026-
 
 def a_folder(database: Database, holder: int = 1) -> Folder:
     return Folder(database, holder, lambda: NOW)
+
+
+def added_up(database: Database, metric: Metric) -> list[str | None]:
+    """Return the values that buckets, edges and tail give; not what raw events would."""
+    with database.reading() as conn:
+        found = add_up(conn, metric, a_query(), LATER)
+    assert found is not None
+    return [row.value for row in found.rows]
 
 
 def test_a_sum_of_one_customer_comes_from_the_buckets(database: Database, keep: Keep) -> None:
@@ -42,10 +51,7 @@ def test_what_no_fold_has_seen_counts_at_once(database: Database, keep: Keep) ->
     publish(database, metric)
     fold_all(database)
     keep(some_events(("2026-10-05", 4)))
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [row.value for row in found.rows] == ["4"]
+    assert added_up(database, metric) == ["4"]
 
 
 def test_two_that_fold_the_same_count_it_once(database: Database, keep: Keep) -> None:
@@ -63,10 +69,7 @@ def test_two_that_fold_the_same_count_it_once(database: Database, keep: Keep) ->
     Folder(database, 1, lambda: NOW, breathe).step()
     assert overtaken == [True]
     assert not one.step()
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [row.value for row in found.rows] == ["4"]
+    assert added_up(database, metric) == ["4"]
 
 
 def test_what_becomes_visible_late_is_counted_once_whatever_its_id(database: Database) -> None:
@@ -91,10 +94,7 @@ def test_what_becomes_visible_late_is_counted_once_whatever_its_id(database: Dat
             assert [one.value for one in answer(conn, metric, a_query(), LATER).rows] == ["106"]
         folder.step(2)
     fold_all(database)
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [one.value for one in found.rows] == ["106"]
+    assert added_up(database, metric) == ["106"]
 
 
 def test_a_metric_that_changes_is_built_anew_while_raw_events_answer(database: Database, keep: Keep) -> None:
@@ -127,10 +127,7 @@ def test_a_bucket_is_made_anew_without_what_the_same_fold_adds(database: Databas
     keep([msgspec.structs.replace(other, id=2)])
     make_void(database, ["e-1"])
     fold_all(database)
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [row.value for row in found.rows] == ["2"]
+    assert added_up(database, metric) == ["2"]
 
 
 def keep_between(database: Database, told: MetricEvent, before: MetricEvent) -> None:
@@ -154,10 +151,7 @@ def test_a_bucket_is_made_anew_without_what_the_tail_still_holds(database: Datab
     keep_between(database, B, before=A)
     make_void(database, ["e-1"])
     fold_all(database)
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [row.value for row in found.rows] == ["110"]
+    assert added_up(database, metric) == ["110"]
 
 
 def test_a_bucket_is_made_anew_without_what_its_build_has_not_come_to(database: Database, keep: Keep) -> None:
@@ -185,10 +179,7 @@ def test_a_bucket_is_made_anew_without_what_its_build_has_not_come_to(database: 
     assert rows_of(database, usage_tail) == []
     assert second < state()[0] <= last
     fold_all(database)
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [row.value for row in found.rows] == ["110"]
+    assert added_up(database, metric) == ["110"]
 
 
 def test_the_edge_of_a_period_leaves_out_what_the_tail_still_holds(database: Database, keep: Keep) -> None:
@@ -217,10 +208,7 @@ def test_a_build_ends_however_many_events_come_meanwhile(database: Database, kee
         folder.step(build_events=1)
     assert rows_of(database, usage_metrics, usage_metrics.c.cursor) == [(BUILT,)]
     assert rows_of(database, usage_metrics, usage_metrics.c.done) == [(6,)]
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [row.value for row in found.rows] == ["26"]
+    assert added_up(database, metric) == ["26"]
 
 
 def test_a_group_too_long_for_a_key_is_made_of_raw_events(database: Database, keep: Keep) -> None:
@@ -260,7 +248,4 @@ def test_a_void_event_is_taken_back_out_of_a_maximum(database: Database) -> None
         assert add_up(conn, metric, a_query(), LATER) is None
         assert [row.value for row in answer(conn, metric, a_query(), LATER).rows] == ["7"]
     fold_all(database)
-    with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
-    assert found is not None
-    assert [row.value for row in found.rows] == ["7"]
+    assert added_up(database, metric) == ["7"]
