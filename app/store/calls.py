@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 import sqlalchemy as sa
 
+from app.core.outcome import Outcome
 from app.store.inserts import Insert
 from app.store.keys import to_key
 from app.store.record import Record, Request, monotonic_micros
@@ -64,6 +65,7 @@ def _row(record: Record) -> tuple[object, ...]:
         run.digest,
         msgspec.json.encode(record.results).decode() if record.results else None,
         record.mapped_after,
+        None if record.outcome is Outcome.STORED else 1,
     )
 
 

@@ -118,7 +118,7 @@ def list_call_ids(
 
 def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
     """Return the calls with these ids, in the order of the ids; those that are not there are left out."""
-    columns = [column for column in calls.c if column is not calls.c.raw]
+    columns = [calls.c[name] for name in CallRow.__struct_fields__ if name != "idempotency_ids"]
     rows: dict[int, sa.Row[Any]] = {}
     for start in range(0, len(ids), _SLICE):
         some = sa.select(*columns).where(calls.c.id.in_(ids[start : start + _SLICE]))

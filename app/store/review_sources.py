@@ -137,7 +137,8 @@ def message_sources(message_key: str | None) -> list[Source]:
     """Return the indexes that lead to the calls of a message."""
     return [
         Source(claims.c.call_id, (claims.c.message_id == message_key,), joined=True),
-        Source(calls.c.id, (calls.c.message_id == message_key, _NOT_STORED)),
+        # One condition for SQLite's index, one for PostgreSQL's. What came unstored and was stored since has a claim.
+        Source(calls.c.id, (calls.c.message_id == message_key, _NOT_STORED, calls.c.came_unstored.is_not(None))),
     ]
 
 
