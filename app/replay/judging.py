@@ -1,7 +1,6 @@
 """What is to become of a kept call, as far as it can be said without writing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -15,8 +14,7 @@ from app.store.record import EventResult
 from app.store.replays import read_results
 
 
-@dataclass(slots=True, kw_only=True)
-class Judged:
+class Judged(msgspec.Struct, kw_only=True, gc=False):
     """One call, and what is to be done about it."""
 
     row: KeptCall

@@ -7,7 +7,6 @@ outside the transaction, which is short: calls that come in meanwhile wait for i
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from hashlib import blake2b
 
 import msgspec
@@ -17,10 +16,11 @@ from app.core.lotus import DIGEST_BYTES
 from app.core.transform import Transform, TransformSet
 from app.errors import NotFound, TransformInvalid, Unavailable
 from app.replay.batch import Writing, unstorable, write
+from app.replay.checkpoints import Checkpoints
 from app.replay.foreseeing import foresee
 from app.replay.judging import Judge, Judged
 from app.replay.planning import Asked, Plan, Tally, to_scope
-from app.replay.reading import Ahead, Batch, read_batch
+from app.replay.reading import Ahead, Batch, Reader
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
@@ -37,7 +37,7 @@ from app.store.review import newest_call_id
 
 _TRIES = 20
 _PAUSE_SECONDS = 0.2
-_BATCHES_TO_A_CHECKPOINT = 3
+_GO_ON = "run the same command again to go on"
 
 
 class Replayer:
@@ -102,27 +102,25 @@ class Replayer:
         if not plan.resumed:
             with self._database.writing() as conn:
                 append_replay(conn, plan.replay)
-        judge = Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct)
-        with ThreadPoolExecutor(1, "replay") as thread:
-            batch = read_batch(self._database, plan, judge, plan.replay.cursor, plan.tally.read)
-            batches = 0
+        reader = self._reader(plan)
+        with ThreadPoolExecutor(1, "replay") as thread, ThreadPoolExecutor(1, "checkpoint") as checkpoint_thread:
+            checkpoints = Checkpoints(checkpoint_thread, self._database)
+            batch = self._read_patiently(plan, reader, None)
             while plan.replay.finished_at is None:
                 judged, cursor = batch
                 # These are other calls, so nothing here waits for the writing.
-                read_on = partial(read_batch, self._database, plan, judge, cursor, plan.tally.read + len(judged))
-                batch = self._patiently(plan, judge, batch, Ahead(thread, read_on))
-                # Now that nobody reads: see `connect(bulk=True)`.
-                batches += 1
-                if batches % _BATCHES_TO_A_CHECKPOINT == 0:
-                    self._database.checkpoint()
+                following = Ahead(thread, reader, cursor, plan.tally.read + len(judged))
+                as_read = self._write_patiently(plan, reader, batch, following)
+                checkpoints.after_batch(following)
+                batch = self._read_patiently(plan, reader, following if as_read else None)
                 advance(len(judged))
 
     def try_out(self, plan: Plan, advance: Callable[[int], None]) -> None:
         """Count what `run` would do, and write nothing. Raises Unavailable."""
-        judge = Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct)
+        reader = self._reader(plan)
         cursor = plan.replay.cursor
         while True:
-            judged, cursor = read_batch(self._database, plan, judge, cursor, plan.tally.read)
+            judged, cursor = reader.read(cursor, plan.tally.read)
             if not judged:
                 return
             foresee(self._database, plan.tally, judged)
@@ -134,32 +132,44 @@ class Replayer:
         with self._database.reading() as conn:
             return list_voids(conn, plan.replay.id)
 
-    def _patiently(self, plan: Plan, judge: Judge, batch: Batch, following: Ahead) -> Batch:
-        """Write one batch, and again where the database was busy or a call changed meanwhile; return the next one."""
-        written, read_again, why = False, False, ""
+    def _reader(self, plan: Plan) -> Reader:
+        return Reader(self._database, plan, Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct))
+
+    def _write_patiently(self, plan: Plan, reader: Reader, batch: Batch, following: Ahead) -> bool:
+        """Write one batch, and again where the database was busy or a call changed meanwhile.
+
+        Return whether it was written as it was read first: then what was read ahead is what follows it.
+        """
+        as_read, why = True, ""
         for _ in range(_TRIES):
             try:
-                if read_again:
-                    batch = read_batch(self._database, plan, judge, plan.replay.cursor, plan.tally.read)
-                if not written:
-                    self._write(plan, batch, following)
-                    written = True
-                    if not read_again:
-                        return following.result()
-                    continue
+                if not as_read:
+                    batch = reader.read(plan.replay.cursor, plan.tally.read)
+                self._write(plan, batch, following)
             except Stale:
                 self._check_ours(plan)
-                read_again, why = True, "calls change under it"
+                as_read, why = False, "calls change under it"
             except DuplicateKey:
                 # Another process drew our tag and met our microsecond.
                 self._ids.renew()
                 why = "ids of two processes meet"
             except Unavailable as error:
-                read_again, why = written, error.message
+                why = error.message
                 time.sleep(_PAUSE_SECONDS)
             else:
-                return batch
-        raise Unavailable(f"{why}; run the same command again to go on")
+                return as_read
+        raise Unavailable(f"{why}; {_GO_ON}")
+
+    def _read_patiently(self, plan: Plan, reader: Reader, following: Ahead | None) -> Batch:
+        """Return what was read ahead, where it is that; else read, and again where the database was busy."""
+        why = ""
+        for _ in range(_TRIES):
+            try:
+                return following.result() if following else reader.read(plan.replay.cursor, plan.tally.read)
+            except Unavailable as error:
+                following, why = None, error.message
+                time.sleep(_PAUSE_SECONDS)
+        raise Unavailable(f"{why}; {_GO_ON}")
 
     def _check_ours(self, plan: Plan) -> None:
         with self._database.reading() as conn:

@@ -43,7 +43,7 @@ class Claim(msgspec.Struct, frozen=True):
     transform_digest: bytes
 
 
-class NewEvent(msgspec.Struct, frozen=True):
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event that wants to be stored: number `position` of what the lane made of a call."""
 
     id: int

@@ -24,6 +24,9 @@ BYTES_AT_ONCE = 16 << 20
 """Raw bytes in memory at a time; a call has at most 1 MiB."""
 
 _SLICE = 100
+"""Calls in the first statement: they may have a megabyte each. The next ones are longer where these were small."""
+
+_LONGEST_SLICE = 300
 _LOOKED_AT_ONCE = 5_000
 _EVENTS_SLICE = 500
 
@@ -152,16 +155,16 @@ def _count_ids_of_problem(conn: sa.Connection, scope: Scope, after: int, until: 
 def read_kept(conn: sa.Connection, ids: Sequence[int], most_bytes: int = BYTES_AT_ONCE) -> list[KeptCall]:
     """Return the first of these calls, in the order of their ids: one at least, and all where they are small."""
     found: list[KeptCall] = []
-    size = 0
-    for start in range(0, len(ids), _SLICE):
-        query = (
-            sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, ids[start : start + _SLICE])).order_by(calls.c.id)
-        )
-        some = _with_envelopes(conn, [KeptCall(*row) for row in conn.execute(query)])
-        found += some
-        size += sum(len(one.raw) for one in some if one.raw is not None)
-        if size > most_bytes:
-            break
+    size, start, some_many = 0, 0, _SLICE
+    while start < len(ids) and size <= most_bytes:
+        some = ids[start : start + some_many]
+        query = sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, some)).order_by(calls.c.id)
+        rows = _with_envelopes(conn, [KeptCall(*row) for row in conn.execute(query).all()])
+        found += rows
+        size += sum([len(one.raw) for one in rows if one.raw is not None])
+        start += some_many
+        if size < most_bytes // 16:
+            some_many = _LONGEST_SLICE
     return found
 
 

@@ -15,7 +15,7 @@ def monotonic_micros() -> int:
     return time.monotonic_ns() // 1000
 
 
-class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
+class EventResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What became of one event of a call."""
 
     lane: str
@@ -29,7 +29,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The event as it would have been, for a conflict: kept and shown, not counted."""
 
 
-class Record(msgspec.Struct):
+class Record(msgspec.Struct, gc=False):
     """One call with all that is to be stored about it. `settle` fills in what only the database knows."""
 
     id: int

@@ -42,7 +42,7 @@ class Replay(msgspec.Struct, kw_only=True):
     stop_asked_at: int | None = None
 
 
-class Verdict(msgspec.Struct):
+class Verdict(msgspec.Struct, gc=False):
     """What a call was, and what it is now."""
 
     row: KeptCall

@@ -90,22 +90,22 @@ class _Settlement:
             for record, lane in winners
             for position in range(len(lane.events))
         ]
-        all_new = append_events(self.conn, (new for _, new in wanted))
-        there = {} if all_new else find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
+        if append_events(self.conn, [new for _, new in wanted]):
+            self.new += [new for _, new in wanted]
+            for _, new in wanted:
+                self.results[new.call_id].append(_stored(new))
+            return
+        there = find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
         for record, new in wanted:
             rival = there.get(_idempotency_id(new))
-            if rival is None and not all_new:
+            if rival is None:
                 # It was left out, and not for its idempotency id: another process made this very event id.
                 raise DuplicateKey("events.id")
-            if rival is None or rival.id == new.id:
+            if rival.id == new.id:
                 self.new.append(new)
-            if rival is None or _is_own(new, rival):
-                result = EventResult(new.lane.name, new.position, _idempotency_id(new), Outcome.STORED)
-            else:
-                result = self._beside(record, new.lane, new.position, rival)
+            result = _stored(new) if _is_own(new, rival) else self._beside(record, new.lane, new.position, rival)
             self.results[record.id].append(result)
-        if not all_new:
-            self._release(winners)
+        self._release(winners)
 
     def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""
@@ -179,6 +179,10 @@ def _idempotency_id(new: NewEvent) -> str:
     return new.lane.events[new.position].idempotency_id
 
 
+def _stored(new: NewEvent) -> EventResult:
+    return EventResult(new.lane.name, new.position, _idempotency_id(new), Outcome.STORED)
+
+
 def to_result(lane: Lane, position: int, rival: int | None, *, equal: bool) -> EventResult:
     """Say what became of an event whose idempotency id or message was there first."""
     event = lane.events[position]
@@ -212,6 +216,10 @@ def _in_order(record: Record, results: list[EventResult]) -> list[EventResult]:
 
 def conclude(record: Record, results: Sequence[EventResult]) -> None:
     """Sum the results of a call's events up: conflict if any is, else stored if any is new, else duplicate."""
+    if len(results) == 1 and results[0].result is Outcome.STORED:
+        # What nearly every call is. Its one event was stored, and that needs no list: the event itself says so.
+        record.outcome, record.reason, record.detail, record.results = Outcome.STORED, None, None, ()
+        return
     for result in results:
         if result.result is Outcome.CONFLICT:
             record.outcome, record.reason = Outcome.CONFLICT, Reason.CONFLICT
@@ -224,5 +232,4 @@ def conclude(record: Record, results: Sequence[EventResult]) -> None:
         else:
             record.outcome, record.reason = Outcome.DUPLICATE, Reason.DUPLICATE
             record.detail = f"call {results[0].rival} already made this event"
-    # A call whose one event was stored needs no list: the event itself says so.
-    record.results = tuple(results) if len(results) > 1 or record.outcome is not Outcome.STORED else ()
+    record.results = tuple(results)
