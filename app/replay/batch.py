@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Run
 from app.replay.correcting import Correction
@@ -11,10 +13,10 @@ from app.replay.judging import Judged
 from app.store import ledger
 from app.store.deliveries import count_waiting, request_deliveries, void_deliveries
 from app.store.engine import Connection
-from app.store.events import NewEvent, Stored, append_events, find_stored
+from app.store.events import NewEvent, Stored, find_stored, prepare_events
 from app.store.keys import to_key
 from app.store.record import EventResult, Record
-from app.store.replays import Stale, Verdict, Void, change_outcomes, count_changes, renew_claims, void_events
+from app.store.replays import Stale, Verdict, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store.settle import MapAgain, conclude, settle, to_result
 from app.store.usage_tail import append_tail
 
@@ -64,31 +66,19 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
     made: list[NewEvent] = []
     corrections = _correct(writing, judged, written, voids, made)
     records = [(one, _record(one, one.run)) for one in judged if one.run is not None]
+    changes = _Changes(writing, [(one, record, corrections.get(one.row.id)) for one, record in records])
     made += settle(
         writing.conn,
         [record for _, record in records if record.run.outcome is not None or record.run.lanes],
         writing.map_again,
         writing.next_id,
+        changes.prepare,
     )
     if made or voids:
         append_tail(writing.conn, writing.next_id(writing.now), made, [one.event_id for one in voids])
-    verdicts = []
-    for one, record in records:
-        corrected = corrections.get(one.row.id)
-        if one.correction is not None and corrected is None:
-            continue
-        verdict = _verdict(one, record, corrected)
-        if corrected is not None:
-            written.corrected += 1
-        elif verdict.differs():
-            written.changed[one.row.outcome, verdict.outcome] += 1
-        else:
-            written.same += 1
-            continue
-        verdicts.append(verdict)
-    if verdicts:
-        change_outcomes(writing.conn, writing.replay_id, writing.now, verdicts)
-        counts = count_changes(verdicts)
+    changes.write(written)
+    if changes.verdicts:
+        counts = count_changes(changes.verdicts)
         if voids:
             counts[ledger.EVENT, Outcome.STORED, ""] += len(voids)
             counts[ledger.EVENT, ledger.VOIDED, ""] += len(voids)
@@ -99,6 +89,42 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
         ledger.append(writing.conn, writing.tag, writing.now, counts)
     written.voided = len(voids)
     return written
+
+
+class _Changes:
+    """The calls of a batch whose outcome is another one."""
+
+    def __init__(self, writing: Writing, settled: list[tuple[Judged, Record, list[EventResult] | None]]) -> None:
+        """Of each call: what was judged, what is settled, and the results of its corrections, None without any."""
+        self._writing = writing
+        self._settled = settled
+        self._same = 0
+        self._run: Callable[[], None] = lambda: None
+        self.verdicts: list[Verdict] = []
+
+    def prepare(self) -> None:
+        """Make the verdicts from the outcomes of the records, and their rows; where that was done before, anew."""
+        self.verdicts, self._same = [], 0
+        for one, record, corrected in self._settled:
+            if one.correction is not None and corrected is None:
+                continue
+            verdict = _verdict(one, record, corrected)
+            if corrected is not None or verdict.differs():
+                self.verdicts.append(verdict)
+            else:
+                self._same += 1
+        writing = self._writing
+        self._run = prepare_changes(writing.conn, writing.replay_id, writing.now, self.verdicts)
+
+    def write(self, written: Written) -> None:
+        """Write them, and count them in `written`. Raises Stale."""
+        self._run()
+        corrected = {one.row.id for one, _, results in self._settled if results is not None}
+        written.same += self._same
+        written.corrected += len(corrected)
+        written.changed += Counter(
+            (one.row.outcome, one.outcome) for one in self.verdicts if one.row.id not in corrected
+        )
 
 
 def _record(one: Judged, run: Run) -> Record:
@@ -113,6 +139,8 @@ def _verdict(one: Judged, record: Record, corrected: list[EventResult] | None) -
         transform, digest = run.lanes[0].transform, run.lanes[0].digest
     if one.kept or corrected is not None:
         results = sorted([*one.kept, *(corrected or ()), *_settled(record)], key=_place)
+        # A copy: this may be asked again, and then begins with what was settled.
+        record = msgspec.structs.replace(record)
         conclude(record, results)
         transform, digest, customer_id = row.transform, row.transform_digest, row.customer_id
         lane = one.correction.lanes.get(results[0].lane) if one.correction else None
@@ -182,7 +210,7 @@ def _correct(
         if key is not None:
             claims += [(lane.content, lane.digest, key, lane.name, one.row.id) for lane in correction.lanes.values()]
     void_events(writing.conn, writing.replay_id, voids)
-    if not append_events(writing.conn, new):
+    if prepare_events(writing.conn, new).send()() != len(new):
         raise Stale
     made += new
     renew_claims(writing.conn, claims)

@@ -1,12 +1,12 @@
 """Events and the claims that keep a call from making them twice. `conn` first, values in, values out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
 from app.core.pipeline import Lane
-from app.store.inserts import Insert
+from app.store.inserts import Insert, Ready
 from app.store.lookup import among
 from app.store.schema import claims, events
 
@@ -63,10 +63,14 @@ class Stored(msgspec.Struct, frozen=True):
     transform_digest: bytes
 
 
-def append_claims(conn: sa.Connection, wanted: Sequence[tuple[str, Lane, int]]) -> bool:
-    """Claim (message key, lane, call id); the first one has it. Return whether all of them were the first."""
-    rows = sorted((key, lane.name, call_id, lane.content, lane.digest) for key, lane, call_id in wanted)
-    return _CLAIMS.run(conn, rows) == len(rows)
+def append_claims(conn: sa.Connection, wanted: Sequence[tuple[str, Lane, int]]) -> Callable[[], bool]:
+    """Claim (message key, lane, call id); the first one has it.
+
+    What is returned tells whether all of them were the first: within `at_once` only after the end of that.
+    """
+    rows = sorted([(key, lane.name, call_id, lane.content, lane.digest) for key, lane, call_id in wanted])
+    written = _CLAIMS.prepare(conn, rows).send()
+    return lambda: written() == len(rows)
 
 
 def find_claims(conn: sa.Connection, keys: Iterable[str]) -> dict[tuple[str, str], Claim]:
@@ -84,14 +88,14 @@ def release_claims(conn: sa.Connection, released: Iterable[tuple[str, str]]) -> 
         conn.execute(sa.delete(claims).where(claims.c.message_id == key, claims.c.lane == lane))
 
 
-def append_events(conn: sa.Connection, wanted: Iterable[NewEvent]) -> bool:
-    """Store events whose idempotency id is new; the smaller id goes first. Return whether all of them were new."""
+def prepare_events(conn: sa.Connection, wanted: Iterable[NewEvent]) -> Ready:
+    """Make ready to store events whose idempotency id is new; the smaller id goes first."""
     rows = [_row(event) for event in wanted]
     if conn.dialect.name == "postgresql":
         # Two writers that take the same keys in different orders would wait for each other in a circle. SQLite has
         # one writer, and puts rows in the order of their ids at the end of its tree (a sixth of the time).
         rows.sort(key=_idempotency_id_and_id)
-    return _EVENTS.run(conn, rows) == len(rows)
+    return _EVENTS.prepare(conn, rows)
 
 
 def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str, Stored]:

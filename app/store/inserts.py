@@ -5,7 +5,7 @@ of 16 calls: 136 us a call through SQLAlchemy's execution, 58 us this way, of wh
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,8 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from app.store.arrays import as_arrays, packer
 
+_MANY = 200
+
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
@@ -25,13 +27,33 @@ def in_binary(statement: str) -> str:
     return _PARAMETER.sub(r"%(\1)b", statement)
 
 
-@contextmanager
-def at_once(conn: sa.Connection) -> Iterator[None]:
-    """Send the inserts within without waiting for each answer; what they return means nothing. Errors come at the end.
+class Ready:
+    """A statement and all its rows, ready to be sent."""
 
-    Each answer of a PostgreSQL server costs a round trip and a turn of the loop.
+    __slots__ = ("_execute", "_rows", "_text")
+
+    def __init__(self, execute: Callable[[str, Any], Any], text: str, rows: Any) -> None:
+        """`execute` is the driver's; `rows` None: there is nothing to do."""
+        self._execute = execute
+        self._text = text
+        self._rows = rows
+
+    def send(self) -> Callable[[], int]:
+        """Send it. What is returned tells how many rows it wrote: within `at_once` only after the end of that."""
+        if self._rows is None:
+            return lambda: 0
+        cursor = self._execute(self._text, self._rows)
+        return lambda: int(cursor.rowcount)
+
+
+@contextmanager
+def at_once(conn: sa.Connection, rows: int = _MANY) -> Iterator[None]:
+    """Send the statements within without waiting for each answer. Errors come at the end.
+
+    Each answer of a PostgreSQL server costs a round trip and a turn of the loop. `rows`: how many it has to do; while
+    it does a few, there is no time for anything else, and its answer is waited for.
     """
-    if conn.dialect.name == "postgresql":
+    if conn.dialect.name == "postgresql" and rows >= _MANY:
         driver: Any = conn.connection.driver_connection
         with driver.pipeline():
             yield
@@ -72,12 +94,15 @@ class Insert:
         With `skip_known` the caller sorts the rows by key: two writers that take the same keys in different orders
         would wait for each other in a circle.
         """
-        if not rows:
-            return 0
+        return self.prepare(conn, rows).send()()
+
+    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Ready:
+        """Make everything ready for `run`, while a server has other things to do."""
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
-            return int(driver.executemany(self._sqlite, rows).rowcount)
-        return int(driver.execute(self._postgresql, as_arrays(self._columns, self._packers, rows)).rowcount)
+            return Ready(driver.executemany, self._sqlite, rows or None)
+        arrays = as_arrays(self._columns, self._packers, rows) if rows else None
+        return Ready(driver.execute, self._postgresql, arrays)
 
     @cached_property
     def _sqlite(self) -> str:

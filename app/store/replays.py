@@ -1,7 +1,7 @@
 """What a replay writes: new outcomes with their history, corrected events, and how far it came. `conn` first."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -119,46 +119,54 @@ def take_turn(conn: sa.Connection) -> None:
         conn.execute(sa.text("LOCK TABLE replays IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def change_outcomes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequence[Verdict]) -> None:
-    """Give calls their new outcome, and write down what it was. Raises Stale."""
-    changes = [
-        (
-            one.row.id,
-            replay_id,
-            at,
-            one.row.outcome,
-            one.row.reason,
-            one.row.transform_digest,
-            one.outcome,
-            one.reason,
-            one.digest,
-        )
-        for one in verdicts
-    ]
-    with at_once(conn):
-        _CHANGES.run(conn, changes)
-        change = _CALLS.prepare(
-            conn,
-            [
-                (
-                    one.outcome,
-                    one.reason,
-                    to_detail(one.detail),
-                    one.transform,
-                    one.digest,
-                    one.customer_id,
-                    one.results_text(),
-                    one.row.id,
-                    one.row.outcome,
-                    one.row.reason,
-                    one.row.transform_digest,
-                    one.row.results,
-                )
-                for one in verdicts
-            ],
-        )
-    if change() != len(verdicts):
-        raise Stale
+def prepare_changes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequence[Verdict]) -> Callable[[], None]:
+    """Make ready to give calls their new outcome, and to write down what it was. What is returned raises Stale."""
+    history = _CHANGES.prepare(
+        conn,
+        [
+            (
+                one.row.id,
+                replay_id,
+                at,
+                one.row.outcome,
+                one.row.reason,
+                one.row.transform_digest,
+                one.outcome,
+                one.reason,
+                one.digest,
+            )
+            for one in verdicts
+        ],
+    )
+    change = _CALLS.prepare(
+        conn,
+        [
+            (
+                one.outcome,
+                one.reason,
+                to_detail(one.detail),
+                one.transform,
+                one.digest,
+                one.customer_id,
+                one.results_text(),
+                one.row.id,
+                one.row.outcome,
+                one.row.reason,
+                one.row.transform_digest,
+                one.row.results,
+            )
+            for one in verdicts
+        ],
+    )
+
+    def run() -> None:
+        with at_once(conn):
+            history.send()
+            changed = change.send()
+        if changed() != len(verdicts):
+            raise Stale
+
+    return run
 
 
 def count_changes(verdicts: Sequence[Verdict]) -> Counter[Entry]:

@@ -22,11 +22,12 @@ from app.store.events import (
     NewEvent,
     Stored,
     append_claims,
-    append_events,
     find_claims,
     find_stored,
+    prepare_events,
     release_claims,
 )
+from app.store.inserts import Ready, at_once
 from app.store.record import EventResult, Record
 
 # (connection, call, digest of a version, when the call came) -> the lane that version makes of it, None if it cannot.
@@ -34,12 +35,20 @@ MapAgain = Callable[[sa.Connection, Call, bytes, int], Lane | None]
 NextId = Callable[[int], int]
 
 _Share = tuple[Record, Lane]
+_Storing = tuple[list[tuple[Record, NewEvent]], Ready]
 
 
-def settle(conn: sa.Connection, records: list[Record], map_again: MapAgain, next_id: NextId) -> list[NewEvent]:
+def settle(
+    conn: sa.Connection,
+    records: list[Record],
+    map_again: MapAgain,
+    next_id: NextId,
+    then: Callable[[], None] = lambda: None,
+) -> list[NewEvent]:
     """Store the events of `records` and write each record's outcome, reason, detail and results into it.
 
-    Return the events that are new.
+    Return the events that are new. `then` makes ready what depends on the outcomes. It is called while a server stores
+    the events, with the outcomes of the case that all of them are new, and once more where that was not so.
     """
     mapped = []
     for record in records:
@@ -47,34 +56,50 @@ def settle(conn: sa.Connection, records: list[Record], map_again: MapAgain, next
             mapped.append(record)
         else:
             record.outcome, record.reason, record.detail = record.run.outcome, record.run.reason, record.run.detail
-    return _Settlement(conn, mapped, map_again).run(next_id) if mapped else []
+    if not mapped:
+        then()
+        return []
+    return _Settlement(conn, mapped, map_again, then).run(next_id)
 
 
 class _Settlement:
     """The state of settling one group of mapped records."""
 
-    def __init__(self, conn: sa.Connection, records: list[Record], map_again: MapAgain) -> None:
+    def __init__(
+        self, conn: sa.Connection, records: list[Record], map_again: MapAgain, then: Callable[[], None]
+    ) -> None:
         self.conn = conn
         self.records = records
         self.map_again = map_again
+        self.then = then
         self.results: dict[int, list[EventResult]] = {record.id: [] for record in records}
         self.new: list[NewEvent] = []
 
     def run(self, next_id: NextId) -> list[NewEvent]:
         shares = [(record, lane) for record in self.records for lane in record.run.lanes]
         while shares:
-            winners, losers = self._claim(shares)
-            self._store(winners, next_id)
+            winners, losers, storing = self._claim(shares, next_id)
+            if not losers and self._store_last(storing):
+                return self.new
+            self._sort_out(winners, storing)
             shares = self._compare(losers) if losers else []
-        for record in self.records:
-            conclude(record, _in_order(record, self.results[record.id]))
+        self._conclude()
         return self.new
 
-    def _claim(self, shares: list[_Share]) -> tuple[list[_Share], list[_Share]]:
-        """Claim the lanes; return the shares that were first, and those that were not."""
+    def _conclude(self) -> None:
+        for record in self.records:
+            conclude(record, _in_order(record, self.results[record.id]))
+        self.then()
+
+    def _claim(self, shares: list[_Share], next_id: NextId) -> tuple[list[_Share], list[_Share], _Storing]:
+        """Claim the lanes; return the shares that were first, those that were not, and what the first are to store."""
         wanted = [(key, lane, record.id) for record, lane in shares if (key := record.message_key) is not None]
-        if append_claims(self.conn, wanted):
-            return shares, []
+        with at_once(self.conn, len(wanted)):
+            all_first = append_claims(self.conn, wanted)
+            # As if all were the first, which nearly always they are: a server looks that up meanwhile.
+            storing = self._prepare(shares, next_id)
+        if all_first():
+            return shares, [], storing
         claimed = find_claims(self.conn, (key for key, _, _ in wanted))
         winners: list[_Share] = []
         losers: list[_Share] = []
@@ -82,19 +107,36 @@ class _Settlement:
             key = record.message_key
             first = key is None or claimed[key, lane.name].call_id == record.id
             (winners if first else losers).append((record, lane))
-        return winners, losers
+        return winners, losers, self._prepare(winners, next_id) if losers else storing
 
-    def _store(self, winners: list[_Share], next_id: NextId) -> None:
+    def _prepare(self, winners: list[_Share], next_id: NextId) -> _Storing:
         wanted = [
             (record, NewEvent(next_id(record.received_at), record.id, lane, position))
             for record, lane in winners
             for position in range(len(lane.events))
         ]
-        if append_events(self.conn, [new for _, new in wanted]):
-            self.new += [new for _, new in wanted]
+        return wanted, prepare_events(self.conn, [new for _, new in wanted])
+
+    def _store_last(self, storing: _Storing) -> bool:
+        """Store events after which nothing is left to do, if all are new; tell whether they are."""
+        wanted, ready = storing
+        with at_once(self.conn, len(wanted)):
+            written = ready.send()
+            # As if they were, which nearly always they are: a server looks that up meanwhile.
             for _, new in wanted:
                 self.results[new.call_id].append(_stored(new))
-            return
+            self._conclude()
+        if written() == len(wanted):
+            self.new += [new for _, new in wanted]
+            return True
+        for _, new in wanted:
+            self.results[new.call_id].pop()
+        return False
+
+    def _sort_out(self, winners: list[_Share], storing: _Storing) -> None:
+        """Store events, those that were not stored yet, and find what became of each."""
+        wanted, ready = storing
+        ready.send()
         there = find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
         for record, new in wanted:
             rival = there.get(_idempotency_id(new))

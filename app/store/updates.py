@@ -1,6 +1,6 @@
 """Many rows of a table changed at the speed of the driver, as `app.store.inserts` does for new ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from app.store.arrays import as_arrays, packer
-from app.store.inserts import in_binary
+from app.store.inserts import Ready, in_binary
 
 
 class Update:
@@ -26,17 +26,15 @@ class Update:
 
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Change rows; return how many still held what was known."""
-        return self.prepare(conn, rows)()
+        return self.prepare(conn, rows).send()()
 
-    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Callable[[], int]:
-        """Make everything ready, as long as a server has other things to do; what is returned does what `run` does."""
-        if not rows:
-            return lambda: 0
+    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Ready:
+        """Make everything ready for `run`, while a server has other things to do."""
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
-            return lambda: int(driver.executemany(self._sqlite, rows).rowcount)
-        arrays = as_arrays(self._names, self._packers, rows)
-        return lambda: int(driver.execute(self._postgresql, arrays).rowcount)
+            return Ready(driver.executemany, self._sqlite, rows or None)
+        arrays = as_arrays(self._names, self._packers, rows) if rows else None
+        return Ready(driver.execute, self._postgresql, arrays)
 
     @cached_property
     def _sqlite(self) -> str:
