@@ -17,6 +17,7 @@ from app.store import ledger
 from app.store.engine import Database
 from app.store.history import list_outcome_changes
 from app.store.retention import RAW, blank
+from app.store.review import CallFilters, list_call_ids
 from app.store.schema import METADATA, calls, claims, events, outcome_changes, replays, voids
 from app.store.schema import ledger as ledger_table
 from app.store.usage_tail import list_tail
@@ -35,6 +36,11 @@ def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     found = {one.name: rows_of(database, one) for one in METADATA.sorted_tables if one.name not in left_out}
     with database.reading() as conn:
         return {**found, "sums": sorted(ledger.sum_counts(conn).items())}
+
+
+def found_by_message(database: Database, message_id: str) -> list[int]:
+    with database.reading() as conn:
+        return list_call_ids(conn, CallFilters(id=message_id), limit=10)
 
 
 def voided(database: Database) -> int:
@@ -124,6 +130,37 @@ def test_duplicates_are_decided_as_when_calls_come(database: Database) -> None:
     replay(database, some_transforms(order=same_event))
     assert outcomes(database) == ["stored", "duplicate", "duplicate", "conflict"]
     balance(database)
+
+
+@pytest.mark.parametrize("rivals", [False, True], ids=["all new", "with rivals"])
+def test_a_large_batch_ends_as_if_its_calls_had_come_one_by_one(database: Database, rivals: bool) -> None:
+    """A server stores it while it is made ready for the case that all is new; what is not must be made ready anew."""
+    same_event = some_transforms(order=RIGHT + "event: {idempotency_id: properties.key}\n")
+    orders = [an_order(number, properties={"key": f"key-{number}", "total": number}) for number in range(260)]
+    if rivals:
+        # The same message; another message with the same event; and one with the same id and other content.
+        orders += [
+            orders[7],
+            an_order(300, properties=orders[8]["properties"]),
+            an_order(301, properties={"key": "key-9"}),
+        ]
+        orders += [orders[9], an_order(301, properties={"key": "key-9"}), an_order(302, properties={"key": "new"})]
+    take(database, wrong, *orders)
+    plan = replay(database, same_event)
+    assert plan.tally.read == len(orders)
+    replayed = outcomes(database), made(database), balance(database)
+    empty(database)
+    take(database, same_event, *orders)
+    assert replayed == (outcomes(database), made(database), balance(database))
+    assert balance(database)["stored", ""] == 260 + rivals
+
+
+def test_a_call_that_a_replay_stored_is_found_by_its_message_once(database: Database) -> None:
+    take(database, wrong, an_order(1), an_order(2))
+    before = found_by_message(database, "order-1")
+    assert len(before) == 1
+    replay(database, right)
+    assert found_by_message(database, "order-1") == before
 
 
 def test_a_retry_that_was_stored_meanwhile_makes_the_first_call_its_duplicate(database: Database) -> None:

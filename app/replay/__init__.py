@@ -1,5 +1,6 @@
 """What happens to calls a second time: by today's transforms, on the bytes and the time that were kept.
 
 `judging` decides without a database what is to become of a call, `correcting` what is wrong with events that are
-stored already, and `running` does it in batches, each one transaction with its own progress.
+stored already, `reading` reads a batch ahead, `batch` writes one, and `running` goes from one to the next, each being
+one transaction with its own progress.
 """

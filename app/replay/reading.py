@@ -12,7 +12,7 @@ from app.store.kept import KeptCall, OwnEvent, find_ids, list_own_events, read_k
 BATCH = 2000
 """Calls in one transaction, on a server."""
 
-BATCH_IN_FILE = 10_000
+BATCH_IN_FILE = 15_000
 """The same on SQLite: pages of random keys are then written once for more calls; calls that come in meanwhile wait for
 some 0.5 s."""
 

@@ -35,10 +35,10 @@ _SQLITE_PRAGMAS = (
     "busy_timeout=0",
 )
 
-# For one process that writes thousands of rows with each commit. They touch some 60 MB of pages of random keys; a
-# smaller cache writes and reads them twice in one transaction. And its log is written back by `checkpoint`, between
+# For one process that writes thousands of rows with each commit. They touch some 120 MB of pages of random keys; a
+# smaller cache writes and reads them twice in one transaction. And its log is written back by `checkpoint`, after
 # commits: within one, a thread that reads ahead would keep the log from ever beginning anew.
-_SQLITE_BULK_PRAGMAS = ("cache_size=-100000", "wal_autocheckpoint=0")
+_SQLITE_BULK_PRAGMAS = ("cache_size=-150000", "wal_autocheckpoint=0")
 
 # What says that a value is at fault. Everything else is trouble of the database, or of ours with it, and passes or is
 # repaired; to take that for a refused row would reject a call for good that could be stored later.

@@ -91,8 +91,8 @@ class Insert:
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert rows; return how many of them were new (or added to).
 
-        With `skip_known` the caller sorts the rows by key: two writers that take the same keys in different orders
-        would wait for each other in a circle.
+        With `skip_known` the caller sorts the rows by key, where a server has more than one writer at a time: two that
+        take the same keys in different orders would wait for each other in a circle.
         """
         return self.prepare(conn, rows).send()()
 

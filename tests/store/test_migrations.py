@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -16,6 +18,7 @@ from app.errors import Unavailable
 from app.store import migrate as migrate_module
 from app.store.engine import Database, connect
 from app.store.migrate import is_current, migrate
+from app.store.review import CallFilters, list_call_ids
 from app.store.schema import METADATA
 from tests.builders import rows_of
 
@@ -149,6 +152,25 @@ def test_two_processes_that_migrate_at_once_both_end_well(database_url: str, fre
     assert [node.communicate(timeout=60)[0] for node in nodes] == [f"{HEAD}\n"] * 2
     assert is_current(fresh)
     assert rows_of(fresh, METADATA.tables["ledger"]) == []
+
+
+_OLD_CALL = """INSERT INTO calls (id, request_id, position, received_at, route, message_id, outcome)
+VALUES (:id, 1, 0, 1, 'webhook', :message, :outcome)"""
+
+
+def test_a_call_from_before_is_still_found_by_its_message(fresh: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent))
+    with fresh.writing() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0008")
+        for number, outcome in enumerate(["rejected", "stored", "ignored"], 1):
+            conn.execute(sa.text(_OLD_CALL), {"id": number, "message": f"m-{number}", "outcome": outcome})
+    migrate(fresh)
+    with fresh.reading() as conn:
+        found = [list_call_ids(conn, CallFilters(id=f"m-{number}"), limit=5) for number in (1, 2, 3)]
+    # A stored call is found through its claim, and this one has none.
+    assert found == [[1], [], [3]]
 
 
 def test_revisions_form_one_line_in_the_order_of_their_file_names() -> None:
