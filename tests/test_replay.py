@@ -532,14 +532,15 @@ BEGIN SELECT RAISE(ABORT, 'refused'); END"""
 _REFUSE_ON_POSTGRESQL = "ALTER TABLE events ADD CONSTRAINT refuse CHECK (idempotency_id <> 'order-2')"
 
 
-def test_a_call_that_the_database_refuses_is_rejected_alone(database: Database) -> None:
-    take(database, wrong, an_order(1), an_order(2), an_order(3))
+@pytest.mark.parametrize("count", [3, 250])
+def test_a_call_that_the_database_refuses_is_rejected_alone(database: Database, count: int) -> None:
+    take(database, wrong, *(an_order(number) for number in range(1, count + 1)))
     with database.writing() as conn:
         conn.execute(sa.text(_REFUSE_ON_SQLITE if database.file else _REFUSE_ON_POSTGRESQL))
     plan = replay(database, right)
-    assert outcomes(database) == ["stored", "rejected", "stored"]
+    assert outcomes(database) == ["stored", "rejected", *["stored"] * (count - 2)]
     assert balance(database)["rejected", "unstorable"] == 1
-    assert plan.tally.read == plan.replay.total == 3
+    assert plan.tally.read == plan.replay.total == count
 
 
 # As if it had always been so

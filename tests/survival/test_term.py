@@ -20,6 +20,9 @@ pytestmark = pytest.mark.survival
 # gunicorn's graceful_timeout is 10 s; the rest is this machine's.
 _END_SECONDS = 14
 
+_SIGNALLED_SECONDS = 1.0
+"""After the end was asked for, every worker knows by then."""
+
 
 def _begin_slowly(service: Served, body: bytes, headers: dict[str, str]) -> socket.socket:
     """Send the headers of a request and half of its body."""
@@ -49,7 +52,7 @@ def test_a_batch_that_arrives_slowly_is_answered_and_idle_connections_do_not_hol
 ) -> None:
     ids = [f"slow-{number}" for number in range(2000)]
     body, headers = a_batch(ids)
-    later: list[Answer] = []
+    later: list[tuple[float, Answer]] = []
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(served(sqlite_database_url, tmp_path, WEB_CONCURRENCY="2"))
         idle = [stack.enter_context(contextlib.closing(service.connect())) for _ in range(20)]
@@ -66,8 +69,9 @@ def test_a_batch_that_arrives_slowly_is_answered_and_idle_connections_do_not_hol
         def knock() -> None:
             """Send more while it stops, until nobody listens."""
             while time.monotonic() < began + 3:
+                sent = time.monotonic() - began
                 with contextlib.suppress(OSError, http.client.HTTPException):
-                    later.append(service.post(a_call("later")))
+                    later.append((sent, service.post(a_call("later"))))
                 time.sleep(0.05)
 
         knocking = _in_background(knock)
@@ -82,11 +86,15 @@ def test_a_batch_that_arrives_slowly_is_answered_and_idle_connections_do_not_hol
     assert status == 200
     assert json.loads(answered)["stored"] == 2000
     assert seconds < _END_SECONDS
-    assert all(answer.status == 503 for answer in later)
-    assert all(answer.headers["retry-after"] and answer.json["code"] == "unavailable" for answer in later)
-    assert stored_messages(sqlite_database_url) == sorted([*ids, "early"])
+    # gunicorn passes the signal on: a worker that does not have it yet still takes calls, and keeps what it takes.
+    taken = [sent for sent, answer in later if answer.status == 200]
+    assert not taken or max(taken) < _SIGNALLED_SECONDS
+    refused = [answer for _, answer in later if answer.status != 200]
+    assert {answer.status for answer in refused} == {503}
+    assert all(answer.headers["retry-after"] and answer.json["code"] == "unavailable" for answer in refused)
+    assert stored_messages(sqlite_database_url) == sorted([*ids, "early", *(["later"] if taken else [])])
     assert find_broken(sqlite_database_url) == []
-    print(f"ended after {seconds:.1f} s; {len(later)} requests were told to come back")  # noqa: T201
+    print(f"ended after {seconds:.1f} s; {len(refused)} requests were told to come back")  # noqa: T201
 
 
 def test_under_load_what_was_answered_is_there_and_what_was_not_was_told_to_come_back(
