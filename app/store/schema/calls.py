@@ -1,0 +1,132 @@
+"""Calls, and what was made of them."""
+
+from sqlalchemy import Column, Index, Integer, LargeBinary, SmallInteger, Table, Text, UniqueConstraint
+
+from app.store.schema.base import METADATA, Digest, Id
+
+requests = Table(
+    "requests",
+    METADATA,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("received_at", Id, nullable=False),
+    Column("auth", Text, nullable=False, comment="what vouched for it: signature, first_call, bearer or basic"),
+    Column("shape", Text, nullable=False),
+    Column("envelope", LargeBinary, comment="JSON of what a batch says outside its items, without the write key"),
+    # Of the steps that all its calls take together; so a call of a batch pays for one time only, its own.
+    Column("verified_after", Id, comment="microseconds after received_at, as all that is called so"),
+    Column("parsed_after", Id),
+    Column("stored_after", Id, comment="when its rows were handed to the database; the commit follows"),
+    comment="One row per request that was taken: what its calls share.",
+)
+
+calls = Table(
+    "calls",
+    METADATA,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("request_id", Id, nullable=False),
+    Column("position", Integer, nullable=False, comment="place in its request, from 0"),
+    Column("received_at", Id, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("raw", LargeBinary, comment="the call's own bytes as they came; NULL after retention"),
+    Column("type", Text),
+    Column("message_id", Text, comment="as an indexable key, see app.store.keys"),
+    Column("event", Text),
+    Column("customer_id", Text, comment="of its event, else the call's userId"),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("detail", Text, comment="one sentence for people"),
+    Column("transform", Text),
+    Column("transform_digest", Digest),
+    Column("results", Text, comment="JSON list with the result of each event, where not all were simply stored"),
+    Column("mapped_after", Id, comment="when its transform was chosen, and its events were made and checked"),
+    Column("came_unstored", SmallInteger, comment="1: it was not stored when it came; NULL: it was"),
+    comment="One row per Segment call: its bytes and its one outcome.",
+)
+# Review by event name. Few names, ever growing ids: each name appends to its own page.
+Index("calls_event", calls.c.event, calls.c.id)
+# Calls that made an event are found by customer and by message through `events` and `claims`; the others are few, so
+# their indexes are partial and cost nothing on the hot path.
+_NOT_STORED = calls.c.outcome != "stored"
+Index("calls_unstored_outcome", calls.c.outcome, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
+# A replay that stores a million calls would take each of them out of this index, at a place of its own: on SQLite,
+# which writes a page for each, a call stays in it. On PostgreSQL the vacuum does that, for a whole page at a time.
+Index(
+    "calls_unstored_message",
+    calls.c.message_id,
+    calls.c.id,
+    sqlite_where=calls.c.came_unstored.is_not(None),
+    postgresql_where=_NOT_STORED,
+)
+Index(
+    "calls_unstored_customer",
+    calls.c.customer_id,
+    calls.c.id,
+    sqlite_where=_NOT_STORED,
+    postgresql_where=_NOT_STORED,
+)
+
+events = Table(
+    "events",
+    METADATA,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("idempotency_id", Text, nullable=False),
+    Column("call_id", Id, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("position", Integer, nullable=False, comment="place among the events of its call and lane, from 0"),
+    Column("event_name", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("time_created", Id, nullable=False),
+    # Text and not jsonb: jsonb refuses lone surrogates and huge numbers, and no query reads inside.
+    Column("properties", Text, nullable=False),
+    Column("content", Digest, nullable=False, comment="digest of event_name, customer_id, properties"),
+    Column("transform", Text, nullable=False),
+    Column("transform_digest", Digest, nullable=False),
+    Column("voided_at", Id),
+    Column("voided_by", Digest, comment="digest of the transform version that made it void"),
+    Column("void_reason", Text),
+    # The first of the two keys that decide what is a duplicate, for ever.
+    UniqueConstraint("idempotency_id", name="events_idempotency_id"),
+    comment="One row per Lotus event.",
+)
+Index("events_call", events.c.call_id)
+Index("events_customer", events.c.customer_id, events.c.call_id)
+
+claims = Table(
+    "claims",
+    METADATA,
+    # The second key: a call makes the events of a lane once, whatever the transforms say today.
+    Column("message_id", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("call_id", Id, nullable=False),
+    Column("content", Digest, nullable=False, comment="digest over the contents of the lane's events"),
+    Column("transform_digest", Digest, nullable=False),
+    comment="Which call made the events of a message in a lane.",
+    sqlite_with_rowid=False,
+)
+
+ledger = Table(
+    "ledger",
+    METADATA,
+    Column("minute", Id, primary_key=True, autoincrement=False, comment="minutes since 1970"),
+    Column("node", SmallInteger, primary_key=True, autoincrement=False, comment="id tag of the writing process"),
+    Column("subject", Text, primary_key=True, comment="call or event"),
+    Column("outcome", Text, primary_key=True),
+    Column("reason", Text, primary_key=True, comment="'' where there is none"),
+    Column("count", Id, nullable=False),
+    comment="Counts, written in the transaction of what they count. Each process adds to rows of its own.",
+    sqlite_with_rowid=False,
+)
+
+refusals = Table(
+    "refusals",
+    METADATA,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("received_at", Id, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("headers", Text, nullable=False, comment="JSON object, without credentials"),
+    Column("body_start", LargeBinary, nullable=False, comment="first 2 kB"),
+    comment="The last requests that were turned away as a whole.",
+)

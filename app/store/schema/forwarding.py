@@ -1,0 +1,73 @@
+"""The outbox, and how it stands with Lotus."""
+
+from sqlalchemy import Column, Index, Integer, Table, Text
+
+from app.store.schema.base import METADATA, Id
+
+deliveries = Table(
+    "deliveries",
+    METADATA,
+    # The event's own id: it grows, so a new row goes to the end of its tree, and it can be spread with its event.
+    Column("event_id", Id, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False, comment="waiting, delivered, failed, unforwardable or voided"),
+    Column("due_at", Id, nullable=False, comment="when to send it, while it waits"),
+    Column("tries", Integer, nullable=False, comment="how often it was sent, and the trouble was its own"),
+    Column("claim", Id, comment="the worker that has it at hand"),
+    Column("claimed_until", Id, comment="from then on another worker may take it"),
+    Column("attempt_id", Id, comment="the last one"),
+    Column("reason", Text, comment="why it was not delivered, as Lotus said it"),
+    Column("settled_at", Id),
+    comment="The outbox: one row per event that is to reach Lotus, written in the transaction of the event.",
+)
+# What is to be sent next. A new row goes to its end, whatever waits; what was delivered is not in it.
+_WAITING = deliveries.c.state == "waiting"
+Index(
+    "deliveries_waiting",
+    deliveries.c.due_at,
+    deliveries.c.event_id,
+    sqlite_where=_WAITING,
+    postgresql_where=_WAITING,
+)
+# What people look at: few rows, and nothing is paid for them when an event is stored.
+_ENDED_BADLY = deliveries.c.state.in_(("failed", "unforwardable", "voided"))
+Index(
+    "deliveries_undelivered",
+    deliveries.c.state,
+    deliveries.c.event_id,
+    sqlite_where=_ENDED_BADLY,
+    postgresql_where=_ENDED_BADLY,
+)
+
+attempts = Table(
+    "attempts",
+    METADATA,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("started_at", Id, nullable=False),
+    Column("milliseconds", Integer, nullable=False),
+    Column("events", Integer, nullable=False, comment="how many were in it"),
+    Column("status", Integer, comment="NULL: there was no answer"),
+    Column("answer", Text, nullable=False, comment="what was answered, or what went wrong; at most 20 kB"),
+    comment="One row per request to Lotus.",
+)
+
+attempted = Table(
+    "attempted",
+    METADATA,
+    Column("event_id", Id, primary_key=True, autoincrement=False),
+    Column("attempt_id", Id, primary_key=True, autoincrement=False),
+    comment="Which attempts an event was in that did not deliver it. The last one stands in its delivery, too.",
+    sqlite_with_rowid=False,
+)
+
+destinations = Table(
+    "destinations",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("trouble", Text, comment="NULL: it is well; else key, broker, server, busy, network or answer"),
+    Column("sentence", Text, comment="what went wrong, for people"),
+    Column("failures", Integer, nullable=False, comment="in a row"),
+    Column("paused_at", Id),
+    Column("probe_at", Id, nullable=False, comment="when one worker tries again, while it is paused"),
+    comment="How it stands with what events are sent to.",
+    sqlite_with_rowid=False,
+)
