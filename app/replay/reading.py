@@ -69,21 +69,20 @@ class Ahead:
         self._reader = reader
         self._cursor = cursor
         self._done = done
-        self._kept: Future[_Kept] | None = None
-        self._batch: Future[Batch] | None = None
+        self._begun: tuple[Future[_Kept], Future[Batch]] | None = None
 
     def begin(self) -> Future[Batch]:
         """Begin to read, if that was not done before."""
-        if self._kept is None or self._batch is None:
-            kept = self._kept = self._thread.submit(self._reader.look, self._cursor, self._done)
+        if self._begun is None:
+            kept = self._thread.submit(self._reader.look, self._cursor, self._done)
             # By the same thread, so its first step is done when it comes to this one.
-            self._batch = self._thread.submit(lambda: self._reader.run(kept.result(), self._cursor))
-        return self._batch
+            self._begun = kept, self._thread.submit(lambda: self._reader.run(kept.result(), self._cursor))
+        return self._begun[1]
 
     def wait_for_database(self) -> None:
         """Return when it reads nothing more from the database; it may still run what it read."""
-        if self._kept is not None:
-            wait([self._kept])
+        if self._begun is not None:
+            wait(self._begun[:1])
 
     def result(self) -> Batch:
         """Return the batch. Raises what reading raised."""

@@ -1,6 +1,6 @@
 """Events and the claims that keep a call from making them twice. `conn` first, values in, values out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -63,14 +63,10 @@ class Stored(msgspec.Struct, frozen=True):
     transform_digest: bytes
 
 
-def append_claims(conn: sa.Connection, wanted: Sequence[tuple[str, Lane, int]]) -> Callable[[], bool]:
-    """Claim (message key, lane, call id); the first one has it.
-
-    What is returned tells whether all of them were the first: within `at_once` only after the end of that.
-    """
+def prepare_claims(conn: sa.Connection, wanted: Sequence[tuple[str, Lane, int]]) -> Ready:
+    """Make ready to claim (message key, lane, call id); the first one has it."""
     rows = sorted([(key, lane.name, call_id, lane.content, lane.digest) for key, lane, call_id in wanted])
-    written = _CLAIMS.prepare(conn, rows).send()
-    return lambda: written() == len(rows)
+    return _CLAIMS.prepare(conn, rows)
 
 
 def find_claims(conn: sa.Connection, keys: Iterable[str]) -> dict[tuple[str, str], Claim]:

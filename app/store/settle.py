@@ -21,9 +21,9 @@ from app.store.events import (
     Claim,
     NewEvent,
     Stored,
-    append_claims,
     find_claims,
     find_stored,
+    prepare_claims,
     prepare_events,
     release_claims,
 )
@@ -79,9 +79,8 @@ class _Settlement:
         shares = [(record, lane) for record in self.records for lane in record.run.lanes]
         while shares:
             winners, losers, storing = self._claim(shares, next_id)
-            if not losers and self._store_last(storing):
+            if self._store(winners, storing, last=not losers) and not losers:
                 return self.new
-            self._sort_out(winners, storing)
             shares = self._compare(losers) if losers else []
         self._conclude()
         return self.new
@@ -95,17 +94,17 @@ class _Settlement:
         """Claim the lanes; return the shares that were first, those that were not, and what the first are to store."""
         wanted = [(key, lane, record.id) for record, lane in shares if (key := record.message_key) is not None]
         with at_once(self.conn, len(wanted)):
-            all_first = append_claims(self.conn, wanted)
+            claimed = prepare_claims(self.conn, wanted).send()
             # As if all were the first, which nearly always they are: a server looks that up meanwhile.
             storing = self._prepare(shares, next_id)
-        if all_first():
+        if claimed() == len(wanted):
             return shares, [], storing
-        claimed = find_claims(self.conn, (key for key, _, _ in wanted))
+        claims = find_claims(self.conn, (key for key, _, _ in wanted))
         winners: list[_Share] = []
         losers: list[_Share] = []
         for record, lane in shares:
             key = record.message_key
-            first = key is None or claimed[key, lane.name].call_id == record.id
+            first = key is None or claims[key, lane.name].call_id == record.id
             (winners if first else losers).append((record, lane))
         return winners, losers, self._prepare(winners, next_id) if losers else storing
 
@@ -117,26 +116,27 @@ class _Settlement:
         ]
         return wanted, prepare_events(self.conn, [new for _, new in wanted])
 
-    def _store_last(self, storing: _Storing) -> bool:
-        """Store events after which nothing is left to do, if all are new; tell whether they are."""
+    def _store(self, winners: list[_Share], storing: _Storing, *, last: bool) -> bool:
+        """Store events and find what became of each; tell whether all are new. `last`: then nothing is left to do."""
         wanted, ready = storing
         with at_once(self.conn, len(wanted)):
             written = ready.send()
-            # As if they were, which nearly always they are: a server looks that up meanwhile.
+            # As if all were new, which nearly always they are: a server looks that up meanwhile.
             for _, new in wanted:
                 self.results[new.call_id].append(_stored(new))
-            self._conclude()
+            if last:
+                self._conclude()
         if written() == len(wanted):
             self.new += [new for _, new in wanted]
             return True
         for _, new in wanted:
             self.results[new.call_id].pop()
+        self._sort_out(wanted)
+        self._release(winners)
         return False
 
-    def _sort_out(self, winners: list[_Share], storing: _Storing) -> None:
-        """Store events, those that were not stored yet, and find what became of each."""
-        wanted, ready = storing
-        ready.send()
+    def _sort_out(self, wanted: list[tuple[Record, NewEvent]]) -> None:
+        """Find which events are there now, and which were left out for one that was there."""
         there = find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
         for record, new in wanted:
             rival = there.get(_idempotency_id(new))
@@ -147,7 +147,6 @@ class _Settlement:
                 self.new.append(new)
             result = _stored(new) if _is_own(new, rival) else self._beside(record, new.lane, new.position, rival)
             self.results[record.id].append(result)
-        self._release(winners)
 
     def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""

@@ -25,7 +25,7 @@ from app.errors import Unavailable
 from app.store import schema
 from app.store import writer as writer_module
 from app.store.engine import Connection, Database, connect
-from app.store.events import NewEvent, append_claims, prepare_events
+from app.store.events import NewEvent, prepare_claims, prepare_events
 from app.store.ids import Ids
 from app.store.record import Record, Request
 from app.store.writer import Commit, Writer
@@ -509,9 +509,8 @@ def test_two_transactions_that_bring_the_same_keys_in_opposite_orders_take_turns
         with postgres_database.writing() as conn:
             new = [NewEvent(IDS.next(NOW), number, lane, 0) for _, lane, number in wanted][::order]
             together.wait(20)
-            if table == "claims":
-                return append_claims(conn, wanted[::order])()
-            return prepare_events(conn, new).send()() == len(new)
+            ready = prepare_claims(conn, wanted[::order]) if table == "claims" else prepare_events(conn, new)
+            return ready.send()() == len(new)
 
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(bring, [1, -1])) == [False, True]
