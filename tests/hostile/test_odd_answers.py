@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 from click.testing import CliRunner
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.cli import main
@@ -261,7 +261,7 @@ headers = st.fixed_dictionaries({}, optional={"retry-after": st.text(), "locatio
 
 @given(answer=st.builds(Answer, statuses, bodies, headers), ids=st.sets(st.sampled_from("abc")).map(sorted))
 @example(Answer(503, b"", {"retry-after": LONG_AGO}), ["a"])
-@settings(max_examples=100)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def test_any_answer_is_a_verdict_and_delivers_only_what_a_2xx_says_was_taken(answer: Answer, ids: list[str]) -> None:
     verdict = read_verdict(answer, ids, NOW)
     ends = [*verdict.delivered, *verdict.failed, *verdict.later]
