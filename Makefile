@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test coverage check format bench screenshots lock clean
+.PHONY: help serve test coverage check audit format bench screenshots lock clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: $(DEV) ## Lint, format, types, and who imports whom
 	@$(BIN)/mypy --no-error-summary app tests tools $(wildcard benchmarks/*.py)
 	@$(BIN)/lint-imports --no-logo
 	@echo "ruff, mypy and import-linter have nothing to say."
+
+audit: ## Ask a vulnerability database about the locked packages; it reports, and never fails
+	@$(PYTHON) -m tools.audit
 
 format: $(DEV) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --quiet --fix-only

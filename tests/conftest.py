@@ -20,6 +20,8 @@ from app.store.engine import Database, connect
 from app.store.migrate import migrate
 from tests.forward.forwarding import KEY, MADE
 
+pytest_plugins = ["tests.programs"]
+
 # No deadline: on two busy cores it measures the machine, not the code.
 settings.register_profile("default", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=2000)

@@ -83,11 +83,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     assert folder.type("init").returncode == 0
     assert folder.type("migrate").returncode == 0
     process = folder.start("serve")
-    wait_until(lambda: answers(folder.port) or process.poll() is not None)
-    yield folder
-    # The process that was started is gunicorn's own by now: nobody stands between it and the signal.
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=30)
+    try:
+        # A minute: it is three programs, one after the other, on a machine that may be busy.
+        wait_until(lambda: answers(folder.port) or process.poll() is not None, 60)
+        yield folder
+        # The process that was started is gunicorn's own by now: nobody stands between it and the signal.
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0, (stdout, stderr)
     lines = [json.loads(line) for line in stdout.splitlines()]
     assert lines[0]["event"] == "starting"

@@ -41,6 +41,7 @@ from app.store.migrate import migrate
 from app.store.writer import Writer
 from tests.browser.conftest import CHROMIUM
 from tests.builders import SECRET
+from tests.programs import find_program
 from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
 
 FOLDER = ROOT / "docs" / "screenshots"
@@ -163,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", metavar="FOLDER", type=Path, help="every page in every way, into this folder")
     to_look_at: Path | None = parser.parse_args().all
-    if not CHROMIUM:
+    if find_program(*CHROMIUM) is None:
         sys.exit("No Chromium is found: install one (Debian: apt-get install chromium).")
     with tempfile.TemporaryDirectory(prefix="segment-lotus-") as name:
         home = Path(name)
@@ -218,7 +219,7 @@ def take(service: Served, home: Path, transforms: Path, address: str, to_look_at
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_program(*CHROMIUM), args=["--no-sandbox"])
         for shot in every(ids, replay) if to_look_at else shots(ids, replay):
             set_paused(url, paused=shot.paused)
             _take(browser, service, shot, folder, whole=to_look_at is not None)

@@ -16,6 +16,7 @@ from app.core.transform import DEFAULT
 from app.errors import SegmentLotusError, SettingInvalid, Unavailable
 from app.forward.lotus import Lotus
 from app.forward.verdict import read_verdict
+from app.logs import printable
 from app.outbox import read_outbox
 from app.settings import Settings, load_for_serving
 from app.store.engine import Database, RowRefused
@@ -44,7 +45,7 @@ def doctor(context: click.Context) -> None:
     well = True
     for one in _examine():
         mark = {True: "ok", False: "NO", None: "--"}[one.ok]
-        click.echo(f"{mark}  {one.name:<11} {one.sentence}")
+        click.echo(f"{mark}  {one.name:<11} {printable(one.sentence)}")
         well = well and one.ok is not False
     if not well:
         context.exit(1)

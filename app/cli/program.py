@@ -11,6 +11,7 @@ import click
 
 from app.bootstrap import Reading, build_reading
 from app.errors import SegmentLotusError, Unavailable
+from app.logs import printable
 from app.settings import Settings, load
 from app.store.engine import Database, connect
 from app.store.migrate import is_current
@@ -25,7 +26,9 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Say it."""
-        click.echo(f"error: {self.message}", file=file, err=file is None)
+        # It may quote what a file, a sender or Lotus says.
+        lines = [printable(line) for line in f"error: {self.message}".split("\n")]
+        click.echo("\n".join(lines), file=file, err=file is None)
 
 
 class Program(click.Group):

@@ -1,6 +1,5 @@
 """Sending stored events to Lotus: `worker`, `forward`, `reconcile`."""
 
-import os
 import random
 import secrets
 import signal
@@ -12,6 +11,7 @@ import structlog
 
 from app import logs
 from app.bootstrap import clock
+from app.cli.parent import end_with_parent
 from app.cli.program import Failure, check_schema, open_database, read_settings
 from app.errors import Unavailable
 from app.forward.lotus import TIMEOUT_SECONDS, Lotus
@@ -31,8 +31,6 @@ _DAY = 86_400_000_000
 # Calls that came in while a batch was written have their turn.
 _PAUSE_SECONDS = 0.005
 
-_LOOK_SECONDS = 0.5
-
 
 @click.command()
 @click.option(
@@ -42,23 +40,23 @@ _LOOK_SECONDS = 0.5
     show_default=True,
     help="Seconds after which another worker takes over what a worker had that died.",
 )
-@click.option("--with-parent", is_flag=True, hidden=True, help="End when the process that started it ends.")
-def worker(*, lease: float, with_parent: bool) -> None:
+@click.option("--parent", type=int, hidden=True, help="End with the process that started it, which has this id.")
+def worker(*, lease: float, parent: int | None) -> None:
     """Forward stored events to Lotus until SIGTERM or Ctrl-C. Any number of them share the work."""
     settings = read_settings()
     logs.configure(settings.log_level)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    if with_parent:
-        threading.Thread(target=_watch_parent, args=(os.getppid(), stopping), daemon=True).start()
+    if parent is not None:
+        end_with_parent(parent, stopping)
     if not settings.lotus_api_key:
         _LOG.info("nothing is forwarded: LOTUS_API_KEY is not set")
         # Not an end: a process manager would start it again, or stop the others with it.
         stopping.wait()
         return
     database = open_database(settings)
-    _wait_for_schema(database)
+    _wait_for_schema(database, stopping)
     lotus = _connect(settings)
     running = Worker(
         database=database,
@@ -133,12 +131,6 @@ def reconcile(context: click.Context, *, since: str, resend: bool) -> None:
         context.exit(1)
 
 
-def _watch_parent(parent: int, stopping: threading.Event) -> None:
-    while not stopping.wait(_LOOK_SECONDS):
-        if os.getppid() != parent:
-            stopping.set()
-
-
 def _open() -> Database:
     database = open_database(read_settings())
     check_schema(database)
@@ -153,14 +145,15 @@ def _connect(settings: Settings) -> Lotus:
     return lotus
 
 
-def _wait_for_schema(database: Database) -> None:
-    """Wait a while: a release may be migrating, and the database may be starting."""
+def _wait_for_schema(database: Database, stopping: threading.Event) -> None:
+    """Wait a while: a release may be migrating, and the database may be starting. Stops waiting with `stopping`."""
     for left in reversed(range(30)):
         try:
             check_schema(database)
         except Unavailable:
             if not left:
                 raise
-            time.sleep(1)
+            if stopping.wait(1):
+                return
         else:
             return

@@ -52,6 +52,8 @@ class FakeLotus:
         self.requests: list[tuple[int, int]] = []
         """(events, status) of each request to track; the status is 0 where it was not answered."""
         self.connections = 0
+        self.open_connections = 0
+        """Of those, the ones that are still served: after a sender was killed, until its last request is worked off."""
         self.violations: list[str] = []
         """What a client of the contract would not have sent."""
         self.lock = threading.Lock()
@@ -94,6 +96,12 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         with self.lotus.lock:
             self.lotus.connections += 1
+            self.lotus.open_connections += 1
+
+    def finish(self) -> None:
+        with self.lotus.lock:
+            self.lotus.open_connections -= 1
+        super().finish()
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing: what came is shown at a path."""

@@ -2,10 +2,12 @@
 
 import contextlib
 import http.client
+import select
 import socket
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,6 +56,16 @@ def fits(events: int, size: int) -> bool:
     return events <= MAX_EVENTS and size + max(0, events - 1) + len(_STARTS) + len(_ENDS) <= MAX_BYTES
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer. The standard library reads to the end of the connection where a chunk has less than no bytes."""
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < HTTPStatus.OK:
+            raise http.client.HTTPException("a chunk of less than no bytes")
+        return size
+
+
 class Lotus:
     """Sends requests, one at a time. Not for several threads."""
 
@@ -71,6 +83,7 @@ class Lotus:
             )
         else:
             self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
+        self._connection.response_class = _Response
 
     def track(self, body: bytes) -> Answer:
         """Send a batch. What goes wrong is an answer without a status."""
@@ -108,16 +121,32 @@ class Lotus:
 
     def _ask_once(self, method: str, path: str, body: bytes | None) -> Answer:
         with self._ended_in_time():
+            if self._has_more():
+                # Nobody has asked for it: taken for the answer, it would be another request's.
+                self.close()
             self._connection.request(method, self._base + path, body, self._headers)
             response = self._connection.getresponse()
-            read = response.read(_MOST_ANSWER_BYTES)
+            read = response.read(_MOST_ANSWER_BYTES + 1)
             headers = {name.lower(): value for name, value in response.getheaders()}
-            if response.length and len(read) < _MOST_ANSWER_BYTES:
+            if len(read) > _MOST_ANSWER_BYTES:
+                raise http.client.HTTPException(f"an answer of more than {_MOST_ANSWER_BYTES:,} bytes")
+            if response.length:
                 raise http.client.IncompleteRead(read, response.length)
-        if not response.isclosed():
-            # More than any answer of Lotus; what comes next on this connection would be the rest of it.
+        if response.status < HTTPStatus.OK:
+            # The answer itself is still to come.
             self.close()
         return Answer(response.status, read, headers)
+
+    def _has_more(self) -> bool:
+        """Tell whether a connection that was kept has bytes to read, or its end."""
+        sock = self._connection.sock
+        if sock is None:
+            return False
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        readable = select.poll()
+        readable.register(sock, select.POLLIN)
+        return bool(readable.poll(0))
 
     @contextlib.contextmanager
     def _ended_in_time(self) -> Iterator[None]:

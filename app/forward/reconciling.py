@@ -40,7 +40,7 @@ def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[Found
         answer = lotus.find_missing([id_ for _, id_ in some], MAX_DAYS)
         try:
             document = msgspec.json.decode(answer.body, type=_Document) if answer.status == 200 else None  # noqa: PLR2004
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             document = None
         if document is None or document.status != "success":
             raise Unavailable(f"Lotus does not say which events it has: {answer.status or ''} {answer.text()[:200]}")

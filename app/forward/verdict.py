@@ -1,17 +1,17 @@
 """What an answer of Lotus means for what was sent, by `../shared/contracts/lotus.md`. Values in, values out.
 
 201 is not enough: the body says which events failed. A reason is the event's own and final, or it passes; what is not
-about an event at all (the key, the broker, the server, the network) is a trouble of the whole destination.
+about an event at all (the key, the broker, the server, the network) is a trouble of the whole destination. So is what
+Lotus would not say: an event is delivered only where a 2xx says so plainly, and no answer makes this raise.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
-
-import msgspec
+from typing import Any, NoReturn
 
 INVALID_JSON = "Invalid JSON"
 _OUTSIDE = (
@@ -74,13 +74,15 @@ def read_verdict(answer: Answer, ids: Sequence[str], now: int) -> Verdict:
     """Read an answer to a request that held the events with these ids; `now` in microseconds since 1970."""
     status = answer.status
     if status is None:
-        return _all_later(ids, Trouble(word=NETWORK, sentence=f"Lotus cannot be reached: {answer.text()}"))
+        sentence = f"Lotus cannot be reached or understood: {answer.text()[:_QUOTED]}"
+        return _all_later(ids, Trouble(word=NETWORK, sentence=sentence))
     document = _decode(answer.body)
-    success = document.get("success")
-    if success in {"all", "some", "none"} and (200 <= status < 300 or status == 400):  # noqa: PLR2004
-        return _read_success(str(success), document.get("failed_events"), ids)
+    verdict = _read_success(status, document, ids)
+    if verdict is not None:
+        return verdict
     message = str(document.get("message") or document.get("detail") or answer.text())[:_QUOTED]
-    if message not in _KEY_SAYS and status in {400, 413}:
+    # A proxy may refuse a request for one of its events; that does not speak of success.
+    if message not in _KEY_SAYS and "success" not in document and status in {400, 413}:
         return Verdict(split=f"{status} {message}", split_is_final=status == 413)  # noqa: PLR2004
     return _all_later(ids, _find_trouble(answer, status, message, now))
 
@@ -96,23 +98,40 @@ def _find_trouble(answer: Answer, status: int, message: str, now: int) -> Troubl
     return Trouble(word=ANSWER, sentence=_tell_strange(status, message, answer.headers))
 
 
-def _read_success(success: str, failed_events: object, ids: Sequence[str]) -> Verdict:
-    if success == "all":
-        return Verdict(delivered=set(ids))
-    reasons = {str(id_): str(why) for id_, why in failed_events.items()} if isinstance(failed_events, dict) else {}
-    known = {id_: reasons[id_] for id_ in ids if id_ in reasons}
-    if INVALID_JSON in reasons.values():
-        return Verdict(split=INVALID_JSON, split_is_final=True)
+def _read_success(status: int, document: dict[str, Any], ids: Sequence[str]) -> Verdict | None:
+    """Read what an answer says of the events; None where it is not what Lotus says with this status."""
+    success, reasons = document.get("success"), document.get("failed_events")
+    if reasons is not None and not _are_reasons(reasons):
+        return None
+    reasons = reasons or {}
+    if 200 <= status < 300:  # noqa: PLR2004
+        if success == "all":
+            return None if reasons else Verdict(delivered=set(ids))
+        if success == "some":
+            # What failed under another id than we sent may be any of them.
+            return _read_reasons(reasons, ids, others_taken=True) if reasons and reasons.keys() <= set(ids) else None
+    if success == "none" and (200 <= status < 300 or status == 400):  # noqa: PLR2004
+        if INVALID_JSON in reasons.values():
+            return Verdict(split=INVALID_JSON, split_is_final=True)
+        return _read_reasons(reasons, ids, others_taken=False)
+    return None
+
+
+def _are_reasons(failed_events: object) -> bool:
+    return isinstance(failed_events, dict) and all(isinstance(reason, str) for reason in failed_events.values())
+
+
+def _read_reasons(reasons: Mapping[str, str], ids: Sequence[str], *, others_taken: bool) -> Verdict:
+    if reasons.keys().isdisjoint(ids):
+        # Whatever it is about, it is none of these events.
+        quoted = "; ".join(reasons.values())[:_QUOTED]
+        if quoted.startswith(_BROKER_SAYS):
+            return _all_later(ids, Trouble(word=BROKER, sentence=f"Lotus's broker is down: {quoted}"))
+        return _all_later(ids, Trouble(word=ANSWER, sentence=f"Lotus's answer names none of the events sent: {quoted}"))
     verdict = Verdict()
-    if not known:
-        # Whatever it is about, it is none of these events; nothing is taken for delivered that may not be.
-        said = "; ".join(reasons.values())[:_QUOTED]
-        if said.startswith(_BROKER_SAYS):
-            return _all_later(ids, Trouble(word=BROKER, sentence=f"Lotus's broker is down: {said}"))
-        return _all_later(ids, Trouble(word=ANSWER, sentence=f"Lotus's answer names none of the events sent: {said}"))
     for id_ in ids:
-        reason = known.get(id_)
-        if reason is None and success == "some":
+        reason = reasons.get(id_)
+        if reason is None and others_taken:
             verdict.delivered.add(id_)
         elif reason in PERMANENT:
             verdict.failed[id_] = reason
@@ -128,11 +147,23 @@ def _all_later(ids: Sequence[str], trouble: Trouble) -> Verdict:
 
 
 def _decode(body: bytes) -> dict[str, Any]:
+    """Return the object that a body is; an empty one for everything else, and where a key stands in it twice."""
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = json.loads(body.decode(), object_pairs_hook=_to_object, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("a key stands in an object twice")
+    return document
+
+
+def _refuse_constant(literal: str) -> NoReturn:
+    raise ValueError(f"{literal} is not JSON")
 
 
 def _tell_strange(status: int, message: str, headers: Mapping[str, str]) -> str:
@@ -154,7 +185,7 @@ def _read_retry_after(text: str | None, now: int) -> float:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.fromtimestamp(now / 1_000_000, UTC)).total_seconds()

@@ -287,7 +287,7 @@ class Worker:
         probe_at = now + pause_for(destination.failures + 1, trouble.wait_seconds, self._draw())
         sentence = to_storable(trouble.sentence)
         if pause(conn, destination, trouble.word, sentence, now=now, probe_at=probe_at):
-            _LOG.warning("forwarding is paused", why=trouble.sentence, seconds=round((probe_at - now) / SECOND, 1))
+            _LOG.warning("forwarding is paused", why=sentence, seconds=round((probe_at - now) / SECOND, 1))
 
 
 def _cut(ready: deque[_Ready], most: int) -> _Batch:

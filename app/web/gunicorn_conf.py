@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import load_for_serving
+from app.web.metrics_folder import make_metrics_folder, remove_abandoned
 
 _settings = load_for_serving(os.environ, Path(".env"))
 _MEMORY_DISK = "/dev/shm"  # noqa: S108  the point is that it is memory
 
 
-def _memory_folder() -> str | None:
+def _memory_folder() -> str:
     """Return a folder that is not on the data disk, where there is one."""
-    return _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else None
+    return _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else tempfile.gettempdir()
 
 
 bind = f"{_settings.host}:{_settings.port}"
@@ -35,8 +36,9 @@ control_socket_disable = True
 proc_name = "segment-lotus"
 
 # Before prometheus_client is imported anywhere: it looks at this once. See app.telemetry.
-_metrics_folder = tempfile.mkdtemp(prefix="segment-lotus-metrics-", dir=_memory_folder())
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder
+remove_abandoned(Path(_memory_folder()))
+_metrics_folder = make_metrics_folder(Path(_memory_folder()))
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -1,8 +1,8 @@
 """The worker that `serve --with-worker` keeps running beside the service: one for all processes of this machine.
 
 Each process of the service wants to start it; the one that gets a lock does, and starts another where it dies. Where
-that process dies itself, the lock is free: the worker sees that its parent is gone and ends, and the next process
-starts one.
+that process dies itself, the lock is free: the worker sees that its parent is gone and ends, also where it is only
+being started (`app.cli.parent`), and the next process starts one.
 """
 
 import fcntl
@@ -74,7 +74,7 @@ class WorkerProcess:
 
     def _start_and_wait(self) -> int | str:
         """Start it, and return how it ended: a number as the shell's, or why there is none."""
-        command = [sys.executable, "-m", "app.cli", "worker", "--with-parent"]
+        command = [sys.executable, "-m", "app.cli", "worker", "--parent", str(os.getpid())]
         try:
             return subprocess.Popen(command, env=self._environment, stdin=subprocess.DEVNULL).wait()  # noqa: S603
         except OSError as error:

@@ -1,7 +1,5 @@
-"""A real Chromium before a real gunicorn. Skipped with one line where there is no Chromium; in CI that is a failure."""
+"""A real Chromium before a real gunicorn. Skipped where there is none, see tests.programs."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -15,11 +13,11 @@ from playwright.sync_api import Browser, BrowserContext, Cookie, Page, ViewportS
 from app.store.engine import connect
 from app.store.schema import METADATA, publications, versions
 from tests.builders import SECRET
+from tests.programs import require_program
 from tests.served import ADMIN_TOKEN, Served, served
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""Its names; the first that is installed is taken."""
 
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 NARROW: ViewportSize = {"width": 375, "height": 760}
@@ -28,22 +26,18 @@ expect.set_options(timeout=10_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, once and clearly, where there is no Chromium; and believe a failure when it comes twice."""
-    skipped = not CHROMIUM and not os.environ.get("CI")
+    """Believe a failure when it comes twice."""
     for item in items:
-        if Path(__file__).parent not in item.path.parents:
-            continue
-        item.add_marker(pytest.mark.flaky(reruns=1))
-        if skipped:
-            item.add_marker(pytest.mark.skip(reason="no Chromium is found: install one to run the browser tests"))
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    assert CHROMIUM, "CI must install a Chromium"
+    path = require_program(*CHROMIUM)
     with sync_playwright() as playwright:
         # --no-sandbox: as root, which CI is, Chromium does not start with it.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 

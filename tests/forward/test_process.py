@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from app.fake_lotus.faults import Fault, Planned
 from app.fake_lotus.server import FakeLotus
 from app.store.engine import Database
+from app.store.schema import deliveries, events
+from tests.builders import rows_of
 from tests.forward.forwarding import KEY, a_recent, balanced, states_of, store
 from tests.served import ROOT, wait_until
 
@@ -58,24 +61,39 @@ def ended(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait(10)
 
 
+def waiting_ids(database: Database) -> set[str]:
+    """Return the idempotency ids of the events that no worker has noted as delivered."""
+    ids = dict(rows_of(database, events, events.c.id, events.c.idempotency_id))
+    rows = rows_of(database, deliveries, deliveries.c.event_id, deliveries.c.state)
+    return {ids[event_id] for event_id, state in rows if state == "waiting"}
+
+
 @pytest.mark.survival
 def test_killed_at_any_point_every_event_arrives_and_only_the_batch_under_way_again(
     database: Database, migrated_url: str, lotus: FakeLotus, address: str, tmp_path: Path
 ) -> None:
     store(database, [a_recent(f"id-{number:04}") for number in range(EVENTS)])
     lotus.faults.plan([Planned(Fault.SLOW, 0.5)])
+    cut_off: Counter[str] = Counter()
     for kills in range(KILLS):
+        first, again = len(lotus.events), len(lotus.repeats)
         process = start(tmp_path / "killed", migrated_url, address)
         with ended(process):
-            beyond = len(lotus.events) + 300 + 37 * kills
-            wait_until(partial(has_at_least, lotus, min(beyond, EVENTS)), 30)
+            wait_until(partial(has_at_least, lotus, min(first + 300 + 37 * kills, EVENTS)), 30)
             # Anywhere: while it sends, while it settles, while it claims.
             time.sleep(0.003 * kills)
             process.send_signal(signal.SIGKILL)
             process.wait(10)
+        # What it had sent may still be worked off.
+        wait_until(lambda: not lotus.open_connections)
+        received = [*list(lotus.events)[first:], *lotus.repeats[again:]]
+        under_way = waiting_ids(database).intersection(received)
+        assert len(under_way) <= 100, "more than a batch was under way"
+        cut_off.update(under_way)
     assert len(lotus.events) < EVENTS, "it was done before the kills: this shows nothing"
     lotus.faults.plan([])
-    pair = [start(tmp_path / name, migrated_url, address) for name in ("one", "two")]
+    # A long lease: on a busy machine one of them must not take over what the other is about to send.
+    pair = [start(tmp_path / name, migrated_url, address, lease="600") for name in ("one", "two")]
     with ended(*pair):
         wait_until(lambda: not states_of(database)["waiting"], 60)
         for process in pair:
@@ -83,8 +101,8 @@ def test_killed_at_any_point_every_event_arrives_and_only_the_batch_under_way_ag
             assert process.wait(20) == 0
     assert set(lotus.events) == {f"id-{number:04}" for number in range(EVENTS)}
     assert balanced(database) == {"delivered": EVENTS}
-    assert len(lotus.repeats) <= KILLS * 100
-    assert len(lotus.repeats) == len(set(lotus.repeats))
+    # Two kills may cut off the same batch: it is then rightly sent three times.
+    assert Counter(lotus.repeats) == cut_off
     print(f"{KILLS} kills, {len(lotus.repeats)} events sent again")  # noqa: T201  for `pytest -s`
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_document, to_raw
+from tests.programs import require_program
 from tests.served import ADMIN_TOKEN, Served, served, signed, wait_until
 from tests.survival.load import a_call
 from tests.survival.whole import find_broken, stored_messages
@@ -25,7 +26,9 @@ def _small_disk(folder: Path) -> Iterator[Path]:
     """Give a disk of 6 MB; skip the test where this user may not mount one."""
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)], capture_output=True, check=False
+        [require_program("mount"), "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip("needs the right to mount a small disk")

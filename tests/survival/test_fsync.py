@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import require_program
 from tests.served import served, wait_until
 from tests.survival.load import a_call
 
@@ -21,11 +21,8 @@ _REQUESTS = 20
 @contextlib.contextmanager
 def _traced(pid: int, output: Path) -> Iterator[None]:
     """Write down every call of a process that makes data durable, with the file it is about."""
-    tool = shutil.which("strace")
-    if tool is None:
-        pytest.skip("needs strace")
     tracer = subprocess.Popen(
-        [tool, "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", str(output), "-p", str(pid)],
+        [require_program("strace"), "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", str(output), "-p", str(pid)],
         stderr=subprocess.PIPE,
         text=True,
     )
