@@ -61,7 +61,7 @@ class _Response(http.client.HTTPResponse):
 
     def _read_next_chunk_size(self) -> int:
         size: int = super()._read_next_chunk_size()  # type: ignore[misc]
-        if size < HTTPStatus.OK:
+        if size < 0:
             raise http.client.HTTPException("a chunk of less than no bytes")
         return size
 

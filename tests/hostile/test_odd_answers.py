@@ -227,6 +227,20 @@ def test_what_comes_without_a_request_is_never_taken_for_the_answer_to_the_next_
         client.close()
 
 
+def test_a_plain_answer_in_chunks_is_read(script: Script) -> None:
+    """As a proxy in front of Lotus may send it: short chunks, and the last one of no bytes."""
+    script.answer, script.afterwards = (
+        chunked(b"9\r\n" + ALL[:9] + b"\r\n", b"%x\r\n" % len(ALL[9:]) + ALL[9:], b"\r\n0\r\n\r\n"),
+        b"",
+    )
+    client = Lotus(script.address, "a-key", timeout_seconds=5)
+    try:
+        answer = client.track(b"{}")
+    finally:
+        client.close()
+    assert (answer.status, answer.body) == (201, ALL)
+
+
 def may_be_delivered(answer: Answer) -> bool:
     """Read an answer anew, with another reader of JSON: whether it is a 2xx that speaks of success."""
     try:
