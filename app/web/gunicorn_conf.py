@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app.settings import load_for_serving
+from app.settings import list_warnings, load_for_serving
 
 _settings = load_for_serving(os.environ, Path(".env"))
 _MEMORY_DISK = "/dev/shm"  # noqa: S108  the point is that it is memory
@@ -37,6 +37,12 @@ proc_name = "segment-lotus"
 # Before prometheus_client is imported anywhere: it looks at this once. See app.telemetry.
 _metrics_folder = tempfile.mkdtemp(prefix="segment-lotus-metrics-", dir=_memory_folder())
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder
+
+
+def on_starting(server: Any) -> None:
+    """Say what should be changed."""
+    for warning in list_warnings(_settings):
+        server.log.warning(warning)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
