@@ -25,7 +25,7 @@ from app.store.ids import micros_of
 from app.web.api import Work, read_parameters
 from app.web.errors import to_json
 from app.web.offload import Offload
-from app.web.sign_in import require_admin_or_session
+from app.web.sessions import require_admin_or_session
 
 RETRY_SECONDS = 5.0
 """For so long one request lets deliveries wait again; of more than that, it says where to go on."""

@@ -20,7 +20,7 @@ from app.outbox import tell_pause
 from app.store.destination import read_destination
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
-from app.web.sign_in import check_csrf, csrf_token, is_signed_in
+from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
 from app.web.visible import to_visible
 
 Values = dict[str, Any]
@@ -114,8 +114,7 @@ class Pages:
         return self.show("error.html", status=status, code=code.replace("_", " "), message=message)
 
     def _guard(self) -> None:
-        if not is_signed_in():
-            raise Unauthorized
+        require_session()
         check_csrf(request)
 
 

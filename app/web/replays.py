@@ -22,7 +22,8 @@ from app.store.replays import append_replay, find_unfinished, take_turn
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
 from app.web.replay_process import ReplayProcesses
-from app.web.sign_in import CSRF_FIELD, go_to, require_admin_or_session
+from app.web.sessions import CSRF_FIELD, require_admin_or_session
+from app.web.sign_in import go_to
 
 TRIED = 1000
 """Calls that are tried before somebody is asked."""
