@@ -24,6 +24,7 @@ from app.web.native import NativeTrack
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.overview import overview
 from app.web.pages import Pages, protect
+from app.web.parameters import check_address
 from app.web.problems import problem_api, problem_pages
 from app.web.proxy_watch import ProxyWatch
 from app.web.refused import Refused
@@ -91,6 +92,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     ):
         app.register_blueprint(blueprint)
     errors.register(app, lambda error: protect(pages.tell(error)))
+    app.before_request(check_address)
     app.after_request(draining.hang_up)
     app.after_request(errors.keep_private)
     if settings.trusted_proxies:

@@ -20,6 +20,7 @@ from app.outbox import tell_pause
 from app.store.destination import read_destination
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
+from app.web.parameters import full_address
 from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
 from app.web.visible import to_visible
 
@@ -83,7 +84,7 @@ class Pages:
         """
         common = {
             "place": request.path,
-            "address": request.full_path.removesuffix("?"),
+            "address": full_address(request),
             "csrf": csrf_token(),
             "signed_in": is_signed_in(),
             "pause": None,
@@ -104,7 +105,7 @@ class Pages:
     def tell(self, error: Exception) -> Response:
         """Say an error as a page; where nobody is signed in, with the form to do so in its place."""
         if isinstance(error, Unauthorized):
-            return self.show("sign_in.html", status=401, next=request.full_path.removesuffix("?"), wrong=None)
+            return self.show("sign_in.html", status=401, next=full_address(request), wrong=None)
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
         else:
