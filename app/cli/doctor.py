@@ -154,8 +154,8 @@ def _proxy(settings: Settings, database: Database) -> Finding:
         return Finding("proxy", ok=True, sentence="none seen within a day, and TRUSTED_PROXIES is 0")
     # Anybody can send the header: that must not let a check of a deployment fail.
     what = (
-        f"X-Forwarded-For arrives (last noted at {format_time(seen_at)}) and TRUSTED_PROXIES is 0: set it to the number"
-        " of proxies in front of the service, or it does not know of their HTTPS, and cookies are not marked Secure"
+        f"X-Forwarded-For arrives (last noted at {format_time(seen_at)}) and TRUSTED_PROXIES is 0: if there are proxies"
+        " in front of the service, set it to their number, or it does not know of their HTTPS and marks no cookie Secure"
     )
     return Finding("proxy", ok=None, sentence=what)
 
