@@ -26,7 +26,7 @@ from app.web.overview import overview
 from app.web.pages import Pages, protect
 from app.web.parameters import check_address
 from app.web.problems import problem_api, problem_pages
-from app.web.proxy_watch import ProxyWatch
+from app.web.proxy_watch import proxy_watch
 from app.web.refused import Refused
 from app.web.replay_process import ReplayProcesses
 from app.web.replays import Replays, replay_api, replay_pages
@@ -100,7 +100,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
     app.wsgi_app = shortcut(app.wsgi_app, doors, draining)  # type: ignore[assignment,method-assign]
     if not settings.trusted_proxies:
-        app.wsgi_app = ProxyWatch(app.wsgi_app, service.database)  # type: ignore[method-assign]
+        app.wsgi_app = proxy_watch(app.wsgi_app, service.database)  # type: ignore[assignment,method-assign]
     return app
 
 
