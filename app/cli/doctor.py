@@ -155,7 +155,7 @@ def _proxy(settings: Settings, database: Database) -> Finding:
     # Anybody can send the header: that must not let a check of a deployment fail.
     what = (
         f"X-Forwarded-For arrives (last noted at {format_time(seen_at)}) and TRUSTED_PROXIES is 0: if there are proxies"
-        " in front of the service, set it to their number, or it does not know of their HTTPS and marks no cookie Secure"
+        " in front of the service, set it to their number: it does not know of their HTTPS, and marks no cookie Secure"
     )
     return Finding("proxy", ok=None, sentence=what)
 
