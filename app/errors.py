@@ -88,7 +88,7 @@ class Forbidden(SegmentLotusError):
 
 
 class TooManyAttempts(SegmentLotusError):
-    """Too many wrong admin tokens came from this address. Wait five minutes."""
+    """This is not the admin token, and too many wrong ones came at this moment. The right one opens at any time."""
 
     code = "too_many_attempts"
 

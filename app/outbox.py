@@ -6,7 +6,7 @@ import msgspec
 
 from app.core.times import format_time
 from app.errors import BadQuery
-from app.query import parse_moment
+from app.query import check_texts, parse_moment
 from app.store.deliveries import Attempt, State
 from app.store.delivery_list import DeliveryRow, Group, count_undelivered
 from app.store.delivery_search import DeliveryFilters
@@ -101,6 +101,7 @@ def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilter
         state = State(texts["state"]) if "state" in texts else None
     except ValueError:
         raise BadQuery(f"state must be one of {', '.join(State)}; it is {texts['state'][:40]!a}") from None
+    check_texts({name: texts[name] for name in ("reason", "customer", "event_name", "id") if name in texts})
     return DeliveryFilters(
         state=state,
         reason=texts.get("reason"),

@@ -12,10 +12,9 @@ from app.core.outcome import Outcome, Reason
 from app.core.problem import parse_way, problem_key
 from app.core.times import format_time
 from app.store.engine import Database
-from app.store.ids import first_id_at, micros_of
+from app.store.ids import ID_MAX, first_id_at, micros_of
 from app.store.problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
 from app.store.publications import list_live
-from app.store.review_events import ID_MAX
 
 LOOKED_AT = 5_000
 """Calls that one look reads at most."""
@@ -114,7 +113,7 @@ def find_problems(
         Unavailable: the database cannot be read now.
 
     """
-    first = 0 if since is None else min(first_id_at(since), ID_MAX)
+    first = 0 if since is None else first_id_at(since)
     with database.reading() as conn:
         rows, look = list_problem_rows(conn, _OUTCOMES, _window(first, before))
         unmapped_rows, unmapped_look = list_unmapped_rows(conn, _window(first, unmapped_before))

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
-from app.core.times import TimeInvalid, parse_time
+from app.core.times import MIN_MICROS, TimeInvalid, parse_time
 from app.errors import BadQuery
+from app.store.ids import ID_MAX
 from app.store.review import CallFilters
-from app.store.review_events import ID_MAX, EventFilters, Place
+from app.store.review_events import EventFilters, Place
 
 CALL_PARAMETERS = ("outcome", "reason", "event", "customer", "id", "transform", "since", "until")
 EVENT_PARAMETERS = ("customer", "event_name", "idempotency_id", "call_id", "voided", "since", "until")
@@ -25,12 +26,14 @@ Name = TypeVar("Name", Outcome, Reason)
 _SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 _ID = re.compile(r"[0-9]{1,19}")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def parse_call_filters(texts: Mapping[str, str], now: int) -> CallFilters:
     """Read the filters of calls; `texts` holds some of CALL_PARAMETERS, `now` is in microseconds since 1970."""
     reason = _parse_name("reason", texts["reason"], Reason) if "reason" in texts else None
     outcomes = tuple(_parse_name("outcome", one.strip(), Outcome) for one in texts.get("outcome", "").split(",") if one)
+    check_texts({name: texts[name] for name in ("event", "customer", "id", "transform") if name in texts})
     for outcome, reasons in REASONS_OF.items():
         if reason in reasons and outcomes and outcome not in outcomes:
             raise BadQuery(f"reason {reason} belongs to the outcome {outcome}, and outcome asks for others")
@@ -51,6 +54,7 @@ def parse_event_filters(texts: Mapping[str, str], now: int) -> EventFilters:
     voided = texts.get("voided")
     if voided not in {None, "true", "false"}:
         raise BadQuery(f"voided must be true or false; it is {_quote(voided or '')}")
+    check_texts({name: texts[name] for name in ("customer", "event_name", "idempotency_id") if name in texts})
     return EventFilters(
         customer=texts.get("customer"),
         event_name=texts.get("event_name"),
@@ -62,11 +66,21 @@ def parse_event_filters(texts: Mapping[str, str], now: int) -> EventFilters:
     )
 
 
+def check_texts(texts: Mapping[str, str]) -> None:
+    """Raise BadQuery for a text that no database takes: nothing that is kept holds a NUL or half a surrogate pair."""
+    for name, text in texts.items():
+        if _NO_TEXT.search(text):
+            raise BadQuery(f"{name} must be text without NUL or half surrogate pairs; it is {_quote(text)}")
+
+
 def parse_moment(name: str, text: str, now: int) -> int:
     """Read a time, or a duration back from `now` (1h, 30m, 7d), into microseconds since 1970."""
     duration = _DURATION.fullmatch(text.strip())
     if duration:
-        return now - int(duration[1]) * _SECONDS_OF[duration[2]] * 1_000_000
+        moment = now - int(duration[1]) * _SECONDS_OF[duration[2]] * 1_000_000
+        if moment < MIN_MICROS:
+            raise BadQuery(f"{name} reaches back before the year 1; it is {_quote(text)}")
+        return moment
     try:
         return parse_time(text)
     except TimeInvalid as error:

@@ -6,6 +6,7 @@ names the setting and the way out, and never shows what the setting holds: it ma
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,10 @@ T = TypeVar("T")
 WITH_WORKER = "SEGMENT_LOTUS_WITH_WORKER"
 """Set by `serve --with-worker` for the processes of the service. Not a setting: it says how they were started."""
 
-MIN_ADMIN_TOKEN_LENGTH = 16  # The token opens everything there is; 16 random characters are beyond guessing.
+# The token opens everything there is, and nothing stops a guess: 20 random characters are beyond guessing.
+MIN_ADMIN_TOKEN_LENGTH = 20
+# The form of /sign-in takes no longer one.
+MAX_ADMIN_TOKEN_LENGTH = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,17 +181,44 @@ def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> 
             " SEGMENT_BASIC_AUTH), on every node the same. For the tracking APIs alone, SEGMENT_WRITE_KEYS or"
             " LOTUS_INGEST_KEYS will do."
         )
-    if len(settings.admin_token) < MIN_ADMIN_TOKEN_LENGTH:
+    if not settings.admin_token or (has_short_admin_token(settings) and not is_loopback(settings.host)):
         missing.append(
             f"ADMIN_TOKEN is missing or shorter than {MIN_ADMIN_TOKEN_LENGTH} characters: set it to a long random"
             " text, for example from `openssl rand -hex 32`."
         )
+    if len(settings.admin_token) > MAX_ADMIN_TOKEN_LENGTH:
+        missing.append(f"ADMIN_TOKEN is longer than {MAX_ADMIN_TOKEN_LENGTH} characters: set it to a shorter text.")
     if settings.lotus_api_key and not settings.lotus_host:
         missing.append("LOTUS_API_KEY is set and LOTUS_HOST is not: set it to the address of Lotus.")
     if missing:
         missing.append("Set them in the environment or in .env; `make serve` on a new checkout writes a .env itself.")
         raise SettingInvalid("\n".join(missing))
     return settings
+
+
+def list_warnings(settings: Settings) -> list[str]:
+    """Return what should be changed, one sentence each, although the service starts without it."""
+    if not has_short_admin_token(settings):
+        return []
+    warning = (
+        f"ADMIN_TOKEN is shorter than {MIN_ADMIN_TOKEN_LENGTH} characters and can be guessed. It is taken only because"
+        f" HOST is {settings.host}: before anything forwards requests to this address, set it to a long random text,"
+        " for example from `openssl rand -hex 32`."
+    )
+    return [warning]
+
+
+def has_short_admin_token(settings: Settings) -> bool:
+    """Whether the admin token is one that can be guessed."""
+    return len(settings.admin_token) < MIN_ADMIN_TOKEN_LENGTH
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`: 127.0.0.0/8, ::1 or localhost."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _read(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from app.bootstrap import clock
 from app.cli import main
 from app.fake_lotus.server import FakeLotus
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.migrate import migrate
+from app.store.nodes import UNTRUSTED_PROXY, save_sighting
 from tests.builders import DEFAULT_TEXT
 from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_recent, a_worker, balanced, states_of, store, work
 
@@ -129,7 +131,8 @@ def test_reconcile_names_what_lotus_lost_and_sends_it_again(
 def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
     done = type_("doctor")
     assert done.exit_code == 0, done.output
-    names = ["settings", "database", "disk", "transforms", "signature", "tracking", "track-api", "lotus", "outbox"]
+    names = ["settings", "database", "disk", "transforms", "signature"]
+    names += ["tracking", "track-api", "lotus", "proxy", "outbox"]
     not_set_up = {"tracking", "track-api"}
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["--" if name in not_set_up else "ok", name] for name in names
@@ -152,7 +155,7 @@ def test_the_doctor_says_that_the_tracking_apis_are_open(type_: Type, monkeypatc
         ("LOTUS_API_KEY", "wrong", "lotus", "LOTUS_API_KEY"),
         ("LOTUS_HOST", "http://127.0.0.1:1", "lotus", "cannot be reached"),
         ("LOTUS_HOST", "", "lotus", "LOTUS_HOST is not set"),
-        ("ADMIN_TOKEN", "short", "settings", "ADMIN_TOKEN"),
+        ("ADMIN_TOKEN", "short", "settings", "ADMIN_TOKEN is missing or shorter than 20"),
         ("SEGMENT_WRITE_KEYS", "short,long enough it is", "tracking", "1 of SEGMENT_WRITE_KEYS shorter than 8"),
         ("LOTUS_INGEST_KEYS", "short", "track-api", "can be guessed"),
         ("TRANSFORMS_DIR", "nowhere", "transforms", "_default.yaml"),
@@ -164,12 +167,40 @@ def test_the_doctor_says_that_the_tracking_apis_are_open(type_: Type, monkeypatc
 def test_the_doctor_says_what_is_wrong_and_what_to_do(
     type_: Type, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, hint: str
 ) -> None:
+    monkeypatch.setenv("HOST", "0.0.0.0")  # noqa: S104  nothing is bound here
     monkeypatch.setenv(variable, text)
     done = type_("doctor")
     assert done.exit_code == 1
     [line] = [line for line in done.stdout.splitlines() if line.split()[:2] == ["NO", name]]
     assert hint in line
     assert "wrong" not in line
+
+
+def test_the_doctor_warns_of_a_token_that_can_be_guessed_on_this_machine(
+    type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADMIN_TOKEN", "short-one")
+    done = type_("doctor")
+    assert done.exit_code == 0, done.output
+    assert "complete; ADMIN_TOKEN is shorter than 20 characters" in done.output
+    assert "short-one" not in done.output
+
+
+def test_the_doctor_tells_of_a_proxy_that_no_setting_tells_of(
+    type_: Type, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "ok  proxy       none seen within a day" in type_("doctor").output
+    with database.writing() as conn:
+        save_sighting(conn, UNTRUSTED_PROXY, clock())
+    done = type_("doctor")
+    assert done.exit_code == 0, done.output
+    assert "--  proxy       X-Forwarded-For arrives" in done.output
+    monkeypatch.setenv("TRUSTED_PROXIES", "2")
+    assert "ok  proxy       TRUSTED_PROXIES is 2" in type_("doctor").output
+    monkeypatch.delenv("TRUSTED_PROXIES")
+    with database.writing() as conn:
+        save_sighting(conn, UNTRUSTED_PROXY, clock() - 25 * 3_600_000_000)
+    assert "ok  proxy       none seen within a day" in type_("doctor").output
 
 
 def test_the_doctor_tells_of_a_pause(type_: Type, database: Database, lotus: FakeLotus, address: str) -> None:

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import SettingInvalid
-from app.settings import SETTINGS, Setting, Settings, load, load_for_serving
+from app.settings import SETTINGS, Setting, Settings, list_warnings, load, load_for_serving
 
 A_SECRET = "s3cret-that-must-not-be-shown"
 
 ENOUGH_TO_SERVE = {
     "DATABASE_URL": "postgresql://lotus:pw@db/lotus",
     "SEGMENT_SHARED_SECRETS": "one",
-    "ADMIN_TOKEN": "0123456789abcdef",
+    "ADMIN_TOKEN": "0123456789abcdefghij",
 }
 
 
@@ -199,7 +199,7 @@ def test_a_repr_shows_no_secret() -> None:
 
 @pytest.mark.parametrize("name", ["SEGMENT_WRITE_KEYS", "LOTUS_INGEST_KEYS"])
 def test_a_key_of_a_tracking_api_alone_is_enough_to_serve(name: str) -> None:
-    needed = {"DATABASE_URL": "sqlite:///x.db", "ADMIN_TOKEN": "x" * 16}
+    needed = {"DATABASE_URL": "sqlite:///x.db", "ADMIN_TOKEN": "x" * 20}
     with pytest.raises(SettingInvalid, match=name):
         load_for_serving(needed)
     settings = load_for_serving({**needed, name: "one, two"})
@@ -260,7 +260,7 @@ def test_serving_takes_any_one_credential(credential: dict[str, str]) -> None:
         ("SEGMENT_SHARED_SECRETS", ""),
         ("SEGMENT_SHARED_SECRETS", " , "),
         ("ADMIN_TOKEN", ""),
-        ("ADMIN_TOKEN", "0123456789abcde"),
+        ("ADMIN_TOKEN", "x" * 251),
     ],
 )
 def test_serving_ends_with_a_sentence_where_something_is_missing(name: str, text: str) -> None:
@@ -268,6 +268,25 @@ def test_serving_ends_with_a_sentence_where_something_is_missing(name: str, text
         load_for_serving(ENOUGH_TO_SERVE | {name: text})
     if text.strip(" ,"):
         assert text not in raised.value.message
+
+
+@pytest.mark.parametrize("host", ["::", "0::0", "10.0.0.1", "billing.example.com"])
+def test_a_token_that_can_be_guessed_is_refused_where_others_reach_it(host: str) -> None:
+    short = ENOUGH_TO_SERVE | {"HOST": host, "ADMIN_TOKEN": "0123456789abcdefghi"}
+    with pytest.raises(SettingInvalid, match="ADMIN_TOKEN is missing or shorter than 20 characters") as raised:
+        load_for_serving(short)
+    assert short["ADMIN_TOKEN"] not in raised.value.message
+    assert list_warnings(load_for_serving(short | {"ADMIN_TOKEN": "0123456789abcdefghij"})) == []
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_a_token_that_can_be_guessed_is_warned_of_where_only_this_machine_reaches_it(host: str) -> None:
+    short = ENOUGH_TO_SERVE | {"HOST": host, "ADMIN_TOKEN": "short-one"}
+    [warning] = list_warnings(load_for_serving(short))
+    assert "ADMIN_TOKEN is shorter than 20 characters" in warning
+    assert "short-one" not in warning
+    with pytest.raises(SettingInvalid, match="ADMIN_TOKEN is missing"):
+        load_for_serving(short | {"ADMIN_TOKEN": ""})
 
 
 def test_serving_names_all_that_is_missing_at_once() -> None:

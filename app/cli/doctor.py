@@ -6,20 +6,22 @@ from dataclasses import dataclass
 
 import click
 
-from app.bootstrap import build_catalog
+from app.bootstrap import build_catalog, clock
 from app.catalog.checking import check
 from app.catalog.files import read_folder
 from app.cli.program import DOTENV, check_schema, open_database, read_settings
 from app.core.credentials import Auth, Credentials
 from app.core.signature import sign
+from app.core.times import format_time
 from app.core.transform import DEFAULT
 from app.errors import SegmentLotusError, SettingInvalid, Unavailable
 from app.forward.lotus import Lotus
 from app.forward.verdict import read_verdict
 from app.logs import printable
 from app.outbox import read_outbox
-from app.settings import Settings, load_for_serving
+from app.settings import Settings, list_warnings, load_for_serving
 from app.store.engine import Database, RowRefused
+from app.store.nodes import UNTRUSTED_PROXY, find_sighting
 
 _MIN_KEY_LENGTH = 8
 _BODY = b'{"type":"track","messageId":"doctor"}'
@@ -53,8 +55,8 @@ def doctor(context: click.Context) -> None:
 
 def _examine() -> Iterator[Finding]:
     try:
-        load_for_serving(os.environ, DOTENV)
-        yield Finding("settings", ok=True, sentence="complete")
+        warnings = list_warnings(load_for_serving(os.environ, DOTENV))
+        yield Finding("settings", ok=True, sentence="; ".join(["complete", *warnings]))
     except SettingInvalid as error:
         yield Finding("settings", ok=False, sentence=" ".join(error.message.split("\n")))
     try:
@@ -71,6 +73,7 @@ def _examine() -> Iterator[Finding]:
     yield _keys("track-api", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
     yield _lotus(settings)
     if found.ok:
+        yield _look("proxy", lambda: _proxy(settings, database))
         yield _look("outbox", lambda: _outbox(settings, database))
 
 
@@ -141,6 +144,21 @@ def _lotus(settings: Settings) -> Finding:
     verdict = read_verdict(answer, (), 0)
     said = verdict.trouble.sentence if verdict.trouble else f"/api/ping/ answers {answer.status}"
     return Finding("lotus", ok=False, sentence=said)
+
+
+def _proxy(settings: Settings, database: Database) -> Finding:
+    if settings.trusted_proxies:
+        return Finding("proxy", ok=True, sentence=f"TRUSTED_PROXIES is {settings.trusted_proxies}")
+    with database.reading() as conn:
+        seen_at = find_sighting(conn, UNTRUSTED_PROXY, clock())
+    if seen_at is None:
+        return Finding("proxy", ok=True, sentence="none seen within a day, and TRUSTED_PROXIES is 0")
+    # Anybody can send the header: that must not let a check of a deployment fail.
+    what = (
+        f"X-Forwarded-For arrives (last noted at {format_time(seen_at)}) and TRUSTED_PROXIES is 0: if there are proxies"
+        " in front of the service, set it to their number: it does not know of their HTTPS, and marks no cookie Secure"
+    )
+    return Finding("proxy", ok=None, sentence=what)
 
 
 def _outbox(settings: Settings, database: Database) -> Finding:

@@ -11,10 +11,10 @@ import msgspec
 import sqlalchemy as sa
 
 from app.store.deliveries import IS_WAITING, State
-from app.store.ids import EPOCH_MICROS
+from app.store.ids import EPOCH_MICROS, ID_MAX
 from app.store.keys import to_key
 from app.store.lookup import among
-from app.store.review_events import ID_MAX, first_id_since
+from app.store.review_events import first_id_since
 from app.store.schema import deliveries, events
 
 MOST = 20_000

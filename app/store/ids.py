@@ -9,12 +9,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 TAG_BITS = 12
+ID_MAX = (1 << 63) - 1
 EPOCH_MICROS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def first_id_at(micros: int) -> int:
-    """Return the smallest id of a moment (microseconds since 1970); ids of that moment and later are not below it."""
-    return max(0, micros - EPOCH_MICROS) << TAG_BITS
+    """Return the smallest id of a moment (microseconds since 1970); ids of that moment and later are not below it.
+
+    Of a moment before all ids it is 0, and of one after all of them ID_MAX.
+    """
+    return min(max(0, micros - EPOCH_MICROS) << TAG_BITS, ID_MAX)
 
 
 def micros_of(identifier: int) -> int:

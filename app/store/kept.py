@@ -15,9 +15,9 @@ from app.core.arrival import WEBHOOK, read_arrived
 from app.core.outcome import Outcome, Reason
 from app.core.problem import problem_key
 from app.store.events import EventFields
+from app.store.ids import ID_MAX
 from app.store.keys import to_key
 from app.store.lookup import among
-from app.store.review_events import ID_MAX
 from app.store.schema import calls, events, requests
 
 BYTES_AT_ONCE = 16 << 20

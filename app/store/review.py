@@ -13,7 +13,8 @@ from app.core.arrival import read_arrived
 from app.core.outcome import Outcome
 from app.errors import NotFound
 from app.store.history import OutcomeChange, list_outcome_changes
-from app.store.review_events import ID_MAX, EventRow, list_call_events
+from app.store.ids import ID_MAX
+from app.store.review_events import EventRow, list_call_events
 from app.store.review_sources import CallFilters, call_sources, id_range, message_sources, read_source
 from app.store.schema import calls, events, requests
 

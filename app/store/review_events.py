@@ -9,11 +9,9 @@ import msgspec
 import sqlalchemy as sa
 
 from app.store.events import EventFields
-from app.store.ids import first_id_at
+from app.store.ids import ID_MAX, first_id_at
 from app.store.keys import to_key
 from app.store.schema import events
-
-ID_MAX = (1 << 63) - 1
 
 Place = tuple[int, int]
 """(call id, event id): where an event stands in that order."""
@@ -44,8 +42,8 @@ class EventRow(EventFields, frozen=True):
 
 
 def first_id_since(micros: int | None, otherwise: int) -> int:
-    """Return the first id of a moment, within what the databases take for an id; `otherwise` for None."""
-    return otherwise if micros is None else min(first_id_at(micros), ID_MAX)
+    """Return the first id of a moment; `otherwise` for None."""
+    return otherwise if micros is None else first_id_at(micros)
 
 
 def list_events(

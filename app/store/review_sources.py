@@ -14,8 +14,9 @@ import msgspec
 import sqlalchemy as sa
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
+from app.store.ids import ID_MAX
 from app.store.keys import to_key
-from app.store.review_events import ID_MAX, first_id_since
+from app.store.review_events import first_id_since
 from app.store.schema import calls, claims, events
 
 _ID_DIGITS = len(str(ID_MAX))

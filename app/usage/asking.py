@@ -12,8 +12,8 @@ from app.core.metric_schema import MAX_GROUPS
 from app.core.metric_windows import SECOND, WINDOWS, Unit, find_zone, window_at
 from app.core.times import parse_time
 from app.errors import BadQuery
-from app.query import parse_moment
-from app.store.review_events import ID_MAX
+from app.query import check_texts, parse_moment
+from app.store.ids import ID_MAX
 from app.store.usage import Place
 
 USAGE_PARAMETERS = ("customer_id", "start", "end", "window", "group_by", "tz", "fill", "include_future", "version")
@@ -35,12 +35,17 @@ def parse_usage_query(texts: Mapping[str, str], now: int) -> Query:
         BadQuery: names the parameter, and says what is taken instead.
 
     """
+    check_texts({name: texts[name] for name in ("customer_id", "group_by", "version") if name in texts})
     tz = texts.get("tz", "UTC")
     zone = find_zone(tz)
     if zone is None:
         raise BadQuery(f"tz must be the IANA name of a time zone, such as Europe/Berlin; it is {tz[:40]!a}")
     end = parse_local("end", texts["end"], zone, now) if "end" in texts else now
-    start = parse_local("start", texts["start"], zone, now) if "start" in texts else _month_of(zone, end)
+    start = (
+        parse_local("start", texts["start"], zone, now)
+        if "start" in texts
+        else _window_start(zone, Unit.MONTH, end - SECOND)
+    )
     return Query(
         start=start,
         end=end,
@@ -63,7 +68,7 @@ def parse_local(name: str, text: str, zone: tzinfo, now: int) -> int:
     if ":" in text:
         return moment
     # Where the clocks jump over midnight, the day begins later.
-    return window_at(zone, Unit.DAY, moment)[0]
+    return _window_start(zone, Unit.DAY, moment)
 
 
 def parse_group(text: str | None) -> dict[str, str | None] | None:
@@ -91,12 +96,12 @@ def to_after(place: Place | None) -> str | None:
     return None if place is None else f"{place[0]}.{place[1]}"
 
 
-def _month_of(zone: tzinfo, end: int) -> int:
+def _window_start(zone: tzinfo, unit: Unit, moment: int) -> int:
     try:
-        return window_at(zone, Unit.MONTH, end - SECOND)[0]
+        return window_at(zone, unit, moment)[0]
     except (OverflowError, ValueError):
         # Far beyond the years that can be asked for; `checked` says so.
-        return end - SECOND
+        return moment
 
 
 def _parse_window(text: str) -> Unit:

@@ -33,7 +33,7 @@ from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
 from app.web.errors import to_json
 from app.web.offload import Offload
-from app.web.sign_in import require_admin_or_session
+from app.web.sessions import require_admin_or_session
 
 T = TypeVar("T")
 

@@ -35,7 +35,8 @@ from app.store.ledger_total import LedgerTotal
 from app.web.deliveries_api import RETRY_SECONDS
 from app.web.deliveries_query import RANGES, Asked, read_deliveries_query, written
 from app.web.pages import Pages, Values, Work
-from app.web.sign_in import CSRF_FIELD, go_to
+from app.web.sessions import CSRF_FIELD
+from app.web.sign_in import go_to
 
 PAGE = 50
 

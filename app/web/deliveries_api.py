@@ -1,8 +1,6 @@
 """Deliveries on the JSON API, and their numbers for Prometheus."""
 
-from typing import Any
-
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from app.bootstrap import Reading, clock
 from app.core.times import format_time
@@ -25,7 +23,8 @@ from app.store.ids import micros_of
 from app.web.api import Work, read_parameters
 from app.web.errors import to_json
 from app.web.offload import Offload
-from app.web.sign_in import require_admin_or_session
+from app.web.parameters import read_json_object
+from app.web.sessions import require_admin_or_session
 
 RETRY_SECONDS = 5.0
 """For so long one request lets deliveries wait again; of more than that, it says where to go on."""
@@ -122,9 +121,9 @@ def _retry() -> Work:
 
 def _read_words() -> tuple[dict[str, str], bool]:
     """Return the filters in a JSON object, and whether they are only to be counted. Raises BadQuery."""
-    said: Any = request.get_json(force=True, silent=True)
+    said = read_json_object()
     accepted = (*DELIVERY_PARAMETERS, "before", "dry_run")
-    if not isinstance(said, dict):
+    if said is None:
         raise BadQuery(f"the body must be a JSON object with some of {', '.join(accepted)}")
     if wrong := next((name for name in said if name not in accepted), None):
         raise BadQuery(f"there is no member {wrong[:40]!a}: there are {', '.join(accepted)}")

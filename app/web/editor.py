@@ -15,8 +15,8 @@ from app.editor.traffic import list_ids_for
 from app.errors import CallRejected, NotFound, TransformInvalid
 from app.store.drafts import list_drafted
 from app.store.engine import Connection
+from app.store.ids import ID_MAX
 from app.store.kept import KeptCall, read_kept
-from app.store.review_events import ID_MAX
 from app.web.pages import Pages
 from app.web.sign_in import go_to
 

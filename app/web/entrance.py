@@ -2,9 +2,10 @@
 
 from flask import Blueprint, Response, request
 
-from app.errors import TooManyAttempts, Unauthorized
+from app.errors import TooManyAttempts
 from app.web.pages import Pages, protect
-from app.web.sign_in import SignIn, check_csrf, go_to, is_signed_in, sign_out
+from app.web.sessions import check_csrf, end_session, require_session
+from app.web.sign_in import SignIn, go_to
 
 _TOKEN_MAX = 1000
 
@@ -24,7 +25,7 @@ def entrance(pages: Pages, gate: SignIn) -> Blueprint:
     def sign_in() -> Response:
         place = request.form.get("next", "/")
         try:
-            if gate.sign_in(request.form.get("token", "")[:_TOKEN_MAX], request.remote_addr or ""):
+            if gate.sign_in(request.form.get("token", "")[:_TOKEN_MAX]):
                 return go_to(place)
             wrong, status = "This is not the admin token.", 401
         except TooManyAttempts as error:
@@ -33,10 +34,9 @@ def entrance(pages: Pages, gate: SignIn) -> Blueprint:
 
     @blueprint.post("/sign-out")
     def leave() -> Response:
-        if not is_signed_in():
-            raise Unauthorized
+        require_session()
         check_csrf(request)
-        sign_out()
+        end_session()
         return go_to("/sign-in")
 
     return blueprint

@@ -42,6 +42,8 @@ STATUS_OF: dict[type[SegmentLotusError], int] = {
 # Segment backs off by itself; this only keeps a well-behaved client from coming back at once.
 RETRY_AFTER_SECONDS = 2
 
+_PRIVATE = ("/api/v1", "/readyz", "/metrics")
+
 _LOG = structlog.get_logger("web")
 
 
@@ -78,6 +80,17 @@ def to_unavailable(error: Exception) -> Unavailable:
     """
     _LOG.error("unexpected error", exc_info=error)
     return Unavailable("something went wrong here; it is in the log of the service")
+
+
+def keep_private(response: Response) -> Response:
+    """Let nobody on the way keep what only the admin may see, nor take its type for another; errors alike.
+
+    Pages say so themselves, see app.web.pages, and the routes by which calls come in show nothing that is kept.
+    """
+    if request.path.startswith(_PRIVATE):
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response
 
 
 def register(app: Flask, tell_as_page: Callable[[Exception], Response]) -> None:

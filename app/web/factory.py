@@ -24,13 +24,16 @@ from app.web.native import NativeTrack
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.overview import overview
 from app.web.pages import Pages, protect
+from app.web.parameters import check_address
 from app.web.problems import problem_api, problem_pages
+from app.web.proxy_watch import proxy_watch
 from app.web.refused import Refused
 from app.web.replay_process import ReplayProcesses
 from app.web.replays import Replays, replay_api, replay_pages
 from app.web.sandboxes import SANDBOXES, Sandboxes
+from app.web.sessions import set_up_sessions
 from app.web.setup import setup
-from app.web.sign_in import SignIn, set_up_sessions
+from app.web.sign_in import SignIn
 from app.web.tracking import Tracking
 from app.web.transforms import transforms
 from app.web.transforms_api import transforms_api
@@ -60,7 +63,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     settings = service.settings
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
     offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
-    set_up_sessions(app, settings.admin_token)
+    set_up_sessions(app, settings.admin_token, offload)
     pages = Pages(offload, forwards=bool(settings.lotus_api_key))
     refused = Refused(service.database, service.ids, clock)
     intake = Intake(service, refused, InFlight(settings.max_inflight_bytes), draining)
@@ -89,11 +92,15 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     ):
         app.register_blueprint(blueprint)
     errors.register(app, lambda error: protect(pages.tell(error)))
+    app.before_request(check_address)
     app.after_request(draining.hang_up)
+    app.after_request(errors.keep_private)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
     app.wsgi_app = shortcut(app.wsgi_app, doors, draining)  # type: ignore[assignment,method-assign]
+    if not settings.trusted_proxies:
+        app.wsgi_app = proxy_watch(app.wsgi_app, service.database)  # type: ignore[assignment,method-assign]
     return app
 
 

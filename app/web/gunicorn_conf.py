@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app.settings import load_for_serving
+from app.settings import list_warnings, load_for_serving
 from app.web.metrics_folder import make_metrics_folder, remove_abandoned
 
 _settings = load_for_serving(os.environ, Path(".env"))
@@ -39,6 +39,12 @@ proc_name = "segment-lotus"
 remove_abandoned(Path(_memory_folder()))
 _metrics_folder = make_metrics_folder(Path(_memory_folder()))
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
+
+
+def on_starting(server: Any) -> None:
+    """Say what should be changed."""
+    for warning in list_warnings(_settings):
+        server.log.warning(warning)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -20,7 +20,8 @@ from app.outbox import tell_pause
 from app.store.destination import read_destination
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
-from app.web.sign_in import check_csrf, csrf_token, is_signed_in
+from app.web.parameters import full_address
+from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
 from app.web.visible import to_visible
 
 Values = dict[str, Any]
@@ -83,7 +84,7 @@ class Pages:
         """
         common = {
             "place": request.path,
-            "address": request.full_path.removesuffix("?"),
+            "address": full_address(request),
             "csrf": csrf_token(),
             "signed_in": is_signed_in(),
             "pause": None,
@@ -104,7 +105,7 @@ class Pages:
     def tell(self, error: Exception) -> Response:
         """Say an error as a page; where nobody is signed in, with the form to do so in its place."""
         if isinstance(error, Unauthorized):
-            return self.show("sign_in.html", status=401, next=request.full_path.removesuffix("?"), wrong=None)
+            return self.show("sign_in.html", status=401, next=full_address(request), wrong=None)
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
         else:
@@ -114,8 +115,7 @@ class Pages:
         return self.show("error.html", status=status, code=code.replace("_", " "), message=message)
 
     def _guard(self) -> None:
-        if not is_signed_in():
-            raise Unauthorized
+        require_session()
         check_csrf(request)
 
 

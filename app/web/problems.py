@@ -11,7 +11,7 @@ from app.problems import Problems, find_problems, to_document
 from app.query import parse_id, parse_moment
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
-from app.web.sign_in import require_admin_or_session
+from app.web.sessions import require_admin_or_session
 
 RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "time there is"}
 """What a page offers; any duration or time does as well."""

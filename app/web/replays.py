@@ -21,8 +21,10 @@ from app.store.replay_list import ask_to_stop, get_replay, lay_down, list_replay
 from app.store.replays import append_replay, find_unfinished, take_turn
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
+from app.web.parameters import read_json_object
 from app.web.replay_process import ReplayProcesses
-from app.web.sign_in import CSRF_FIELD, go_to, require_admin_or_session
+from app.web.sessions import CSRF_FIELD, require_admin_or_session
+from app.web.sign_in import go_to
 
 TRIED = 1000
 """Calls that are tried before somebody is asked."""
@@ -231,8 +233,8 @@ def _form() -> dict[str, str]:
 
 def _json() -> dict[str, str]:
     """Return the words of a JSON object. Raises BadQuery."""
-    said = request.get_json(force=True, silent=True)
-    if not isinstance(said, dict) or not all(isinstance(word, str | int | None) for word in said.values()):
+    said = read_json_object()
+    if said is None or not all(isinstance(word, str | int | None) for word in said.values()):
         raise BadQuery(f"the body must be a JSON object with some of {', '.join(PARAMETERS)}")
     given = {name: word for name, word in said.items() if word is not None and word is not False}
     return {name: "yes" if word is True else str(word) for name, word in given.items()}

@@ -24,6 +24,7 @@ from app.core.tracking import PREFIX
 from app.errors import RequestRefused, Unavailable
 from app.settings import Settings
 from app.store.ids import micros_of
+from app.store.nodes import UNTRUSTED_PROXY, find_sighting
 from app.store.refusals import Refusal, list_refusals
 from app.store.review import CallRow, newest_call_id, read_calls
 from app.web.errors import to_json
@@ -146,13 +147,23 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
             "plain": address.startswith("http://") and host not in _LOCAL,
             "count": len(settings.segment_shared_secrets),
             "bearer": bool(settings.segment_bearer_tokens or settings.segment_basic_auth),
+            # This very request tells, too, before it is noted.
+            "proxied": not settings.trusted_proxies and "X-Forwarded-For" in request.headers,
             "full_auth": settings.segment_require_full_auth,
             "tester": TESTER,
             "secrets": (),
             "tested": None,
             **more,
         }
-        return pages.show("setup.html", _arrivals, **values)
+        return pages.show("setup.html", _look, **values)
+
+    def _look(reading: Reading) -> Values:
+        values = _arrivals(reading)
+        if not settings.trusted_proxies:
+            with reading.database.reading() as conn:
+                if find_sighting(conn, UNTRUSTED_PROXY, clock()) is not None:
+                    values["proxied"] = True
+        return values
 
     return blueprint
 

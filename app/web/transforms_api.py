@@ -28,7 +28,7 @@ from app.store.review import read_calls
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.sandboxes import Sandboxes
-from app.web.sign_in import require_admin_or_session
+from app.web.sessions import require_admin_or_session
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from app.usage.documents import (
 from app.usage.explaining import explain, explain_call
 from app.web.errors import to_json
 from app.web.offload import Offload
-from app.web.sign_in import require_admin_or_session
+from app.web.sessions import require_admin_or_session
 from app.web.usage_csv import stream_csv
 
 _CSV = "text/csv; charset=utf-8"

@@ -28,7 +28,7 @@ PAGES = {
     "/transforms": 8,
     "/transforms/_default": 4,
     "/usage": 5,
-    "/setup": 4,
+    "/setup": 5,
 }
 # The most that the page of one call asks: its events, its request, its like, its versions, its metrics.
 A_CALL = 20

@@ -9,13 +9,15 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app import errors
-from app.store.schema import calls, events
+from app.bootstrap import clock
+from app.store.schema import calls, events, sightings
 from app.web.setup import TESTER, WAYS_OUT
 from tests.builders import SECRET, a_document, to_raw
-from tests.served import ROOT, signed
+from tests.served import ADMIN_TOKEN, ROOT, signed, wait_until
 from tests.web.conftest import Site
 from tests.web.queries import queries_of
 from tests.web.test_sign_in import csrf_of, sign_in
+from tests.web.visiting import send
 
 
 def text_of(answer: TestResponse) -> str:
@@ -133,6 +135,64 @@ def test_there_is_a_way_out_for_every_code_that_a_request_is_refused_with() -> N
     assert codes == set(WAYS_OUT)
 
 
+def test_a_proxy_that_no_setting_tells_of_is_said(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    sign_in(site.client)
+    assert "TRUSTED_PROXIES is 0" not in open_setup(site)
+    through = {"X-Forwarded-For": "192.0.2.1"}
+    assert "TRUSTED_PROXIES is 0" in text_of(site.client.get("/setup", headers=through))
+    # Noted, so that whoever comes by another way sees it as well.
+    wait_until(lambda: "X-Forwarded-For arrives" in open_setup(site))
+    declared = make_site(trusted_proxies=1)
+    sign_in(declared.client)
+    assert "X-Forwarded-For arrives" not in text_of(declared.client.get("/setup", headers=through))
+
+
+def test_any_request_tells_of_a_proxy_and_it_is_noted_once_an_hour(site: Site) -> None:
+    body = to_raw(a_document())
+    for _ in range(3):
+        assert site.send(body, {**signed(body), "X-Forwarded-For": "192.0.2.1"}).status_code == 200
+    wait_until(lambda: site.rows(sightings))
+    [(name, seen_at)] = site.rows(sightings)
+    assert (name, abs(seen_at - clock()) < 60_000_000) == ("untrusted_proxy", True)
+    site.send(body, {**signed(body), "X-Forwarded-For": "192.0.2.1"})
+    assert site.rows(sightings) == [(name, seen_at)]
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+def test_a_forwarded_host_decides_nothing(make_site: Callable[..., Site], proxies: int) -> None:
+    site = make_site(trusted_proxies=proxies)
+    forged = {
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Server": "evil.example",
+        "X-Forwarded-Port": "666",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Host": "evil.example",
+        "X-Original-Url": "//evil.example/",
+        "X-Rewrite-Url": "//evil.example/",
+        "Forwarded": "host=evil.example;proto=https",
+    }
+    answer = site.client.post("/sign-in", data={"token": ADMIN_TOKEN, "next": "/setup"}, headers=forged)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/setup")
+    [call_id] = send(site)
+    for path in (
+        "/setup",
+        "/",
+        "/calls",
+        "/usage",
+        f"/calls/{call_id}",
+        f"/calls/{call_id}/curl",
+        "/nowhere",
+        "/calls/",
+    ):
+        shown = site.client.get(path, headers={**forged, "Accept": "text/html"})
+        assert "evil" not in shown.get_data(as_text=True)
+        assert "evil" not in str(shown.headers)
+    assert 'value="http://localhost/webhooks/segment"' in site.client.get("/setup", headers=forged).get_data(
+        as_text=True
+    )
+
+
 def test_the_page_and_the_readme_tell_the_same_steps(site: Site) -> None:
     sign_in(site.client)
     page = open_setup(site)
@@ -149,6 +209,6 @@ def test_a_page_asks_the_database_a_few_times(site: Site) -> None:
     site.send(to_raw(a_document()))
     site.send(b"x", {})
     site.refusals(1)
-    # The newest call's id, the call, its idempotency ids, the newest refusal.
-    assert len(queries_of(site, "/setup")) == 4
+    # The newest call's id, the call, its idempotency ids, the newest refusal. And whether a proxy was seen.
+    assert len(queries_of(site, "/setup")) == 5
     assert len(queries_of(site, "/setup/arrivals")) == 4

@@ -8,6 +8,7 @@ from app.store.schema.base import METADATA
 from app.store.schema.calls import calls, claims, events, ledger, refusals, requests
 from app.store.schema.catalog import drafts, publications, versions
 from app.store.schema.forwarding import attempted, attempts, deliveries, destinations
+from app.store.schema.nodes import ended_sessions, sightings
 from app.store.schema.replays import outcome_changes, replays, voids
 from app.store.schema.usage import usage_buckets, usage_folds, usage_metrics, usage_tail
 
@@ -20,6 +21,7 @@ __all__ = [
     "deliveries",
     "destinations",
     "drafts",
+    "ended_sessions",
     "events",
     "ledger",
     "outcome_changes",
@@ -27,6 +29,7 @@ __all__ = [
     "refusals",
     "replays",
     "requests",
+    "sightings",
     "usage_buckets",
     "usage_folds",
     "usage_metrics",

@@ -1,0 +1,46 @@
+"""What a request says, before anybody asks what it means: its address is text, its body a JSON object."""
+
+import json
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from flask import Request, request
+
+from app.errors import BadQuery
+
+_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def check_address() -> None:
+    """Raise BadQuery where the address of this request is no text: Flask would fail, or look for what nobody typed.
+
+    A NUL is no text either: PostgreSQL takes none, and nothing that is kept has one.
+    """
+    query = request.query_string
+    if _NO_ESCAPE.search(query):
+        raise BadQuery(
+            "the address holds a % that is not followed by two hexadecimal digits: a % itself is written %25"
+        )
+    try:
+        texts = (unquote_to_bytes(query).decode(), request.path)
+    except UnicodeDecodeError:
+        raise BadQuery("the address is not UTF-8 text") from None
+    if any("\0" in text for text in texts):
+        raise BadQuery("the address holds a NUL character")
+
+
+def read_json_object() -> dict[str, Any] | None:
+    """Return the JSON object that is the body of this request, whatever its content type; None where it is none."""
+    try:
+        # As text: of bytes Python would also take UTF-16 and UTF-32.
+        document = json.loads(request.get_data().decode())
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def full_address(asked: Request) -> str:
+    """Return path and query as they stand in a link; what is no text in them is replaced."""
+    query = asked.query_string.decode(errors="replace")
+    return f"{asked.path}?{query}" if query else asked.path
