@@ -9,7 +9,7 @@ import socket
 import time
 from collections import deque
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -19,6 +19,8 @@ from app.errors import Unavailable
 
 # A node that vanishes within a commit holds its locks this long. Its own deadline for each answer is a third of that.
 VANISHED_SECONDS = 9
+# After 3 s without a word the server asks, and asks three times, each 2 s apart.
+_KEEPALIVES_IDLE = "3"
 
 _TRANSACTION_TIMEOUT_SINCE = 170_000
 """The server's version that has `transaction_timeout`, in libpq's form."""
@@ -44,6 +46,30 @@ class Patience(Enum):
     """For what a process that serves does besides storing calls: a report may take long, and a hung server may not."""
     SHORT = "give up"
     """For the group commit."""
+
+
+class LockRelease(NamedTuple):
+    """How the locks of a node that vanishes in a commit are released."""
+
+    version: str
+    """The server's, as it says it."""
+    has_timeout: bool
+    """By `transaction_timeout`."""
+    has_keepalives: bool
+    """By TCP keepalives. True where the server is on this machine: a node does not vanish without it."""
+
+
+def find_lock_release(conn: sa.Connection) -> LockRelease:
+    """Ask the server. `conn` is one of the group commit."""
+    rows = conn.execute(
+        sa.text(
+            "SELECT current_setting('server_version'), current_setting('transaction_timeout', true),"
+            " inet_client_addr() IS NULL OR current_setting('tcp_keepalives_idle') = :idle"
+        ),
+        {"idle": _KEEPALIVES_IDLE},
+    )
+    version, timeout, has_keepalives = rows.one()
+    return LockRelease(version, timeout == f"{VANISHED_SECONDS}s", has_keepalives)
 
 
 class Silence:
@@ -174,9 +200,9 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
         options["lock_timeout"] = f"{wait_seconds - 0.5}s"
         # The server looks for the node in turn; keepalives and not transaction_timeout alone, which is new in 17.
         options |= {
-            "tcp_keepalives_idle": "3",
+            "tcp_keepalives_idle": _KEEPALIVES_IDLE,
             "tcp_keepalives_interval": "2",
-            "tcp_keepalives_count": str((VANISHED_SECONDS - 3) // 2),
+            "tcp_keepalives_count": "3",
             "tcp_user_timeout": f"{VANISHED_SECONDS}s",
         }
     else:

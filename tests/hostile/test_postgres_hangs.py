@@ -173,6 +173,8 @@ def test_with_postgresql_frozen_everybody_hears_503_in_time_and_thawed_it_goes_o
         assert resend(service, sent)["duplicate"] == len(there)
         assert stored_messages(postgres.url) == sorted(sent)
         assert find_broken(postgres.url) == []
+        # It is an ordinary trouble: lines, and no tracebacks.
+        assert [line for line in service.lines() if "exception" in line] == []
         # Nobody is refused for what is over.
         wait_until(lambda: service.get("/readyz").status == 200)
     print(  # noqa: T201
@@ -204,6 +206,7 @@ def test_frozen_in_the_middle_a_page_is_given_up_and_long_work_goes_on_when_it_i
             assert not replay.done()
         assert replay.result(40)[0] == "done"
     time.sleep(1)
-    serving.check_writable()
+    with serving.committing() as conn:
+        assert conn.execute(sa.text("SELECT 1")).scalar() == 1
     for database in (serving, other):
         database.close()

@@ -21,7 +21,7 @@ from app.core.outcome import Outcome
 from app.errors import Unavailable
 from app.store.engine import connect
 from app.store.migrate import migrate
-from app.store.postgresql import VANISHED_SECONDS
+from app.store.postgresql import VANISHED_SECONDS, find_lock_release
 from tests.builders import a_record, an_event, balance, store
 from tests.postgres import own_postgres
 from tests.served import free_port
@@ -133,6 +133,9 @@ def test_a_node_that_vanishes_in_a_commit_holds_its_locks_10_s(link: Link, url: 
         link.cut()
         waited = dict(zip(ways, threads.map(lambda way: store_again_and_again(url, way), ways[:2]), strict=False))
         database = connect(url)
+        with database.committing() as conn:
+            release = find_lock_release(conn)
+        assert (release.has_timeout, release.has_keepalives) == (True, True)
         # Nothing of the kind ends what may take long: a replay, a migration, a fold, a report.
         with pytest.raises(Unavailable):
             store(database, a_record(an_event(idempotency_id="long work")))

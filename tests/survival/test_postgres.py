@@ -78,3 +78,15 @@ def test_a_worker_that_dies_while_postgresql_is_away_does_not_take_the_service_w
         assert len(service.worker_pids() - before) == 1
     assert {"after"} == {message_id for message_id in stored_messages(postgres.url) if "load" not in message_id}
     assert find_broken(postgres.url) == []
+
+
+def test_a_restart_between_two_requests_is_noticed_by_nobody(postgres: Postgres, tmp_path: Path) -> None:
+    with served(postgres.url, tmp_path, WEB_CONCURRENCY="2") as service:
+        with Load(service):
+            wait_until(lambda: writers(postgres.url) == 2)
+        postgres.stop("fast")
+        postgres.start()
+        assert [service.post(a_call(f"after-{number}")).status for number in range(20)] == [200] * 20
+        assert service.get("/readyz").status == 200
+        assert {service.get("/api/v1/ledger", ADMIN_TOKEN).status for _ in range(8)} == {200}
+    assert find_broken(postgres.url) == []
