@@ -93,7 +93,7 @@ class ServerSilent(psycopg.OperationalError):
 
 
 class Connection(psycopg.Connection[Any]):
-    """Does not wait for ever, but where that is wanted. Made by `create_engine`."""
+    """Waits for answers as long as its engine's Patience says. Made by `create_engine`."""
 
     dialer: "_Dialer"
     _is_silent = False
@@ -173,7 +173,7 @@ class _Dialer:
         psycopg would give each of them the whole time, and `localhost` has two. Here one that is silent ends the
         attempt, and the next attempt begins with the one after it.
         """
-        addresses = deque(_resolve(self._parameters.get("host", ""), self._parameters.get("port", 5432)))
+        addresses = deque(_resolve(self._parameters))
         addresses.rotate(-self._silent_addresses)
         while True:
             address = addresses.popleft()
@@ -197,7 +197,7 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
     options = {"synchronous_commit": "on", "timezone": "UTC"}
     if patience is Patience.SHORT:
         # Before the wait for the answer ends: a lock that is held says nothing about the server.
-        options["lock_timeout"] = f"{wait_seconds - 0.5}s"
+        options["lock_timeout"] = f"{int(wait_seconds * 1000) - 500}ms"
         # The server looks for the node in turn; keepalives and not transaction_timeout alone, which is new in 17.
         options |= {
             "tcp_keepalives_idle": _KEEPALIVES_IDLE,
@@ -206,7 +206,7 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
             "tcp_user_timeout": f"{VANISHED_SECONDS}s",
         }
     else:
-        options["lock_timeout"] = f"{wait_seconds}s"
+        options["lock_timeout"] = f"{int(wait_seconds * 1000)}ms"
     engine = sa.create_engine(
         url,
         # Who commits in a group is one at a time; the other connection is for /readyz. The last one used is the next to
@@ -231,12 +231,15 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
     return engine
 
 
-def _resolve(host: str, port: int) -> list[dict[str, Any]]:
+def _resolve(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the addresses of a host as parameters of a connection; nothing, where that is for psycopg to find out."""
-    if not host or host.startswith("/") or "," in host:
+    host = parameters.get("host", "")
+    if not host or host.startswith("/") or "," in host or "hostaddr" in parameters:
         return [{}]
     try:
-        answers = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(
+            host, parameters.get("port", 5432), proto=socket.IPPROTO_TCP, type=socket.SOCK_STREAM
+        )
     except OSError:
         return [{}]
     return [{"hostaddr": answer[4][0]} for answer in answers]

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -361,6 +362,28 @@ def test_a_server_that_is_not_there_is_unavailable(postgres_url: str) -> None:
             store(database, a_record())
         assert time.monotonic() - began < LONG
         database.close()
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_unavailable_after_3_s_on_all_its_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with contextlib.ExitStack() as listening:
+        port, addresses = 0, ("127.0.0.1", "127.0.0.2")
+        for address in addresses:
+            listener = listening.enter_context(socket.socket())
+            listener.bind((address, port))
+            listener.listen()
+            port = listener.getsockname()[1]
+        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+        hung = connect(f"postgresql+psycopg://user:word@two-addresses:{port}/none")
+        for most in (4.5, 1):
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="does not answer"):
+                store(hung, a_record())
+            # psycopg gives each address the whole time; and a moment later nobody waits again.
+            assert time.monotonic() - began < most
+        hung.close()
 
 
 def test_a_row_that_another_transaction_holds_is_unavailable_after_3_s(
