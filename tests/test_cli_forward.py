@@ -141,7 +141,7 @@ def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
 @pytest.mark.parametrize(
     ("release", "ok", "sentence"),
     [
-        (LockRelease("17.2", has_timeout=True, has_keepalives=True), True, "for 9 s at most"),
+        (LockRelease("17.2", has_timeout=True, has_keepalives=True), True, "for about 9 s"),
         (LockRelease("16.9", has_timeout=False, has_keepalives=True), None, "by TCP keepalives alone: PostgreSQL 16.9"),
         (LockRelease("16.9", has_timeout=False, has_keepalives=False), False, "for hours: PostgreSQL 16.9"),
     ],

@@ -96,7 +96,7 @@ def _locks(database: Database) -> Finding:
 
 def judge_lock_release(release: LockRelease) -> Finding:
     """Say how long a node that vanishes in a commit holds up the others."""
-    what = f"a node that vanishes in a commit holds its locks for {VANISHED_SECONDS} s at most"
+    what = f"a node that vanishes in a commit holds its locks for about {VANISHED_SECONDS} s"
     if release.has_timeout:
         return Finding("locks", ok=True, sentence=what)
     server = f"PostgreSQL {release.version} has no transaction_timeout (17 and newer have it)"

@@ -31,13 +31,18 @@ class Halting(Ids):
 
 
 def main(way: str, url: str, message_id: str) -> None:
-    """Store a call as the group commit does, as it does with an old server, or as a replay does."""
+    """Wait for a line on stdin; store a call as the group commit does, with a new server or an old one, or a replay."""
     if way == "old server":
         postgresql._TRANSACTION_TIMEOUT_SINCE = sys.maxsize
     if way == "long work":
         Database.committing = Database.writing  # type: ignore[method-assign]
     record = a_record(an_event(idempotency_id=message_id))
-    a_writer(connect(url), ids=Halting()).append(a_request(record))
+    database = connect(url)
+    database.check_writable()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    a_writer(database, ids=Halting()).append(a_request(record))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from tests.survival.whole import find_broken, stored_messages
 
 pytestmark = pytest.mark.survival
 
-# A sender is to hear within 3 s; the rest is what a busy machine adds. Segment waits 5.
-SOON = 4.5
+# A sender is to hear within 3 s; the rest is what a busy machine adds. Segment waits this long.
+SOON = 5
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +155,9 @@ def test_with_postgresql_frozen_everybody_hears_503_in_time_and_thawed_it_goes_o
         assert {status for status, _ in pages.answers} == {503}
         # One that was under way asks first whether the server is there at all.
         slowest_page = max(seconds for _, seconds in pages.answers)
-        assert slowest_page < 3 * SOON
+        assert slowest_page < 2 * SOON
         assert watched.failures == 0
-        assert max(watched.seconds) < 2
+        assert max(watched.seconds) < SOON
         assert sorted(service.worker_pids()) == workers, "a worker died"
         # Two for pages in each worker, and gevent's own; not one for each request.
         assert threads <= 2 * 16

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -97,16 +97,26 @@ def url(link: Link) -> Iterator[str]:
 
 
 @contextmanager
-def halted(link: Link, way: str, url: str, message_id: str) -> Iterator[None]:
-    """Run a node on the other side of the link, as soon as it stands still in the middle of a commit."""
+def halted(link: Link, ways: Sequence[str], url: str) -> Iterator[None]:
+    """Run nodes on the other side of the link; give way as soon as each stands still in the middle of a commit."""
     command = ["ip", "netns", "exec", link.namespace, sys.executable, "-m", "tests.hostile.a_vanishing_node"]
-    with subprocess.Popen([*command, way, url, message_id], cwd=ROOT, stdout=subprocess.PIPE, text=True) as node:
-        try:
-            assert node.stdout is not None
-            assert node.stdout.readline() == "halted\n"
-            yield
-        finally:
+    nodes = [
+        subprocess.Popen([*command, way, url, way], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for way in ways
+    ]
+    try:
+        lines = [(node.stdin, node.stdout) for node in nodes if node.stdin and node.stdout]
+        assert [said.readline() for _, said in lines] == ["ready\n"] * len(ways)
+        # At one moment: what limits the first one's transaction must not end while the last one starts.
+        for go, _ in lines:
+            go.write("\n")
+            go.flush()
+        assert [said.readline() for _, said in lines] == ["halted\n"] * len(ways)
+        yield
+    finally:
+        for node in nodes:
             node.kill()
+            node.communicate()
 
 
 def store_again_and_again(url: str, message_id: str) -> tuple[float, int]:
@@ -127,9 +137,7 @@ def store_again_and_again(url: str, message_id: str) -> tuple[float, int]:
 
 def test_a_node_that_vanishes_in_a_commit_holds_its_locks_10_s(link: Link, url: str) -> None:
     ways = ("commit", "old server", "long work")
-    with ExitStack() as nodes, ThreadPoolExecutor(2) as threads:
-        for way in ways:
-            nodes.enter_context(halted(link, way, url, way))
+    with halted(link, ways, url), ThreadPoolExecutor(2) as threads:
         link.cut()
         waited = dict(zip(ways, threads.map(lambda way: store_again_and_again(url, way), ways[:2]), strict=False))
         database = connect(url)
