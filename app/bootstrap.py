@@ -62,7 +62,7 @@ def build(settings: Settings) -> Service:
         TransformInvalid: a file in TRANSFORMS_DIR cannot be used.
 
     """
-    database = connect(settings.database_url)
+    database = connect(settings.database_url, serving=True)
     watcher, catalog, ids = build_watcher(settings, database)
     # A worker that is started while the database is away answers 503 until it is back: were it to fail instead,
     # gunicorn would stop the whole service.
@@ -119,14 +119,17 @@ def build_catalog(settings: Settings) -> Catalog:
     return Catalog(pseudonym_key=settings.pseudonym_key.encode() or None)
 
 
-def build_reading(settings: Settings, *, bulk: bool = False) -> Reading:
+def build_reading(settings: Settings, *, bulk: bool = False, serving: bool = False) -> Reading:
     """Put together what looks at a database, or goes through all of it (`bulk`). Its connections are its own.
+
+    `serving`: it looks for somebody who sent a request.
 
     Raises:
         SettingInvalid: DATABASE_URL is not of a kind we know.
 
     """
-    return Reading(database=connect(settings.database_url, bulk=bulk), catalog=build_catalog(settings))
+    database = connect(settings.database_url, bulk=bulk, serving=serving)
+    return Reading(database=database, catalog=build_catalog(settings))
 
 
 def tune_garbage_collection() -> None:

@@ -285,3 +285,10 @@ def test_following_does_not_show_again_what_lies_before_its_beginning(
     assert [call.message_id for call in next(following)] == ["6"]
     store(empty, a_record(an_event(idempotency_id="7"), message_id="7"))
     assert [call.message_id for call in next(following)] == ["7"]
+
+
+def test_the_doctor_says_how_long_a_vanished_node_holds_its_locks_where_there_can_be_one(
+    empty: Database, type_: Type
+) -> None:
+    lines = [line for line in type_("doctor").stdout.splitlines() if " locks " in line]
+    assert [line.startswith("ok  locks") and "about 9 s" in line for line in lines] == [True] * (empty.file is None)

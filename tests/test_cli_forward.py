@@ -10,11 +10,13 @@ from click.testing import CliRunner, Result
 
 from app.bootstrap import clock
 from app.cli import main
+from app.cli.doctor import judge_lock_release
 from app.fake_lotus.server import FakeLotus
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.migrate import migrate
 from app.store.nodes import UNTRUSTED_PROXY, save_sighting
+from app.store.postgresql import LockRelease
 from tests.builders import DEFAULT_TEXT
 from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_recent, a_worker, balanced, states_of, store, work
 
@@ -137,6 +139,22 @@ def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["--" if name in not_set_up else "ok", name] for name in names
     ]
+
+
+@pytest.mark.parametrize(
+    ("release", "ok", "sentence"),
+    [
+        (LockRelease("17.2", has_timeout=True, has_keepalives=True), True, "for about 9 s"),
+        (LockRelease("16.9", has_timeout=False, has_keepalives=True), None, "by TCP keepalives alone: PostgreSQL 16.9"),
+        (LockRelease("16.9", has_timeout=False, has_keepalives=False), False, "for hours: PostgreSQL 16.9"),
+    ],
+)
+def test_the_doctor_says_how_long_a_vanished_node_holds_its_locks(
+    release: LockRelease, ok: bool | None, sentence: str
+) -> None:
+    finding = judge_lock_release(release)
+    assert (finding.name, finding.ok) == ("locks", ok)
+    assert sentence in finding.sentence
 
 
 def test_the_doctor_says_that_the_tracking_apis_are_open(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:

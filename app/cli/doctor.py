@@ -22,6 +22,7 @@ from app.outbox import read_outbox
 from app.settings import Settings, list_warnings, load_for_serving
 from app.store.engine import Database, RowRefused
 from app.store.nodes import UNTRUSTED_PROXY, find_sighting
+from app.store.postgresql import VANISHED_SECONDS, LockRelease, find_lock_release
 
 _MIN_KEY_LENGTH = 8
 _BODY = b'{"type":"track","messageId":"doctor"}'
@@ -66,6 +67,8 @@ def _examine() -> Iterator[Finding]:
     database = open_database(settings)
     found = _look("database", lambda: _database(database))
     yield found
+    if found.ok and database.file is None:
+        yield _look("locks", lambda: _locks(database))
     yield _disk(settings, database)
     yield _look("transforms", lambda: _transforms(settings))
     yield _signature(settings)
@@ -88,6 +91,23 @@ def _database(database: Database) -> Finding:
     check_schema(database)
     database.check_writable()
     return Finding("database", ok=True, sentence="takes a write, and its schema is current")
+
+
+def _locks(database: Database) -> Finding:
+    with database.committing() as conn:
+        return judge_lock_release(find_lock_release(conn))
+
+
+def judge_lock_release(release: LockRelease) -> Finding:
+    """Say how long a node that vanishes in a commit holds up the others."""
+    what = f"a node that vanishes in a commit holds its locks for about {VANISHED_SECONDS} s"
+    if release.has_timeout:
+        return Finding("locks", ok=True, sentence=what)
+    server = f"PostgreSQL {release.version} has no transaction_timeout (17 and newer have it)"
+    if release.has_keepalives:
+        return Finding("locks", ok=None, sentence=f"{what}, by TCP keepalives alone: {server}")
+    why = f"{server}, and tcp_keepalives_idle was not taken: connect without a pooler, or upgrade"
+    return Finding("locks", ok=False, sentence=f"a node that vanishes in a commit may hold its locks for hours: {why}")
 
 
 def _disk(settings: Settings, database: Database) -> Finding:

@@ -99,5 +99,7 @@ def check_schema(database: Database) -> None:
     """Raise Unavailable unless the database is there and has the schema of this program."""
     if database.file is not None and not database.file.exists():
         raise Unavailable(f"there is no database at {database.file}; run `segment-lotus migrate` to make it")
-    if not is_current(database):
+    with database.reading() as conn:
+        current = is_current(conn)
+    if not current:
         raise Unavailable("the database does not have the schema of this program; run `segment-lotus migrate`")

@@ -41,7 +41,7 @@ class Committer:
         """
         requests: Sequence[Request] = ()
         try:
-            with self._database.writing() as conn:
+            with self._database.committing() as conn:
                 requests = take()
                 self._store(conn, requests, [record for request in requests for record in request.records])
         except RowRefused as refused:
@@ -80,7 +80,7 @@ class Committer:
             raise Unavailable(f"a call cannot be kept even as rejected ({again})") from again
 
     def _transact(self, requests: Sequence[Request], records: list[Record]) -> None:
-        with self._database.writing() as conn:
+        with self._database.committing() as conn:
             self._store(conn, requests, records)
 
     def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:

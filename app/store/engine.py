@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import SettingInvalid, Unavailable
 from app.store.file_lock import FileLock
+from app.store.postgresql import SILENT, Patience, ServerSilent, Silence, create_engine
 
 # Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to say 503.
 WAIT_SECONDS = 3.0
@@ -61,9 +62,10 @@ Connection = sa.Connection
 class Database:
     """An engine with the ways of its dialect. Make it with `connect`."""
 
-    def __init__(self, engine: sa.Engine, file: Path | None) -> None:
-        """`file` is the SQLite file, None for a server."""
+    def __init__(self, engine: sa.Engine, file: Path | None, commits: sa.Engine | None = None) -> None:
+        """`file` is the SQLite file, None for a server; `commits` the engine of `committing`, where it has its own."""
         self.engine = engine
+        self._commits = commits
         self.file = file
         self._lock = FileLock(file.with_name(file.name + ".lock")) if file else None
         # SQLite shows a transaction one moment anyway. PostgreSQL would show each statement another, and what is live
@@ -94,7 +96,21 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection in a transaction that only reads, all of it the same moment. Raises Unavailable."""
-        with said_plainly(), self._begun("BEGIN", time.monotonic() + WAIT_SECONDS, **self._one_moment) as conn:
+        until = time.monotonic() + WAIT_SECONDS
+        with said_plainly(), self._begun("BEGIN", until, **self._one_moment) as conn:
+            yield conn
+
+    def committing(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """Give a connection as `writing` does, for work that is short and has somebody waiting.
+
+        A server that does not answer a statement in 3 s is given up: Unavailable, and what became of the transaction is
+        not known. A server that does not hear of us for 9 s rolls back, and others have the locks.
+        """
+        return self.writing() if self._commits is None else self._committing(self._commits)
+
+    @contextlib.contextmanager
+    def _committing(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        with said_plainly(), engine.connect() as conn, conn.begin():
             yield conn
 
     @contextlib.contextmanager
@@ -116,13 +132,15 @@ class Database:
 
     def check_writable(self) -> None:
         """Raise Unavailable where nothing could be stored now: unreachable, locked, or open for reading only."""
-        with self.writing() as conn:
+        with self.committing() as conn:
             # Changes nothing, but a server that only reads refuses it.
             conn.execute(sa.text("DELETE FROM refusals WHERE 1 = 0"))
 
     def close(self) -> None:
         """Close all connections, and the lock file."""
         self.engine.dispose()
+        if self._commits:
+            self._commits.dispose()
         if self._lock:
             self._lock.close()
 
@@ -139,10 +157,11 @@ class DuplicateKey(RowRefused):
     """A unique key is already there."""
 
 
-def connect(url: str, *, bulk: bool = False) -> Database:
+def connect(url: str, *, bulk: bool = False, serving: bool = False) -> Database:
     """Connect to `sqlite:///path` or `postgresql+psycopg://...`. Opens nothing yet.
 
     `bulk`: for a process that writes thousands of rows with each commit, and calls `checkpoint` now and then.
+    `serving`: for one that answers requests, where nothing may wait for a PostgreSQL that says nothing.
 
     Raises:
         SettingInvalid: another kind of database.
@@ -150,7 +169,7 @@ def connect(url: str, *, bulk: bool = False) -> Database:
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        return Database(_postgresql(parsed), None)
+        return _postgresql(parsed, serving=serving)
     if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
         file = Path(str(parsed.database)).absolute()
         return Database(_sqlite(parsed, file, (*_SQLITE_PRAGMAS, *(_SQLITE_BULK_PRAGMAS if bulk else ()))), file)
@@ -197,22 +216,11 @@ def _patiently(step: Any, until: float) -> None:
             return
 
 
-def _postgresql(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(
-        url,
-        # No question before each use whether the connection still lives: that is a round trip for every commit. After
-        # a restart of the server the first use of each connection is answered 503, and Segment sends it again.
-        pool_timeout=WAIT_SECONDS,
-        connect_args={
-            "connect_timeout": 3,
-            # A server whose machine is gone answers nothing, not even that it is gone.
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 2,
-            "tcp_user_timeout": 10_000,
-            "options": f"-c lock_timeout={int(WAIT_SECONDS * 1000)} -c synchronous_commit=on -c timezone=UTC",
-        },
-    )
+def _postgresql(url: sa.URL, *, serving: bool) -> Database:
+    silence = Silence()
+    patience = Patience.WATCHFUL if serving else Patience.ENDLESS
+    engine, commits = (create_engine(url, silence, kind, WAIT_SECONDS) for kind in (patience, Patience.SHORT))
+    return Database(engine, None, commits)
 
 
 @contextlib.contextmanager
@@ -249,4 +257,5 @@ def _plain(cause: BaseException | None) -> Exception:
     # A DataError has no state where psycopg itself refuses to send the value.
     if state.startswith(_POSTGRESQL_VALUE) or isinstance(cause, psycopg.DataError):
         return RowRefused(name)
-    return Unavailable(f"the database cannot store now: {name}")
+    is_silent = isinstance(cause, (ServerSilent, psycopg.errors.ConnectionTimeout))
+    return Unavailable(SILENT if is_silent else f"the database cannot store now: {name}")

@@ -39,10 +39,9 @@ def migrate(database: Database) -> str:
         return _revision(conn) or ""
 
 
-def is_current(database: Database) -> bool:
-    """Tell whether the database has the schema of this program. Raises Unavailable."""
-    with database.reading() as conn:
-        return _revision(conn) == ScriptDirectory(str(_FOLDER)).get_current_head()
+def is_current(conn: sa.Connection) -> bool:
+    """Tell whether the database has the schema of this program."""
+    return _revision(conn) == ScriptDirectory(str(_FOLDER)).get_current_head()
 
 
 _FOLDER = Path(__file__).parent / "migrations"

@@ -6,6 +6,7 @@ a timer, and whoever is stored goes on at once. Plain `threading` locks: under g
 tests real ones.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -18,6 +19,11 @@ from app.store.record import Record, Request
 
 # One commit never holds more calls than this, so that nobody waits for a stranger's backlog.
 MAX_CALLS_PER_COMMIT = 4000
+
+# A database that hangs, or is held by another program, is known only after seconds. So many requests wait for a commit
+# that takes longer than this; more are refused at once, since each of them holds a connection that /healthz may need.
+_LONG_COMMIT_SECONDS = 1.0
+_MOST_WAITING = 100
 
 # Not zero: gevent answers sleep(0) without a look at the sockets. Measured: with zero, nothing that had arrived was
 # seen for 5 ms; with this, after 2 us.
@@ -60,6 +66,8 @@ class Writer:
         self._watch = watch
         self._queue: deque[_Entry] = deque()
         self._lead = threading.Lock()
+        self._began = math.inf
+        """When the commit under way began, by time.perf_counter; infinite where none is."""
 
     def append(self, request: Request) -> None:
         """Store a request with its calls; returns after the commit, each record then holds its outcome.
@@ -68,6 +76,8 @@ class Writer:
             Unavailable: nothing of the request is known to be stored; the sender should send it again.
 
         """
+        if len(self._queue) >= _MOST_WAITING and time.perf_counter() - self._began > _LONG_COMMIT_SECONDS:
+            raise Unavailable("the database takes long, and enough requests wait for it")
         entry = _Entry(request)
         entry.wake.acquire()
         self._queue.append(entry)
@@ -110,13 +120,14 @@ class Writer:
 
         # What they hear where this thread is stopped in the middle.
         error: Exception | None = Unavailable("the commit was broken off")
-        began = time.perf_counter()
+        began = self._began = time.perf_counter()
         try:
             self._committer.commit(take)
             error = None
         except Exception as trouble:  # noqa: BLE001  every sender of the group must hear of it, not only this one
             error = trouble
         finally:
+            self._began = math.inf
             for entry in entries or self._take():
                 entry.error = error
                 entry.done = True

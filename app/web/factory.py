@@ -109,7 +109,7 @@ def serve() -> Flask:
     settings = load_for_serving(os.environ, Path(".env"))
     configure(settings.log_level)
     service = build(settings)
-    app = create_app(service, OnThreads(lambda: build_reading(settings)))
+    app = create_app(service, OnThreads(lambda: build_reading(settings, serving=True)))
     service.watcher.watch()
     service.metric_watcher.watch()
     service.folding.start()

@@ -1,5 +1,6 @@
 """Is it alive, is it ready, what are its numbers."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,16 +72,18 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
 
 
 def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
-    """Return `look` with what it found kept for a second."""
+    """Return `look` with what it found kept for a second. Who asks while it looks waits for what it finds."""
     found: list[Check] = []
     until = 0.0
+    looking = threading.Lock()
 
     def remember() -> list[Check]:
         nonlocal found, until
-        if time.monotonic() >= until:
-            found = look()
-            until = time.monotonic() + _KEPT_SECONDS
-        return found
+        with looking:
+            if time.monotonic() >= until:
+                found = look()
+                until = time.monotonic() + _KEPT_SECONDS
+            return found
 
     return remember
 
@@ -91,8 +94,10 @@ def _draining(draining: Draining) -> Check:
 
 def _database(service: Service) -> list[Check]:
     try:
-        if not is_current(service.database):
-            return [Check("migrations", ok=False, sentence="run `segment-lotus migrate`")]
+        # As a call would be stored: a database that does not answer is found out in 3 s.
+        with service.database.committing() as conn:
+            if not is_current(conn):
+                return [Check("migrations", ok=False, sentence="run `segment-lotus migrate`")]
         service.database.check_writable()
     except (Unavailable, RowRefused) as error:
         return [Check("database", ok=False, sentence=str(error))]

@@ -53,11 +53,16 @@ class OnThreads:
 
     def __call__(self, work: Callable[[Reading], T]) -> T:
         """Run `work`."""
-        result: T = self._threads.apply(self._run, (work,))
-        return result
+        result, error = self._threads.apply(self._run, (work,))
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
 
-    def _run(self, work: Callable[[Reading], T]) -> T:
+    def _run(self, work: Callable[[Reading], T]) -> tuple[T | None, Exception | None]:
         number = _thread_number()
-        if number not in self._readings:
-            self._readings[number] = self._build_reading()
-        return work(self._readings[number])
+        try:
+            if number not in self._readings:
+                self._readings[number] = self._build_reading()
+            return work(self._readings[number]), None
+        except Exception as error:  # noqa: BLE001  raised anew by who asked; gevent would print its traceback here
+            return None, error

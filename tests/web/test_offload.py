@@ -5,9 +5,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
+from app.bootstrap import Reading, build_reading
+from app.errors import NotFound
+from app.settings import Settings
 from app.store.engine import connect
+from app.web.offload import OnThreads
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, Served, served
 
@@ -76,3 +81,17 @@ def test_many_reads_at_once_and_calls_that_come_in_are_all_answered(database_url
         for reader in readers:
             reader.join()
         assert statuses == [200] * 100
+
+
+def test_what_a_slow_read_does_not_find_is_an_answer_and_no_traceback(
+    sqlite_database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def look(_reading: Reading) -> None:
+        raise NotFound("no such call")
+
+    settings = Settings(database_url=sqlite_database_url)
+    offload = OnThreads(lambda: build_reading(settings))
+    with pytest.raises(NotFound, match="no such call"):
+        offload(look)
+    assert offload(lambda _reading: 7) == 7
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,245 @@
+"""PostgreSQL's connections: three kinds, by how long they wait for a server that says nothing.
+
+A server whose processes are stopped, or whose network swallows packets, keeps its connections open; its kernel goes on
+to acknowledge what is sent. Only a clock of our own can tell. Each wait of psycopg goes through `Connection.wait`,
+with and without gevent, so the clock is there.
+"""
+
+import socket
+import time
+from collections import deque
+from enum import Enum
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.abc import PQGen
+
+from app.errors import Unavailable
+
+# A node that vanishes within a commit holds its locks this long. Its own deadline for each answer is a third of that.
+VANISHED_SECONDS = 9
+# After 3 s without a word the server asks, and asks three times, each 2 s apart.
+_KEEPALIVES_IDLE = "3"
+
+_TRANSACTION_TIMEOUT_SINCE = 170_000
+"""The server's version that has `transaction_timeout`, in libpq's form."""
+
+# For so long after a silence nobody asks anew: who has queued behind the one that found it need not find it again.
+_PAUSE_SECONDS = 1.0
+
+SILENT = "the database does not answer"
+
+_INTERVAL_SECONDS = 0.1
+"""psycopg's own: how often a wait looks for signals."""
+
+
+_Kind = TypeVar("_Kind", bound=psycopg.Connection[Any])
+
+
+class Patience(Enum):
+    """What to do about a server that has said nothing for `wait_seconds`."""
+
+    ENDLESS = "wait on"
+    """For long work that nobody waits for: replays, migrations, commands. It goes on when the server does."""
+    WATCHFUL = "wait on, where the server still takes connections"
+    """For what a process that serves does besides storing calls: a report may take long, and a hung server may not."""
+    SHORT = "give up"
+    """For the group commit."""
+
+
+class LockRelease(NamedTuple):
+    """How the locks of a node that vanishes in a commit are released."""
+
+    version: str
+    """The server's, as it says it."""
+    has_timeout: bool
+    """By `transaction_timeout`."""
+    has_keepalives: bool
+    """By TCP keepalives. True where the server is on this machine: a node does not vanish without it."""
+
+
+def find_lock_release(conn: sa.Connection) -> LockRelease:
+    """Ask the server. `conn` is one of the group commit."""
+    rows = conn.execute(
+        sa.text(
+            "SELECT current_setting('server_version'), current_setting('transaction_timeout', true),"
+            " inet_client_addr() IS NULL OR current_setting('tcp_keepalives_idle') = :idle"
+        ),
+        {"idle": _KEEPALIVES_IDLE},
+    )
+    version, timeout, has_keepalives = rows.one()
+    return LockRelease(version, timeout == f"{VANISHED_SECONDS}s", has_keepalives)
+
+
+class Silence:
+    """Remembers for a moment that the server says nothing, for all connections to it."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def begin(self) -> None:
+        """Note that no answer came."""
+        self._until = time.monotonic() + _PAUSE_SECONDS
+
+    def refuse(self) -> None:
+        """Raise Unavailable where the server was silent a moment ago."""
+        if time.monotonic() < self._until:
+            raise Unavailable(SILENT)
+
+
+class ServerSilent(psycopg.OperationalError):
+    """The server did not answer in time. The connection is closed: what became of the transaction is unknown."""
+
+
+class Connection(psycopg.Connection[Any]):
+    """Waits for answers as long as its engine's Patience says. Made by `create_engine`."""
+
+    dialer: "_Dialer"
+    _is_silent = False
+
+    def wait(self, gen: PQGen[Any], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> Any:
+        """Wait for an answer. Raises ServerSilent."""
+        dialer = self.dialer
+        if dialer.patience is Patience.ENDLESS or timeout is not None:
+            return super().wait(gen, interval, timeout)
+        while not self._is_silent:
+            try:
+                return super().wait(gen, interval, dialer.wait_seconds)
+            except psycopg.errors._WaitTimeout:  # noqa: SLF001  documented in `wait`, and exported nowhere
+                if dialer.patience is Patience.WATCHFUL and dialer.is_answered():
+                    continue
+                # Without a word to the server: a cancellation would hang as this did.
+                self.close()
+                self._is_silent = True
+                dialer.silence.begin()
+        message = f"the server did not answer for {dialer.wait_seconds:g} s"
+        raise ServerSilent(message)
+
+    def is_open(self) -> bool:
+        """Tell whether the server has not hung up meanwhile. Costs a microsecond and no round trip."""
+        try:
+            # The first call reads the server's last words, the second its hanging up.
+            self.pgconn.consume_input()
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class _Dialer:
+    """Makes the connections of one engine, which share what they learn of the server."""
+
+    def __init__(self, silence: Silence, patience: Patience, wait_seconds: float) -> None:
+        self.silence = silence
+        self.patience = patience
+        self.wait_seconds = wait_seconds
+        self._parameters: dict[str, Any] = {}
+        self._silent_addresses = 0
+
+    def connect(self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Connection:
+        """Connect; SQLAlchemy's `do_connect`. Raises psycopg.OperationalError, or Unavailable within a silence."""
+        self.silence.refuse()
+        self._parameters = parameters
+        connection = self._dial(Connection)
+        connection.dialer = self
+        if self.patience is Patience.SHORT and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+            # An older server would refuse a connection that asks for it in its options.
+            connection.autocommit = True
+            connection.execute(f"SET transaction_timeout = '{VANISHED_SECONDS}s'")
+            connection.autocommit = False
+        return connection
+
+    def check_out(self, connection: Connection, _record: object, _proxy: object) -> None:
+        """Let nobody have a connection that is of no use; SQLAlchemy's `checkout`."""
+        self.silence.refuse()
+        if not connection.is_open():
+            # After a restart of the server none of them is.
+            raise sa.exc.InvalidatePoolError
+
+    def is_answered(self) -> bool:
+        """Ask with a new connection whether the server answers. What it answers does not matter."""
+        try:
+            self._dial(psycopg.Connection).close()
+        except psycopg.errors.ConnectionTimeout:
+            return False
+        except psycopg.OperationalError:
+            return True
+        return True
+
+    def _dial(self, kind: type[_Kind]) -> _Kind:
+        """Connect to the first address of the host that answers.
+
+        psycopg would give each of them the whole time, and `localhost` has two. Here one that is silent ends the
+        attempt, and the next attempt begins with the one after it.
+        """
+        addresses = deque(_resolve(self._parameters))
+        addresses.rotate(-self._silent_addresses)
+        while True:
+            address = addresses.popleft()
+            try:
+                return kind.connect(**self._parameters, **address)
+            except psycopg.errors.ConnectionTimeout:
+                self._silent_addresses += 1
+                self.silence.begin()
+                raise
+            except psycopg.OperationalError:
+                if not addresses:
+                    raise
+
+
+def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_seconds: float) -> sa.Engine:
+    """Return an engine that opens nothing yet.
+
+    `silence` is shared by all engines of one server. `wait_seconds`: for a connection, for a lock, and, by `patience`,
+    for an answer.
+    """
+    options = {"synchronous_commit": "on", "timezone": "UTC"}
+    if patience is Patience.SHORT:
+        # Before the wait for the answer ends: a lock that is held says nothing about the server.
+        options["lock_timeout"] = f"{int(wait_seconds * 1000) - 500}ms"
+        # The server looks for the node in turn; keepalives and not transaction_timeout alone, which is new in 17.
+        options |= {
+            "tcp_keepalives_idle": _KEEPALIVES_IDLE,
+            "tcp_keepalives_interval": "2",
+            "tcp_keepalives_count": "3",
+            "tcp_user_timeout": f"{VANISHED_SECONDS}s",
+        }
+    else:
+        options["lock_timeout"] = f"{int(wait_seconds * 1000)}ms"
+    engine = sa.create_engine(
+        url,
+        # Who commits in a group is one at a time; the other connection is for /readyz. The last one used is the next to
+        # be: it has the statements prepared.
+        pool_size=2 if patience is Patience.SHORT else 5,
+        pool_use_lifo=True,
+        pool_timeout=wait_seconds,
+        connect_args={
+            "connect_timeout": int(wait_seconds),
+            # A server whose machine is gone answers nothing, not even that it is gone.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 10_000,
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        },
+    )
+    dialer = _Dialer(silence, patience, wait_seconds)
+    sa.event.listen(engine, "do_connect", dialer.connect)
+    # No question before each use whether the connection still lives: that is a round trip for every commit.
+    sa.event.listen(engine, "checkout", dialer.check_out)
+    return engine
+
+
+def _resolve(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the addresses of a host as parameters of a connection; nothing, where that is for psycopg to find out."""
+    host = parameters.get("host", "")
+    if not host or host.startswith("/") or "," in host or "hostaddr" in parameters:
+        return [{}]
+    try:
+        answers = socket.getaddrinfo(
+            host, parameters.get("port", 5432), proto=socket.IPPROTO_TCP, type=socket.SOCK_STREAM
+        )
+    except OSError:
+        return [{}]
+    return [{"hostaddr": answer[4][0]} for answer in answers]
