@@ -28,9 +28,17 @@ class Finding:
 def lint(transforms: TransformSet) -> Iterator[Finding]:
     """Look through a set of transforms, each for itself and all together."""
     for transform in transforms.transforms:
+        yield from find_excess(transform)
         if transform.name != DEFAULT:
             yield from _shadowed(transform, transforms)
             yield from _alone(transform)
+
+
+def find_excess(transform: Transform) -> Iterator[Finding]:
+    """Find what costs too much to be published, though versions that are live already are mapped by."""
+    if transform.input_check is not None and (excess := transform.input_check.excess) is not None:
+        path = ("input_schema", *excess.path)
+        yield Finding(transform=transform.name, path=path, sentence=str(excess), grave=True)
 
 
 def _alone(transform: Transform) -> Iterator[Finding]:
