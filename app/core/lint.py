@@ -37,6 +37,8 @@ def lint(transforms: TransformSet) -> Iterator[Finding]:
 def list_unfit(transform: Transform) -> Iterator[DocumentInvalid]:
     """Give what keeps a version from being published, though one that is live already is mapped by."""
     yield from transform.source.unfit()
+    if (sentence := transform.match.excess()) is not None:
+        yield transform.source.invalid(("match", "event"), sentence)
     if transform.input_check is not None and (excess := transform.input_check.excess) is not None:
         yield transform.source.invalid(("input_schema", *excess.path), str(excess))
 

@@ -64,6 +64,8 @@ class Transform:
     each_expression: Expression | None = field(repr=False, compare=False)
     input_check: InputCheck | None
     fields: Fields
+    free_size: int | None
+    """The largest call of which one event is made without counting steps; None where any is."""
     lookups: dict[str, dict[str, Any]]
     source: Source = field(repr=False, compare=False)
     pseudonym_key: bytes | None = field(repr=False, compare=False)
@@ -92,7 +94,10 @@ class Transform:
             if wanted is None or wanted is False:
                 raise Filtered(f"`when` of {self.name} says no")
         if self.each is None:
-            return (self._event(self.fields, document, scope, ""),)
+            fields = self.fields
+            if self.free_size is not None and size_of(document, self.free_size) > self.free_size:
+                fields = fields.counted(Budget())
+            return (self._event(fields, document, scope, ""),)
         return self._each(document, scope, self.each)
 
     def _each(self, document: dict[str, Any], scope: Scope, each: Search) -> tuple[LotusEvent, ...]:
@@ -245,6 +250,7 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
         raise source.invalid(("also",), f"a transform with `also` cannot be called {MAIN_LANE}: that lane is taken")
     if name == DEFAULT and also:
         raise source.invalid(("also",), f"{DEFAULT} takes what no other does, and so it cannot add to others")
+    fields = compile_fields(source, default.fields if default else None)
     each = _optional(source, "each")
     when = _optional(source, "when")
     return Transform(
@@ -261,7 +267,8 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
         when_expression=when,
         each_expression=each,
         input_check=_input_check(source),
-        fields=compile_fields(source, default.fields if default else None),
+        fields=fields,
+        free_size=fields.free_size(),
         lookups=document.get("lookup", {}),
         source=source,
         pseudonym_key=pseudonym_key,

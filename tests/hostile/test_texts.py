@@ -39,6 +39,10 @@ UNFIT = {
         "match: {event: API Call}\ninput_schema:\n  pattern: '(\\w{1000}){50}'\n" + EXAMPLES,
         "t.yaml:3:3: input_schema: its patterns have 131,072 positions",
     ),
+    "thousands of patterns": (
+        "match:\n  event: [API Call, " + ", ".join(f"'*{'?' * 100}{n}'" for n in range(500)) + "]\n" + EXAMPLES,
+        "t.yaml:2:10: match.event: its patterns have ",
+    ),
     "half of a surrogate pair": (
         'match: {event: API Call}\nevent:\n  event_name: {const: "a\\ud83d"}\n',
         "t.yaml:3:23: this holds \\ud83d, half of a surrogate pair",
@@ -160,3 +164,39 @@ def test_twenty_thousand_transforms_are_looked_through_and_chosen_from_in_no_tim
         assert choice.main is not None
         assert choice.main.name == f"t{n}"
     assert time.perf_counter() - began < SECONDS
+
+
+def test_a_name_that_is_made_to_be_slow_for_a_pattern_is_not_looked_at_for_long() -> None:
+    transform = a_transform(f"match: {{event: ['A*', '*{'?' * 1000}b']}}\n" + EXAMPLES, "t")
+    began = time.perf_counter()
+    assert not transform.accepts(a_call(event="a" * 1_000_000))
+    assert not transform.accepts(a_call(event="a" * 1_000))
+    assert transform.accepts(a_call(event="A" * 1_000))
+    assert time.perf_counter() - began < SECONDS
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "length(properties.n[?@ > `50`])",
+        "length(to_json(@))",
+        "sort_by(properties.n, &@)[0]",
+        "contains(properties.t, 'x')",
+    ],
+)
+def test_thousands_of_expressions_do_not_read_a_large_call_thousands_of_times(expression: str) -> None:
+    fields = "".join(f"    p{number}: {expression}\n" for number in range(600))
+    transform = a_transform(f"match: {{event: API Call}}\nevent:\n  properties:\n{fields}", "t")
+    active = TransformSet([transform])
+
+    def run_on(items: int) -> tuple[Reason | None, str]:
+        raw = to_raw(a_document(event="API Call", properties={"n": list(range(items)), "t": "ab" * items}))
+        done = run(raw, read(raw), active, NOW)
+        return done.reason, done.detail or ""
+
+    assert run_on(100) == (None, "")
+    began = time.perf_counter()
+    reason, detail = run_on(80_000)
+    assert time.perf_counter() - began < SECONDS
+    assert reason == Reason.TRANSFORM_ERROR
+    assert "steps" in detail
