@@ -311,6 +311,17 @@ def test_a_text_that_takes_long_is_not_published_and_nothing_waits_for_it(servic
     assert found["live"] is None
 
 
+def test_a_text_that_takes_long_on_a_stored_call_is_not_published(service: Served) -> None:
+    service.post(to_raw(a_document(messageId="m-1", properties={"n": NUMBERS})))
+    slow = ENDLESS.partition("examples:")[0]
+    status, told = do(service, "publish", json.dumps({"text": slow, "live": None}).encode())
+    assert (status, told["code"]) == (400, "transform_invalid")
+    assert "api_call is not published: one of the newest calls, " in told["message"]
+    # A text is tried on the calls that it takes.
+    other = slow.replace("event: API Call", "event: Other")
+    assert do(service, "publish", json.dumps({"text": other, "live": None}).encode())[0] == 200
+
+
 def test_what_is_published_is_soon_what_calls_are_mapped_by(service: Served) -> None:
     text = "match: {event: API Call}\nevent: {event_name: {const: mine}}\n"
     status, told = do(service, "publish", json.dumps({"text": text, "live": None}).encode())

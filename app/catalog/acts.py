@@ -11,7 +11,7 @@ from app.catalog.files import read_folder, to_path, write_file
 from app.catalog.live import KIND, Catalog, Live
 from app.catalog.publishing import Clock, NextId, Publisher
 from app.catalog.standing import State, Survey, harm_to_heirs, survey
-from app.core.lint import lint
+from app.core.lint import lint, list_unfit
 from app.core.transform import DEFAULT, Transform, TransformSet
 from app.errors import EditConflict, NotFound, TransformInvalid, Unavailable
 from app.store.engine import Connection, Database
@@ -167,7 +167,8 @@ class Acts:
         if name != DEFAULT and default is None:
             raise TransformInvalid(f"no {DEFAULT} is live yet, which all inherit from; publish that first")
         transform = self._catalog.parse(name, text, default)
-        problems = [*failing_examples(transform), *self._harm(live, transform)]
+        unfit = [error.message for error in list_unfit(transform)]
+        problems = [*unfit, *failing_examples(transform), *self._harm(live, transform)]
         if problems:
             raise TransformInvalid("\n".join(problems))
         return transform

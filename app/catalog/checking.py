@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from app.core.examples import run_examples
-from app.core.lint import lint
+from app.core.lint import lint, list_unfit
 from app.core.transform import DEFAULT, Transform, TransformSet, parse_transform
 from app.errors import TransformInvalid
 
@@ -74,6 +74,7 @@ def check(
         breathe()
     examples = 0
     for transform in transforms.values():
+        problems += [Problem(name=transform.name, sentence=why.message, grave=True) for why in list_unfit(transform)]
         examples += len(transform.source.value.get("examples", ()))
         problems += [
             Problem(name=transform.name, sentence=why, grave=True) for why in failing_examples(transform, breathe)

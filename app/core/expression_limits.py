@@ -25,8 +25,15 @@ MAX_PASSES = 256
 # about a hundred times a call of Segment's largest size (32 KB), and takes about 30 ms.
 MAX_STEPS = 250_000
 
-# What all expressions together may use up for the events of one `each`: about half a second.
+# What all expressions together may use up for the events of one call, where they are counted: about half a second.
 MAX_EACH_STEPS = 4_000_000
+
+# What all expressions together may use up for one event before they are counted: about half a second. A transform whose
+# expressions make fewer than 50 passes over the call never gets there.
+MAX_EVENT_STEPS = 32_000_000
+
+# The largest call that there is, 1 MiB of `[1,1,1,`, has so many values and so much text.
+MAX_CALL_SIZE = 600_000
 
 _CHARS_A_STEP = 16
 _UNBOUNDED = float("inf")
@@ -164,19 +171,23 @@ def size_of(value: Any, limit: float) -> int:
     return size
 
 
+class BudgetSpent(ExpressionFailed):
+    """All expressions together have used up their steps: no one of them is to blame."""
+
+
 @dataclass(slots=True)
 class Budget:
-    """The steps that are left to all searches for the events of one `each`."""
+    """The steps that are left to all searches for the events of one call."""
 
     left: int = MAX_EACH_STEPS
 
     def spend(self, steps: int) -> None:
-        """Take steps; raises ExpressionFailed when there are no more."""
+        """Take steps; raises BudgetSpent when there are no more."""
         self.left -= steps
         if self.left < 0:
-            raise ExpressionFailed(
+            raise BudgetSpent(
                 f"the events of this call need more than {MAX_EACH_STEPS:,} steps together, which is the limit; "
-                "there are too many items, or the expressions read too much of the call for each"
+                "there are too many items, or the expressions read too much of the call"
             )
 
 

@@ -11,6 +11,7 @@ from app.core.transform import DEFAULT, Transform, TransformSet
 from app.core.transform_fields import REQUIRED
 from app.core.transform_schema import FIELDS
 from app.core.yaml_text import Path
+from app.errors import DocumentInvalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,15 @@ def lint(transforms: TransformSet) -> Iterator[Finding]:
         if transform.name != DEFAULT:
             yield from _shadowed(transform, transforms)
             yield from _alone(transform)
+
+
+def list_unfit(transform: Transform) -> Iterator[DocumentInvalid]:
+    """Give what keeps a version from being published, though one that is live already is mapped by."""
+    yield from transform.source.unfit()
+    if (sentence := transform.match.excess()) is not None:
+        yield transform.source.invalid(("match", "event"), sentence)
+    if transform.input_check is not None and (excess := transform.input_check.excess) is not None:
+        yield transform.source.invalid(("input_schema", *excess.path), str(excess))
 
 
 def _alone(transform: Transform) -> Iterator[Finding]:
@@ -92,17 +102,21 @@ def _is_never_null(schema: Any) -> bool:
 
 def _shadowed(transform: Transform, transforms: TransformSet) -> Iterator[Finding]:
     """Find calls that another transform takes first, whatever else is in them."""
-    before = [one for one in transforms.before(transform) if not one.match.sources]
+
+    def is_first(other: Transform) -> bool:
+        return not other.match.sources and transforms.goes_before(other, transform)
+
+    kind = transform.match.type
     path: Path = ("match", "event") if "event" in transform.source.value.get("match", {}) else ("match",)
-    for other in before:
-        every = not other.match.events and not other.match.patterns and other.match.type == transform.match.type
-        if every and not (transform.match.events and not transform.match.patterns):
-            sentence = f"{other.name} takes every {other.match.type} call before it: it is never reached"
+    if transform.match.patterns or not transform.match.events:
+        every = next(filter(is_first, transforms.list_takers_of_all(kind)), None)
+        if every is not None:
+            sentence = f"{every.name} takes every {kind} call before it: it is never reached"
             yield Finding(transform=transform.name, path=path, sentence=sentence, grave=True)
             return
     taken: dict[str, str] = {}
     for name in sorted(transform.match.events):
-        first = next((one for one in before if one.match.accepts_name(transform.match.type, name)), None)
+        first = next(filter(is_first, transforms.list_takers(kind, name)), None)
         if first is not None:
             taken[name] = first.name
     all_taken = len(taken) == len(transform.match.events) and not transform.match.patterns

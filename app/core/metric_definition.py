@@ -10,6 +10,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, ClassVar
 
+import jsonschema_rs
 import msgspec
 from jsonschema import Draft202012Validator
 
@@ -153,6 +154,7 @@ class MetricSource(Source):
     """One metric file."""
 
     validator: ClassVar = Draft202012Validator(SCHEMA)
+    quick_validator: ClassVar = jsonschema_rs.Draft202012Validator(SCHEMA)
     error: ClassVar[type[DocumentInvalid]] = MetricInvalid
 
 
@@ -164,6 +166,8 @@ def parse_metric(name: str, text: str) -> Metric:
 
     """
     source = MetricSource(name, text)
+    for unfit in source.unfit():
+        raise unfit
     said = source.value
     if said.get("name", name) != name:
         raise source.invalid(("name",), f"must be {name}, as the file is called, or be left out")

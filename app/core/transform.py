@@ -64,6 +64,8 @@ class Transform:
     each_expression: Expression | None = field(repr=False, compare=False)
     input_check: InputCheck | None
     fields: Fields
+    free_size: int | None
+    """The largest call of which one event is made without counting steps; None where any is."""
     lookups: dict[str, dict[str, Any]]
     source: Source = field(repr=False, compare=False)
     pseudonym_key: bytes | None = field(repr=False, compare=False)
@@ -92,7 +94,10 @@ class Transform:
             if wanted is None or wanted is False:
                 raise Filtered(f"`when` of {self.name} says no")
         if self.each is None:
-            return (self._event(self.fields, document, scope, ""),)
+            fields = self.fields
+            if self.free_size is not None and size_of(document, self.free_size) > self.free_size:
+                fields = fields.counted(Budget())
+            return (self._event(fields, document, scope, ""),)
         return self._each(document, scope, self.each)
 
     def _each(self, document: dict[str, Any], scope: Scope, each: Search) -> tuple[LotusEvent, ...]:
@@ -170,13 +175,20 @@ class TransformSet:
     """
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
-        ordered = sorted(transforms, key=lambda one: (one.name == DEFAULT, -one.priority, one.name))
-        self.transforms: tuple[Transform, ...] = tuple(sorted(ordered, key=lambda one: one.name))
-        self._main = tuple(one for one in ordered if not one.also)
-        self._also = tuple(one for one in ordered if one.also)
+        self._ordered = sorted(transforms, key=lambda one: (one.name == DEFAULT, -one.priority, one.name))
+        self._position = {one.name: position for position, one in enumerate(self._ordered)}
+        self.transforms: tuple[Transform, ...] = tuple(sorted(self._ordered, key=lambda one: one.name))
+        # There may be thousands. By name most calls are taken by one; the others have to be asked.
+        self._named: dict[tuple[str, str], list[int]] = {}
+        self._asked: dict[str, list[int]] = {}
+        for position, one in enumerate(self._ordered):
+            for event in one.match.events:
+                self._named.setdefault((one.match.type, event), []).append(position)
+            if one.match.patterns or not one.match.events:
+                self._asked.setdefault(one.match.type, []).append(position)
         # What a call of this type and name is taken by, where only those decide; a source is asked of each call.
         self._known: dict[tuple[str, str | None], Choice] = {}
-        self._by_source = any(one.match.sources for one in ordered)
+        self._by_source = any(one.match.sources for one in self._ordered)
 
     def choose(self, call: Call) -> Choice:
         """Return the transforms that take `call`."""
@@ -192,13 +204,25 @@ class TransformSet:
                 self._known[key] = choice
         return choice
 
-    def before(self, transform: Transform) -> tuple[Transform, ...]:
-        """Return those that are asked before a transform and can take a call from it."""
-        return () if transform.also else self._main[: self._main.index(transform)]
+    def goes_before(self, other: Transform, transform: Transform) -> bool:
+        """Tell whether `other` is asked first, so that `transform` never sees the calls which it takes."""
+        return not other.also and not transform.also and self._position[other.name] < self._position[transform.name]
+
+    def list_takers(self, kind: str, event: str | None) -> list[Transform]:
+        """Return those that take calls of a type and event name, as far as that decides, in their order."""
+        named = () if event is None else self._named.get((kind, event), ())
+        asked = [at for at in self._asked.get(kind, ()) if self._ordered[at].match.accepts_name(kind, event)]
+        return [self._ordered[at] for at in sorted({*named, *asked})]
+
+    def list_takers_of_all(self, kind: str) -> list[Transform]:
+        """Return those that take calls of a type whatever their event name is, in their order."""
+        asked = [self._ordered[at] for at in self._asked.get(kind, ())]
+        return [one for one in asked if not one.match.events and not one.match.patterns]
 
     def _find(self, call: Call) -> Choice:
-        main = [one for one in self._main if one.accepts(call)]
-        also = tuple(one for one in self._also if one.accepts(call))
+        takers = [one for one in self.list_takers(call.type, call.event) if one.accepts(call)]
+        main = [one for one in takers if not one.also]
+        also = tuple(one for one in takers if one.also)
         return Choice(main=main[0] if main else None, also=also, passed_over=tuple(main[1:]))
 
 
@@ -226,6 +250,7 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
         raise source.invalid(("also",), f"a transform with `also` cannot be called {MAIN_LANE}: that lane is taken")
     if name == DEFAULT and also:
         raise source.invalid(("also",), f"{DEFAULT} takes what no other does, and so it cannot add to others")
+    fields = compile_fields(source, default.fields if default else None)
     each = _optional(source, "each")
     when = _optional(source, "when")
     return Transform(
@@ -242,7 +267,8 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
         when_expression=when,
         each_expression=each,
         input_check=_input_check(source),
-        fields=compile_fields(source, default.fields if default else None),
+        fields=fields,
+        free_size=fields.free_size(),
         lookups=document.get("lookup", {}),
         source=source,
         pseudonym_key=pseudonym_key,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.core.expression import Expression, compile_expression, explain_null
-from app.core.expression_limits import Budget
+from app.core.expression_limits import MAX_CALL_SIZE, MAX_EVENT_STEPS, Bound, Budget, BudgetSpent
 from app.core.functions import FUNCTIONS
 from app.core.functions_scope import Scope
 from app.core.transform_schema import FIELDS
@@ -80,16 +80,31 @@ class Fields:
             said = self.whole(document, scope)
             if type(said) is dict:
                 return self._complete(said, document, scope)
+        except BudgetSpent:
+            # To look for its place would do once more, uncounted, what was too much.
+            raise
         except ExpressionFailed as error:
             raise self._placed(error, document, scope) from None
         raise ExpressionFailed("event: must give an object with Lotus's fields")
 
     def steps(self, size: int) -> float:
         """Return the most steps for one event, from a call of this size."""
+        return sum(bound.steps(size) for bound in self._bounds())
+
+    def free_size(self) -> int | None:
+        """Return the size of the largest call that one event is made of without counting; None where every call is."""
+        bounds = self._bounds()
+        fixed = sum(bound.steps(0) for bound in bounds)
+        passes = sum(bound.passes for bound in bounds if bound.is_small)
+        if fixed + passes * MAX_CALL_SIZE <= MAX_EVENT_STEPS:
+            return None
+        return max(0, int((MAX_EVENT_STEPS - fixed) / max(passes, 1)))
+
+    def _bounds(self) -> list[Bound]:
         bounds = [expression.bound for part in self.parts for _, expression in part.expressions]
         if self.whole_expression is not None:
             bounds.append(self.whole_expression.bound)
-        return sum(bound.steps(size) for bound in bounds)
+        return bounds
 
     def counted(self, budget: Budget) -> "Fields":
         """Return the same, searched with every step counted."""

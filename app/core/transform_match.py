@@ -8,6 +8,12 @@ from typing import Any
 from app.core.segment import Call
 from app.core.transform_text import Source
 
+MAX_NAME_CHARS = 1_000
+"""A longer name is taken by no pattern: Segment's end at 255, and `*` followed by `?`s is tried at each character."""
+
+MAX_PATTERN_CHARS = 20_000
+"""Of the patterns of one transform, as regular expressions. With the longest name they take some 50 ms at the worst."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
@@ -35,7 +41,18 @@ class Match:
             return False
         if not self.events and not self.patterns:
             return True
-        return event is not None and (event in self.events or any(one.match(event) for one in self.patterns))
+        if event is None:
+            return False
+        if event in self.events:
+            return True
+        return len(event) <= MAX_NAME_CHARS and any(one.match(event) for one in self.patterns)
+
+    def excess(self) -> str | None:
+        """Say why its patterns are too many to be published; None where they are not."""
+        size = sum(len(one.pattern) for one in self.patterns)
+        if size <= MAX_PATTERN_CHARS:
+            return None
+        return f"its patterns have {size:,} characters together, and {MAX_PATTERN_CHARS:,} are the most"
 
 
 def compile_match(source: Source) -> Match:

@@ -4,17 +4,21 @@ Read from ruamel.yaml's node tree and not from its ready-made objects: YAML 1.2 
 also keep times as text, since a transform's document is JSON in other clothes.
 """
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 Path = tuple[str | int, ...]
 
 # A document is written by hand; what nests deeper is a mistake or an attack on the stack.
 MAX_DEPTH = 50
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Aliases can be nested so that a kilobyte means a billion values; count values, not bytes.
 MAX_VALUES = 20_000
@@ -38,6 +42,8 @@ class YamlDocument:
     """Path to (line, column), both counted from 1."""
     keys: dict[Path, tuple[int, int]]
     """The same for the keys of maps: where the key itself stands, and not its value."""
+    unfit: list[tuple[int, int, str]] = field(default_factory=list)
+    r"""Line, column and sentence of each text that no database keeps: `"\0"`, and `"\ud83d"` without its half."""
 
     def place(self, path: Path) -> tuple[int, int]:
         """Say where `path` begins; for a path that is not in the text, where its nearest parent begins."""
@@ -67,6 +73,10 @@ def parse_yaml(text: str) -> YamlDocument:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise YamlInvalid(str(error.problem or error.context), line, column) from error
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        raise YamlInvalid(f"the character U+{ord(text[error.position]):04X} cannot stand here", line, column) from error
     except RecursionError as error:
         raise YamlInvalid(f"nests deeper than {MAX_DEPTH} levels", 1, 1) from error
     except (YAMLError, ValueError) as error:
@@ -84,7 +94,7 @@ def _value(node: Node, path: Path, document: YamlDocument) -> Any:
     if len(places) > MAX_VALUES:
         raise YamlInvalid(f"holds more than {MAX_VALUES} values", line, column)
     if isinstance(node, ScalarNode):
-        return _scalar(node, line, column)
+        return _scalar(node, line, column, document)
     if isinstance(node, SequenceNode):
         return [_value(item, (*path, index), document) for index, item in enumerate(node.value)]
     if isinstance(node, MappingNode):
@@ -93,7 +103,7 @@ def _value(node: Node, path: Path, document: YamlDocument) -> Any:
             at = key_node.start_mark.line + 1, key_node.start_mark.column + 1
             if not isinstance(key_node, ScalarNode):
                 raise YamlInvalid("a key must be text", *at)
-            key = key_node.value
+            key = _text(key_node, *at, document)
             if key in result:
                 raise YamlInvalid(f"the key {key!r} stands here twice", *at)
             document.keys[*path, key] = at
@@ -102,9 +112,22 @@ def _value(node: Node, path: Path, document: YamlDocument) -> Any:
     raise YamlInvalid("this kind of YAML node is not used here", line, column)
 
 
-def _scalar(node: ScalarNode, line: int, column: int) -> Any:
+def _text(node: ScalarNode, line: int, column: int, document: YamlDocument) -> str:
+    r"""Return what a scalar says, pairs of surrogates joined as in JSON; note in the document what cannot be kept."""
+    text: str = node.value
+    if "\0" in text:
+        document.unfit.append((line, column, "this holds a NUL character, which cannot be stored"))
+    if not text.isascii() and _SURROGATE.search(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if half := _SURROGATE.search(text):
+            sentence = f"this holds \\u{ord(half[0]):04x}, half of a surrogate pair, which is no character"
+            document.unfit.append((line, column, sentence))
+    return text
+
+
+def _scalar(node: ScalarNode, line: int, column: int, document: YamlDocument) -> Any:
     kind = str(node.tag).rpartition(":")[2]
-    text = node.value
+    text = _text(node, line, column, document)
     if kind == "null":
         return None
     if kind == "bool" and text.lower() in {"true", "false"}:

@@ -19,12 +19,13 @@ from app.catalog.publishing import Clock, NextId
 from app.catalog.standing import harm_to_heirs
 from app.core.differences import differences
 from app.core.examples import run_examples, to_call, to_document
-from app.core.lint import lint
+from app.core.lint import lint, list_unfit
 from app.core.outcome import Outcome
 from app.core.pipeline import Run, explain, run
 from app.core.segment import read
 from app.core.transform import DEFAULT, Transform, TransformSet
 from app.editor.traffic import list_ids_matched
+from app.editor.trial import TRIED_CALLS, try_on_calls
 from app.errors import DocumentInvalid, NotFound, TransformInvalid
 from app.preview import Preview, read_draft
 from app.store.drafts import DraftMoved, discard_draft, find_draft
@@ -161,6 +162,7 @@ class Bench:
             seen = bytes.fromhex(asked.live) if asked.live is not None else None
         except ValueError:
             raise NotFound(f"{asked.live!r} is no version") from None
+        self._try_on_calls(name, asked.text)
         change = self._acts.publish_text(name, asked.text, seen)
         kept = self._discard(name, asked.text, asked.revision)
         return to_json_text(
@@ -170,6 +172,9 @@ class Bench:
     def rollback(self, name: str, asked: RollBack) -> bytes:
         """Make an earlier version live. Raises NotFound, TransformInvalid."""
         to_path(self._folder, name)
+        with self._database.reading() as conn:
+            text = self._acts.find_version(conn, name, asked.version).text
+        self._try_on_calls(name, text)
         return self._told(self._acts.roll_back(name, asked.version).digest)
 
     def resolve(self, name: str, asked: Resolve) -> bytes:
@@ -184,6 +189,15 @@ class Bench:
             return self._told(self._acts.pull(name).digest)
         except OSError as error:
             raise TransformInvalid(f"{path} cannot be written: {error.strerror}") from error
+
+    def _try_on_calls(self, name: str, text: str) -> None:
+        """Map the newest calls that a text takes. Raises TransformInvalid where that cannot be done in time."""
+        to_path(self._folder, name)
+        with self._database.reading() as conn:
+            self._read_live(conn)
+            draft, with_draft = read_draft(name, text, self._catalog, keep=False)
+            rows = read_kept(conn, list_ids_matched(conn, draft.match, TRIED_CALLS))
+        try_on_calls(name, with_draft, rows)
 
     def _told(self, digest: bytes | None) -> bytes:
         return to_json_text({"version": digest.hex() if digest else None})
@@ -243,6 +257,7 @@ class _Read:
         except TransformInvalid as error:
             self.problems.append(_to_problem(error, name, grave=True))
             return
+        self.problems += [_to_problem(error, name, grave=True) for error in list_unfit(draft)]
         self._run_examples(draft)
         for finding in lint(self.with_draft):
             if finding.transform == name:

@@ -48,6 +48,19 @@ def test_a_file_that_is_being_written_is_left_alone(make_node: MakeNode) -> None
     assert len(node.history("order")) == 1
 
 
+def test_many_files_that_are_dropped_in_at_once_are_soon_live(make_node: MakeNode) -> None:
+    # 2,000 of them take 5 s of a processor; what is found out about each by asking all others would take minutes.
+    node = make_node()
+    watcher = node.watcher
+    watcher.begin()
+    node.write(**{f"order_{number}": ONE.replace("Order", f"Order {number}") for number in range(150)})
+    began = time.monotonic()
+    watcher.look()
+    watcher.look()
+    assert len(node.active()) == 151
+    assert time.monotonic() - began < 60
+
+
 def test_what_another_node_publishes_is_active_at_the_next_look(make_node: MakeNode) -> None:
     first, second = make_node(order=ONE), make_node(order=ONE)
     watchers = [first.watcher, second.watcher]

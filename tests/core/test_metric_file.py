@@ -125,3 +125,9 @@ def test_the_schema_is_a_schema_and_names_every_key_of_the_contract() -> None:
         *("numeric_filters", "categorical_filters", "granularity", "proration", "event_type", "percentile"),
         "group_by",
     }
+
+
+@pytest.mark.parametrize(("written", "says"), [(r'"a\0"', "NUL"), (r'"a\ud83d"', r"\\ud83d")])
+def test_a_text_that_no_database_keeps_is_refused_where_it_stands(written: str, says: str) -> None:
+    with pytest.raises(MetricInvalid, match=rf"^one.yaml:3:13: .*{says}"):
+        parse_metric("one", SUM.replace("event_name: tokens", f"event_name: {written}"))

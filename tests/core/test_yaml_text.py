@@ -114,7 +114,7 @@ def test_an_empty_document_is_null(text: str) -> None:
         ("a:\n  - .inf\n", 2, 5, "is no number"),
         ("a: !!int twelve\n", 1, 4, "is no number"),
         ("a: " + "9" * 5000, 1, 4, "is no number"),
-        ("a: \x01\n", 1, 1, "not YAML"),
+        ("a: \x01\n", 1, 4, "U+0001"),
     ],
 )
 def test_a_mistake_is_refused_with_its_place(text: str, line: int, column: int, says: str) -> None:
@@ -187,3 +187,32 @@ def test_any_text_is_a_document_or_is_refused_with_a_place(text: str) -> None:
         assert refused.column >= 1  # noqa: PT017
     else:
         assert document.place(()) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "says"),
+    [
+        ('a: "x\\ud83d"', (1, 4), "\\ud83d"),
+        ('a:\n  - {"b": "\\ude00\\ud83d"}', (2, 11), "\\ude00"),
+        ('"\\ud83d": 1', (1, 1), "\\ud83d"),
+        ('a: "\\0"', (1, 4), "NUL"),
+        ('a:\n  b: >-\n    c\n  "d\\x00": 1', (4, 3), "NUL"),
+    ],
+)
+def test_what_no_database_keeps_is_noted_with_its_place(text: str, place: tuple[int, int], says: str) -> None:
+    [(line, column, sentence)] = parse_yaml(text).unfit
+    assert (line, column) == place
+    assert says in sentence
+
+
+def test_a_pair_of_surrogates_is_one_character_as_in_json() -> None:
+    document = parse_yaml(r'a: "\ud83d\ude00 \U0001F600"')
+    assert document.value == {"a": "\U0001f600 \U0001f600"}
+    assert document.unfit == []
+
+
+@pytest.mark.parametrize(("character", "name"), [("\0", "U+0000"), ("\ud83d", "U+D83D"), ("\x07", "U+0007")])
+def test_a_character_that_yaml_does_not_have_is_refused_where_it_stands(character: str, name: str) -> None:
+    refused = refusal_of(f"a: 1\nb: [2,{character}]")
+    assert (refused.line, refused.column) == (2, 7)
+    assert name in str(refused)
