@@ -243,7 +243,7 @@ def test_one_reason_one_transform_and_one_version_narrow_it(database: Database, 
         assert json.loads(type_("replay", "--dry-run", "--json", *words).stdout)["calls"] == calls_, words
     for words, said in (
         (("--reason", "bad"), "reason must be one of"),
-        (("--reason", "duplicate"), "outcome must be one of"),
+        (("--outcome", "stored"), "outcome must be one of"),
         (("--version", "abcd"), "32 hexadecimal digits"),
     ):
         assert said in type_("replay", "--dry-run", *words).stderr

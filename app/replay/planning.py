@@ -45,6 +45,8 @@ class Tally(msgspec.Struct, kw_only=True):
     """Calls of which an event was replaced or added."""
     voided: int = 0
     """Events."""
+    delivered: int = 0
+    """Of these, how many Lotus has already, and keeps: it cannot void what it has."""
     left: dict[str, int] = {}
     """Calls that are left as they are, by the reason why."""
     samples: dict[str, str] = {}
@@ -72,6 +74,7 @@ class Tally(msgspec.Struct, kw_only=True):
         self.same += written.same
         self.corrected += written.corrected
         self.voided += written.voided
+        self.delivered += written.delivered
         for (before, now), count in written.changed.items():
             self.change(before, now, count)
         for call_id, why in written.notes:
@@ -94,6 +97,8 @@ class Plan:
     transforms: TransformSet
     fill: Transform | None
     tally: Tally
+    published_at: int = 0
+    """When one of the transforms became live last, in microseconds since 1970."""
 
     @property
     def left(self) -> int:

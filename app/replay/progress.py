@@ -50,6 +50,7 @@ class Progress(msgspec.Struct, kw_only=True):
             "changed": self.tally.changed,
             "corrected": self.tally.corrected,
             "voided": self.tally.voided,
+            "delivered": self.tally.delivered,
             "left": self.tally.left,
             "samples": self.tally.samples,
             "started_at": format_time(self.started_at),

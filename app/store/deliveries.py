@@ -177,6 +177,21 @@ def settle(
     return counts
 
 
+def is_in_use(conn: sa.Connection) -> bool:
+    """Tell whether events are sent at all: whoever stores them without knowing of a key asks the outbox."""
+    return conn.execute(sa.select(deliveries.c.event_id).limit(1)).first() is not None
+
+
+def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
+    """Count those of some events that Lotus has, as far as is known here."""
+    query = sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.state == State.DELIVERED.value)
+    ids = sorted(event_ids)
+    return sum(
+        conn.execute(query.where(among(conn, deliveries.c.event_id, ids[start : start + _BATCH]))).scalar_one()
+        for start in range(0, len(ids), _BATCH)
+    )
+
+
 def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> Counter[Entry]:
     """Take events that are void out, unless they were delivered; return what that changes in the ledger."""
     counts: Counter[Entry] = Counter()

@@ -8,7 +8,7 @@ from app.store.schema.base import METADATA
 from app.store.schema.calls import calls, claims, events, ledger, refusals, requests
 from app.store.schema.catalog import drafts, publications, versions
 from app.store.schema.forwarding import attempted, attempts, deliveries, destinations
-from app.store.schema.replays import outcome_changes, replays, voids
+from app.store.schema.replays import fingerprints, outcome_changes, replays, voids
 from app.store.schema.usage import usage_buckets, usage_folds, usage_metrics, usage_tail
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "destinations",
     "drafts",
     "events",
+    "fingerprints",
     "ledger",
     "outcome_changes",
     "publications",
