@@ -81,9 +81,44 @@ def test_the_text_lists_the_first_events_that_were_made_void(database: Database,
     take(database, right, *map(an_order, range(22)))
     take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
     said = type_("replay", "--correct", "--yes", "--outcome", "stored").stdout
-    assert "22 events were made void. Lotus cannot void what it already has:" in said
+    assert "22 events made void; Lotus has none of them:" in said
     assert "\n  order-0\n" in said
     assert "and 2 more" in said
+
+
+def test_a_correction_says_what_it_does_before_it_asks(database: Database, type_: Type) -> None:
+    take(database, right, an_order(1), an_order(2))
+    take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
+    said = type_("replay", "--correct", input="n\n")
+    assert said.exit_code == 1
+    assert "2  would be corrected\n2 events would be made void; Lotus has none of them." in said.stderr
+    assert made(database)[0][0] == "order-1"
+    assert type_("replay", "--correct", input="y\n").exit_code == 0
+    assert made(database)[0][0] == "order-1~2"
+
+
+def test_another_pseudonym_key_is_refused_until_it_is_accepted(
+    database: Database, type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another key a correction made every event anew."""
+    hashed = RIGHT + "event: {properties: {who: sha256(userId)}}\n"
+    take(database, right, an_order(1))
+    take(database, some_transforms(order=hashed))
+    monkeypatch.setenv("PSEUDONYM_KEY", "the first key of this database")
+    assert type_("replay", "--correct", "--yes").exit_code == 0
+    [first] = made(database)
+    monkeypatch.setenv("PSEUDONYM_KEY", "another key")
+    for words in (["replay", "--correct", "--yes"], ["replay", "--dry-run"]):
+        said = type_(*words)
+        assert (said.exit_code, "is not the one that the pseudonyms in this database" in said.stderr) == (1, True)
+    assert made(database) == [first]
+    monkeypatch.delenv("PSEUDONYM_KEY")
+    assert "left: cannot be corrected" in type_("replay", "--correct", "--yes").stdout
+    assert made(database) == [first]
+    monkeypatch.setenv("PSEUDONYM_KEY", "another key")
+    assert "is the one of this database" in type_("migrate", "--new-pseudonym-key").stdout
+    assert type_("replay", "--correct", "--yes").exit_code == 0
+    assert made(database)[0][0] == "order-1~3"
 
 
 def test_show_tells_when_and_by_which_version_an_outcome_changed(database: Database, type_: Type) -> None:

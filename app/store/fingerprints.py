@@ -17,10 +17,10 @@ def make_fingerprint(secret: str) -> bytes:
     return scrypt(secret.encode(), salt=b"segment-lotus", n=2**14, r=8, p=1, dklen=16)
 
 
-def is_first_or_same(conn: sa.Connection, name: str, fingerprint: bytes) -> bool:
-    """Keep a fingerprint where there is none yet; tell whether it is the one that is kept."""
+def keep_fingerprint(conn: sa.Connection, name: str, fingerprint: bytes) -> bytes | None:
+    """Keep a fingerprint where there is none yet; return the one that is kept."""
     _FIRST.run(conn, [(name, fingerprint)])
-    return find_fingerprint(conn, name) == fingerprint
+    return find_fingerprint(conn, name)
 
 
 def find_fingerprint(conn: sa.Connection, name: str) -> bytes | None:
