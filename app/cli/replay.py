@@ -81,8 +81,8 @@ def replay(
 
     Without options: all that were rejected or ignored. A call that already made its events makes no more, unless
     --correct is given: where today's transform makes another event, the old one is made void and the new one stored
-    as <id>~2. A correction is about calls of all outcomes, and is tried before it asks. It can be stopped at any moment;
-    the same command then goes on from there.
+    as <id>~2. A correction is about calls of all outcomes, and is tried before it asks. A replay can be stopped at any
+    moment; the same command then goes on from there.
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")

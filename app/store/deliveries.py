@@ -44,6 +44,7 @@ class Waiting(msgspec.Struct, frozen=True):
     customer_id: str
     time_created: int
     properties: str
+    voided_at: int | None = None
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -108,6 +109,8 @@ def request_later(conn: sa.Connection, after: int, until: int, now: int) -> tupl
         .where(events.c.id > after, events.c.id <= until)
         .order_by(events.c.id)
         .limit(_BATCH)
+        # A correction that makes one void meanwhile waits, and then finds the delivery; or it was first, and is seen.
+        .with_for_update(read=True)
     )
     found = conn.execute(query).all()
     if not found:
@@ -128,6 +131,7 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
             events.c.customer_id,
             events.c.time_created,
             events.c.properties,
+            events.c.voided_at,
         )
         .join(events, events.c.id == deliveries.c.event_id)
         .where(IS_WAITING, deliveries.c.due_at <= now)
