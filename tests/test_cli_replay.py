@@ -16,7 +16,7 @@ from app import cli
 from app.cli.program import between_steps
 from app.settings import SETTINGS
 from app.store.engine import Database
-from app.store.schema import calls, replays
+from app.store.schema import calls, replays, versions
 from tests.builders import a_document, an_ingest, balance, post, published, rows_of, some_ids, some_transforms, to_raw
 from tests.replaying import RIGHT, WRONG, an_order, made, outcomes, take
 
@@ -119,6 +119,21 @@ def test_another_pseudonym_key_is_refused_until_it_is_accepted(
     assert "is the one of this database" in type_("migrate", "--new-pseudonym-key").stdout
     assert type_("replay", "--correct", "--yes").exit_code == 0
     assert made(database)[0][0] == "order-1~3"
+
+
+@pytest.mark.parametrize(
+    "words", [["replay", "--dry-run"], ["replay", "--yes"], ["preview", "order.yaml"], ["try", "order-1"]]
+)
+def test_after_an_upgrade_of_the_engine_commands_that_only_read_keep_the_new_versions_too(
+    database: Database, type_: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    """It makes new versions of what is live; on PostgreSQL they were written in a transaction that only reads."""
+    take(database, right, an_order(1))
+    (tmp_path / "order.yaml").write_text(RIGHT)
+    monkeypatch.setattr("app.core.transform.ENGINE", 99)
+    said = type_(*words)
+    assert said.exit_code == 0, said.output
+    assert len(rows_of(database, versions)) == 4
 
 
 def test_show_tells_when_and_by_which_version_an_outcome_changed(database: Database, type_: Type) -> None:

@@ -8,26 +8,21 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 
 import msgspec
 
-from app.catalog.live import KIND, Catalog
-from app.core.lotus import DIGEST_BYTES
-from app.core.transform import Transform, TransformSet
-from app.errors import NotFound, TransformInvalid, Unavailable
+from app.catalog.live import Catalog
+from app.errors import Unavailable
 from app.replay.batch import Writing, unstorable, write
 from app.replay.checkpoints import Checkpoints
 from app.replay.judging import Judge, Judged
-from app.replay.planning import Asked, Plan, Tally, to_scope
+from app.replay.planning import Asked, Plan, Tally, make_plan, to_scope
 from app.replay.reading import Ahead, Batch, Reader
 from app.store.deliveries import is_in_use
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
-from app.store.publications import find_latest_moment
 from app.store.replays import (
-    Replay,
     Stale,
     append_replay,
     find_unfinished,
@@ -88,51 +83,10 @@ class Replayer:
             TransformInvalid: the transform has no lane of its own.
 
         """
-        what = msgspec.json.encode(asked).decode()
-        with self._database.reading() as conn:
-            self._catalog.refresh(conn)
-            transforms = self._catalog.active
-            published_at = find_latest_moment(conn, KIND)
-            fill = _find_fill(transforms, asked.transform)
-            digest = _digest(transforms)
-            unfinished = None if again else find_unfinished(conn, what)
-            if unfinished is not None and unfinished.transforms == digest:
-                tally = msgspec.json.decode(unfinished.counts, type=Tally)
-                return Plan(
-                    asked=asked,
-                    replay=unfinished,
-                    resumed=True,
-                    transforms=transforms,
-                    fill=fill,
-                    tally=tally,
-                    published_at=published_at,
-                )
-            since, until = bounds
-            after = -1 if since is None else first_id_at(since) - 1
-            last = newest_call_id(conn)
-            if until is not None:
-                last = min(last, first_id_at(until) - 1)
-            total = count_ids(conn, to_scope(asked), after, last)
+        self._catalog.refresh(self._database)
         now = self._clock()
-        replay = Replay(
-            id=self._ids.next(now),
-            what=what,
-            transforms=digest,
-            cursor=after,
-            until_id=last,
-            total=total if asked.limit is None else min(total, asked.limit),
-            counts="{}",
-            started_at=now,
-        )
-        return Plan(
-            asked=asked,
-            replay=replay,
-            resumed=False,
-            transforms=transforms,
-            fill=fill,
-            tally=Tally(),
-            published_at=published_at,
-        )
+        with self._database.reading() as conn:
+            return make_plan(conn, self._catalog.active, asked, bounds, self._ids.next(now), now, again=again)
 
     def run(self, plan: Plan, advance: Callable[[int], None]) -> None:
         """Do what is planned, and count it in `plan.tally`; `advance` is told of the calls of each batch.
@@ -334,21 +288,3 @@ class Replayer:
 def _spread_at(plan: Plan) -> int:
     """Return when all nodes map by what is live, and all that they mapped by something else is visible."""
     return plan.published_at + _SPREAD_SECONDS * 1_000_000
-
-
-def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:
-    if not transforms.transforms:
-        raise NotFound("no transform is live; `segment-lotus transforms publish` makes them so")
-    if name is None:
-        return None
-    found = next((one for one in transforms.transforms if one.name == name), None)
-    if found is None:
-        raise NotFound(f"no transform {name} is live")
-    if not found.also:
-        raise TransformInvalid(f"{name} has no lane of its own to fill: it does not say `also: true`")
-    return found
-
-
-def _digest(transforms: TransformSet) -> bytes:
-    """Digest of the versions of a set."""
-    return blake2b(b"".join(one.digest for one in transforms.transforms), digest_size=DIGEST_BYTES).digest()
