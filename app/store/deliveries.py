@@ -70,6 +70,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 _BATCH = 1000
+_LONGEST_LEASE_MICROS = 3_600_000_000
 _REASON_MAX = 500
 
 # Written out: with a parameter neither database would see that its partial index answers.
@@ -135,7 +136,7 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
         )
         .join(events, events.c.id == deliveries.c.event_id)
         .where(IS_WAITING, deliveries.c.due_at <= now)
-        .where(sa.or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until < now))
+        .where(_is_free(now))
         .order_by(deliveries.c.due_at, deliveries.c.event_id)
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)
@@ -143,6 +144,12 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
     found = [Waiting(*row) for row in conn.execute(query)]
     _CLAIM.run(conn, sorted((token, until, one.event_id, State.WAITING.value) for one in found))
     return found
+
+
+def _is_free(now: int) -> sa.ColumnElement[bool]:
+    """Whoever had it is done or dead; or he died on a node whose clock was ahead: no lease is that long."""
+    until = deliveries.c.claimed_until
+    return sa.or_(until.is_(None), until < now, until > now + _LONGEST_LEASE_MICROS)
 
 
 def release(conn: sa.Connection, token: int, held: Iterable[Waiting]) -> None:
@@ -224,7 +231,7 @@ def hasten(conn: sa.Connection, event_id: int, now: int) -> bool:
     changed = conn.execute(
         sa.update(deliveries)
         .where(deliveries.c.event_id == event_id, IS_WAITING, deliveries.c.due_at > now)
-        .where(sa.or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until < now))
+        .where(_is_free(now))
         .values(due_at=now)
     )
     return bool(changed.rowcount)
