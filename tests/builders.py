@@ -192,7 +192,7 @@ def published(database: Database, transforms: TransformSet, ids: Ids = IDS, orig
     with database.writing() as conn:
         live = catalog.read_live(conn)
         Publisher(conn, catalog, ids.next, NOW).publish(live, [(one, origin) for one in transforms.transforms])
-        catalog.refresh(conn)
+    catalog.refresh(database)
     return catalog
 
 

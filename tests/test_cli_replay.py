@@ -16,7 +16,7 @@ from app import cli
 from app.cli.program import between_steps
 from app.settings import SETTINGS
 from app.store.engine import Database
-from app.store.schema import calls, replays
+from app.store.schema import calls, replays, versions
 from tests.builders import a_document, an_ingest, balance, post, published, rows_of, some_ids, some_transforms, to_raw
 from tests.replaying import RIGHT, WRONG, an_order, made, outcomes, take
 
@@ -81,9 +81,59 @@ def test_the_text_lists_the_first_events_that_were_made_void(database: Database,
     take(database, right, *map(an_order, range(22)))
     take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
     said = type_("replay", "--correct", "--yes", "--outcome", "stored").stdout
-    assert "22 events were made void. Lotus cannot void what it already has:" in said
+    assert "22 events made void; Lotus has none of them:" in said
     assert "\n  order-0\n" in said
     assert "and 2 more" in said
+
+
+def test_a_correction_says_what_it_does_before_it_asks(database: Database, type_: Type) -> None:
+    take(database, right, an_order(1), an_order(2))
+    take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
+    said = type_("replay", "--correct", input="n\n")
+    assert said.exit_code == 1
+    assert "2  would be corrected\n2 events would be made void; Lotus has none of them." in said.stderr
+    assert made(database)[0][0] == "order-1"
+    assert type_("replay", "--correct", input="y\n").exit_code == 0
+    assert made(database)[0][0] == "order-1~2"
+
+
+def test_another_pseudonym_key_is_refused_until_it_is_accepted(
+    database: Database, type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another key a correction made every event anew."""
+    hashed = RIGHT + "event: {properties: {who: sha256(userId)}}\n"
+    take(database, right, an_order(1))
+    take(database, some_transforms(order=hashed))
+    monkeypatch.setenv("PSEUDONYM_KEY", "the first key of this database")
+    assert type_("replay", "--correct", "--yes").exit_code == 0
+    [first] = made(database)
+    monkeypatch.setenv("PSEUDONYM_KEY", "another key")
+    for words in (["replay", "--correct", "--yes"], ["replay", "--dry-run"]):
+        said = type_(*words)
+        assert (said.exit_code, "is not the one that the pseudonyms in this database" in said.stderr) == (1, True)
+    assert made(database) == [first]
+    monkeypatch.delenv("PSEUDONYM_KEY")
+    assert "left: cannot be corrected" in type_("replay", "--correct", "--yes").stdout
+    assert made(database) == [first]
+    monkeypatch.setenv("PSEUDONYM_KEY", "another key")
+    assert "is the one of this database" in type_("migrate", "--new-pseudonym-key").stdout
+    assert type_("replay", "--correct", "--yes").exit_code == 0
+    assert made(database)[0][0] == "order-1~3"
+
+
+@pytest.mark.parametrize(
+    "words", [["replay", "--dry-run"], ["replay", "--yes"], ["preview", "order.yaml"], ["try", "order-1"]]
+)
+def test_after_an_upgrade_of_the_engine_commands_that_only_read_keep_the_new_versions_too(
+    database: Database, type_: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    """It makes new versions of what is live; on PostgreSQL they were written in a transaction that only reads."""
+    take(database, right, an_order(1))
+    (tmp_path / "order.yaml").write_text(RIGHT)
+    monkeypatch.setattr("app.core.transform.ENGINE", 99)
+    said = type_(*words)
+    assert said.exit_code == 0, said.output
+    assert len(rows_of(database, versions)) == 4
 
 
 def test_show_tells_when_and_by_which_version_an_outcome_changed(database: Database, type_: Type) -> None:
@@ -243,7 +293,7 @@ def test_one_reason_one_transform_and_one_version_narrow_it(database: Database, 
         assert json.loads(type_("replay", "--dry-run", "--json", *words).stdout)["calls"] == calls_, words
     for words, said in (
         (("--reason", "bad"), "reason must be one of"),
-        (("--reason", "duplicate"), "outcome must be one of"),
+        (("--outcome", "stored"), "outcome must be one of"),
         (("--version", "abcd"), "32 hexadecimal digits"),
     ):
         assert said in type_("replay", "--dry-run", *words).stderr

@@ -23,8 +23,7 @@ right = some_transforms(order=RIGHT)
 def preview(database: Database, text: str, name: str = "order", limit: int | None = None, **filters: Any) -> Report:
     """Compare a draft with what is live."""
     catalog = Catalog()
-    with database.reading() as conn:
-        catalog.refresh(conn)
+    catalog.refresh(database)
     draft, with_draft = read_draft(name, text, catalog)
     seen: list[int] = []
     compared = Preview(catalog.active, draft, with_draft)

@@ -9,10 +9,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.catalog.live import Catalog
 from app.core.outcome import Outcome
 from app.errors import NotFound, TransformInvalid, Unavailable
 from app.replay import reading
+from app.replay.batch import TAKEN
 from app.replay.planning import Asked
+from app.replay.running import Replayer
 from app.store import ledger
 from app.store.engine import Database
 from app.store.history import list_outcome_changes
@@ -21,7 +24,21 @@ from app.store.review import CallFilters, list_call_ids
 from app.store.schema import METADATA, calls, claims, events, outcome_changes, replays, voids
 from app.store.schema import ledger as ledger_table
 from app.store.usage_tail import list_tail
-from tests.builders import NOW, a_document, an_ingest, balance, empty, post, rows_of, some_transforms, to_raw
+from tests.builders import (
+    NOW,
+    a_document,
+    a_record_of,
+    an_ingest,
+    balance,
+    empty,
+    post,
+    published,
+    rows_of,
+    some_ids,
+    some_transforms,
+    store,
+    to_raw,
+)
 from tests.replaying import RIGHT, UNMADE, WRONG, a_replayer, an_order, events_of, made, outcomes, replay, take
 
 wrong = some_transforms(order=WRONG)
@@ -246,7 +263,7 @@ def test_a_dry_run_writes_nothing_and_counts_what_would_become_of_them(database:
     plan = replay(database, dry=True)
     assert dump(database) == before
     assert rows_of(database, replays) == []
-    assert plan.tally.changed == {"rejected > stored": 1, "rejected > duplicate or conflict": 1}
+    assert plan.tally.changed == {"rejected > stored": 1, "rejected > duplicate": 1}
     assert plan.tally.same == 1
 
 
@@ -360,12 +377,202 @@ def test_each_event_of_a_call_is_corrected_by_itself(database: Database) -> None
     balance(database)
 
 
-def test_an_id_that_another_call_has_keeps_an_event_from_being_corrected(database: Database) -> None:
+def test_the_id_of_a_correction_that_a_transform_makes_by_itself_is_passed_over(database: Database) -> None:
     take(database, right, an_order(1), an_order(2, messageId="order-1~2"))
     fixed = some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n")
+    for _ in range(2):
+        plan = replay(database, fixed, outcomes=STORED, correct=True)
+        assert [key for key, _, _ in made(database)] == ["order-1~2~2", "order-1~3"]
+    assert plan.tally.corrected == 0
+    balance(database)
+
+
+def test_an_id_that_another_call_has_keeps_an_event_from_being_corrected(database: Database) -> None:
+    take(database, right, an_order(1), an_order(2))
+    fixed = some_transforms(order=RIGHT + "event: {idempotency_id: \"'order-2'\"}\n")
     plan = replay(database, fixed, outcomes=STORED, correct=True)
-    assert plan.tally.left == {"cannot be corrected: another call has the idempotency id of its event": 1}
-    assert [key for key, _, _ in made(database)] == ["order-1", "order-1~2~2"]
+    assert plan.tally.left[TAKEN] == 1
+    assert [key for key, _, _ in made(database)] == ["order-1", "order-2"]
+    balance(database)
+
+
+def test_a_dry_run_says_what_the_run_then_does(database: Database) -> None:
+    """Replaced, moved and shared events, an id that is another's, copies of one message, and what cannot be mapped."""
+    each = "match: {event: Order}\neach: properties.items\nevent: {idempotency_id: %s, properties: {n: item.%s}}\n"
+    calls_ = [items(1, "a", "b"), items(2, "b", "c"), items(3, "d"), items(4, "d"), items(3, "d"), an_order(5)]
+    take(database, some_transforms(order=each % ("item.id", "n")), *calls_)
+    fixed = some_transforms(order=each % ("\"item.id == 'd' && messageId || item.id\"", "m"))
+    tried = replay(database, fixed, outcomes=tuple(Outcome), correct=True, dry=True)
+    before = dump(database)
+    done = replay(database, outcomes=tuple(Outcome), correct=True)
+    assert dump(database) != before
+    assert (tried.tally.corrected, tried.tally.voided) == (3, 4)
+    assert tried.tally == done.tally
+    assert [key for key, _, _ in made(database)] == ["a~2", "b~2", "c~2", "order-3", "order-4"]
+    balance(database)
+
+
+# The faults that an audit found in corrections, each with its kind
+
+
+EACH = "match: {event: Order}\neach: properties.items\nevent: {idempotency_id: item.id, properties: %s}\n"
+
+
+def items(number: int, *ids: str) -> dict[str, Any]:
+    return an_order(number, properties={"items": [{"id": id_, "n": 1, "m": 2} for id_ in ids]})
+
+
+def test_a_call_that_shares_an_event_with_another_stays_stored_and_is_corrected_again(database: Database) -> None:
+    """It was a conflict from the first correction on, and passed over by the next."""
+    take(database, some_transforms(order=EACH % "{n: item.n}"), items(1, "a", "b"), items(2, "b", "c"))
+    for version, name in enumerate(("m", "n", "m"), start=2):
+        fixed = some_transforms(order=EACH % f"{{{name}: item.{name}}}")
+        replay(database, fixed, outcomes=tuple(Outcome), correct=True)
+        assert outcomes(database) == ["stored", "stored"]
+        assert made(database) == [
+            (f"{id_}~{version}", "customer-1", {name: {"n": 1, "m": 2}[name]}) for id_ in ("a", "b", "c")
+        ]
+        balance(database)
+
+
+def test_a_conflict_with_events_of_its_own_is_corrected(database: Database) -> None:
+    first, second = items(1, "a"), items(2, "a", "b")
+    second["properties"]["items"][0]["n"] = 7
+    assert take(database, some_transforms(order=EACH % "{n: item.n}"), first, second) == ["stored", "conflict"]
+    fixed = some_transforms(order=EACH % "{n: item.n, m: item.m}")
+    replay(database, fixed, outcomes=tuple(Outcome), correct=True)
+    assert outcomes(database) == ["stored", "conflict"]
+    assert [(key, properties) for key, _, properties in made(database)] == [
+        ("a~2", {"n": 1, "m": 2}),
+        ("b~2", {"n": 1, "m": 2}),
+    ]
+    balance(database)
+
+
+def test_ids_that_end_like_a_correction_by_themselves_are_left_alone(database: Database) -> None:
+    """A transform whose own ids end in ~1, unchanged: it went from two events to three."""
+    own = EACH.replace("item.id", "\"join('~', [messageId, item.id])\"") % "{n: item.n}"
+    take(database, some_transforms(order=own), items(1, "1", "2"))
+    before = dump(database)
+    plan = replay(database, outcomes=tuple(Outcome), correct=True)
+    assert dump(database) == before
+    assert plan.tally.corrected == 0
+    assert [key for key, _, _ in made(database)] == ["order-1~1", "order-1~2"]
+    balance(database)
+
+
+@pytest.mark.parametrize("call", [items(2, "b", "c"), items(2, "a", "b")], ids=["one is new", "none is new"])
+def test_with_nothing_changed_a_correction_writes_nothing(database: Database, call: dict[str, Any]) -> None:
+    transforms = some_transforms(order=EACH % "{n: item.n}")
+    take(database, transforms, items(1, "a", "b"), call, an_order(3, properties={"items": []}))
+    before = dump(database)
+    for _ in range(2):
+        plan = replay(database, outcomes=tuple(Outcome), correct=True)
+        assert (plan.tally.corrected, plan.tally.voided, plan.tally.changed) == (0, 0, {})
+        assert dump(database) == before
+
+
+def test_a_wrong_idempotency_id_is_mended_for_all_calls_that_it_hid(database: Database) -> None:
+    """Three calls under one id are stored, duplicate, duplicate: after the fix each is billed, and the id is free."""
+    by = RIGHT + "event: {idempotency_id: %s}\n"
+    wrong_id, right_id = (some_transforms(order=by % text) for text in ("\"'same'\"", "messageId"))
+    orders = [an_order(number, properties={}) for number in (1, 2, 3)]
+    assert take(database, wrong_id, *orders, orders[1]) == ["stored", "duplicate", "duplicate", "duplicate"]
+    replay(database, right_id, outcomes=tuple(Outcome), correct=True)
+    assert outcomes(database) == ["stored", "stored", "stored", "duplicate"]
+    assert [key for key, _, _ in made(database)] == ["order-1", "order-2", "order-3"]
+    balance(database)
+    [old, _] = events_of(database, "order-1")
+    assert (old.idempotency_id, old.voided_at is not None) == ("same", True)
+    assert found_by_message(database, "same") == found_by_message(database, "order-1")
+    # Somebody's own event may be called so now.
+    assert take(database, right_id, an_order(4, messageId="same")) == ["stored"]
+    # A retry of what was moved is its duplicate, whatever transforms there are.
+    assert take(database, wrong_id, orders[0]) == ["duplicate"]
+    assert take(database, right_id, orders[0]) == ["duplicate"]
+    balance(database)
+
+
+def test_duplicates_of_another_message_can_be_replayed_without_a_correction(database: Database) -> None:
+    by = RIGHT + "event: {idempotency_id: %s}\n"
+    wrong_id, right_id = (some_transforms(order=by % text) for text in ("\"'same'\"", "messageId"))
+    orders = [an_order(number, properties={}) for number in (1, 2)]
+    assert take(database, wrong_id, *orders, orders[0]) == ["stored", "duplicate", "duplicate"]
+    plan = replay(database, right_id, outcomes=(Outcome.DUPLICATE,))
+    assert plan.tally.changed == {"duplicate > stored": 1}
+    assert outcomes(database) == ["stored", "stored", "duplicate"]
+    assert [key for key, _, _ in made(database)] == ["order-2", "same"]
+    balance(database)
+
+
+def test_a_duplicate_whose_transform_says_no_today_stays_one(database: Database) -> None:
+    take(database, right, an_order(1), an_order(1))
+    plan = replay(database, some_transforms(order=RIGHT + "when: '`false`'\n"), outcomes=(Outcome.DUPLICATE,))
+    assert plan.tally.left == {"stays duplicate: today it would be ignored (filtered)": 1}
+    assert outcomes(database) == ["stored", "duplicate"]
+
+
+def test_an_id_moves_there_and_back(database: Database) -> None:
+    by = RIGHT + "event: {idempotency_id: %s}\n"
+    there, back = (some_transforms(order=by % text) for text in ("\"join('-', ['x', messageId])\"", "messageId"))
+    take(database, back, an_order(1))
+    for transforms, expected in ((there, "x-order-1"), (back, "order-1~2"), (there, "x-order-1~2")):
+        replay(database, transforms, outcomes=tuple(Outcome), correct=True)
+        assert [key for key, _, _ in made(database)] == [expected]
+        balance(database)
+    assert [event.idempotency_id for event in events_of(database, "order-1")] == [
+        "order-1",
+        "x-order-1",
+        "order-1~2",
+        "x-order-1~2",
+    ]
+
+
+def test_what_other_nodes_map_by_the_version_before_is_corrected_too(database: Database) -> None:
+    """For two seconds after a publication; and a commit that becomes visible late was passed over."""
+    before = some_transforms(order=RIGHT)
+    fixed = some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n")
+    moment = NOW
+    # Made on another node, whose clock is a little behind, and visible only when the correction has passed it.
+    late = an_order(9)
+
+    def sleep(seconds: float) -> None:
+        nonlocal moment
+        moment += round(seconds * 1_000_000)
+        if len(rows_of(database, calls)) < 4:
+            take_at(moment - 3_000_000, late)
+            take_at(moment, an_order(3))
+
+    def take_at(at: int, order: dict[str, Any]) -> None:
+        record = a_record_of(order, before)
+        record.received_at, record.id = at, late_ids.next(at)
+        store(database, record)
+
+    late_ids = some_ids(21)
+    take(database, before, an_order(1), an_order(2))
+    published(database, fixed, some_ids(12))
+    replayer = Replayer(database=database, catalog=Catalog(), ids=some_ids(11), clock=lambda: moment, sleep=sleep)
+    plan = replayer.plan(Asked(outcomes=tuple(Outcome), correct=True), (None, None))
+    replayer.run(plan, lambda _count: None)
+    assert [key for key, _, _ in made(database)] == [f"order-{number}~2" for number in (1, 2, 3, 9)]
+    assert (plan.tally.read, plan.tally.corrected, plan.replay.total) == (4, 4, 4)
+    assert moment - NOW == 15_000_000
+    balance(database)
+    # Later there is nothing to wait for.
+    replayer.run(replayer.plan(Asked(outcomes=tuple(Outcome), correct=True), (None, None)), lambda _count: None)
+    assert moment - NOW == 15_000_000
+
+
+def test_what_a_call_has_beside_what_is_corrected_stays(database: Database) -> None:
+    """A lane of its own that was a duplicate: its result was dropped, and the events' ledger with it."""
+    once = "also: true\nevent: {idempotency_id: userId, event_name: {const: once}, properties: {}}\n"
+    take(database, some_transforms(order=RIGHT, once=once), an_order(1), an_order(2))
+    fixed = some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n", once=once)
+    replay(database, fixed, outcomes=tuple(Outcome), correct=True)
+    with database.reading() as conn:
+        counts = ledger.sum_counts(conn)
+    assert counts[ledger.EVENT, Outcome.DUPLICATE, ""] == 1
+    assert [key for key, _, _ in made(database)] == ["customer-1", "order-1~2", "order-2~2"]
     balance(database)
 
 

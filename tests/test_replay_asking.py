@@ -18,6 +18,8 @@ WORDS: list[dict[str, str]] = [
     {"outcome": "rejected", "reason": "event_invalid", "by": "order", "version": "0" * 32},
     {"problem": "0123456789abcdef"},
     {"problem": "0123456789abcdef", "outcome": "conflict", "reason": "conflict"},
+    {"outcome": "duplicate"},
+    {"reason": "duplicate"},
     {"correct": "yes"},
     {"correct": "yes", "outcome": "stored", "since": "7d", "until": "1h"},
     {"transform": "tokens"},
@@ -48,7 +50,7 @@ def test_an_event_of_any_name_is_one_option(event: str) -> None:
         ({"outcome": "stored"}, "give --correct"),
         ({"outcome": "nonsense"}, "outcome must be one of"),
         ({"reason": "nonsense"}, "reason must be one of"),
-        ({"reason": "duplicate"}, "outcome must be one of"),
+        ({"outcome": "nobody"}, "outcome must be one of"),
         ({"version": "abc"}, "32 hexadecimal digits"),
         ({"problem": "abc"}, "16 hexadecimal digits"),
         ({"id": "x"}, "id must be"),
@@ -72,6 +74,7 @@ def test_bounds_are_times() -> None:
         parse_bounds(parse_asked({"until": "soon"}), NOW)
 
 
-def test_one_call_and_a_lane_are_read_from_all_outcomes() -> None:
+def test_a_correction_one_call_and_a_lane_are_read_from_all_outcomes() -> None:
+    assert set(parse_asked({"correct": "yes"}).outcomes) == set(Outcome)
     assert set(parse_asked({"id": "1"}).outcomes) == set(Outcome)
     assert set(parse_asked({"transform": "a"}).outcomes) == set(Outcome)

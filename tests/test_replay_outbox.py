@@ -39,6 +39,14 @@ def test_what_a_replay_stores_is_queued_where_there_is_a_key(database: Database,
     assert balanced(database) == ({"waiting": 2} if forwards else {})
 
 
+def test_a_shell_that_does_not_know_the_key_queues_what_stands_for_what_it_takes_out(database: Database) -> None:
+    take(database, some_transforms(order=WRONG), an_order(1))
+    replay(database, RIGHT)
+    replay(database, DOUBLED, correct=True, forwards=False)
+    assert states(database) == {"order-1": "voided", "order-1~2": "waiting"}
+    assert balanced(database) == {"voided": 1, "waiting": 1}
+
+
 def test_a_correction_takes_out_what_was_not_sent_and_queues_what_stands_for_it(database: Database) -> None:
     take(database, some_transforms(order=WRONG), an_order(1), an_order(2), an_order(3))
     replay(database, RIGHT)

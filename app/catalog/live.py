@@ -8,7 +8,7 @@ from app.core.pipeline import Lane, map_call
 from app.core.segment import Call
 from app.core.transform import DEFAULT, Filtered, Transform, TransformSet, parse_transform
 from app.errors import CallRejected, EventInvalid, ExpressionFailed, NotFound, TransformInvalid
-from app.store.engine import Connection
+from app.store.engine import Connection, Database
 from app.store.publications import Publication, find_latest_id, list_history, list_live
 from app.store.versions import Version, append_versions, get_version, list_versions
 
@@ -116,15 +116,18 @@ class Catalog:
         self.active = TransformSet(live.transforms.values())
         return True
 
-    def refresh(self, conn: Connection) -> bool:
-        """Read what is live and map by it; return whether that changes anything.
+    def refresh(self, database: Database) -> bool:
+        """Read what is live and map by it; return whether that changes anything. Raises Unavailable.
 
-        Writes only what a new engine makes of the live texts, once.
+        Writes, in a transaction of its own, only what a new engine makes of the live texts, once.
         """
-        if self._latest is not None and find_latest_id(conn) == self._latest:
-            return False
-        live = self.read_live(conn)
-        append_versions(conn, live.unkept)
+        with database.reading() as conn:
+            if self._latest is not None and find_latest_id(conn) == self._latest:
+                return False
+            live = self.read_live(conn)
+        if live.unkept:
+            with database.writing() as conn:
+                append_versions(conn, live.unkept)
         return self.activate(live)
 
     def find_transform(self, conn: Connection, digest: bytes) -> Transform | None:

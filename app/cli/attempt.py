@@ -131,7 +131,7 @@ def _read_stored(text: str) -> Given:
         if not ids:
             raise NotFound(f"there is no file {text[:200]!r}, and no call or message with that id")
         whole = get_call(conn, ids[0])
-        reading.catalog.refresh(conn)
+    reading.catalog.refresh(reading.database)
     if whole.raw is None:
         raise NotFound(f"the bytes of call {ids[0]} were removed by retention")
     return Given(

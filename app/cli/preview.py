@@ -43,8 +43,8 @@ def preview(
     filters = parse_call_filters(given, clock())
     limit = last or (None if since else _LAST)
     reading = open_reading()
+    reading.catalog.refresh(reading.database)
     with reading.database.reading() as conn:
-        reading.catalog.refresh(conn)
         draft, with_draft = read_draft(name, text, reading.catalog)
         scope = Scope(outcomes=filters.outcomes or tuple(Outcome), event=filters.event)
         total = count_ids(conn, scope, first_id_at(filters.since or 0) - 1, newest_call_id(conn))

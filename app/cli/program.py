@@ -14,6 +14,7 @@ from app.errors import SegmentLotusError, Unavailable
 from app.logs import printable
 from app.settings import Settings, load
 from app.store.engine import Database, connect
+from app.store.fingerprints import PSEUDONYM_KEY, find_fingerprint, keep_fingerprint, make_fingerprint
 from app.store.migrate import is_current
 
 DOTENV = Path(".env")
@@ -93,6 +94,24 @@ def open_database(settings: Settings) -> Database:
     database = connect(settings.database_url)
     click.get_current_context().call_on_close(database.close)
     return database
+
+
+def check_pseudonym_key(settings: Settings, database: Database) -> None:
+    """Raise Failure where PSEUDONYM_KEY is not the one that this database's pseudonyms were made with."""
+    if not settings.pseudonym_key:
+        # Without a key a transform that wants one fails, and makes no other pseudonym.
+        return
+    fingerprint = make_fingerprint(settings.pseudonym_key)
+    with database.reading() as conn:
+        kept = find_fingerprint(conn, PSEUDONYM_KEY)
+    if kept is None:
+        with database.writing() as conn:
+            kept = keep_fingerprint(conn, PSEUDONYM_KEY, fingerprint)
+    if kept != fingerprint:
+        raise Failure(
+            "PSEUDONYM_KEY is not the one that the pseudonyms in this database were made with: every event with one "
+            "would be another. Set it as it was, or accept it for good: `segment-lotus migrate --new-pseudonym-key`"
+        )
 
 
 def check_schema(database: Database) -> None:

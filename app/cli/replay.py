@@ -1,6 +1,7 @@
 """Running kept calls again: `replay`."""
 
 import contextlib
+import dataclasses
 import secrets
 import sys
 from typing import TYPE_CHECKING
@@ -9,11 +10,11 @@ import click
 import msgspec
 
 from app.bootstrap import clock, tune_garbage_collection
-from app.cli.program import Failure, between_steps, open_reading, read_settings
+from app.cli.program import Failure, between_steps, check_pseudonym_key, open_reading, read_settings
 from app.errors import Unavailable
 from app.logs import printable
 from app.replay.asking import parse_asked, parse_bounds
-from app.replay.planning import Plan
+from app.replay.planning import Plan, Tally
 from app.replay.progress import State, to_state
 from app.replay.running import Replayer
 from app.store.engine import Database
@@ -43,11 +44,13 @@ class Summary(msgspec.Struct, kw_only=True):
     """A call id for each of `left`."""
     removed: int
     voided: list[str]
-    """Idempotency ids: Lotus may have these events already, and cannot void them."""
+    """Idempotency ids of the events that were made void."""
+    delivered: int
+    """How many of them Lotus has already, and keeps."""
 
 
 @click.command()
-@click.option("--outcome", help="Of the calls: rejected, ignored, conflict; with --correct also stored.")
+@click.option("--outcome", help="Of the calls: rejected, ignored, conflict, duplicate; with --correct also stored.")
 @click.option("--event", help="Segment's event name.")
 @click.option("--reason", metavar="CODE", help="Why they ended so: event_invalid, no_transform ...")
 @click.option("--by", metavar="NAME", help="The transform that decided then.")
@@ -78,7 +81,8 @@ def replay(
 
     Without options: all that were rejected or ignored. A call that already made its events makes no more, unless
     --correct is given: where today's transform makes another event, the old one is made void and the new one stored
-    as <id>~2. It can be stopped at any moment; the same command then goes on from there.
+    as <id>~2. A correction is about calls of all outcomes, and is tried before it asks. A replay can be stopped at any
+    moment; the same command then goes on from there.
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")
@@ -86,17 +90,24 @@ def replay(
     asked = parse_asked({name: text for name, text in given.items() if text is not None})
     bounds = parse_bounds(asked, clock())
     reading = open_reading(bulk=True)
+    settings = read_settings()
+    check_pseudonym_key(settings, reading.database)
     replayer = Replayer(
         database=reading.database,
         catalog=reading.catalog,
         ids=Ids(secrets.randbelow),
         clock=clock,
-        forwards=bool(read_settings().lotus_api_key),
+        forwards=bool(settings.lotus_api_key),
     )
     plan = replayer.plan(asked, bounds, again=again)
     _announce(plan, dry_run=dry_run)
     tune_garbage_collection()
     if not (dry_run or yes or plan.left == 0):
+        if correct:
+            # What it does to a bill is to be seen before it is done.
+            tried = dataclasses.replace(plan, tally=Tally())
+            _look(replayer, tried)
+            click.echo(_tell(tried, [], dry_run=True), err=True)
         click.confirm(f"Replay {plan.left} calls?", abort=True, err=True)
     if dry_run:
         _look(replayer, plan)
@@ -191,13 +202,23 @@ def _tell(plan: Plan, voided: list[str], *, dry_run: bool) -> str:
         for why, count in sorted(tally.left.items())
     ]
     if dry_run and tally.voided:
-        lines.append(f"{tally.voided} events would be made void.")
+        lines.append(f"{_count_events(tally.voided)} would be made void; {_describe_delivered(tally)}.")
     if voided:
-        lines += ["", f"{len(voided)} events were made void. Lotus cannot void what it already has:"]
+        lines += ["", f"{_count_events(len(voided))} made void; {_describe_delivered(tally)}:"]
         lines += [f"  {printable(one)}" for one in voided[:_SHOWN]]
         if len(voided) > _SHOWN:
             lines.append(f"  and {len(voided) - _SHOWN} more; all: table voids, replay {plan.replay.id}, or --json")
     return "\n".join(lines)
+
+
+def _count_events(number: int) -> str:
+    return f"{number} {'event' if number == 1 else 'events'}"
+
+
+def _describe_delivered(tally: Tally) -> str:
+    if not tally.delivered:
+        return "Lotus has none of them"
+    return f"Lotus has {tally.delivered} of them and keeps them: it cannot void what it has"
 
 
 def _to_summary(plan: Plan, voided: list[str], *, dry_run: bool) -> Summary:
@@ -215,4 +236,5 @@ def _to_summary(plan: Plan, voided: list[str], *, dry_run: bool) -> Summary:
         samples=tally.samples,
         removed=tally.removed,
         voided=voided,
+        delivered=tally.delivered,
     )

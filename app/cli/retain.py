@@ -9,7 +9,7 @@ from app.bootstrap import clock
 from app.cli.program import open_reading
 from app.store.engine import Database
 from app.store.ids import first_id_at
-from app.store.retention import ENVELOPE, RAW, Kept, blank, count_kept, find_kept
+from app.store.retention import ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
 
 _DAY = 86_400_000_000
 
@@ -30,7 +30,8 @@ def retention(*, days: int, dry_run: bool, yes: bool) -> None:
     database = open_reading().database
     below = first_id_at(clock() - days * _DAY)
     with database.reading() as conn:
-        calls, requests = count_kept(conn, RAW, below), count_kept(conn, ENVELOPE, below)
+        envelopes_below = first_envelope(conn, below)
+        calls, requests = count_kept(conn, RAW, below), count_kept(conn, ENVELOPE, envelopes_below)
     what = f"the raw bytes of {calls} calls and the envelopes of {requests} requests older than {days} days"
     if dry_run:
         click.echo(f"This would forget {what}.")
@@ -38,7 +39,10 @@ def retention(*, days: int, dry_run: bool, yes: bool) -> None:
     if calls + requests and not yes:
         click.confirm(f"Forget {what}? This cannot be undone.", abort=True)
     with click.progressbar(length=calls + requests, label="Forgetting") as bar:
-        forgotten = [_forget(database, kept, below, bar.update) for kept in (RAW, ENVELOPE)]
+        forgotten = [
+            _forget(database, RAW, below, bar.update),
+            _forget(database, ENVELOPE, envelopes_below, bar.update),
+        ]
     click.echo(f"Forgot the raw bytes of {forgotten[0]} calls and the envelopes of {forgotten[1]} requests.")
 
 

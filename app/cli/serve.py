@@ -9,9 +9,10 @@ import structlog
 
 from app import logs
 from app.bootstrap import build_watcher
-from app.cli.program import DOTENV, Failure, check_schema, open_database, read_settings
+from app.cli.program import DOTENV, Failure, check_pseudonym_key, check_schema, open_database, read_settings
 from app.first_env import write_first_env
 from app.settings import SETTINGS, WITH_WORKER, Settings, load_for_serving
+from app.store.fingerprints import PSEUDONYM_KEY, make_fingerprint, replace_fingerprint
 from app.store.migrate import migrate as migrate_database
 
 WEBHOOK_PATH = "/webhooks/segment"
@@ -34,6 +35,7 @@ def serve(*, with_worker: bool) -> None:
     settings = load_for_serving(os.environ, DOTENV)
     database = open_database(settings)
     check_schema(database)
+    check_pseudonym_key(settings, database)
     watcher, _, _ = build_watcher(settings, database)
     watcher.begin()
     for problem in watcher.problems():
@@ -71,10 +73,17 @@ def init() -> None:
 
 
 @click.command()
-def migrate() -> None:
+@click.option("--new-pseudonym-key", is_flag=True, help="Go on with another PSEUDONYM_KEY than the one before.")
+def migrate(*, new_pseudonym_key: bool) -> None:
     """Bring the database to the schema of this program; make it where it is a file and not there."""
-    revision = migrate_database(open_database(read_settings()))
+    settings = read_settings()
+    database = open_database(settings)
+    revision = migrate_database(database)
     click.echo(f"The database is at revision {revision}.")
+    if new_pseudonym_key and settings.pseudonym_key:
+        with database.writing() as conn:
+            replace_fingerprint(conn, PSEUDONYM_KEY, make_fingerprint(settings.pseudonym_key))
+        click.echo("PSEUDONYM_KEY as it is now is the one of this database. A correction makes its pseudonyms anew.")
 
 
 @click.command()

@@ -194,7 +194,10 @@ class Worker:
         ready: deque[_Ready] = deque()
         ended: list[Settled] = []
         for one in held:
-            if is_too_old(one.time_created, now):
+            if one.voided_at is not None:
+                # Whoever made it void takes it out; this is for whatever queued it all the same.
+                ended.append(Settled(one.event_id, State.VOIDED, one.due_at, one.tries))
+            elif is_too_old(one.time_created, now):
                 ended.append(Settled(one.event_id, State.UNFORWARDABLE, one.due_at, one.tries, None, TOO_OLD))
             elif takes_from(one.time_created) > now:
                 reason = "its time is more than a day ahead: Lotus takes it later"

@@ -88,7 +88,7 @@ def to_texts(asked: Asked) -> dict[str, str]:
         "correct": "yes" if asked.correct else None,
     }
     if set(asked.outcomes) == set(Outcome):
-        # Nobody asks for all by name: it is what one call, or the lane of a transform, is read from.
+        # Nobody asks for all by name: it is what a correction, one call, or the lane of a transform is read from.
         given["outcome"] = None
     return {name: str(value) for name, value in given.items() if value is not None}
 
@@ -101,8 +101,10 @@ def to_options(asked: Asked) -> list[str]:
 def _parse_outcomes(texts: Mapping[str, str]) -> tuple[Outcome, ...]:
     outcome, reason, correct = texts.get("outcome"), texts.get("reason"), "correct" in texts
     stored = (Outcome.STORED,) if correct else ()
-    allowed: Sequence[Outcome] = (*_UNMADE, Outcome.CONFLICT, *stored)
-    usual: Sequence[Outcome] = (*_UNMADE, *stored)
+    # A duplicate of another message is one by its idempotency id, and may be an event of its own once that is mended.
+    allowed: Sequence[Outcome] = (*_UNMADE, Outcome.CONFLICT, Outcome.DUPLICATE, *stored)
+    # What was stored may share events with calls of any outcome: a correction looks at all of them.
+    usual: Sequence[Outcome] = tuple(Outcome) if correct else _UNMADE
     if "transform" in texts:
         if correct:
             raise BadQuery("--transform fills a lane and --correct replaces events: give one of them")

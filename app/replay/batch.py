@@ -8,16 +8,16 @@ import msgspec
 
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Run
-from app.replay.correcting import Correction
+from app.replay.correction import Correction, Replacement
 from app.replay.judging import Judged
 from app.store import ledger
-from app.store.deliveries import count_waiting, request_deliveries, void_deliveries
+from app.store.deliveries import count_delivered, count_waiting, request_deliveries, void_deliveries
 from app.store.engine import Connection
-from app.store.events import NewEvent, Stored, find_stored, prepare_events
+from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
 from app.store.keys import to_key
 from app.store.record import EventResult, Record
 from app.store.replays import Stale, Verdict, Void, count_changes, prepare_changes, renew_claims, void_events
-from app.store.settle import MapAgain, conclude, settle, to_result
+from app.store.settle import MapAgain, conclude, settle
 from app.store.usage_tail import append_tail
 
 TAKEN = "cannot be corrected: another call has the idempotency id of its event"
@@ -34,6 +34,8 @@ class Written:
     corrected: int = 0
     voided: int = 0
     """Events."""
+    delivered: int = 0
+    """Of these, how many Lotus has already, and keeps."""
     notes: list[tuple[int, str]] = field(default_factory=list)
     """(call id, why it is left as it is)."""
 
@@ -62,27 +64,29 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
 
     """
     written = Written()
-    voids: list[Void] = []
-    made: list[NewEvent] = []
-    corrections = _correct(writing, judged, written, voids, made)
-    records = [(one, _record(one, one.run)) for one in judged if one.run is not None]
-    changes = _Changes(writing, [(one, record, corrections.get(one.row.id)) for one, record in records])
-    made += settle(
+    replacements = _replace(writing, judged, written)
+    voids = [_void(writing, replacement) for one in replacements.values() for replacement in one]
+    blocked = {call_id for call_id, _ in written.notes}
+    records = [(one, _record(one)) for one in judged if one.run is not None and one.row.id not in blocked]
+    changes = _Changes(writing, records)
+    made = settle(
         writing.conn,
         [record for _, record in records if record.run.outcome is not None or record.run.lanes],
         writing.map_again,
         writing.next_id,
         changes.prepare,
     )
+    _note_revisions(writing, replacements, made)
     if made or voids:
-        append_tail(writing.conn, writing.next_id(writing.now), made, [one.event_id for one in voids])
+        append_tail(writing.conn, writing.next_id(writing.now), made, [void.event_id for void in voids])
     changes.write(written)
     if changes.verdicts:
         counts = count_changes(changes.verdicts)
         if voids:
             counts[ledger.EVENT, Outcome.STORED, ""] += len(voids)
             counts[ledger.EVENT, ledger.VOIDED, ""] += len(voids)
-            counts.update(void_deliveries(writing.conn, [one.event_id for one in voids], writing.now))
+            counts.update(void_deliveries(writing.conn, [void.event_id for void in voids], writing.now))
+            written.delivered = count_delivered(writing.conn, [void.event_id for void in voids])
         if writing.forwards and made:
             request_deliveries(writing.conn, made, writing.now)
             counts.update(count_waiting(len(made)))
@@ -92,24 +96,26 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
 
 
 class _Changes:
-    """The calls of a batch whose outcome is another one."""
+    """The calls of a batch whose outcome is another one, or of which an event was replaced."""
 
-    def __init__(self, writing: Writing, settled: list[tuple[Judged, Record, list[EventResult] | None]]) -> None:
-        """Of each call: what was judged, what is settled, and the results of its corrections, None without any."""
+    def __init__(self, writing: Writing, settled: list[tuple[Judged, Record]]) -> None:
+        """Of each call: what was judged, and what is settled."""
         self._writing = writing
         self._settled = settled
         self._same = 0
+        self._corrected: set[int] = set()
         self._run: Callable[[], None] = lambda: None
         self.verdicts: list[Verdict] = []
 
     def prepare(self) -> None:
         """Make the verdicts from the outcomes of the records, and their rows; where that was done before, anew."""
-        self.verdicts, self._same = [], 0
-        for one, record, corrected in self._settled:
-            if one.correction is not None and corrected is None:
-                continue
-            verdict = _verdict(one, record, corrected)
-            if corrected is not None or verdict.differs():
+        self.verdicts, self._same, self._corrected = [], 0, set()
+        for one, record in self._settled:
+            verdict = _verdict(one, record)
+            if one.correction is not None and one.correction.replacements:
+                self._corrected.add(one.row.id)
+                self.verdicts.append(verdict)
+            elif verdict.differs():
                 self.verdicts.append(verdict)
             else:
                 self._same += 1
@@ -119,31 +125,50 @@ class _Changes:
     def write(self, written: Written) -> None:
         """Write them, and count them in `written`. Raises Stale."""
         self._run()
-        corrected = {one.row.id for one, _, results in self._settled if results is not None}
         written.same += self._same
-        written.corrected += len(corrected)
+        written.corrected += len(self._corrected)
         written.changed += Counter(
-            (one.row.outcome, one.outcome) for one in self.verdicts if one.row.id not in corrected
+            (verdict.row.outcome, verdict.outcome)
+            for verdict in self.verdicts
+            if verdict.row.id not in self._corrected or verdict.outcome != verdict.row.outcome
         )
 
 
-def _record(one: Judged, run: Run) -> Record:
-    row = one.row
-    return Record(row.id, 0, 0, row.received_at, "", b"", run, None, row.message_id, None, one.user_id)
+def _record(one: Judged) -> Record:
+    row, run = one.row, one.run
+    assert run is not None  # noqa: S101  only these are written
+    if one.correction is not None:
+        named = {lane.name: lane for lane in one.correction.to_lanes()}
+        run = msgspec.structs.replace(run, lanes=tuple(named.get(lane.name, lane) for lane in run.lanes))
+    return Record(
+        row.id,
+        0,
+        0,
+        row.received_at,
+        "",
+        b"",
+        run,
+        None,
+        row.message_id,
+        None,
+        one.user_id,
+        made_lanes=one.made_lanes,
+    )
 
 
-def _verdict(one: Judged, record: Record, corrected: list[EventResult] | None) -> Verdict:
+def _verdict(one: Judged, record: Record) -> Verdict:
     row, run = one.row, record.run
     transform, digest, customer_id = run.transform, run.digest, to_key(record.customer_id)
     if run.lanes:
         transform, digest = run.lanes[0].transform, run.lanes[0].digest
-    if one.kept or corrected is not None:
-        results = sorted([*one.kept, *(corrected or ()), *_settled(record)], key=_place)
+    if one.made_lanes:
+        right = one.correction.results if one.correction else ()
+        results = sorted([*one.kept, *right, *_settled(record)], key=_place)
         # A copy: this may be asked again, and then begins with what was settled.
         record = msgspec.structs.replace(record)
         conclude(record, results)
         transform, digest, customer_id = row.transform, row.transform_digest, row.customer_id
-        lane = one.correction.lanes.get(results[0].lane) if one.correction else None
+        lane = next((lane for lane in run.lanes if one.correction and lane.name == results[0].lane), None)
         if lane is not None:
             transform, digest, customer_id = lane.transform, lane.digest, to_key(lane.events[0].customer_id)
     return Verdict(
@@ -170,58 +195,91 @@ def _place(result: EventResult) -> tuple[bool, str, int]:
     return result.lane != MAIN_LANE, result.lane, result.position
 
 
-def _correct(
-    writing: Writing, judged: Sequence[Judged], written: Written, voids: list[Void], made: list[NewEvent]
-) -> dict[int, list[EventResult]]:
-    """Replace events; return the results of the calls that were corrected, by call.
+def _replace(writing: Writing, judged: Sequence[Judged], written: Written) -> dict[int, list[Replacement]]:
+    """Make events void for which others are to be stored; return what is to stand for them, by call.
 
-    `voids` and `made` get what was replaced, and by what.
+    A call of which an event has nowhere to go is left as it is, and noted in `written`.
     """
-    wanted = [(one, one.correction) for one in judged if one.correction is not None]
-    if not wanted:
+    corrections = [(one, one.correction) for one in judged if one.correction is not None]
+    if not any(correction.replacements for _, correction in corrections):
         return {}
-    ids = [event.event.idempotency_id for _, correction in wanted for event in correction.replacements]
-    there = find_stored(writing.conn, ids)
-    taken = set(there)
-    new: list[NewEvent] = []
+    holders = _Holders(writing.conn, [correction for _, correction in corrections])
+    replacements: dict[int, list[Replacement]] = {}
     claims: list[tuple[bytes, bytes, str, str, int]] = []
-    corrected: dict[int, list[EventResult]] = {}
-    for one, correction in wanted:
-        if _is_blocked(correction, taken, there):
+    for one, correction in corrections:
+        if not correction.replacements:
+            continue
+        if not holders.take(correction):
             written.notes.append((one.row.id, TAKEN))
             continue
-        results = list(correction.results)
-        for event in correction.replacements:
-            idempotency_id = event.event.idempotency_id
-            rival = there.get(idempotency_id)
-            if rival is not None:
-                equal = rival.content == event.event.content
-                results.append(to_result(event.lane, event.position, rival.call_id, equal=equal))
-                continue
-            taken.add(idempotency_id)
-            new.append(NewEvent(writing.next_id(writing.now), one.row.id, event.lane, event.position))
-            results.append(EventResult(event.lane.name, event.position, idempotency_id, Outcome.STORED))
-            if event.old is not None:
-                reason = f"corrected by a replay: other {event.why}"
-                old = event.old
-                voids.append(Void(old.id, old.idempotency_id, idempotency_id, writing.now, event.lane.digest, reason))
-        corrected[one.row.id] = results
-        key = one.row.message_id
-        if key is not None:
+        replacements[one.row.id] = correction.replacements
+        if (key := one.row.message_id) is not None:
             claims += [(lane.content, lane.digest, key, lane.name, one.row.id) for lane in correction.lanes.values()]
+    voids = [_void(writing, replacement) for some in replacements.values() for replacement in some]
     void_events(writing.conn, writing.replay_id, voids)
-    if prepare_events(writing.conn, new).send()() != len(new):
-        raise Stale
-    made += new
+    give_up_ids(
+        writing.conn,
+        {
+            (event.base, event.revision or 1, event.id)
+            for one, correction in corrections
+            for replacement in replacements.get(one.row.id, ())
+            if replacement.moves
+            for event in correction.chain(replacement)
+        },
+    )
     renew_claims(writing.conn, claims)
-    return corrected
+    return replacements
 
 
-def _is_blocked(correction: Correction, taken: set[str], there: dict[str, Stored]) -> bool:
-    """Whether an event could not be replaced, or two calls of this batch want one idempotency id."""
-    return any(
-        one.event.idempotency_id in taken and (one.old is not None or one.event.idempotency_id not in there)
-        for one in correction.replacements
+class _Holders:
+    """Which idempotency ids are taken, while the corrections of a batch are gone through in order."""
+
+    def __init__(self, conn: Connection, corrections: Sequence[Correction]) -> None:
+        self._conn = conn
+        self._taken = self._among({new.new_id for one in corrections for new in one.replacements})
+
+    def take(self, correction: Correction) -> bool:
+        """Take the ids of all new events of a call; False: one is another's, and none is taken."""
+        freed = {
+            event.idempotency_id
+            for replacement in correction.replacements
+            if replacement.moves
+            for event in correction.chain(replacement)
+        }
+        ids: set[str] = set()
+        for replacement in correction.replacements:
+            while replacement.new_id in self._taken | ids and replacement.new_id not in freed - ids:
+                if replacement.revision == 1:
+                    return False
+                # A transform of somebody's may make such an id by itself.
+                replacement.revision += 1
+                self._taken |= self._among({replacement.new_id})
+            ids.add(replacement.new_id)
+        self._taken = (self._taken - freed) | ids
+        return True
+
+    def _among(self, ids: set[str]) -> set[str]:
+        return set(find_stored(self._conn, ids))
+
+
+def _void(writing: Writing, replacement: Replacement) -> Void:
+    old = replacement.old
+    reason = f"corrected by a replay: other {replacement.why}"
+    id_ = to_revision_id(old.base, old.revision or 1)
+    return Void(old.id, id_, replacement.new_id, writing.now, replacement.digest, reason)
+
+
+def _note_revisions(writing: Writing, replacements: dict[int, list[Replacement]], made: Sequence[NewEvent]) -> None:
+    """Note which revision each new event is. Raises Stale where another process took the id of one meanwhile."""
+    if not replacements:
+        return
+    ids = {new.lane.events[new.position].idempotency_id: new.id for new in made}
+    new = [(replacement, ids.get(replacement.new_id)) for some in replacements.values() for replacement in some]
+    if any(id_ is None for _, id_ in new):
+        raise Stale
+    note_revisions(
+        writing.conn,
+        [(one.base_id, one.revision, id_) for one, id_ in new if one.revision > 1 and id_ is not None],
     )
 
 

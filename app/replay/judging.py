@@ -8,7 +8,7 @@ from app.core.arrival import describe
 from app.core.outcome import Outcome
 from app.core.pipeline import MAIN_LANE, Lane, Run, run
 from app.core.transform import Transform, TransformSet
-from app.replay.correcting import CannotCorrect, Correction, correct
+from app.replay.correction import CannotCorrect, Correction, correct
 from app.store.kept import KeptCall, OwnEvent
 from app.store.record import EventResult
 from app.store.replays import read_results
@@ -23,6 +23,8 @@ class Judged(msgspec.Struct, kw_only=True, gc=False):
     user_id: str | None = None
     kept: tuple[EventResult, ...] = ()
     """Results that stay as they are."""
+    made_lanes: frozenset[str] = frozenset()
+    """Lanes in which it made its events before."""
     correction: Correction | None = None
     note: str | None = None
     """Why nothing is to be done about it; None where something is."""
@@ -52,29 +54,35 @@ class Judge:
         if not own and row.outcome == Outcome.STORED:
             return Judged(row=row, note=MADE)
         document = row.read()
-        done = run(row.raw, document, self._transforms, row.received_at)
+        today = run(row.raw, document, self._transforms, row.received_at)
         if own:
-            return self._judge_made(row, own, done)
-        user_id = None if done.lanes else (done.call or describe(document)).user_id
-        return Judged(row=row, run=done, user_id=user_id)
+            return self._judge_made(row, own, today)
+        if row.outcome == Outcome.DUPLICATE and not today.lanes:
+            # What it is a copy of is there all the same.
+            return Judged(row=row, note=f"stays duplicate: today it would be {today.outcome} ({today.reason})")
+        user_id = None if today.lanes else (today.call or describe(document)).user_id
+        return Judged(row=row, run=today, user_id=user_id)
 
-    def _judge_made(self, row: KeptCall, own: Sequence[OwnEvent], done: Run) -> Judged:
+    def _judge_made(self, row: KeptCall, own: Sequence[OwnEvent], today: Run) -> Judged:
         """A call that made events, all that it could or a part."""
-        made = {one.lane for one in own}
+        made = frozenset(event.lane for event in own)
         correction = None
         if self._corrects:
             try:
-                correction = correct(own, done)
+                correction = correct(own, today)
             except CannotCorrect as why:
                 return Judged(row=row, note=f"cannot be corrected: {why}")
         # What was stored in part is completed; a call that was stored gets no more lanes than it has.
-        more = tuple(lane for lane in done.lanes if lane.name not in made) if row.outcome != Outcome.STORED else ()
-        if correction is not None and correction.replacements:
-            return Judged(row=row, run=_with_lanes(done, more), correction=correction)
-        if not more:
+        more = tuple(lane for lane in today.lanes if lane.name not in made) if row.outcome != Outcome.STORED else ()
+        lanes = (*(correction.lanes.values() if correction else ()), *more)
+        if not lanes:
             return Judged(row=row, note=MADE)
-        kept = tuple(one for one in _results(row, own) if one.lane in made)
-        return Judged(row=row, run=_with_lanes(done, more), kept=kept)
+        kept = tuple(
+            result
+            for result in _results(row, own)
+            if (correction is None if result.lane in made else row.outcome == Outcome.STORED)
+        )
+        return Judged(row=row, run=_with_lanes(today, lanes), kept=kept, made_lanes=made, correction=correction)
 
     def _judge_lane(self, row: KeptCall, raw: bytes, own: Sequence[OwnEvent], fill: Transform) -> Judged:
         if any(one.lane == fill.name for one in own):
@@ -90,8 +98,9 @@ class Judge:
         lanes = tuple(lane for lane in done.lanes if lane.name == fill.name)
         if not lanes:
             return Judged(row=row, note=f"stays {row.outcome}: {fill.name} does not take it")
-        kept = tuple(one for one in _results(row, own) if one.lane != fill.name)
-        return Judged(row=row, run=_with_lanes(done, lanes), kept=kept)
+        kept = tuple(result for result in _results(row, own) if result.lane != fill.name)
+        made = frozenset(result.lane for result in kept)
+        return Judged(row=row, run=_with_lanes(done, lanes), kept=kept, made_lanes=made)
 
 
 def _with_lanes(done: Run, lanes: tuple[Lane, ...]) -> Run:

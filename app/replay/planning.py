@@ -2,15 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import msgspec
 
+from app.catalog.live import KIND
+from app.core.lotus import DIGEST_BYTES
 from app.core.outcome import Outcome, Reason
 from app.core.transform import Transform, TransformSet
+from app.errors import NotFound, TransformInvalid
 from app.replay.batch import Written
 from app.replay.judging import REMOVED, Judged
-from app.store.kept import Scope
-from app.store.replays import Replay
+from app.store.engine import Connection
+from app.store.ids import first_id_at
+from app.store.kept import Scope, count_ids
+from app.store.publications import find_latest_moment
+from app.store.replays import Replay, find_unfinished
+from app.store.review import newest_call_id
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +53,8 @@ class Tally(msgspec.Struct, kw_only=True):
     """Calls of which an event was replaced or added."""
     voided: int = 0
     """Events."""
+    delivered: int = 0
+    """Of these, how many Lotus has already, and keeps: it cannot void what it has."""
     left: dict[str, int] = {}
     """Calls that are left as they are, by the reason why."""
     samples: dict[str, str] = {}
@@ -72,6 +82,7 @@ class Tally(msgspec.Struct, kw_only=True):
         self.same += written.same
         self.corrected += written.corrected
         self.voided += written.voided
+        self.delivered += written.delivered
         for (before, now), count in written.changed.items():
             self.change(before, now, count)
         for call_id, why in written.notes:
@@ -94,11 +105,82 @@ class Plan:
     transforms: TransformSet
     fill: Transform | None
     tally: Tally
+    published_at: int = 0
+    """When one of the transforms became live last, in microseconds since 1970."""
 
     @property
     def left(self) -> int:
         """Return how many calls there are still to read, about."""
         return max(0, self.replay.total - self.tally.read)
+
+
+def make_plan(
+    conn: Connection,
+    transforms: TransformSet,
+    asked: Asked,
+    bounds: tuple[int | None, int | None],
+    replay_id: int,
+    now: int,
+    *,
+    again: bool,
+) -> Plan:
+    """Return what is to be done by these transforms: what was stopped half-way, or a replay that begins.
+
+    `bounds` and `now` in microseconds since 1970; `replay_id` is for one that begins, and `again` begins one anyway.
+
+    Raises:
+        NotFound: there is no such transform, or none at all.
+        TransformInvalid: the transform has no lane of its own.
+
+    """
+    what = msgspec.json.encode(asked).decode()
+    digest = blake2b(b"".join(one.digest for one in transforms.transforms), digest_size=DIGEST_BYTES).digest()
+    plan = Plan(
+        asked=asked,
+        replay=Replay(
+            id=replay_id,
+            what=what,
+            transforms=digest,
+            cursor=-1,
+            until_id=-1,
+            total=0,
+            counts="{}",
+            started_at=now,
+        ),
+        resumed=False,
+        transforms=transforms,
+        fill=_find_fill(transforms, asked.transform),
+        tally=Tally(),
+        published_at=find_latest_moment(conn, KIND),
+    )
+    unfinished = None if again else find_unfinished(conn, what)
+    if unfinished is not None and unfinished.transforms == digest:
+        plan.replay, plan.resumed = unfinished, True
+        plan.tally = msgspec.json.decode(unfinished.counts, type=Tally)
+        return plan
+    since, until = bounds
+    cursor = -1 if since is None else first_id_at(since) - 1
+    last = newest_call_id(conn)
+    if until is not None:
+        last = min(last, first_id_at(until) - 1)
+    total = count_ids(conn, to_scope(asked), cursor, last)
+    plan.replay = msgspec.structs.replace(
+        plan.replay, cursor=cursor, until_id=last, total=total if asked.limit is None else min(total, asked.limit)
+    )
+    return plan
+
+
+def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:
+    if not transforms.transforms:
+        raise NotFound("no transform is live; `segment-lotus transforms publish` makes them so")
+    if name is None:
+        return None
+    transform = next((one for one in transforms.transforms if one.name == name), None)
+    if transform is None:
+        raise NotFound(f"no transform {name} is live")
+    if not transform.also:
+        raise TransformInvalid(f"{name} has no lane of its own to fill: it does not say `also: true`")
+    return transform
 
 
 def to_scope(asked: Asked) -> Scope:

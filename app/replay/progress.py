@@ -50,6 +50,7 @@ class Progress(msgspec.Struct, kw_only=True):
             "changed": self.tally.changed,
             "corrected": self.tally.corrected,
             "voided": self.tally.voided,
+            "delivered": self.tally.delivered,
             "left": self.tally.left,
             "samples": self.tally.samples,
             "started_at": format_time(self.started_at),
@@ -81,6 +82,7 @@ def to_state(replay: Replay, now: int) -> State:
     """Say where a replay stands."""
     if replay.finished_at is not None:
         return State.FINISHED
-    if replay.progress_at is None or now - replay.progress_at > SILENT_MICROS:
+    # Both ways: it may have died on a node whose clock is ahead.
+    if replay.progress_at is None or abs(now - replay.progress_at) > SILENT_MICROS:
         return State.STOPPED
     return State.RUNNING if replay.stop_asked_at is None else State.STOPPING

@@ -1,12 +1,12 @@
 """Reading the calls of a replay batch by batch, and ahead of the writing."""
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.core.outcome import Outcome
 from app.replay.judging import Judge, Judged
 from app.replay.planning import Plan, to_scope
-from app.store.engine import Database
+from app.store.engine import Connection, Database
 from app.store.kept import KeptCall, OwnEvent, find_ids, list_own_events, read_kept
 
 BATCH = 2000
@@ -32,6 +32,8 @@ class Reader:
     database: Database
     plan: Plan
     judge: Judge
+    seen: set[int] = field(default_factory=set)
+    """Calls that are passed over: they were read before."""
 
     def read(self, cursor: int, done: int) -> Batch:
         """Read and run the calls after the id `cursor`; `done` were read before. Raises Unavailable."""
@@ -45,9 +47,17 @@ class Reader:
         if most <= 0:
             return [], {}
         with self.database.reading() as conn:
-            ids = find_ids(conn, to_scope(self.plan.asked), cursor, self.plan.replay.until_id, most)
+            ids = self._find_ids(conn, cursor, most)
             rows = read_kept(conn, ids)
             return rows, list_own_events(conn, [row.id for row in rows if row.outcome in _WITH_EVENTS])
+
+    def _find_ids(self, conn: Connection, cursor: int, most: int) -> list[int]:
+        while True:
+            ids = find_ids(conn, to_scope(self.plan.asked), cursor, self.plan.replay.until_id, most)
+            unseen = [id_ for id_ in ids if id_ not in self.seen] if self.seen else ids
+            if unseen or not ids:
+                return unseen
+            cursor = ids[-1]
 
     def run(self, kept: _Kept, cursor: int) -> Batch:
         """Run calls by today's transforms."""

@@ -4,28 +4,25 @@ So it can be stopped at any moment, by Ctrl-C or by a power cut; the same words 
 outside the transaction, which is short: calls that come in meanwhile wait for it on SQLite only.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 
 import msgspec
 
 from app.catalog.live import Catalog
-from app.core.lotus import DIGEST_BYTES
-from app.core.transform import Transform, TransformSet
-from app.errors import NotFound, TransformInvalid, Unavailable
+from app.errors import Unavailable
 from app.replay.batch import Writing, unstorable, write
 from app.replay.checkpoints import Checkpoints
-from app.replay.foreseeing import foresee
 from app.replay.judging import Judge, Judged
-from app.replay.planning import Asked, Plan, Tally, to_scope
+from app.replay.planning import Asked, Plan, Tally, make_plan, to_scope
 from app.replay.reading import Ahead, Batch, Reader
+from app.store.deliveries import is_in_use
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
 from app.store.replays import (
-    Replay,
     Stale,
     append_replay,
     find_unfinished,
@@ -39,15 +36,38 @@ _TRIES = 20
 _PAUSE_SECONDS = 0.2
 _GO_ON = "run the same command again to go on"
 
+_SPREAD_SECONDS = 15
+"""After so long no call becomes visible any more that was mapped by what was live before: all nodes map by a new
+version within 2 s, a commit waits 3 s for the database, and a transaction lasts 10 s at most."""
+
+_OVERLAP_SECONDS = 60
+"""Clocks of nodes differ, and ids are made by them."""
+
+
+class _Undone(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
 
 class Replayer:
     """Replays calls of one database."""
 
     def __init__(
-        self, *, database: Database, catalog: Catalog, ids: Ids, clock: Callable[[], int], forwards: bool = False
+        self,
+        *,
+        database: Database,
+        catalog: Catalog,
+        ids: Ids,
+        clock: Callable[[], int],
+        forwards: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`clock` gives microseconds since 1970; `forwards`: each event that is stored is to reach Lotus."""
+        """`clock` gives microseconds since 1970; `sleep` takes seconds.
+
+        `forwards`: each event that is stored is to reach Lotus. So it is, too, where the outbox is in use: this may be
+        a shell that does not know the key.
+        """
         self._forwards = forwards
+        self._sleep = sleep
         self._database = database
         self._catalog = catalog
         self._ids = ids
@@ -63,37 +83,16 @@ class Replayer:
             TransformInvalid: the transform has no lane of its own.
 
         """
-        what = msgspec.json.encode(asked).decode()
-        with self._database.reading() as conn:
-            self._catalog.refresh(conn)
-            transforms = self._catalog.active
-            fill = _find_fill(transforms, asked.transform)
-            digest = _digest(transforms)
-            unfinished = None if again else find_unfinished(conn, what)
-            if unfinished is not None and unfinished.transforms == digest:
-                tally = msgspec.json.decode(unfinished.counts, type=Tally)
-                return Plan(asked=asked, replay=unfinished, resumed=True, transforms=transforms, fill=fill, tally=tally)
-            since, until = bounds
-            after = -1 if since is None else first_id_at(since) - 1
-            last = newest_call_id(conn)
-            if until is not None:
-                last = min(last, first_id_at(until) - 1)
-            total = count_ids(conn, to_scope(asked), after, last)
+        self._catalog.refresh(self._database)
         now = self._clock()
-        replay = Replay(
-            id=self._ids.next(now),
-            what=what,
-            transforms=digest,
-            cursor=after,
-            until_id=last,
-            total=total if asked.limit is None else min(total, asked.limit),
-            counts="{}",
-            started_at=now,
-        )
-        return Plan(asked=asked, replay=replay, resumed=False, transforms=transforms, fill=fill, tally=Tally())
+        with self._database.reading() as conn:
+            return make_plan(conn, self._catalog.active, asked, bounds, self._ids.next(now), now, again=again)
 
     def run(self, plan: Plan, advance: Callable[[int], None]) -> None:
         """Do what is planned, and count it in `plan.tally`; `advance` is told of the calls of each batch.
+
+        A correction that begins just after a publication ends by waiting until all nodes map by it, and then reads the
+        calls of that time once more: some were mapped by the version before, or became visible late.
 
         Raises:
             Unavailable: the database cannot be used now, or another process goes on with this very replay.
@@ -103,42 +102,80 @@ class Replayer:
             with self._database.writing() as conn:
                 append_replay(conn, plan.replay)
         reader = self._reader(plan)
+        catches_up = self._catches_up(plan)
+        tail = first_id_at(min(plan.published_at, plan.replay.started_at) - _OVERLAP_SECONDS * 1_000_000)
         with ThreadPoolExecutor(1, "replay") as thread, ThreadPoolExecutor(1, "checkpoint") as checkpoint_thread:
             checkpoints = Checkpoints(checkpoint_thread, self._database)
             batch = self._read_patiently(plan, reader, None)
             while plan.replay.finished_at is None:
                 judged, cursor = batch
+                if not judged and catches_up:
+                    catches_up = False
+                    self._wait_until_spread(plan, advance)
+                    self._rewind(plan, tail, len(reader.seen))
+                    batch = self._read_patiently(plan, reader, None)
+                    continue
                 # These are other calls, so nothing here waits for the writing.
                 following = Ahead(thread, reader, cursor, plan.tally.read + len(judged))
                 as_read = self._write_patiently(plan, reader, batch, following)
+                if catches_up:
+                    reader.seen.update(one.row.id for one in judged if one.row.id >= tail)
                 checkpoints.after_batch(following)
                 batch = self._read_patiently(plan, reader, following if as_read else None)
                 advance(len(judged))
 
     def try_out(self, plan: Plan, advance: Callable[[int], None]) -> None:
-        """Count what `run` would do, and write nothing. Raises Unavailable."""
+        """Count what `run` would do, by doing it in transactions that are undone. Raises Unavailable.
+
+        Each begins from what is stored, so of the calls of one message, or of one idempotency id, that lie more than a
+        batch apart each counts as if it were the first.
+        """
         reader = self._reader(plan)
-        cursor = plan.replay.cursor
         while True:
-            judged, cursor = reader.read(cursor, plan.tally.read)
-            if not judged:
+            batch = reader.read(plan.replay.cursor, plan.tally.read)
+            if not batch[0]:
                 return
-            foresee(self._database, plan.tally, judged)
-            plan.tally.read += len(judged)
-            advance(len(judged))
+            self._write_patiently(plan, reader, batch, None)
+            plan.replay = msgspec.structs.replace(plan.replay, cursor=batch[1])
+            advance(len(batch[0]))
 
     def list_voids(self, plan: Plan) -> list[str]:
         """Return the idempotency ids of the events that it made void."""
         with self._database.reading() as conn:
             return list_voids(conn, plan.replay.id)
 
+    def _catches_up(self, plan: Plan) -> bool:
+        bounded = plan.asked.limit is not None or plan.asked.until is not None or plan.asked.call_id is not None
+        return plan.asked.correct and not bounded and plan.replay.started_at < _spread_at(plan)
+
+    def _wait_until_spread(self, plan: Plan, advance: Callable[[int], None]) -> None:
+        while (left := _spread_at(plan) - self._clock()) > 0:
+            self._sleep(min(left / 1_000_000, _PAUSE_SECONDS))
+            advance(0)
+
+    def _rewind(self, plan: Plan, tail: int, seen: int) -> None:
+        """Go back to the id `tail`, to read on to the newest call that there is now, `seen` ones left out.
+
+        Raises Unavailable.
+        """
+        with self._database.writing() as conn:
+            until_id = newest_call_id(conn)
+            cursor = min(plan.replay.cursor, tail - 1)
+            total = plan.tally.read + count_ids(conn, to_scope(plan.asked), cursor, until_id) - seen
+            replay = msgspec.structs.replace(
+                plan.replay, cursor=cursor, until_id=until_id, total=total, progress_at=self._clock()
+            )
+            save_progress(conn, replay, plan.replay.cursor)
+        plan.replay = replay
+
     def _reader(self, plan: Plan) -> Reader:
         return Reader(self._database, plan, Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct))
 
-    def _write_patiently(self, plan: Plan, reader: Reader, batch: Batch, following: Ahead) -> bool:
+    def _write_patiently(self, plan: Plan, reader: Reader, batch: Batch, following: Ahead | None) -> bool:
         """Write one batch, and again where the database was busy or a call changed meanwhile.
 
-        Return whether it was written as it was read first: then what was read ahead is what follows it.
+        Return whether it was written as it was read first: then what was read ahead is what follows it. Nothing is read
+        ahead (`following` None): it is only tried, and undone.
         """
         as_read, why = True, ""
         for _ in range(_TRIES):
@@ -147,7 +184,8 @@ class Replayer:
                     batch = reader.read(plan.replay.cursor, plan.tally.read)
                 self._write(plan, batch, following)
             except Stale:
-                self._check_ours(plan)
+                if following is not None:
+                    self._check_ours(plan)
                 as_read, why = False, "calls change under it"
             except DuplicateKey:
                 # Another process drew our tag and met our microsecond.
@@ -155,7 +193,7 @@ class Replayer:
                 why = "ids of two processes meet"
             except Unavailable as error:
                 why = error.message
-                time.sleep(_PAUSE_SECONDS)
+                self._sleep(_PAUSE_SECONDS)
             else:
                 return as_read
         raise Unavailable(f"{why}; {_GO_ON}")
@@ -168,7 +206,7 @@ class Replayer:
                 return following.result() if following else reader.read(plan.replay.cursor, plan.tally.read)
             except Unavailable as error:
                 following, why = None, error.message
-                time.sleep(_PAUSE_SECONDS)
+                self._sleep(_PAUSE_SECONDS)
         raise Unavailable(f"{why}; {_GO_ON}")
 
     def _check_ours(self, plan: Plan) -> None:
@@ -177,17 +215,18 @@ class Replayer:
         if there is None or (there.id, there.cursor) != (plan.replay.id, plan.replay.cursor):
             raise Unavailable("another process goes on with this replay")
 
-    def _write(self, plan: Plan, batch: Batch, following: Ahead) -> None:
+    def _write(self, plan: Plan, batch: Batch, following: Ahead | None) -> None:
         judged, cursor = batch
-        if self._database.file is None:
+        if following is not None and self._database.file is None:
             following.begin()
+        tried = following is None
         try:
-            self._transact(plan, judged, cursor, following, finished=not judged)
+            self._transact(plan, judged, cursor, following, finished=not judged, tried=tried)
         except DuplicateKey:
             raise
         except RowRefused as refused:
-            self._halve(plan, judged, refused)
-            self._transact(plan, [], cursor)
+            self._halve(plan, judged, refused, tried=tried)
+            self._transact(plan, [], cursor, tried=tried)
 
     def _transact(
         self,
@@ -197,12 +236,15 @@ class Replayer:
         following: Ahead | None = None,
         *,
         finished: bool = False,
+        tried: bool,
     ) -> None:
+        """Write calls in one transaction, or count what writing them does and undo it (`tried`)."""
         tally = msgspec.json.decode(msgspec.json.encode(plan.tally), type=Tally)
         tally.read += len(judged)
         now = self._clock()
+        replay = plan.replay
         # What a power cut takes away is done again: nobody was told of it. The end of a replay makes all of it last.
-        with self._database.writing(durable=finished) as conn:
+        with contextlib.suppress(_Undone), self._database.writing(durable=finished) as conn:
             take_turn(conn)
             writing = Writing(
                 conn=conn,
@@ -211,9 +253,11 @@ class Replayer:
                 next_id=lambda _received_at: self._ids.next(now),
                 tag=self._ids.tag,
                 now=now,
-                forwards=self._forwards,
+                forwards=self._forwards or is_in_use(conn),
             )
             tally.add(write(writing, tally.left_to_do(judged)))
+            if tried:
+                raise _Undone
             replay = msgspec.structs.replace(
                 plan.replay,
                 cursor=cursor,
@@ -226,34 +270,21 @@ class Replayer:
                 following.begin()
         plan.tally, plan.replay = tally, replay
 
-    def _halve(self, plan: Plan, judged: Sequence[Judged], refused: RowRefused) -> None:
+    def _halve(self, plan: Plan, judged: Sequence[Judged], refused: RowRefused, *, tried: bool) -> None:
         """Find the call that the database refuses by halving, so that all others are replayed."""
         if len(judged) == 1:
-            self._transact(plan, [unstorable(judged[0], str(refused))], plan.replay.cursor)
+            self._transact(plan, [unstorable(judged[0], str(refused))], plan.replay.cursor, tried=tried)
             return
         middle = len(judged) // 2
         for part in (judged[:middle], judged[middle:]):
             try:
-                self._transact(plan, part, plan.replay.cursor)
+                self._transact(plan, part, plan.replay.cursor, tried=tried)
             except DuplicateKey:
                 raise
             except RowRefused as again:
-                self._halve(plan, part, again)
+                self._halve(plan, part, again, tried=tried)
 
 
-def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:
-    if not transforms.transforms:
-        raise NotFound("no transform is live; `segment-lotus transforms publish` makes them so")
-    if name is None:
-        return None
-    found = next((one for one in transforms.transforms if one.name == name), None)
-    if found is None:
-        raise NotFound(f"no transform {name} is live")
-    if not found.also:
-        raise TransformInvalid(f"{name} has no lane of its own to fill: it does not say `also: true`")
-    return found
-
-
-def _digest(transforms: TransformSet) -> bytes:
-    """Digest of the versions of a set."""
-    return blake2b(b"".join(one.digest for one in transforms.transforms), digest_size=DIGEST_BYTES).digest()
+def _spread_at(plan: Plan) -> int:
+    """Return when all nodes map by what is live, and all that they mapped by something else is visible."""
+    return plan.published_at + _SPREAD_SECONDS * 1_000_000

@@ -44,6 +44,7 @@ class Waiting(msgspec.Struct, frozen=True):
     customer_id: str
     time_created: int
     properties: str
+    voided_at: int | None = None
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 _BATCH = 1000
+_LONGEST_LEASE_MICROS = 3_600_000_000
 _REASON_MAX = 500
 
 # Written out: with a parameter neither database would see that its partial index answers.
@@ -108,6 +110,8 @@ def request_later(conn: sa.Connection, after: int, until: int, now: int) -> tupl
         .where(events.c.id > after, events.c.id <= until)
         .order_by(events.c.id)
         .limit(_BATCH)
+        # A correction that makes one void meanwhile waits, and then finds the delivery; or it was first, and is seen.
+        .with_for_update(read=True)
     )
     found = conn.execute(query).all()
     if not found:
@@ -128,10 +132,11 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
             events.c.customer_id,
             events.c.time_created,
             events.c.properties,
+            events.c.voided_at,
         )
         .join(events, events.c.id == deliveries.c.event_id)
         .where(IS_WAITING, deliveries.c.due_at <= now)
-        .where(sa.or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until < now))
+        .where(_is_free(now))
         .order_by(deliveries.c.due_at, deliveries.c.event_id)
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)
@@ -139,6 +144,12 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
     found = [Waiting(*row) for row in conn.execute(query)]
     _CLAIM.run(conn, sorted((token, until, one.event_id, State.WAITING.value) for one in found))
     return found
+
+
+def _is_free(now: int) -> sa.ColumnElement[bool]:
+    """Whoever had it is done or dead; or he died on a node whose clock was ahead: no lease is that long."""
+    until = deliveries.c.claimed_until
+    return sa.or_(until.is_(None), until < now, until > now + _LONGEST_LEASE_MICROS)
 
 
 def release(conn: sa.Connection, token: int, held: Iterable[Waiting]) -> None:
@@ -177,6 +188,21 @@ def settle(
     return counts
 
 
+def is_in_use(conn: sa.Connection) -> bool:
+    """Tell whether events are sent at all: whoever stores them without knowing of a key asks the outbox."""
+    return conn.execute(sa.select(deliveries.c.event_id).limit(1)).first() is not None
+
+
+def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
+    """Count those of some events that Lotus has, as far as is known here."""
+    query = sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.state == State.DELIVERED.value)
+    ids = sorted(event_ids)
+    return sum(
+        conn.execute(query.where(among(conn, deliveries.c.event_id, ids[start : start + _BATCH]))).scalar_one()
+        for start in range(0, len(ids), _BATCH)
+    )
+
+
 def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> Counter[Entry]:
     """Take events that are void out, unless they were delivered; return what that changes in the ledger."""
     counts: Counter[Entry] = Counter()
@@ -205,7 +231,7 @@ def hasten(conn: sa.Connection, event_id: int, now: int) -> bool:
     changed = conn.execute(
         sa.update(deliveries)
         .where(deliveries.c.event_id == event_id, IS_WAITING, deliveries.c.due_at > now)
-        .where(sa.or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until < now))
+        .where(_is_free(now))
         .values(due_at=now)
     )
     return bool(changed.rowcount)

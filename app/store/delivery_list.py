@@ -148,12 +148,15 @@ def count_undelivered(conn: sa.Connection) -> Counter[str]:
 
 
 def list_delivered(conn: sa.Connection, after: int, until: int, limit: int) -> list[tuple[int, str]]:
-    """Return the next delivered events with ids in (after, until], ascending: (event id, idempotency id)."""
+    """Return the next delivered events with ids in (after, until], ascending: (event id, idempotency id).
+
+    Void ones are left out: nobody misses them.
+    """
     query = (
         sa.select(deliveries.c.event_id, events.c.idempotency_id)
         .join(events, events.c.id == deliveries.c.event_id)
         .where(deliveries.c.event_id > after, deliveries.c.event_id <= until)
-        .where(deliveries.c.state == State.DELIVERED.value)
+        .where(deliveries.c.state == State.DELIVERED.value, events.c.voided_at.is_(None))
         .order_by(deliveries.c.event_id)
         .limit(limit)
     )

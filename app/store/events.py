@@ -1,14 +1,17 @@
 """Events and the claims that keep a call from making them twice. `conn` first, values in, values out."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from app.core.lotus import IDEMPOTENCY_ID_MAX
 from app.core.pipeline import Lane
 from app.store.inserts import Insert, Ready
 from app.store.lookup import among
 from app.store.schema import claims, events
+from app.store.updates import Update
 
 # Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
 _SLICE = 500
@@ -35,8 +38,12 @@ class EventFields(msgspec.Struct, frozen=True):
 _EVENTS = Insert(events, (*EventFields.__struct_fields__, "transform", "transform_digest"), skip_known=True)
 
 
+_MOVED = Update(events, new=("idempotency_id", "base_id", "revision"), known=("id",))
+_REVISED = Update(events, new=("base_id", "revision"), known=("id",))
+
+
 class Claim(msgspec.Struct, frozen=True):
-    """Who made the events of a message in a lane, and what they were."""
+    """Who made the events of a message, and what they were: in a lane, or the first of them."""
 
     call_id: int
     content: bytes
@@ -63,9 +70,24 @@ class Stored(msgspec.Struct, frozen=True):
     transform_digest: bytes
 
 
-def prepare_claims(conn: sa.Connection, wanted: Sequence[tuple[str, Lane, int]]) -> Ready:
-    """Make ready to claim (message key, lane, call id); the first one has it."""
-    rows = sorted([(key, lane.name, call_id, lane.content, lane.digest) for key, lane, call_id in wanted])
+def to_revision_id(base_id: str, revision: int) -> str:
+    """Return the idempotency id of an event: its base id, or `<base id>~<revision>` for what a correction made."""
+    return base_id if revision == 1 else f"{base_id}~{revision}"
+
+
+def base_id_of(idempotency_id: str, base_id: str | None) -> str:
+    """Return an event's id before any correction, from its columns: an id may end in `~2` by itself."""
+    return idempotency_id if base_id is None else base_id
+
+
+def public_id(idempotency_id: str, base_id: str | None, revision: int | None) -> str:
+    """Return the idempotency id that an event was made with; one that gave its id up is stored under another."""
+    return idempotency_id if base_id is None else to_revision_id(base_id, revision or 1)
+
+
+def prepare_claims(conn: sa.Connection, wanted: Sequence[tuple[str, str, Lane, int]]) -> Ready:
+    """Make ready to claim (message key, lane name, lane, call id); the first one has it."""
+    rows = sorted([(key, name, call_id, lane.content, lane.digest) for key, name, lane, call_id in wanted])
     return _CLAIMS.prepare(conn, rows)
 
 
@@ -92,6 +114,23 @@ def prepare_events(conn: sa.Connection, wanted: Iterable[NewEvent]) -> Ready:
         # one writer, and puts rows in the order of their ids at the end of its tree (a sixth of the time).
         rows.sort(key=_idempotency_id_and_id)
     return _EVENTS.prepare(conn, rows)
+
+
+def note_revisions(conn: sa.Connection, revised: Iterable[tuple[str, int, int]]) -> None:
+    """Note of events that a correction made: (base id, revision, event id)."""
+    _REVISED.run(conn, sorted(revised, key=_last))
+
+
+def give_up_ids(conn: sa.Connection, moved: Iterable[tuple[str, int, int]]) -> None:
+    """Let void events, (base id, revision, event id), no longer hold their idempotency ids: a new event may take them.
+
+    Lotus's rule bounds ids that events are made with, and this one is past it, so no event ever comes under it.
+    """
+    rows = [
+        (f"{to_revision_id(base_id, revision)}~moved~{id_:0>{IDEMPOTENCY_ID_MAX}}", base_id, revision, id_)
+        for base_id, revision, id_ in moved
+    ]
+    _MOVED.run(conn, sorted(rows, key=_last))
 
 
 def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str, Stored]:
@@ -135,6 +174,10 @@ def _row(new: NewEvent) -> tuple[object, ...]:
 
 def _idempotency_id_and_id(row: tuple[object, ...]) -> tuple[object, object]:
     return row[1], row[0]
+
+
+def _last(row: tuple[Any, ...]) -> Any:
+    return row[-1]
 
 
 def _slices(keys: Iterable[str]) -> Iterable[list[str]]:

@@ -3,6 +3,9 @@
 The upper 51 bits are microseconds since 2020 (enough until 2091), the lower 12 a tag that each process draws at its
 start. One process never uses a microsecond twice. Two processes can only meet when they drew the same tag and take
 the same microsecond; the primary key then refuses the row, and the writer draws a new tag and tries again.
+
+A clock that leaps ahead and back leaves ids of the future behind. A process does not stay there: it goes on from now,
+under another tag.
 """
 
 from collections.abc import Callable
@@ -10,6 +13,10 @@ from datetime import UTC, datetime
 
 TAG_BITS = 12
 ID_MAX = (1 << 63) - 1
+_LEAP_MICROS = 60_000_000
+"""A clock that is so far behind the last id was set back, and not just slowed down. Ids of one moment (a large batch, a
+request that waited) reach a few seconds ahead at most."""
+
 EPOCH_MICROS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
@@ -36,13 +43,16 @@ class Ids:
         self.tag = draw_tag(1 << TAG_BITS)
 
     def next(self, micros: int) -> int:
-        """Return a new id for a moment, later than every id this process made before."""
+        """Return a new id for a moment, later than every id this process made within the last minute."""
         tick = micros - EPOCH_MICROS
         if tick <= self._last:
-            tick = self._last + 1
+            if tick < self._last - _LEAP_MICROS:
+                self.renew()
+            else:
+                tick = self._last + 1
         self._last = tick
         return (tick << TAG_BITS) | self.tag
 
     def renew(self) -> None:
-        """Draw another tag, after the database said that an id was taken."""
+        """Draw another tag: the database said that an id was taken, or the clock was set back."""
         self.tag = self._draw_tag(1 << TAG_BITS)

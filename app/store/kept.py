@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from app.core.arrival import WEBHOOK, read_arrived
 from app.core.outcome import Outcome, Reason
 from app.core.problem import problem_key
-from app.store.events import EventFields
+from app.store.events import EventFields, base_id_of
 from app.store.ids import ID_MAX
 from app.store.keys import to_key
 from app.store.lookup import among
@@ -84,11 +84,18 @@ class KeptCall(msgspec.Struct, frozen=True, gc=False):
 class OwnEvent(EventFields, frozen=True):
     """An event that a call made."""
 
+    base_id: str | None
+    revision: int | None
     voided: bool
+
+    @property
+    def base(self) -> str:
+        """Its idempotency id before any correction."""
+        return base_id_of(self.idempotency_id, self.base_id)
 
 
 _CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__[:-1])
-_EVENT_COLUMNS = tuple(events.c[name] for name in EventFields.__struct_fields__)
+_EVENT_COLUMNS = [events.c[name] for name in OwnEvent.__struct_fields__[:-1]]
 
 
 def find_ids(conn: sa.Connection, scope: Scope, after: int, until: int, limit: int) -> list[int]:
@@ -186,12 +193,11 @@ def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int,
     ordered = sorted(call_ids)
     found: dict[int, list[OwnEvent]] = {}
     for start in range(0, len(ordered), _EVENTS_SLICE):
-        query = sa.select(*_EVENT_COLUMNS, events.c.voided_at.is_not(None)).where(
-            among(conn, events.c.call_id, ordered[start : start + _EVENTS_SLICE])
-        )
+        columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None)]
+        query = sa.select(*columns).where(among(conn, events.c.call_id, ordered[start : start + _EVENTS_SLICE]))
         for row in conn.execute(query.order_by(events.c.id)):
-            one = OwnEvent(*row)
-            found.setdefault(one.call_id, []).append(one)
+            event = OwnEvent(*row)
+            found.setdefault(event.call_id, []).append(event)
     return found
 
 

@@ -57,6 +57,12 @@ def find_latest_id(conn: sa.Connection) -> int | None:
     return conn.execute(sa.select(sa.func.max(publications.c.id))).scalar()
 
 
+def find_latest_moment(conn: sa.Connection, kind: str) -> int:
+    """Return when a document of a kind was published last, in microseconds since 1970; 0 where none was."""
+    query = sa.select(sa.func.max(publications.c.published_at)).where(publications.c.kind == kind)
+    return conn.execute(query).scalar() or 0
+
+
 def list_live(conn: sa.Connection, kind: str) -> dict[str, Publication]:
     """Return the last publication of each name, those taken out included."""
     last = sa.select(sa.func.max(publications.c.id)).where(publications.c.kind == kind).group_by(publications.c.name)

@@ -49,6 +49,8 @@ class Record(msgspec.Struct, gc=False):
     results: tuple[EventResult, ...] = ()
     mapped_after: int | None = None
     """Microseconds after it was received, as all that is called so."""
+    made_lanes: frozenset[str] = frozenset()
+    """Lanes in which it made its events before: for them there is nothing to claim any more."""
 
     @property
     def message_key(self) -> str | None:

@@ -56,8 +56,10 @@ class Verdict(msgspec.Struct, gc=False):
     results: tuple[EventResult, ...]
 
     def differs(self) -> bool:
-        """Tell whether there is anything to write."""
+        """Tell whether there is anything to write. A duplicate that stays one is the copy it was, of whatever name."""
         row = self.row
+        if row.outcome == self.outcome == Outcome.DUPLICATE:
+            return False
         return (self.outcome, self.reason, to_detail(self.detail), self.results_text()) != (
             row.outcome,
             row.reason,
@@ -224,6 +226,8 @@ def save_progress(conn: sa.Connection, replay: Replay, before: int) -> None:
         .where(replays.c.id == replay.id, replays.c.cursor == before, replays.c.finished_at.is_(None))
         .values(
             cursor=replay.cursor,
+            until_id=replay.until_id,
+            total=replay.total,
             counts=replay.counts,
             finished_at=replay.finished_at,
             progress_at=replay.progress_at,

@@ -9,10 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.store.ids import TAG_BITS
 from app.store.schema import calls, requests
 
 BATCH = 1000
 """Rows in one writing transaction: some 10 ms, for which calls that come in have to wait."""
+
+
+_BATCH_IDS = 600_000_000 << TAG_BITS
+"""Ten minutes of ids: no request takes so long from its own id to that of its last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,16 @@ def count_kept(conn: sa.Connection, kept: Kept, below: int) -> int:
     """Count rows with an id below `below` that still hold their bytes."""
     query = sa.select(sa.func.count()).select_from(kept.table).where(_holds(kept, -1, below))
     return conn.execute(query).scalar_one()
+
+
+def first_envelope(conn: sa.Connection, below: int) -> int:
+    """Return the id below which requests may lose their envelopes, where calls below `below` lose their bytes.
+
+    A batch can lie across that edge: its later calls keep their bytes, and without the envelope they would be read as
+    somebody else's. Its calls have ids of a few seconds.
+    """
+    query = sa.select(sa.func.min(calls.c.request_id)).where(calls.c.id >= below, calls.c.id < below + _BATCH_IDS)
+    return min(below, conn.execute(query).scalar() or below)
 
 
 def find_kept(conn: sa.Connection, kept: Kept, after: int, below: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.store.events import EventFields
+from app.store.events import EventFields, public_id
 from app.store.ids import ID_MAX, first_id_at
 from app.store.keys import to_key
 from app.store.schema import events
@@ -39,6 +39,10 @@ class EventRow(EventFields, frozen=True):
     voided_at: int | None
     voided_by: bytes | None
     void_reason: str | None
+    base_id: str | None = None
+    """Its idempotency id before any correction; None: the same."""
+    revision: int | None = None
+    """2 and more: it was made by a correction."""
 
 
 def first_id_since(micros: int | None, otherwise: int) -> int:
@@ -55,13 +59,13 @@ def list_events(
         call_id, event_id = before
         query = query.where(events.c.call_id <= call_id, sa.or_(events.c.call_id < call_id, events.c.id < event_id))
     query = query.order_by(events.c.call_id.desc(), events.c.id.desc()).limit(limit)
-    return [_to_event(row) for row in conn.execute(query)]
+    return [to_event(row) for row in conn.execute(query)]
 
 
 def list_call_events(conn: sa.Connection, call_id: int) -> list[EventRow]:
     """Return the events that a call made, in the order it made them."""
     query = sa.select(events).where(events.c.call_id == call_id).order_by(events.c.id)
-    return [_to_event(row) for row in conn.execute(query)]
+    return [to_event(row) for row in conn.execute(query)]
 
 
 def _conditions(filters: EventFilters) -> list[sa.ColumnElement[bool]]:
@@ -69,10 +73,12 @@ def _conditions(filters: EventFilters) -> list[sa.ColumnElement[bool]]:
     for column, text in (
         (events.c.customer_id, filters.customer),
         (events.c.event_name, filters.event_name),
-        (events.c.idempotency_id, filters.idempotency_id),
     ):
         if text is not None:
             conditions.append(column == to_key(text))
+    if filters.idempotency_id is not None:
+        key = to_key(filters.idempotency_id)
+        conditions.append(sa.or_(events.c.idempotency_id == key, events.c.base_id == key))
     if filters.call_id is not None:
         conditions.append(events.c.call_id == filters.call_id)
     if filters.voided is not None:
@@ -84,5 +90,8 @@ def _conditions(filters: EventFilters) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _to_event(row: sa.Row[Any]) -> EventRow:
-    return EventRow(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
+def to_event(row: sa.Row[Any]) -> EventRow:
+    """Return an event from a row of all columns of `events`, under the id that it was made with."""
+    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
+    values["idempotency_id"] = public_id(row.idempotency_id, row.base_id, row.revision)
+    return EventRow(**values)

@@ -148,6 +148,7 @@ def _id_sources(text: str) -> list[Source]:
     sources = [
         *message_sources(key),
         Source(events.c.call_id, (events.c.idempotency_id == key,), joined=True),
+        Source(events.c.call_id, (events.c.base_id == key,), joined=True),
     ]
     if text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS and int(text) <= ID_MAX:
         sources.append(Source(calls.c.id, (calls.c.id == int(text),)))

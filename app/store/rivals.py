@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from app.store.keys import to_key
 from app.store.lookup import among
-from app.store.review_events import EventRow
+from app.store.review_events import EventRow, to_event
 from app.store.schema import events
 
 _MOST = 1000
@@ -19,5 +19,5 @@ def list_rivals(conn: sa.Connection, idempotency_ids: Sequence[str], call_ids: S
     found = {}
     for where in (by_id, by_call):
         for row in conn.execute(sa.select(events).where(where).order_by(events.c.id).limit(_MOST)):
-            found[row.id] = EventRow(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
+            found[row.id] = to_event(row)
     return list(found.values())

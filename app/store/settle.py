@@ -1,9 +1,10 @@
 """What only the database can say of a mapped call: stored, duplicate or conflict. All inside the call's transaction.
 
-Two unique keys decide. First each call claims (message id, lane): who comes second makes no events, whatever the
-transforms say today. Then the events of the winners are inserted by idempotency id. A loser is a *duplicate* when its
-content equals what is there, else a *conflict*. Where what is there was made by another version of a transform, the
-new call is mapped by that version before comparing, so that a changed transform never looks like a conflict.
+Two unique keys decide. First each call claims its message: who comes second makes no events, whatever the transforms
+say today and whatever lanes they have. Then the events of the winners are inserted by idempotency id. A loser is a
+*duplicate* when its content equals what is there, else a *conflict*. Where what is there was made by another version of
+a transform, the new call is mapped by that version before comparing, so that a changed transform never looks like a
+conflict.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome, Reason
-from app.core.pipeline import Lane
+from app.core.pipeline import MAIN_LANE, Lane
 from app.core.segment import Call
 from app.core.times import format_time
 from app.store.engine import DuplicateKey
@@ -91,21 +92,31 @@ class _Settlement:
         self.then()
 
     def _claim(self, shares: list[_Share], next_id: NextId) -> tuple[list[_Share], list[_Share], _Storing]:
-        """Claim the lanes; return the shares that were first, those that were not, and what the first are to store."""
-        wanted = [(key, lane, record.id) for record, lane in shares if (key := record.message_key) is not None]
+        """Claim the messages; return the shares that were first, those that were not, and what the first are to store.
+
+        Whoever has a message has all its lanes; the rows of further ones say what was made there. A call that made
+        events before, and makes more of them in a replay, claims those further lanes.
+        """
+        wanted = _wanted_claims(shares)
         with at_once(self.conn, len(wanted)):
             claimed = prepare_claims(self.conn, wanted).send()
             # As if all were the first, which nearly always they are: a server looks that up meanwhile.
             storing = self._prepare(shares, next_id)
-        if claimed() == len(wanted):
-            return shares, [], storing
-        claims = find_claims(self.conn, (key for key, _, _ in wanted))
-        winners: list[_Share] = []
-        losers: list[_Share] = []
-        for record, lane in shares:
-            key = record.message_key
-            first = key is None or claims[key, lane.name].call_id == record.id
-            (winners if first else losers).append((record, lane))
+        winners, losers = shares, list[_Share]()
+        if claimed() != len(wanted):
+            holders = find_claims(self.conn, (row[0] for row in wanted))
+            winners = []
+            for record, lane in shares:
+                key, made = record.message_key, record.made_lanes
+                first = key is None or lane.name in made or holders[key, _slot(record, lane)].call_id == record.id
+                (winners if first else losers).append((record, lane))
+        further = [
+            (key, lane.name, lane, record.id)
+            for record, lane in winners
+            if lane.name != MAIN_LANE and (key := record.message_key) is not None
+        ]
+        if further:
+            prepare_claims(self.conn, further).send()
         return winners, losers, self._prepare(winners, next_id) if losers else storing
 
     def _prepare(self, winners: list[_Share], next_id: NextId) -> _Storing:
@@ -138,6 +149,7 @@ class _Settlement:
     def _sort_out(self, wanted: list[tuple[Record, NewEvent]]) -> None:
         """Find which events are there now, and which were left out for one that was there."""
         there = find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
+        fresh = {new.id for _, new in wanted}
         for record, new in wanted:
             rival = there.get(_idempotency_id(new))
             if rival is None:
@@ -145,7 +157,9 @@ class _Settlement:
                 raise DuplicateKey("events.id")
             if rival.id == new.id:
                 self.new.append(new)
-            result = _stored(new) if _is_own(new, rival) else self._beside(record, new.lane, new.position, rival)
+            # This very event, stored just now or by an earlier run of the same call; and not its twin beside it.
+            own = _is_of_same_lane(new, rival) and (rival.id == new.id or rival.id not in fresh)
+            result = _stored(new) if own else self._beside(record, new.lane, new.position, rival)
             self.results[record.id].append(result)
 
     def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
@@ -159,21 +173,25 @@ class _Settlement:
 
     def _release(self, winners: list[_Share]) -> None:
         """Give up the claims of calls that made nothing but conflicts: after a fix they may still make their events."""
-        release_claims(
-            self.conn,
-            [
-                (key, lane.name)
-                for record, lane in winners
-                if (key := record.message_key) is not None and _only_conflicts(self.results[record.id], lane.name)
-            ],
-        )
+        released = set()
+        for record, lane in winners:
+            if (key := record.message_key) is None:
+                continue
+            results = self.results[record.id]
+            if not record.made_lanes and all(result.result is Outcome.CONFLICT for result in results):
+                released |= {(key, lane.name), (key, MAIN_LANE)}
+            elif lane.name != MAIN_LANE and _only_conflicts(results, lane.name):
+                released.add((key, lane.name))
+        release_claims(self.conn, sorted(released))
 
     def _compare(self, losers: list[_Share]) -> list[_Share]:
         """Say what became of the losers; return those that may try again, since the first gave its claim up."""
         claimed = find_claims(self.conn, (key for record, _ in losers if (key := record.message_key) is not None))
         open_again: list[_Share] = []
         for record, lane in losers:
-            claim = claimed.get((record.message_key or "", lane.name))
+            key = record.message_key or ""
+            # The first call may have had other lanes: then what it made first says whether this one is the same.
+            claim = claimed.get((key, lane.name)) or claimed.get((key, MAIN_LANE))
             if claim is None:
                 open_again.append((record, lane))
                 continue
@@ -210,10 +228,27 @@ class _Settlement:
         return self.map_again(self.conn, record.run.call, digest, record.received_at)
 
 
-def _is_own(new: NewEvent, rival: Stored) -> bool:
-    """Whether what is there is this very event: stored just now, or by an earlier run of the same call."""
-    place = (rival.call_id, rival.lane, rival.position)
-    return place == (new.call_id, new.lane.name, new.position)
+def _wanted_claims(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
+    """Return the claims to make: one for a message, with what its first lane makes."""
+    wanted: list[tuple[str, str, Lane, int]] = []
+    last = None
+    for record, lane in shares:
+        key = record.message_key
+        if key is None or (record is last and not record.made_lanes) or lane.name in record.made_lanes:
+            continue
+        wanted.append((key, _slot(record, lane), lane, record.id))
+        last = record
+    return wanted
+
+
+def _slot(record: Record, lane: Lane) -> str:
+    """Return what a call claims, in the name of a lane, to make events there."""
+    return lane.name if record.made_lanes else MAIN_LANE
+
+
+def _is_of_same_lane(new: NewEvent, rival: Stored) -> bool:
+    """Whether what is there was made by the same call, in the same lane."""
+    return (rival.call_id, rival.lane) == (new.call_id, new.lane.name)
 
 
 def _idempotency_id(new: NewEvent) -> str:

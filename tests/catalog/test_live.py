@@ -37,8 +37,7 @@ def test_pseudonyms_are_made_with_the_key_of_this_process(database: Database) ->
         transforms.append(Catalog(pseudonym_key=key).parse("order", text, transforms[0]))
         published(database, TransformSet(transforms))
         catalog = Catalog(pseudonym_key=key)
-        with database.reading() as conn:
-            catalog.refresh(conn)
+        catalog.refresh(database)
         order = catalog.active.choose(a_call(event="Order")).main
         assert order is not None
         made.add(order.apply(a_call(event="Order"), NOW)[0].properties)

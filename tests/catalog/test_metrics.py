@@ -134,7 +134,7 @@ def test_transforms_and_metrics_of_one_name_are_two_documents(node: Node) -> Non
     assert node.publish_new() == ["order"]
     with node.database.reading() as conn:
         assert set(catalog.read_live(conn).texts) == {"_default", "order"}
-        catalog.refresh(conn)
+    catalog.refresh(node.database)
     assert {one.name for one in catalog.active.transforms} == {"_default", "order"}
     assert node.live() == {"order": "use"}
 

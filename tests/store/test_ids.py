@@ -17,8 +17,17 @@ def test_an_id_tells_its_moment_and_its_process() -> None:
     assert identifier % (1 << TAG_BITS) == 77
 
 
-@given(st.lists(st.integers(EPOCH_MICROS + 1, LAST_MICROS - 1000), min_size=1, max_size=50))
-def test_ids_of_a_process_only_grow_whatever_the_clock_does(moments: list[int]) -> None:
+def test_a_clock_that_leaps_ahead_and_back_leaves_no_ids_in_the_future() -> None:
+    tags = iter(range(3, 9))
+    ids = Ids(lambda _below: next(tags))
+    ahead = ids.next(NOW + 3_600_000_000)
+    back = [ids.next(NOW + at) for at in (0, 1, 1)]
+    assert [micros_of(one) for one in back] == [NOW, NOW + 1, NOW + 2]
+    assert ids.tag != ahead % (1 << TAG_BITS)
+
+
+@given(st.lists(st.integers(NOW, NOW + 60_000_000), min_size=1, max_size=50))
+def test_ids_of_a_process_only_grow_where_the_clock_is_slowed_down(moments: list[int]) -> None:
     ids = some_ids(5)
     made = [ids.next(moment) for moment in moments]
     assert made == sorted(set(made))

@@ -19,7 +19,7 @@ from app.store import migrate as migrate_module
 from app.store.engine import Database, connect
 from app.store.migrate import is_current, migrate
 from app.store.review import CallFilters, list_call_ids
-from app.store.schema import METADATA
+from app.store.schema import METADATA, claims, events
 from tests.builders import rows_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -176,6 +176,51 @@ def test_a_call_from_before_is_still_found_by_its_message(fresh: Database) -> No
         found = [list_call_ids(conn, CallFilters(id=f"m-{number}"), limit=5) for number in (1, 2, 3)]
     # A stored call is found through its claim, and this one has none.
     assert found == [[1], [], [3]]
+
+
+_OLD_EVENT = """INSERT INTO events (id, idempotency_id, call_id, lane, position, event_name, customer_id, time_created,
+properties, content, transform, transform_digest)
+VALUES (:id, :key, 1, 'main', 0, 'e', 'c', 1, '{}', :digest, 't', :digest)"""
+_OLD_VOID = "INSERT INTO voids (replay_id, event_id, idempotency_id, replaced_by) VALUES (:replay, :id, :key, :new)"
+_OLD_CLAIM = """INSERT INTO claims (message_id, lane, call_id, content, transform_digest)
+VALUES (:key, :lane, :id, :digest, :digest)"""
+
+
+def test_what_was_corrected_before_gets_its_base_id_and_each_message_one_claim(fresh: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent))
+    with fresh.writing() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0009")
+        # `b~1` is an id that a transform made by itself, and was corrected once; `a` was corrected twice, then moved.
+        for number, key in enumerate(["a", "a~2", "a~3", "x", "b~1", "b~1~2"], 1):
+            conn.execute(sa.text(_OLD_EVENT), {"id": number, "key": key, "digest": b"d"})
+        for replay, number, key, new in (
+            (1, 1, "a", "a~2"),
+            (2, 2, "a~2", "a~3"),
+            (3, 3, "a~3", "x"),
+            (3, 5, "b~1", "b~1~2"),
+        ):
+            conn.execute(sa.text(_OLD_VOID), {"replay": replay, "id": number, "key": key, "new": new})
+        for number, (key, lane) in enumerate([("m", "main"), ("m", "also"), ("n", "also"), ("n", "more")], 1):
+            conn.execute(sa.text(_OLD_CLAIM), {"id": number, "key": key, "lane": lane, "digest": b"d"})
+    migrate(fresh)
+    columns = events.c
+    assert rows_of(fresh, events, columns.idempotency_id, columns.base_id, columns.revision) == [
+        ("a", None, None),
+        ("a~2", "a", 2),
+        ("a~3", "a", 3),
+        ("x", None, None),
+        ("b~1", None, None),
+        ("b~1~2", "b~1", 2),
+    ]
+    assert rows_of(fresh, claims, claims.c.message_id, claims.c.lane, claims.c.call_id) == [
+        ("m", "also", 2),
+        ("m", "main", 1),
+        ("n", "also", 3),
+        ("n", "main", 3),
+        ("n", "more", 4),
+    ]
 
 
 def test_revisions_form_one_line_in_the_order_of_their_file_names() -> None:

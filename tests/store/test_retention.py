@@ -1,10 +1,11 @@
 """Retention: the bytes of old calls go, everything else stays."""
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from app.store.engine import Database
-from app.store.retention import BATCH, ENVELOPE, RAW, Kept, blank, count_kept, find_kept
+from app.store.retention import BATCH, ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
 from app.store.schema import METADATA, calls, requests
 from tests.builders import a_record, a_request, a_writer, an_event, rows_of, store, values_of
 
@@ -50,6 +51,25 @@ def test_envelopes_are_forgotten_too(database: Database) -> None:
             conn.execute(sa.insert(requests).values(row))
     assert forget(database, ENVELOPE, 3) == [2]
     assert values_of(rows_of(database, requests, requests.c.envelope)) == [None, None, b"{}"]
+
+
+def test_a_batch_that_lies_across_the_edge_keeps_its_envelope(database: Database) -> None:
+    """Its later calls keep their bytes; without what stood beside them a correction would bill another customer."""
+    batches = []
+    for batch in range(3):
+        records = [a_record(an_event(idempotency_id=f"{batch}-{at}"), raw=b"bytes") for at in range(3)]
+        request = msgspec.structs.replace(a_request(*records), id=records[0].id - 1, envelope=b"{}")
+        for record in records:
+            record.request_id = request.id
+        a_writer(database).append(request)
+        batches.append(records)
+    below = batches[1][1].id
+    with database.reading() as conn:
+        edge = first_envelope(conn, below)
+    forget(database, RAW, below)
+    forget(database, ENVELOPE, edge)
+    assert values_of(rows_of(database, requests, requests.c.envelope)) == [None, b"{}", b"{}"]
+    assert values_of(rows_of(database, calls, calls.c.raw)) == [None] * 4 + [b"bytes"] * 5
 
 
 @pytest.mark.parametrize("more", [0, 1])

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome, Reason
-from app.core.pipeline import Lane
+from app.core.pipeline import MAIN_LANE, Lane
 from app.core.segment import Call
 from app.errors import Unavailable
 from app.store import schema
@@ -527,12 +527,12 @@ def test_two_transactions_that_bring_the_same_keys_in_opposite_orders_take_turns
     postgres_database: Database, table: str
 ) -> None:
     lanes = [a_lane(an_event(idempotency_id=f"id-{number}")) for number in range(8000)]
-    wanted = [(lane.events[0].idempotency_id, lane, number) for number, lane in enumerate(lanes)]
+    wanted = [(lane.events[0].idempotency_id, MAIN_LANE, lane, number) for number, lane in enumerate(lanes)]
     together = threading.Barrier(2)
 
     def bring(order: int) -> bool:
         with postgres_database.writing() as conn:
-            new = [NewEvent(IDS.next(NOW), number, lane, 0) for _, lane, number in wanted][::order]
+            new = [NewEvent(IDS.next(NOW), number, lane, 0) for _, _, lane, number in wanted][::order]
             together.wait(20)
             ready = prepare_claims(conn, wanted[::order]) if table == "claims" else prepare_events(conn, new)
             return ready.send()() == len(new)

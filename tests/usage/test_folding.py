@@ -1,6 +1,9 @@
 """Answers from buckets are what the reference says, whatever was folded, built and made void when."""
 
+import time
+
 import msgspec
+import pytest
 
 from app.core.lotus import make_event
 from app.core.metric_definition import Metric
@@ -251,3 +254,19 @@ def test_a_void_event_is_taken_back_out_of_a_maximum(database: Database) -> None
         assert [row.value for row in answer(conn, metric, a_query(), LATER).rows] == ["7"]
     fold_all(database)
     assert added_up(database, metric) == ["7"]
+
+
+def test_a_holder_whose_clock_was_ahead_keeps_nobody_from_folding(
+    database: Database, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took a step an hour ahead of the others, and died."""
+    keep(some_events(("2026-10-05T10:00", 1)))
+    publish(database, a_metric())
+    Folder(database, 1, lambda: NOW + 3_600_000_000).step()
+    other = a_folder(database, holder=2)
+    assert not other.is_free()
+    began = time.monotonic()
+    monkeypatch.setattr("app.usage.folding.time.monotonic", lambda: began + 1)
+    assert not other.is_free()
+    monkeypatch.setattr("app.usage.folding.time.monotonic", lambda: began + 4)
+    assert other.is_free()

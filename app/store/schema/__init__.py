@@ -9,7 +9,7 @@ from app.store.schema.calls import calls, claims, events, ledger, refusals, requ
 from app.store.schema.catalog import drafts, publications, versions
 from app.store.schema.forwarding import attempted, attempts, deliveries, destinations
 from app.store.schema.nodes import ended_sessions, sightings
-from app.store.schema.replays import outcome_changes, replays, voids
+from app.store.schema.replays import fingerprints, outcome_changes, replays, voids
 from app.store.schema.usage import usage_buckets, usage_folds, usage_metrics, usage_tail
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "drafts",
     "ended_sessions",
     "events",
+    "fingerprints",
     "ledger",
     "outcome_changes",
     "publications",

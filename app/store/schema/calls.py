@@ -84,23 +84,28 @@ events = Table(
     Column("voided_at", Id),
     Column("voided_by", Digest, comment="digest of the transform version that made it void"),
     Column("void_reason", Text),
+    # Columns and no reading of ids: what a transform makes may end in `~2` by itself.
+    Column("base_id", Text, comment="its idempotency id before any correction; NULL: the same"),
+    Column("revision", SmallInteger, comment="2 and more: it was made by a correction; NULL: 1"),
     # The first of the two keys that decide what is a duplicate, for ever.
     UniqueConstraint("idempotency_id", name="events_idempotency_id"),
     comment="One row per Lotus event.",
 )
 Index("events_call", events.c.call_id)
 Index("events_customer", events.c.customer_id, events.c.call_id)
+_CORRECTED = events.c.base_id.is_not(None)
+Index("events_base", events.c.base_id, sqlite_where=_CORRECTED, postgresql_where=_CORRECTED)
 
 claims = Table(
     "claims",
     METADATA,
-    # The second key: a call makes the events of a lane once, whatever the transforms say today.
+    # The second key: a message makes its events once, whatever the transforms say today and whatever lanes they have.
     Column("message_id", Text, primary_key=True),
-    Column("lane", Text, primary_key=True),
+    Column("lane", Text, primary_key=True, comment="main: who has the message; others: what was made there"),
     Column("call_id", Id, nullable=False),
     Column("content", Digest, nullable=False, comment="digest over the contents of the lane's events"),
     Column("transform_digest", Digest, nullable=False),
-    comment="Which call made the events of a message in a lane.",
+    comment="Which call made the events of a message.",
     sqlite_with_rowid=False,
 )
 

@@ -37,6 +37,15 @@ outcome_changes = Table(
     sqlite_with_rowid=False,
 )
 
+fingerprints = Table(
+    "fingerprints",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("fingerprint", Digest, nullable=False, comment="a slow digest: it tells one secret from another"),
+    comment="Of secrets that stored rows depend on: with another one a correction would make all of them anew.",
+    sqlite_with_rowid=False,
+)
+
 voids = Table(
     "voids",
     METADATA,

@@ -1,0 +1,164 @@
+"""What today's transforms would have made of a call whose events are stored: what differs, and what replaces it.
+
+An event is only ever replaced by another one, never taken away: where today's transform makes none, or fewer, the
+call is left as it is and reported. Whether money is to be given back is for a person to say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from app.core.lotus import IDEMPOTENCY_ID_MAX, LotusEvent
+from app.core.outcome import Outcome
+from app.core.pipeline import Lane, Run
+from app.store.events import to_revision_id
+from app.store.kept import OwnEvent
+from app.store.record import EventResult
+
+
+class CannotCorrect(Exception):
+    """Says in a sentence why a call is left as it is."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Replacement:
+    """A stored event, and the one that is to stand for it."""
+
+    old: OwnEvent
+    lane: str
+    position: int
+    """Of the new event in its lane."""
+    base_id: str
+    """The idempotency id that the transform gives it today."""
+    revision: int
+    """1: it has its base id. From 2 on: it has `<base id>~<revision>`."""
+    digest: bytes
+    """Of the version that makes it."""
+    why: str
+
+    @property
+    def new_id(self) -> str:
+        """The idempotency id of the new event."""
+        return to_revision_id(self.base_id, self.revision)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the event has another base id from now on, so that its old one is free again."""
+        return self.base_id != self.old.base
+
+
+@dataclass(slots=True, kw_only=True)
+class Correction:
+    """What is to be done about the events of one call."""
+
+    own: Sequence[OwnEvent]
+    """The events that it made, void ones too."""
+    replacements: list[Replacement] = field(default_factory=list)
+    results: list[EventResult] = field(default_factory=list)
+    """Of lanes in which nothing is to be done."""
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    """Today's lanes in which something is to be done, by name; events that stay have the ids they are stored under."""
+
+    def to_lanes(self) -> tuple[Lane, ...]:
+        """Return the lanes with the ids that their events are to be stored under."""
+        named = dict(self.lanes)
+        for replacement in self.replacements:
+            lane = named[replacement.lane]
+            events = list(lane.events)
+            events[replacement.position] = msgspec.structs.replace(
+                events[replacement.position], idempotency_id=replacement.new_id
+            )
+            named[replacement.lane] = msgspec.structs.replace(lane, events=tuple(events))
+        return tuple(named.values())
+
+    def chain(self, replacement: Replacement) -> list[OwnEvent]:
+        """Return the stored event and those that it stands for: all that have its base id."""
+        old = replacement.old
+        return [event for event in self.own if (event.lane, event.base) == (old.lane, old.base)]
+
+
+def correct(own: Sequence[OwnEvent], run: Run) -> Correction:
+    """Compare the stored events of a call with what today's transforms make of it. Raises CannotCorrect."""
+    if run.outcome is not None:
+        raise CannotCorrect(f"today it would be {run.outcome} ({run.reason})")
+    today = {lane.name: lane for lane in run.lanes}
+    correction = Correction(own=own)
+    for name in sorted({event.lane for event in own}):
+        if name not in today:
+            raise CannotCorrect(f"today there would be no event in the lane {name}")
+        live = sorted((event for event in own if event.lane == name and not event.voided), key=_position)
+        _correct_lane(correction, live, today[name])
+    return correction
+
+
+def _correct_lane(correction: Correction, live: list[OwnEvent], lane: Lane) -> None:
+    pairs = _pair(live, lane)
+    events = list(lane.events)
+    replacements: list[Replacement] = []
+    for position, event in enumerate(lane.events):
+        old = pairs.get(position)
+        if old is None:
+            continue
+        why = _difference(old, event)
+        if not why:
+            events[position] = msgspec.structs.replace(event, idempotency_id=old.idempotency_id)
+            continue
+        replacements.append(
+            Replacement(
+                old=old,
+                lane=lane.name,
+                position=position,
+                base_id=event.idempotency_id,
+                revision=_next_revision(event.idempotency_id, correction.own),
+                digest=lane.digest,
+                why=why,
+            )
+        )
+    if not replacements and len(pairs) == len(events):
+        correction.results += [
+            EventResult(lane.name, position, event.idempotency_id, Outcome.STORED)
+            for position, event in enumerate(events)
+        ]
+        return
+    correction.replacements += replacements
+    correction.lanes[lane.name] = msgspec.structs.replace(lane, events=tuple(events))
+
+
+def _position(event: OwnEvent) -> int:
+    return event.position
+
+
+def _pair(live: list[OwnEvent], lane: Lane) -> dict[int, OwnEvent]:
+    """Find for each event of today the stored one it stands for: of the same base id, else the next that is left."""
+    by_id = {event.base: event for event in live}
+    pairs = {
+        position: by_id.pop(event.idempotency_id)
+        for position, event in enumerate(lane.events)
+        if event.idempotency_id in by_id
+    }
+    left = sorted(by_id.values(), key=_position)
+    unpaired = [position for position in range(len(lane.events)) if position not in pairs]
+    if len(left) > len(unpaired):
+        raise CannotCorrect("today there would be fewer events than are stored")
+    return {**pairs, **dict(zip(unpaired, left, strict=False))}
+
+
+def _difference(old: OwnEvent, event: LotusEvent) -> str:
+    """Name the fields that differ; "" for none."""
+    fields = {
+        "event_name": old.event_name == event.event_name,
+        "idempotency_id": old.base == event.idempotency_id,
+        "customer_id": old.customer_id == event.customer_id,
+        "time_created": old.time_created == event.time_created,
+        "properties": old.properties == event.properties,
+    }
+    return ", ".join(name for name, same in fields.items() if not same)
+
+
+def _next_revision(base_id: str, own: Sequence[OwnEvent]) -> int:
+    """Return the number of the next event of this call with a base id: 1 where it has had none."""
+    revision = max((event.revision or 1 for event in own if event.base == base_id), default=0) + 1
+    if len(to_revision_id(base_id, revision)) > IDEMPOTENCY_ID_MAX:
+        raise CannotCorrect(f"{len(base_id)} characters of idempotency id leave no room for ~{revision}")
+    return revision

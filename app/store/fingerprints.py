@@ -1,0 +1,34 @@
+"""Fingerprints of secrets that stored rows depend on: another secret is noticed before it is used. `conn` first."""
+
+from hashlib import scrypt
+
+import sqlalchemy as sa
+
+from app.store.inserts import Insert
+from app.store.schema import fingerprints
+
+PSEUDONYM_KEY = "pseudonym_key"
+
+_FIRST = Insert(fingerprints, ("name", "fingerprint"), skip_known=True)
+
+
+def make_fingerprint(secret: str) -> bytes:
+    """Return 16 bytes that tell one secret from another; slow (50 ms), so that nobody tests guesses by it."""
+    return scrypt(secret.encode(), salt=b"segment-lotus", n=2**14, r=8, p=1, dklen=16)
+
+
+def keep_fingerprint(conn: sa.Connection, name: str, fingerprint: bytes) -> bytes | None:
+    """Keep a fingerprint where there is none yet; return the one that is kept."""
+    _FIRST.run(conn, [(name, fingerprint)])
+    return find_fingerprint(conn, name)
+
+
+def find_fingerprint(conn: sa.Connection, name: str) -> bytes | None:
+    """Return the fingerprint that is kept; None where there is none."""
+    return conn.execute(sa.select(fingerprints.c.fingerprint).where(fingerprints.c.name == name)).scalar()
+
+
+def replace_fingerprint(conn: sa.Connection, name: str, fingerprint: bytes) -> None:
+    """Keep another fingerprint from now on."""
+    conn.execute(sa.delete(fingerprints).where(fingerprints.c.name == name))
+    _FIRST.run(conn, [(name, fingerprint)])
