@@ -19,8 +19,9 @@ from tools.fuzz.target import Answer, Fault, Target, resident_bytes
 BLOCK = 500
 """Requests between two looks at what is stored, at the log and at the memory."""
 
-_COMMANDS_EVERY = 20
-"""Blocks between two runs of the commands that look at many calls."""
+_LISTS_EVERY = 10
+_COMMANDS_EVERY = 40
+"""Blocks between two looks at the lists, and between two runs of the commands that look at many calls."""
 
 _WARM_UP = 0.25
 """Of all blocks; what the process holds after them it may hold on to."""
@@ -80,7 +81,7 @@ class BodyFuzzer:
     def run(self, first: int, count: int) -> Tally:
         """Send `count` requests from number `first` on. Faults are told, kept and counted; it goes on after them."""
         numbers = iter(range(first, first + count))
-        blocks = 0
+        blocks = listed = 0
         while block := list(itertools.islice(numbers, BLOCK)):
             began = self._last_request
             self._numbers.clear()
@@ -89,6 +90,10 @@ class BodyFuzzer:
             blocks += 1
             last = block[-1] == first + count - 1
             self._try(None, self._look, began)
+            self._try(None, self._target.fold)
+            if last or blocks % _LISTS_EVERY == 0:
+                self._try(None, self._readers.look_at_all, listed)
+                listed = self._last_request
             if last or blocks % _COMMANDS_EVERY == 0:
                 self._try(None, self._readers.run_commands, 10_000)
             for fault in self._target.read_log():
@@ -148,18 +153,14 @@ class BodyFuzzer:
                 raise Fault(f"answer receipt: {answer.text[:300]} and stored is {counts}")
 
     def _look(self, after: int) -> None:
-        """Judge the calls of the requests after an id, and look at them in every way."""
-        since = None
+        """Judge the calls of the requests after an id, and look at them one by one."""
         for request_id, calls in self._stored(after):
-            since = calls[0].id if since is None else since
             self.tally.calls += len(calls)
             self.tally.outcomes.update(call.outcome for call in calls)
             number = self._numbers.get(request_id)
             self._try(number, self._model.judge, calls)
             for call in calls:
                 self._try(number, self._readers.look_at, call)
-        self._try(None, self._target.fold)
-        self._try(None, self._readers.look_at_all, since or 0)
 
     def _stored(self, after: int) -> Iterator[tuple[int, list[StoredCall]]]:
         """Give each request after an id with its stored calls."""
