@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.served import ROOT
 
 SMALL = ("--each-kind", "1", "--commands", "6")
@@ -24,13 +22,12 @@ def assert_faultless(done: subprocess.CompletedProcess[str]) -> None:
     assert "0 kinds of faults" in done.stdout
 
 
-@pytest.mark.parametrize("seed", ["1", "2"])
-def test_no_body_breaks_what_takes_it_or_what_looks_at_it_later(tmp_path: Path, seed: str) -> None:
-    assert_faultless(run(tmp_path, "--bodies", "500", "--seed", seed, *SMALL))
+def test_no_body_breaks_what_takes_it_or_what_looks_at_it_later(tmp_path: Path) -> None:
+    assert_faultless(run(tmp_path, "--bodies", "600", *SMALL))
 
 
 def test_no_body_breaks_it_on_postgresql_either(tmp_path: Path, postgres_database_url: str) -> None:
-    assert_faultless(run(tmp_path, "--bodies", "300", *SMALL, "--database-url", postgres_database_url))
+    assert_faultless(run(tmp_path, "--bodies", "200", *SMALL, "--database-url", postgres_database_url))
 
 
 def test_no_request_to_any_route_breaks_it(tmp_path: Path) -> None:
@@ -38,4 +35,4 @@ def test_no_request_to_any_route_breaks_it(tmp_path: Path) -> None:
 
 
 def test_no_bytes_on_a_connection_break_it_or_stop_a_good_sender(tmp_path: Path) -> None:
-    assert_faultless(run(tmp_path, "--wire", "250"))
+    assert_faultless(run(tmp_path, "--wire", "200"))
