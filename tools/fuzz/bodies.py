@@ -42,7 +42,7 @@ class Tally:
     judged: int = 0
     looked: int = 0
     resident: list[int] = field(default_factory=list)
-    """Bytes after each block."""
+    """Bytes after each block, without what the commands took."""
     faults: list["Finding"] = field(default_factory=list)
     """The first of each kind."""
 
@@ -81,7 +81,7 @@ class BodyFuzzer:
     def run(self, first: int, count: int) -> Tally:
         """Send `count` requests from number `first` on. Faults are told, kept and counted; it goes on after them."""
         numbers = iter(range(first, first + count))
-        blocks = listed = 0
+        blocks = listed = of_commands = 0
         while block := list(itertools.islice(numbers, BLOCK)):
             began = self._last_request
             self._numbers.clear()
@@ -95,10 +95,13 @@ class BodyFuzzer:
                 self._try(None, self._readers.look_at_all, listed)
                 listed = self._last_request
             if last or blocks % _COMMANDS_EVERY == 0:
+                before = resident_bytes()
                 self._try(None, self._readers.run_commands, 10_000)
+                # They run in a process of their own elsewhere: what is measured is what the service holds.
+                of_commands += resident_bytes() - before
             for fault in self._target.read_log():
                 self._note(fault, None)
-            self.tally.resident.append(resident_bytes())
+            self.tally.resident.append(resident_bytes() - of_commands)
             self.tally.judged, self.tally.looked = self._model.judged, self._readers.looked
             self._tell(self._line())
             if len(self.tally.faults) >= _FAULTS_MAX:
