@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test coverage check audit format bench screenshots lock clean
+.PHONY: help serve test coverage check audit format bench fuzz screenshots lock clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ format: $(DEV) ## Format the code, and fix what ruff can fix
 
 bench: $(DEV) ## Measure ingestion against the bare framework (a few minutes; quicker lines with ARGS)
 	@$(BIN)/python benchmarks/ingest.py $(ARGS)
+
+fuzz: $(DEV) ## Send a million hostile bodies, and look at all that is stored (hours; ARGS="--seed 7 --bodies 100000")
+	@$(BIN)/python -m tools.fuzz $(ARGS)
 
 screenshots: $(DEV) ## Take the pictures of the pages anew (ARGS="--all var/screenshots": every page, in every way)
 	@$(BIN)/python -m tools.screenshots $(ARGS)

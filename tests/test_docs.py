@@ -88,6 +88,13 @@ def test_every_name_is_documented(kind: str) -> None:
     assert not missing, f"not named as code in README.md or docs/*.md: {', '.join(missing)}"
 
 
+def test_the_settings_that_the_page_about_security_names_are_there() -> None:
+    code = code_in((ROOT / "docs" / "security.md").read_text(encoding="utf-8"))
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", code))
+    assert named
+    assert named <= set(setting_names())
+
+
 def test_a_name_counts_as_documented_only_where_it_is_code() -> None:
     code = code_in("stored `filtered` my_port\n\n```sh\nPORT=1 x\n```\nmore `a b`, duplicate, `MAX_PORT`")
     assert is_named("filtered", code)

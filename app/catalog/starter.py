@@ -53,6 +53,8 @@ def make_starter(
     `default` is the `_default` that it will inherit from.
     """
     name = to_name(event)
+    # A question mark stands for any character, and so for half of a surrogate pair, which no file can hold.
+    event = event.encode(errors="replace").decode()
     text = "\n".join([*_head(event, name, calls, schema_path), *_properties(calls), ""])
     example: dict[str, Any] = max(calls, key=lambda call: len(_properties_of(call)), default={"properties": {}})
     given = _given(example)
@@ -128,7 +130,16 @@ def _told(found: Counter[str], calls: int) -> str:
 
 def _properties_of(call: dict[str, Any]) -> dict[str, Any]:
     found = call.get("properties")
-    return found if isinstance(found, dict) else {}
+    return {key: value for key, value in found.items() if _is_text(key)} if isinstance(found, dict) else {}
+
+
+def _is_text(value: str) -> bool:
+    """Tell half of a surrogate pair from text: nobody can write it into a file."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kind(value: Any) -> str:
@@ -165,14 +176,14 @@ class _Scrubber:
     def scrub(self, value: Any) -> Any:
         """Return a value without them; of a list only the first few items."""
         if isinstance(value, dict):
-            return {key: self.scrub(inner) for key, inner in value.items()}
+            return {key: self.scrub(inner) for key, inner in value.items() if _is_text(key)}
         if isinstance(value, list):
             return [self.scrub(inner) for inner in value[:_ITEMS_MAX]]
         if not isinstance(value, str):
             return value
         if _EMAIL.search(value):
             return self.known.setdefault(value, f"person-{len(self.known) + 1}@example.com")
-        if len(value) > _LONG_TEXT:
+        if len(value) > _LONG_TEXT or not _is_text(value):
             return self.known.setdefault(value, f"some text {len(self.known) + 1}")
         return value
 

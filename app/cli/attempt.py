@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from app.bootstrap import build_catalog, clock
 from app.catalog.checking import check
@@ -18,6 +17,7 @@ from app.catalog.live import Catalog
 from app.cli.program import Failure, open_reading, read_settings
 from app.cli.told import json_lines
 from app.core.examples import to_document
+from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.core.pipeline import Run, explain, run
 from app.core.segment import parse_body, read
@@ -80,7 +80,7 @@ def _tell_events(done: Run) -> Iterator[str]:
         for event in lane.events:
             also = f", lane {lane.name}" if len(done.lanes) > 1 else ""
             yield f"\nevent by {lane.transform}{also}"
-            yield from json_lines(msgspec.json.encode(to_document(event)))
+            yield from json_lines(encode(to_document(event)))
 
 
 def _time(raw: bytes, read_it: Callable[[], Any], given: Given) -> float:

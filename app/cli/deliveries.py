@@ -3,10 +3,10 @@
 import math
 
 import click
-import msgspec
 
 from app.bootstrap import clock
 from app.cli.program import open_reading
+from app.core.json_text import encode
 from app.logs import printable
 from app.outbox import (
     DeliveryDocument,
@@ -51,14 +51,14 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
             for group in map(to_group_document, found):
                 seen = f"{group.first_at[:19]} to {group.last_at[:19]}"
                 line = f"{group.count:>10}  {group.state:<13}  {seen}  {printable(group.reason)}"
-                click.echo(msgspec.json.encode(group).decode() if as_json else line)
+                click.echo(encode(group).decode() if as_json else line)
             if edge is not None:
                 click.echo(f"Of each state the newest {_GROUPED:,} were looked at.", err=True)
             return
         documents = [to_delivery_document(row) for row in reversed(_list(conn, filters, limit))]
         outbox = read_outbox(conn)
     for document in documents:
-        click.echo(msgspec.json.encode(document).decode() if as_json else _to_line(document))
+        click.echo(encode(document).decode() if as_json else _to_line(document))
     if outbox.paused:
         why = f"{printable(outbox.message or '')}. {outbox.advice or ''}"
         click.echo(f"Forwarding is paused until {outbox.probe_at}: {why}", err=True)

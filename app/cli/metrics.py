@@ -20,6 +20,7 @@ from app.catalog.metrics import (
 )
 from app.catalog.standing import State
 from app.cli.program import Failure, between_steps, open_reading, read_settings
+from app.core.json_text import encode
 from app.core.metric_definition import MetricType
 from app.core.metric_parts import is_addable
 from app.core.times import format_time
@@ -76,7 +77,7 @@ def list_(*, as_json: bool) -> None:
         found = survey_metrics(conn, read_folder(read_settings().metrics_dir)).standings
     if as_json:
         for one in found:
-            click.echo(msgspec.json.encode(_to_document(one)).decode())
+            click.echo(encode(_to_document(one)).decode())
         return
     lines = [("NAME", "STATE", "LIVE", "WHAT")] + [_to_columns(one) for one in found]
     widths = [max(len(line[at]) for line in lines) for at in range(3)]
@@ -122,7 +123,7 @@ def show(*, name: str, version: str | None, as_json: bool) -> None:
     with open_reading().database.reading() as conn:
         metric = get_metric(conn, name, version)
     if as_json:
-        click.echo(msgspec.json.encode(to_metric_document(metric)).decode())
+        click.echo(encode(to_metric_document(metric)).decode())
         return
     click.echo(f"{metric.name} at version {metric.digest.hex()}", err=True)
     click.echo(metric.text, nl=not metric.text.endswith("\n"))
@@ -179,7 +180,7 @@ def explain(*, call_id: str, as_json: bool) -> None:
         found = explain_call(conn, read_live_metrics(conn).values(), parse_id("CALL", call_id), clock())
     for one in found:
         if as_json:
-            click.echo(msgspec.json.encode(to_judgement_document(one)).decode())
+            click.echo(encode(to_judgement_document(one)).decode())
         else:
             value = f" {one.value}" if one.value is not None else ""
             why = f": {one.why}" if one.why else ""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from app import preview as comparing
 from app.bootstrap import clock
 from app.catalog.files import read_file, to_name
 from app.cli.program import open_reading
+from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.logs import printable
 from app.preview import OTHERS, Preview, Report, Sample, read_draft
@@ -51,7 +51,7 @@ def preview(
     compared = Preview(reading.catalog.active, draft, with_draft)
     with click.progressbar(length=min(total, limit or total), label="Comparing", file=sys.stderr) as bar:
         report = comparing.preview(reading.database, compared, filters, limit, bar.update)
-    click.echo(msgspec.json.encode(report).decode() if as_json else "\n".join(_tell(report)))
+    click.echo(encode(report).decode() if as_json else "\n".join(_tell(report)))
 
 
 def _tell(report: Report) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _such_as(one: Sample) -> str:
 
 
 def _value(value: Any) -> str:
-    text = msgspec.json.encode(value).decode()
+    text = encode(value).decode()
     return text if len(text) <= _VALUE_CHARS else text[:_VALUE_CHARS] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from app.bootstrap import clock, tune_garbage_collection
 from app.cli.program import Failure, between_steps, check_pseudonym_key, open_reading, read_settings
+from app.core.json_text import encode
 from app.errors import Unavailable
 from app.logs import printable
 from app.replay.asking import parse_asked, parse_bounds
@@ -115,7 +116,7 @@ def replay(
         _work(reading.database, replayer, plan)
     voided = [] if dry_run else replayer.list_voids(plan)
     if as_json:
-        click.echo(msgspec.json.encode(_to_summary(plan, voided, dry_run=dry_run)).decode())
+        click.echo(encode(_to_summary(plan, voided, dry_run=dry_run)).decode())
     else:
         click.echo(_tell(plan, voided, dry_run=dry_run))
 

@@ -11,6 +11,7 @@ from app.balance import read_ledger
 from app.bootstrap import Reading, clock
 from app.cli.program import open_reading
 from app.cli.told import tell_call, tell_ledger, tell_refusal
+from app.core.json_text import encode
 from app.core.outcome import Outcome, Reason
 from app.errors import NotFound
 from app.logs import CallLine, to_text
@@ -198,4 +199,4 @@ def _to_line(call: CallDocument) -> CallLine:
 
 
 def _to_json(document: msgspec.Struct) -> str:
-    return msgspec.json.encode(document).decode()
+    return encode(document).decode()

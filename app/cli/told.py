@@ -3,6 +3,7 @@
 import msgspec
 
 from app.balance import LedgerDocument
+from app.core.json_text import encode
 from app.core.outcome import REASONS_OF, Outcome
 from app.logs import printable
 from app.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
@@ -99,7 +100,7 @@ def _reasons(outcome: Outcome) -> set[str]:
 def _event_lines(event: EventDocument) -> list[str]:
     void = f", void since {event.voided_at}: {event.void_reason}" if event.voided_at else ""
     fields = {name: getattr(event, name) for name in _LOTUS_FIELDS}
-    return [printable(f"event {event.id}{void}"), *json_lines(msgspec.json.encode(fields))]
+    return [printable(f"event {event.id}{void}"), *json_lines(encode(fields))]
 
 
 def _result_lines(result: ResultDocument) -> list[str]:

@@ -14,6 +14,7 @@ from app.catalog.files import read_file, to_path
 from app.catalog.standing import Standing, State, Survey
 from app.cli.check import check
 from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.core.json_text import encode
 from app.core.times import format_time
 from app.errors import NotFound
 from app.logs import printable
@@ -72,7 +73,7 @@ def list_(*, as_json: bool) -> None:
     found = open_desk().survey()
     if as_json:
         for one in found.standings:
-            click.echo(msgspec.json.encode(_to_document(found, one)).decode())
+            click.echo(encode(_to_document(found, one)).decode())
         return
     lines = [("NAME", "STATE", "LIVE", "FROM", "SINCE", "")]
     lines += [_to_columns(found, one) for one in found.standings]

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 
 import click
-import msgspec
 
 from app.bootstrap import clock
 from app.catalog.metrics import get_metric
 from app.cli.program import Failure, open_reading
+from app.core.json_text import encode
 from app.core.metric_definition import Metric
 from app.core.metric_query import Answer, Query
 from app.core.metric_windows import WINDOWS
@@ -80,7 +80,7 @@ def usage(
 def _tell_answer(found: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
     names = query.groups(metric)
     if shape == "json":
-        click.echo(msgspec.json.encode(to_answer_document(found, same=same)).decode())
+        click.echo(encode(to_answer_document(found, same=same)).decode())
         return
     if shape == "csv":
         for piece in to_csv(found, names):
@@ -112,7 +112,7 @@ def _tell_events(conn: Connection, metric: Metric, query: Query, now: int, group
     for page in _pages(conn, metric, query, now, wanted):
         for share, document in zip(page.shares, to_shares_document(metric, page).events, strict=True):
             if shape == "json":
-                click.echo(msgspec.json.encode(document).decode())
+                click.echo(encode(document).decode())
                 continue
             what = f"skipped: {share.skipped}" if share.skipped else (share.value or "counted")
             early = "  (before the period)" if share.before else ""

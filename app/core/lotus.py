@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import NotFinite, contains_nul, encode_canonical
+from app.core.json_text import MAX_DEPTH, NotFinite, contains_nul, encode_canonical, nests_too_deep
 from app.core.times import TimeInvalid, parse_time
 from app.errors import EventInvalid
 
@@ -129,11 +129,18 @@ def _properties_json(properties: object) -> bytes:
     except NotFinite as error:
         raise EventInvalid("properties", f"properties: {error}") from error
     except RecursionError as error:
-        raise EventInvalid("properties", "properties nest too deep") from error
+        raise _too_deep() from error
+    if len(encoded) > 2 * MAX_DEPTH and nests_too_deep(properties, encoded):
+        raise _too_deep()
     if contains_nul(encoded):
         where = _nul_path(properties, "properties") or "properties"
         raise EventInvalid("properties", f"{where} holds a NUL character, which Lotus cannot store")
     return encoded
+
+
+def _too_deep() -> EventInvalid:
+    """What is stored must be readable: what reads an event later reads no deeper than this."""
+    return EventInvalid("properties", f"properties nest deeper than {MAX_DEPTH} levels")
 
 
 def _nul_path(value: Any, path: str) -> str | None:

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from app.core.lotus import DIGEST_BYTES
 from app.core.metric_schema import GRANULARITIES, SCHEMA
-from app.core.metric_values import Skip, format_number, read_number, read_text, to_text
+from app.core.metric_values import UNREADABLE, Skip, format_number, read_number, read_text, to_text
 from app.core.metric_windows import Unit
 from app.core.transform_text import Source
 from app.core.yaml_text import Path
@@ -127,8 +127,9 @@ class Metric:
 
     def passes(self, properties: Mapping[str, Any]) -> bool:
         """Tell whether an event with these properties passes all filters."""
-        return all(one.passes(properties) for one in self.numeric_filters) and all(
-            one.passes(properties) for one in self.categorical_filters
+        return properties is UNREADABLE or (
+            all(one.passes(properties) for one in self.numeric_filters)
+            and all(one.passes(properties) for one in self.categorical_filters)
         )
 
     def spelled(self, key: str) -> str | None:
@@ -140,6 +141,8 @@ class Metric:
 
     def read(self, properties: Mapping[str, Any]) -> Decimal | str | Skip | None:
         """Return what an event adds: a number, a text (`unique`), None (`count`), or why it is skipped."""
+        if properties is UNREADABLE:
+            return Skip.UNREADABLE
         if self.property_name is None:
             return None
         if self.aggregation is not Aggregation.UNIQUE:
@@ -172,6 +175,7 @@ def parse_metric(name: str, text: str) -> Metric:
     if said.get("name", name) != name:
         raise source.invalid(("name",), f"must be {name}, as the file is called, or be left out")
     kind = MetricType(said["metric_type"])
+    _check_event_name(source)
     _check_keys(source, kind)
     aggregation = _aggregation(source, kind)
     proration = _UNITS.get(said.get("proration", ""))
@@ -228,6 +232,11 @@ def _check_keys(source: MetricSource, kind: MetricType) -> None:
     needed = {MetricType.COUNTER: "usage_aggregation_type", MetricType.GAUGE: "event_type"}.get(kind, "granularity")
     if needed not in source.value:
         raise source.invalid((), f"a {kind} needs the key {needed}")
+
+
+def _check_event_name(source: MetricSource) -> None:
+    if "\0" in source.value["event_name"]:
+        raise source.invalid(("event_name",), "holds a NUL character, which no event's name can")
 
 
 def _aggregation(source: MetricSource, kind: MetricType) -> Aggregation | None:

@@ -1,6 +1,6 @@
 """What is asked of a metric, and what is answered."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
@@ -117,7 +117,7 @@ class MetricEvent(msgspec.Struct, frozen=True, gc=False):
     event_name: str
     customer_id: str
     time_created: int
-    properties: dict[str, Any]
+    properties: Mapping[str, Any]
     voided: bool = False
 
 

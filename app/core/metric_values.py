@@ -10,10 +10,12 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from math import isfinite
+from types import MappingProxyType
 from typing import Any
 
 from app.core.functions_decimal import ROUNDED, WIDE, find_decimal, is_within
-from app.core.json_text import encode_canonical
+from app.core.json_text import decode, encode_canonical
+from app.errors import UnparsableJson
 
 ZERO = Decimal(0)
 
@@ -35,9 +37,27 @@ class Skip(StrEnum):
     TEXT = "text"
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"
+    UNREADABLE = "unreadable"
+    """None of the event's properties can be read; so it passes every filter, to be seen where it is missing."""
 
 
 _SKIPPED_KINDS: Mapping[type, Skip] = {bool: Skip.BOOLEAN, dict: Skip.OBJECT, list: Skip.ARRAY, type(None): Skip.NULL}
+
+
+UNREADABLE: Mapping[str, Any] = MappingProxyType({})
+"""Stands for properties that cannot be read. Known by its identity."""
+
+
+def read_properties(text: str) -> Mapping[str, Any]:
+    """Return the properties of a stored event; UNREADABLE where they are damaged, or nest deeper than `decode` reads.
+
+    One event never ends what goes through all of them: it is skipped, and counted as skipped.
+    """
+    try:
+        properties = decode(text.encode())
+    except (UnparsableJson, UnicodeEncodeError):
+        return UNREADABLE
+    return properties if type(properties) is dict else UNREADABLE
 
 
 def read_number(properties: Mapping[str, Any], name: str) -> Decimal | Skip:

@@ -4,7 +4,6 @@ A draft may be slow or large, however good its author is. So all of this runs in
 and never where calls come in. What it returns is JSON, ready to be sent.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from app.catalog.publishing import Clock, NextId
 from app.catalog.standing import harm_to_heirs
 from app.core.differences import differences
 from app.core.examples import run_examples, to_call, to_document
+from app.core.json_text import encode
 from app.core.lint import lint, list_unfit
 from app.core.outcome import Outcome
 from app.core.pipeline import Run, explain, run
@@ -123,7 +123,7 @@ class Bench:
                     {"path": path, "before": before, "after": after}
                     for (path, before, after), _ in zip(pairs, range(_DIFFERENCES_MAX), strict=False)
                 ]
-        return to_json_text(
+        return encode(
             {
                 "problems": found.problems,
                 "draft": _to_run_document(draft) if draft else None,
@@ -154,7 +154,7 @@ class Bench:
             for row in rows:
                 compared.look(row)
             rest = rest[len(rows) :]
-        return to_json_text(compared.report())
+        return encode(compared.report())
 
     def publish(self, name: str, asked: PublishText) -> bytes:
         """Make a text live. Raises EditConflict, TransformInvalid."""
@@ -165,7 +165,7 @@ class Bench:
         self._try_on_calls(name, asked.text)
         change = self._acts.publish_text(name, asked.text, seen)
         kept = self._discard(name, asked.text, asked.revision)
-        return to_json_text(
+        return encode(
             {"version": change.digest.hex() if change.digest else None, "heirs": change.heirs, "draft_kept": kept}
         )
 
@@ -200,7 +200,7 @@ class Bench:
         try_on_calls(name, with_draft, rows)
 
     def _told(self, digest: bytes | None) -> bytes:
-        return to_json_text({"version": digest.hex() if digest else None})
+        return encode({"version": digest.hex() if digest else None})
 
     def _read_live(self, conn: Connection) -> Live:
         if self._live is None or find_latest_id(conn) != self._live.latest:
@@ -301,8 +301,3 @@ def _events(done: Run) -> Iterator[dict[str, Any]]:
     for lane in done.lanes:
         for event in lane.events:
             yield {**to_document(event), "lane": lane.name}
-
-
-def to_json_text(value: Any) -> bytes:
-    """Return JSON in ASCII: what a sender wrote may hold half of a surrogate pair, which UTF-8 cannot."""
-    return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()

@@ -5,9 +5,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import decode
 from app.core.outcome import Outcome
-from app.core.times import format_time
 from app.proof.pretty import to_value_text
 from app.store.engine import Connection
 from app.store.review import CallRow, StoredResult
@@ -69,14 +67,7 @@ def _find(result: StoredResult, rivals: Sequence[EventRow]) -> EventRow | None:
 def _tell(result: StoredResult, there: EventRow | None) -> Conflict:
     differences: list[Difference] = []
     if there is not None and result.event is not msgspec.UNSET:
-        before = {
-            "event_name": there.event_name,
-            "idempotency_id": there.idempotency_id,
-            "customer_id": there.customer_id,
-            "time_created": format_time(there.time_created),
-            "properties": decode(there.properties.encode()),
-        }
-        for path, old, new in differences_of(before, decode(bytes(result.event))):
+        for path, old, new in differences_of(there.to_values(), result.read_event() or {}):
             if len(differences) == DIFFERENCES_MAX:
                 break
             difference = Difference(path=path, there=_told(old), here=_told(new), compared=path not in _NOT_COMPARED)

@@ -8,10 +8,11 @@ from app.core.arrival import describe
 from app.core.outcome import Outcome
 from app.core.pipeline import MAIN_LANE, Lane, Run, run
 from app.core.transform import Transform, TransformSet
+from app.errors import UnparsableJson
 from app.replay.correction import CannotCorrect, Correction, correct
 from app.store.kept import KeptCall, OwnEvent
 from app.store.record import EventResult
-from app.store.replays import read_results
+from app.store.results import to_event_results
 
 
 class Judged(msgspec.Struct, kw_only=True, gc=False):
@@ -49,12 +50,19 @@ class Judge:
         """Run one call again. `own` are the events that it made."""
         if row.raw is None:
             return Judged(row=row, note=REMOVED)
+        try:
+            to_event_results(row.results)
+        except UnparsableJson as error:
+            return Judged(row=row, note=error.message)
         if self._fill is not None:
             return self._judge_lane(row, row.raw, own, self._fill)
         if not own and row.outcome == Outcome.STORED:
             return Judged(row=row, note=MADE)
+        return self._judge_whole(row, row.raw, own)
+
+    def _judge_whole(self, row: KeptCall, raw: bytes, own: Sequence[OwnEvent]) -> Judged:
         document = row.read()
-        today = run(row.raw, document, self._transforms, row.received_at)
+        today = run(raw, document, self._transforms, row.received_at)
         if own:
             return self._judge_made(row, own, today)
         if row.outcome == Outcome.DUPLICATE and not today.lanes:
@@ -110,7 +118,7 @@ def _with_lanes(done: Run, lanes: tuple[Lane, ...]) -> Run:
 def _results(row: KeptCall, own: Sequence[OwnEvent]) -> tuple[EventResult, ...]:
     """Return what became of each event; where all were simply stored, the events themselves say so."""
     if row.results is not None:
-        return read_results(row.results)
+        return to_event_results(row.results)
     return tuple(
         EventResult(one.lane, one.position, one.idempotency_id, Outcome.STORED) for one in own if not one.voided
     )

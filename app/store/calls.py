@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-import msgspec
 import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.store.inserts import Insert
 from app.store.keys import to_key
 from app.store.record import Record, Request, monotonic_micros
+from app.store.results import results_text
 from app.store.schema import calls, requests
 
 _TYPE_MAX = 32
@@ -63,7 +63,7 @@ def _row(record: Record) -> tuple[object, ...]:
         to_detail(record.detail),
         run.transform,
         run.digest,
-        msgspec.json.encode(record.results).decode() if record.results else None,
+        results_text(record.results),
         record.mapped_after,
         None if record.outcome is Outcome.STORED else 1,
     )

@@ -25,7 +25,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """stored, duplicate or conflict."""
     rival: int | None = None
     """Id of the call whose event was there first."""
-    event: dict[str, Any] | None = None
+    event: dict[str, Any] | msgspec.Raw | None = None
     """The event as it would have been, for a conflict: kept and shown, not counted."""
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ from app.store.inserts import Insert, at_once
 from app.store.kept import KeptCall
 from app.store.ledger import CALL, EVENT, Entry
 from app.store.record import EventResult
-from app.store.review import StoredResult
+from app.store.results import results_text, to_event_results
 from app.store.schema import calls, claims, events, outcome_changes, replays, voids
 from app.store.updates import Update
 
@@ -69,7 +68,7 @@ class Verdict(msgspec.Struct, gc=False):
 
     def results_text(self) -> str | None:
         """Return the results as they stand in the database."""
-        return msgspec.json.encode(self.results).decode() if self.results else None
+        return results_text(self.results)
 
 
 class Void(msgspec.Struct, frozen=True):
@@ -93,23 +92,6 @@ _CALLS = Update(
 )
 _EVENTS_VOID = Update(events, new=("voided_at", "voided_by", "void_reason"), known=("id", "voided_at"))
 _CLAIMS = Update(claims, new=("content", "transform_digest"), known=("message_id", "lane", "call_id"))
-
-_decode_results = msgspec.json.Decoder(tuple[StoredResult, ...]).decode
-
-
-def read_results(text: str | None) -> tuple[EventResult, ...]:
-    """Return what `Verdict.results_text` wrote. An event in it stays the text it was."""
-    if text is None:
-        return ()
-    # Raw, and not a decoded event: its numbers are written again as they were.
-    return tuple(
-        EventResult(one.lane, one.position, one.idempotency_id, one.result, one.rival, _as_it_was(one.event))
-        for one in _decode_results(text)
-    )
-
-
-def _as_it_was(event: Any) -> Any:
-    return None if event is msgspec.UNSET else event
 
 
 def take_turn(conn: sa.Connection) -> None:
@@ -183,7 +165,7 @@ def count_changes(verdicts: Sequence[Verdict]) -> Counter[Entry]:
         if row.outcome != Outcome.STORED and row.results is None and not one.results:
             counts[EVENT, Outcome.STORED, ""] += one.outcome is Outcome.STORED
             continue
-        _count_events(counts, row.outcome, read_results(row.results), -1)
+        _count_events(counts, row.outcome, to_event_results(row.results), -1)
         _count_events(counts, one.outcome, one.results, 1)
     return counts
 

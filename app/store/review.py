@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from app.core.arrival import read_arrived
 from app.core.outcome import Outcome
-from app.errors import NotFound
+from app.errors import NotFound, UnparsableJson
 from app.store.history import OutcomeChange, list_outcome_changes
 from app.store.ids import ID_MAX
+from app.store.results import StoredResult, read_results
 from app.store.review_events import EventRow, list_call_events
 from app.store.review_sources import CallFilters, call_sources, id_range, message_sources, read_source
 from app.store.schema import calls, events, requests
@@ -23,19 +24,6 @@ __all__ += ["get_raw", "list_call_ids", "list_calls", "newest_call_id", "read_ca
 
 # Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
 _SLICE = 500
-
-
-class StoredResult(msgspec.Struct, frozen=True):
-    """What became of one event of a call, as it is kept in `calls.results`."""
-
-    lane: str
-    position: int
-    idempotency_id: str
-    result: Outcome
-    rival: int | None = None
-    """Id of the call whose event was there first."""
-    event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    """JSON of the event as it would have been, for a conflict."""
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,10 +177,12 @@ def _idempotency_ids(conn: sa.Connection, call_ids: Sequence[int]) -> dict[int, 
     return made
 
 
-_decode_results = msgspec.json.Decoder(tuple[StoredResult, ...]).decode
-
-
 def _to_call(row: sa.Row[Any], made: tuple[str, ...]) -> CallRow:
-    results = _decode_results(row.results) if row.results else ()
-    columns = {**row._mapping, "outcome": Outcome(row.outcome), "results": results}  # noqa: SLF001  SQLAlchemy's own name
-    return CallRow(**columns, idempotency_ids=tuple(one.idempotency_id for one in results) or made)
+    columns = {**row._mapping, "outcome": Outcome(row.outcome), "results": ()}  # noqa: SLF001  SQLAlchemy's own name
+    try:
+        columns["results"] = results = read_results(row.results) if row.results else ()
+    except UnparsableJson as error:
+        # One row never fails its list: it is shown, and says what is wrong with it.
+        columns["detail"] = "; ".join(filter(None, (row.detail, error.message)))
+        results = ()
+    return CallRow(**columns, idempotency_ids=tuple(result.idempotency_id for result in results) or made)

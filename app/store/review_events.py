@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from app.core.json_text import decode
+from app.core.times import format_time
+from app.errors import UnparsableJson
 from app.store.events import EventFields, public_id
 from app.store.ids import ID_MAX, first_id_at
 from app.store.keys import to_key
@@ -43,6 +46,20 @@ class EventRow(EventFields, frozen=True):
     """Its idempotency id before any correction; None: the same."""
     revision: int | None = None
     """2 and more: it was made by a correction."""
+
+    def to_values(self) -> dict[str, Any]:
+        """Return it as JSON values, under Lotus's names; its properties are None where they cannot be read."""
+        try:
+            properties = decode(self.properties.encode())
+        except (UnparsableJson, UnicodeEncodeError):
+            properties = None
+        return {
+            "event_name": self.event_name,
+            "idempotency_id": self.idempotency_id,
+            "customer_id": self.customer_id,
+            "time_created": format_time(self.time_created),
+            "properties": properties,
+        }
 
 
 def first_id_since(micros: int | None, otherwise: int) -> int:

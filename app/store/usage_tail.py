@@ -13,6 +13,7 @@ from app.core.outcome import Outcome
 from app.store import ledger
 from app.store.events import NewEvent
 from app.store.inserts import Insert
+from app.store.keys import to_key
 from app.store.lookup import among
 from app.store.schema import events, usage_tail
 
@@ -81,7 +82,7 @@ def list_events(conn: sa.Connection, ids: Iterable[int]) -> list[FoldEvent]:
 
 def list_named(conn: sa.Connection, ids: Iterable[int], names: Iterable[str]) -> list[FoldEvent]:
     """Return those of some names that are among `ids` and not void."""
-    wanted = sorted(names)
+    wanted = _keys(names)
     if not wanted:
         return []
     query = sa.select(*_COLUMNS).where(among(conn, events.c.event_name, wanted), events.c.voided_at.is_(None))
@@ -94,7 +95,7 @@ def list_named(conn: sa.Connection, ids: Iterable[int], names: Iterable[str]) ->
 
 def any_named(conn: sa.Connection, ids: Iterable[int], event_name: str) -> bool:
     """Tell whether an event of a name is among `ids`."""
-    query = sa.select(events.c.id).where(events.c.event_name == event_name).limit(1)
+    query = sa.select(events.c.id).where(events.c.event_name == to_key(event_name)).limit(1)
     return any(
         conn.execute(query.where(among(conn, events.c.id, part))).first() is not None for part in _slices(sorted(ids))
     )
@@ -111,7 +112,7 @@ def list_after(
     last = conn.execute(ids.offset(limit - 1).limit(1)).scalar()
     query = sa.select(*_COLUMNS).where(
         events.c.id.between(cursor + 1, until if last is None else last),
-        among(conn, events.c.event_name, sorted(names)),
+        among(conn, events.c.event_name, _keys(names)),
         events.c.voided_at.is_(None),
     )
     found = [FoldEvent(*row) for row in conn.execute(query)]
@@ -130,7 +131,7 @@ def list_between(
     """Return events that are not void, of a period [since, until), made by the calls from one id to another."""
     query = sa.select(*_COLUMNS).where(
         events.c.call_id.between(*calls),
-        events.c.event_name == event_name,
+        events.c.event_name == to_key(event_name),
         events.c.time_created >= period[0],
         events.c.time_created < period[1],
         events.c.voided_at.is_(None),
@@ -144,6 +145,11 @@ def count_events(conn: sa.Connection) -> tuple[int, int]:
     """Return how many events there are, as the ledger says, and the largest id: neither looks at all of them."""
     last = conn.execute(sa.select(sa.func.max(events.c.id))).scalar()
     return ledger.sum_counts(conn)[ledger.EVENT, Outcome.STORED, ""], last or 0
+
+
+def _keys(names: Iterable[str]) -> list[str]:
+    """Return names as they can stand in a query: a metric may ask for one that no event can have."""
+    return sorted(key for name in names if (key := to_key(name)) is not None)
 
 
 def _slices(ids: Iterable[int]) -> Iterable[list[int]]:

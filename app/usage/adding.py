@@ -45,7 +45,7 @@ def add_up(conn: Connection, metric: Metric, query: Query, now: int) -> Answer |
     if select is None or pieces is None or kept is None or kept.cursor != BUILT:
         return None
     tail = list_tail(conn)
-    name, customer = to_key(metric.event_name) or "", to_key(query.customer_id)
+    name, customer = metric.event_name, to_key(query.customer_id)
     if any_named(conn, (one for row in tail for one in row.voids), name):
         return None
     unfolded = {one for row in tail for one in row.events}

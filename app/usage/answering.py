@@ -1,9 +1,9 @@
 """Answers over the store: from buckets where they can be, else from raw events, which gives the same answer."""
 
-from app.core.json_text import decode
 from app.core.metric_definition import Metric
 from app.core.metric_query import Answer, MetricEvent, Query
 from app.core.metric_stream import Stream, read_from
+from app.core.metric_values import read_properties
 from app.store.engine import Connection
 from app.store.usage import UsageValue, Wanted, stream_values, stream_values_in_order
 from app.usage.adding import add_up
@@ -37,5 +37,5 @@ def to_wanted(metric: Metric, query: Query, since: int | None, until: int) -> Wa
 
 def to_metric_event(metric: Metric, stored: UsageValue) -> MetricEvent:
     """Return a stored event of the metric's name as metrics see it."""
-    properties = decode(stored.properties.encode())
+    properties = read_properties(stored.properties)
     return MetricEvent(stored.id, metric.event_name, stored.customer_id, stored.time_created, properties)

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.core.json_text import decode
 from app.core.metric_buckets import to_buckets
 from app.core.metric_definition import CategoricalFilter, Metric, MetricType, NumericFilter
 from app.core.metric_query import Group, MetricEvent, Query
 from app.core.metric_stream import read_from
-from app.core.metric_values import Skip, format_number, read_text
+from app.core.metric_values import Skip, format_number, read_properties, read_text
 from app.core.metric_windows import SECOND, SECONDS_OF
 from app.core.times import format_time
 from app.store.engine import Connection
@@ -176,7 +175,7 @@ def _is_named(metric: Metric, event: EventRow) -> bool:
 
 def judge(metric: Metric, event: EventRow, now: int) -> Judgement:
     """Say what a metric makes of an event of its name."""
-    properties = decode(event.properties.encode())
+    properties = read_properties(event.properties)
     value = metric.read(properties)
     verdict, why = Verdict.COUNTED, None
     failed = next((one for one in metric.numeric_filters if not one.passes(properties)), None) or next(
@@ -184,6 +183,8 @@ def judge(metric: Metric, event: EventRow, now: int) -> Judgement:
     )
     if event.voided_at is not None:
         verdict, why = Verdict.VOIDED, f"it is void since {format_time(event.voided_at)}"
+    elif value is Skip.UNREADABLE:
+        verdict, why = Verdict.SKIPPED, "its properties cannot be read"
     elif failed is not None:
         verdict, why = Verdict.FILTERED, f"it does not pass the filter: {tell_filter(failed)}"
     elif isinstance(value, Skip):

@@ -5,11 +5,10 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import decode
 from app.core.metric_definition import Metric
 from app.core.metric_parts import LEVELS, Part
 from app.core.metric_query import Group, MetricEvent
-from app.core.metric_values import read_text
+from app.core.metric_values import read_properties, read_text
 from app.store.usage_buckets import Key, Values
 from app.store.usage_tail import FoldEvent
 
@@ -23,7 +22,7 @@ _decode_skipped = msgspec.json.Decoder(dict[str, int]).decode
 def to_event(stored: FoldEvent) -> MetricEvent:
     """Return a stored event as metrics see it."""
     return MetricEvent(
-        stored.id, stored.event_name, stored.customer_id, stored.time_created, decode(stored.properties.encode())
+        stored.id, stored.event_name, stored.customer_id, stored.time_created, read_properties(stored.properties)
     )
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from app.bootstrap import Reading
 from app.catalog.live import Catalog
-from app.core.json_text import decode
+from app.core.json_text import encode
 from app.core.segment import parse_call
 from app.core.times import format_time
 from app.core.transform import Transform, TransformSet
@@ -19,7 +19,6 @@ from app.review import EventDocument, WholeCallDocument, to_whole_document
 from app.steps import Step, tell_steps
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
-from app.store.review_events import EventRow
 from app.web.call_deliveries import tell_deliveries
 from app.web.call_metrics import tell_metrics
 from app.web.pages import Values, Work
@@ -111,7 +110,7 @@ def _stage(step: Step, whole: WholeCall) -> Stage:
 
 def _event_text(event: EventDocument) -> Pretty:
     fields = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
-    return to_pretty(msgspec.json.encode({name: getattr(event, name) for name in fields}))
+    return to_pretty(encode({name: getattr(event, name) for name in fields}))
 
 
 def _would_be(whole: WholeCall) -> list[bytes]:
@@ -123,11 +122,11 @@ def _made(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, 
     """Tell of each version that made an event, or tried to, what it takes each field from."""
     firsts: dict[bytes, dict[str, Any] | None] = {}
     if whole.call.transform_digest is not None:
-        would_be = _would_be(whole)
-        firsts[whole.call.transform_digest] = decode(would_be[0]) if would_be and not whole.events else None
+        would_be = next((values for result in whole.call.results if (values := result.read_event())), None)
+        firsts[whole.call.transform_digest] = None if whole.events else would_be
     for event in whole.events[:EVENTS_MAX]:
         if event.voided_at is None and firsts.get(event.transform_digest) is None:
-            firsts[event.transform_digest] = _values(event)
+            firsts[event.transform_digest] = event.to_values()
     made = []
     for digest, values in firsts.items():
         transform = catalog.find_transform(conn, digest)
@@ -138,16 +137,6 @@ def _made(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, 
         is_live = transform.name in live and live[transform.name].digest == digest
         made.append(Made(transform=transform.name, version=digest.hex(), is_live=is_live, lines=lines))
     return made
-
-
-def _values(event: EventRow) -> dict[str, Any]:
-    return {
-        "event_name": event.event_name,
-        "idempotency_id": event.idempotency_id,
-        "customer_id": event.customer_id,
-        "time_created": format_time(event.time_created),
-        "properties": decode(event.properties.encode()),
-    }
 
 
 def _line(origin: FieldOrigin, values: dict[str, Any] | None) -> Line:

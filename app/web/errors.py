@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import msgspec
 import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from app.core.json_text import encode
 from app.errors import (
     BadQuery,
     BatchNotFullyAuthenticated,
@@ -49,7 +49,7 @@ _LOG = structlog.get_logger("web")
 
 def to_json(value: object, status: int = 200) -> Response:
     """Return a JSON answer."""
-    return Response(msgspec.json.encode(value), status, content_type="application/json")
+    return Response(encode(value), status, content_type="application/json")
 
 
 def to_status(error: SegmentLotusError) -> int | None:

@@ -100,7 +100,8 @@ class Pages:
 
         # What needs no database is quick; a fault of the database must not keep its own message from being shown.
         text = self._offload(render) if work else self._templates.get_template(template).render({**common, **values})
-        return Response(text, status, content_type=_HTML)
+        # What no template thought of: half of a surrogate pair is shown as JSON writes it.
+        return Response(text.encode(errors="backslashreplace"), status, content_type=_HTML)
 
     def tell(self, error: Exception) -> Response:
         """Say an error as a page; where nobody is signed in, with the form to do so in its place."""

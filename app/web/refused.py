@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import structlog
 
+from app.core.json_text import encode
 from app.core.tracking import hide_write_keys
 from app.errors import SegmentLotusError, Unavailable
 from app.store.engine import Database
@@ -61,7 +61,7 @@ class Refused:
             error.message,
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", "")[:_VALUE_MAX],
-            msgspec.json.encode(shown_headers(environ)).decode(),
+            encode(shown_headers(environ)).decode(),
             # SDKs put their write key into the body, too.
             hide_write_keys(body[:BODY_START_BYTES]),
         )

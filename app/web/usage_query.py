@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from app.core.json_text import encode
 from app.core.metric_windows import Unit, find_zone, window_at
 from app.core.times import format_time
 from app.errors import BadQuery
@@ -99,7 +100,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             customer_id=self.texts.get("customer_id") if customer_id is None else customer_id,
             start=format_time(start),
             end=format_time(end),
-            group=msgspec.json.encode(group).decode() if group else None,
+            group=encode(group).decode() if group else None,
         )
         return address if len(address) <= _ADDRESS_MAX else None
 

@@ -43,6 +43,7 @@ REASONS = {
     "array": "it is an array",
     "text": "it is text that is no number",
     "not_finite": "it is NaN or Infinity",
+    "unreadable": "the event's properties cannot be read; its call's page shows them as they are stored",
     "out_of_range": "it has more than 38 digits, or is too large or too small",
 }
 """Why an event is no part of a number, about its property."""

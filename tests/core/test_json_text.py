@@ -1,8 +1,10 @@
 import json
 import math
 import time
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from app.core.json_text import (
     TooDeep,
     contains_nul,
     decode,
+    encode,
     encode_canonical,
 )
 from app.errors import UnparsableJson
@@ -177,3 +180,42 @@ class TestEncode:
 
 def repr_sorted(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+class _Inner(msgspec.Struct, omit_defaults=True, tag_field="kind", tag="inner"):
+    text: str
+    raw: msgspec.Raw
+    left_out: int | None = None
+
+
+WRITTEN: dict[str, Any] = {
+    "text": "half \ud83d of a pair",
+    "a key": {"\ude00": 1},
+    "deep": [{"a": [("\ud83d", 1, 2.5, None, True)]}],
+    "raw beside it": _Inner("\ud83d", msgspec.Raw(b'{"n": 1e400, "x": "\\ud83d", "m": 2.0}')),
+    "raw that is no ASCII": {"\ud83d": msgspec.Raw('"\u00fc\U0001f600"'.encode())},
+    "raw with a surrogate as bytes": {"\ud83d": msgspec.Raw(b'"\xed\xa0\xbd"')},
+    "no number": {"\ud83d": float("nan"), "inf": float("inf")},
+    "a number of many digits": ["\ud83d", 10**300],
+    "a decimal": ["\ud83d", Decimal("1.50")],
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_anything_that_was_read_can_be_written_for_others(name: str) -> None:
+    written = encode(WRITTEN[name])
+    assert json.loads(written.decode("ascii"))
+    assert decode(written) is not None
+
+
+def test_what_is_written_with_half_a_pair_is_what_is_written_without() -> None:
+    for value in ({"a": [1, 2.0, "x"], "b": None}, _Inner("t", msgspec.Raw(b'{"n": 2.0}')), [True, Decimal("0.10")]):
+        plain = msgspec.json.encode(value)
+        assert encode(value) == plain
+        assert encode([value, "\ud83d"]) == b"[" + plain + b',"\\ud83d"]'
+
+
+def test_a_key_of_a_sender_is_never_taken_for_raw_json() -> None:
+    for document in ({"raw JSON of 200": "}{"}, [{"raw JSON of 200": "1"}, {"\0": "1"}]):
+        assert decode(encode([document, "\ud83d"])) == [document, "\ud83d"]
+        assert decode(encode([decode(encode(document)), "\ud83d"])) == [document, "\ud83d"]

@@ -1,0 +1,1 @@
+"""The fuzzers: see `make fuzz` and docs/security.md."""
