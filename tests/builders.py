@@ -3,6 +3,7 @@
 Everything here is built from the project's own parts, so what a test hands in is what production would hand in.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -50,7 +51,8 @@ event:
   properties: properties
 """
 
-IDS = Ids(lambda _below: 7)
+_TAGS = itertools.count(100)
+IDS = Ids(lambda below: next(_TAGS) % below)
 """One process's ids for a whole test run, so that nothing two tests make has the same id."""
 
 

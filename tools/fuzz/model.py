@@ -94,20 +94,33 @@ class Model:
     def _judge_lanes(self, call: StoredCall, message: str | None, lanes: Lanes, *, ambiguous: set[str]) -> None:
         actual = _actual_results(call, lanes)
         may_differ = message in ambiguous or any(event.id in ambiguous for lane in lanes.values() for event in lane)
+        # A message is claimed once, whatever lanes it has.
+        claimed = message is not None and self._find("claim", message, MAIN) is not None
         for name, events in lanes.items():
-            claim = self._find("claim", message, name) if message is not None else None
-            allowed = [self._compare(claim, _sum_up(events))] * len(events) if claim else self._try(events)
+            allowed = [self._compare_lane(message, name, events)] * len(events) if claimed else self._try(events)
             for event, results, got in zip(events, allowed, actual[name], strict=True):
                 if got not in results and not may_differ:
                     raise Fault(
                         f"judge {got}: of {event.id!a} in lane {name} it should be {' or '.join(sorted(results))}: "
                         f"{call.raw[:2000]!a}"
                     )
-            for event, got in zip(events, actual[name], strict=True):
                 if got == "stored":
                     self._keep(event, "event", event.id)
-            if message is not None and not claim and set(actual[name]) != {"conflict"}:
-                self._keep(_sum_up(events), "claim", message, name)
+        if (
+            message is not None
+            and not claimed
+            and {result for lane in actual.values() for result in lane} != {"conflict"}
+        ):
+            self._keep(_sum_up(next(iter(lanes.values()))), "claim", message, MAIN)
+            for name, events in lanes.items():
+                if set(actual[name]) != {"conflict"}:
+                    self._keep(_sum_up(events), "claim", message, name)
+
+    def _compare_lane(self, message: str | None, name: str, events: Sequence[Event]) -> set[str]:
+        """Say what may become of the events of a lane whose message is claimed."""
+        claim = self._find("claim", message or "", name)
+        # The first call had no such lane: what it made first decides, and that takes more than is known here.
+        return {"duplicate", "conflict"} if claim is None else self._compare(claim, _sum_up(events))
 
     def _try(self, events: Sequence[Event]) -> list[set[str]]:
         """Say what may become of each event of a lane whose message is new."""
@@ -134,10 +147,13 @@ class Model:
         if message is not None:
             results = json.loads(call.results) if call.results else []
             lanes = {str(result["lane"]) for result in results} | {lane for lane, _, _ in call.events}
-            for lane in lanes:
-                conflicts = [result["result"] == "conflict" for result in results if result["lane"] == lane]
-                if not (conflicts and all(conflicts)):
-                    self._keep(Event("", b"", b""), "claim", message, lane, unknown=True)
+            made = {
+                lane
+                for lane in lanes
+                if {result["result"] for result in results if result["lane"] == lane} != {"conflict"}
+            }
+            for lane in {MAIN, *made} if made else ():
+                self._keep(Event("", b"", b""), "claim", message, lane, unknown=True)
 
     def _find(self, *key: str) -> tuple[bytes | None, bytes | None] | None:
         row: tuple[bytes | None, bytes | None] | None = self._db.execute(
