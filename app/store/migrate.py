@@ -21,11 +21,14 @@ _ADVISORY_LOCK = 7_316_841
 def migrate(database: Database) -> str:
     """Apply all migrations that are missing, in one transaction; return the revision it is at then.
 
+    A SQLite file that is not there is made.
+
     Raises:
-        Unavailable: the database cannot be reached or is locked.
+        Unavailable: the database cannot be reached or is locked, or it was here and is gone.
         SettingInvalid: the database is newer than this program.
 
     """
+    database.create()
     with database.writing() as conn:
         if conn.dialect.name == "postgresql":
             conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))

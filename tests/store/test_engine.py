@@ -21,6 +21,7 @@ from app.errors import SettingInvalid, Unavailable
 from app.store import schema
 from app.store.engine import Database, DuplicateKey, RowRefused, connect
 from app.store.inserts import Insert
+from app.store.migrate import migrate
 from app.store.publications import Publication, append_publications, find_latest_id, list_live
 from tests.builders import NOW, a_record, a_request, a_writer, an_event, balance, rows_of, store
 
@@ -78,9 +79,17 @@ def test_other_databases_are_refused_by_name(url: str) -> None:
         connect(url)
 
 
-def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+def test_only_the_migration_makes_a_file_and_its_folder_and_for_its_owner_alone(tmp_path: Path) -> None:
     database = connect(f"sqlite:///{tmp_path}/a/b/c.db")
-    assert ask(database, "SELECT 1") == 1
+    for step in (database.check_writable, database.checkpoint, lambda: ask(database, "SELECT 1")):
+        with pytest.raises(Unavailable, match="there is no database at"):
+            step()
+    assert not (tmp_path / "a").exists()
+    migrate(database)
+    database.check_writable()
+    files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a" / "b").iterdir()}
+    assert files == dict.fromkeys(("c.db", "c.db-wal", "c.db-shm", "c.db.lock", "c.db.lease"), 0o600)
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     database.close()
 
 

@@ -31,6 +31,7 @@ HEAD = str(ScriptDirectory(str(VERSIONS.parent)).get_current_head())
 def fresh(database_url: str) -> Iterator[Database]:
     """An empty database of each kind."""
     database = connect(database_url)
+    database.create()
     yield database
     database.close()
 
