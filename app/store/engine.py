@@ -145,6 +145,14 @@ class Database:
         if self.file:
             create_file(self.file)
 
+    def copy_to(self, copy: Path) -> None:
+        """Copy a SQLite file as it is at one moment into an empty file, while others write.
+
+        For use within `app.store.backup.copy_beside`, which says what goes wrong.
+        """
+        if self._sqlite:
+            self._sqlite.copy_to(copy)
+
     def check_integrity(self, seconds: float | None) -> Integrity:
         """Look through all pages of a SQLite file, for so many seconds at most; None: to the end.
 

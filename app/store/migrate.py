@@ -44,8 +44,13 @@ def migrate(database: Database) -> str:
 
 def is_current(database: Database) -> bool:
     """Tell whether the database has the schema of this program. Raises Unavailable."""
+    return find_revision(database) == ScriptDirectory(str(_FOLDER)).get_current_head()
+
+
+def find_revision(database: Database) -> str | None:
+    """Return the revision of the schema; None where it has none of this program. Raises Unavailable."""
     with database.reading() as conn:
-        return _revision(conn) == ScriptDirectory(str(_FOLDER)).get_current_head()
+        return _revision(conn)
 
 
 _FOLDER = Path(__file__).parent / "migrations"

@@ -136,6 +136,17 @@ class SqliteFile:
             self.recover()
             self._find()
 
+    def copy_to(self, copy: Path) -> None:
+        """Copy the database, as it is at one moment, into an empty file.
+
+        In one step: a copy in several begins anew with each commit of another process, and never ends. Writers do not
+        wait for it; the log cannot begin anew before it ends. Raises sqlite3.Error where the copy cannot be written.
+        """
+        with self.engine.connect() as conn, contextlib.closing(open_file(copy, "rw")) as target:
+            target.execute("PRAGMA synchronous=OFF")
+            driver: Any = conn.connection.driver_connection
+            driver.backup(target, pages=-1)
+
     def check_integrity(self, seconds: float | None) -> Integrity:
         """Look through all pages, for so many seconds at most (None: to the end).
 
@@ -214,6 +225,8 @@ class SqliteFile:
         try:
             for pragma in self._pragmas:
                 _patiently(partial(connection.execute, f"PRAGMA {pragma}"), until)
+            # Only a read opens the log of a file that had none so far.
+            _patiently(lambda: connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall(), until)
             self._settle(main)
             if doubtful:
                 self._note(check_pages(connection, WAIT_SECONDS))

@@ -4,18 +4,16 @@ The load never stops. What was answered 200 is looked for afterwards, in whateve
 """
 
 import contextlib
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
+from tests.hostile.operator import serving, type_command
+from tests.served import ADMIN_TOKEN, Served, wait_until
 from tests.survival.load import Load, a_call
 from tests.survival.whole import find_broken, stored_messages
 
@@ -33,26 +31,8 @@ def file(var: Path) -> Path:
     return var / "test.db"
 
 
-@contextlib.contextmanager
-def serving(file: Path, name: str = "service") -> Iterator[Served]:
-    with served(f"sqlite:///{file}", file.parent.parent / name, WEB_CONCURRENCY="2") as service:
-        yield service
-
-
-def type_(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Type a command, with the settings of the service."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "DATABASE_URL": f"sqlite:///{file}",
-        "TRANSFORMS_DIR": str(ROOT / "transforms"),
-        "SEGMENT_SHARED_SECRETS": "a-secret-of-the-tests",
-        "ADMIN_TOKEN": ADMIN_TOKEN,
-    }
-    command = [sys.executable, "-m", "app.cli", *words]
-    return subprocess.run(
-        command, cwd=file.parent.parent, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+def has_answered(load: Load, count: int) -> bool:
+    return len(load.answered) > count
 
 
 def why_not_ready(service: Served) -> str:
@@ -75,13 +55,13 @@ def show_that_nothing_is_taken(service: Served, load: Load) -> str:
 
 def test_a_folder_that_is_deleted_is_503_and_stays_deleted(file: Path, var: Path) -> None:
     with serving(file) as service, Load(service, 4) as load:
-        wait_until(lambda: len(load.answered) > 200)
+        wait_until(partial(has_answered, load, 200))
         shutil.rmtree(var)
         said = show_that_nothing_is_taken(service, load)
         assert "moved or deleted while it was open" in said
         assert service.get("/api/v1/calls", ADMIN_TOKEN).status == 503
         assert not var.exists()
-        typed = type_(file, "log")
+        typed = type_command(file, "log")
         assert (typed.returncode, "there is no database" in typed.stderr) == (1, True), typed
     assert not var.exists()
 
@@ -89,7 +69,7 @@ def test_a_folder_that_is_deleted_is_503_and_stays_deleted(file: Path, var: Path
 def test_a_file_that_is_moved_is_503_until_it_is_back_and_holds_all_that_was_answered(file: Path, var: Path) -> None:
     with serving(file) as service:
         with Load(service, 4) as load:
-            wait_until(lambda: len(load.answered) > 200)
+            wait_until(partial(has_answered, load, 200))
             elsewhere = var.with_name("elsewhere.db")
             file.rename(elsewhere)
             assert "moved or deleted while it was open" in show_that_nothing_is_taken(service, load)
@@ -100,7 +80,7 @@ def test_a_file_that_is_moved_is_503_until_it_is_back_and_holds_all_that_was_ans
             assert set(load.answered) <= set(stored_messages(f"sqlite:///{copy}"))
             elsewhere.rename(file)
             answered = len(load.answered)
-            wait_until(lambda: len(load.answered) > answered + 100)
+            wait_until(partial(has_answered, load, answered + 100))
         assert service.get("/readyz").status == 200
     assert set(load.answered) <= set(stored_messages(f"sqlite:///{file}"))
     assert find_broken(f"sqlite:///{file}") == []
@@ -108,18 +88,18 @@ def test_a_file_that_is_moved_is_503_until_it_is_back_and_holds_all_that_was_ans
 
 def test_another_file_in_its_place_is_503_until_a_restart_and_is_whole_then(file: Path, var: Path) -> None:
     with serving(file) as service, Load(service, 4) as load:
-        wait_until(lambda: len(load.answered) > 100)
+        wait_until(partial(has_answered, load, 100))
         backup, former = var.with_name("backup.db"), var.with_name("former.db")
         earlier = set(load.answered)
         with contextlib.closing(sqlite3.connect(file)) as source, contextlib.closing(sqlite3.connect(backup)) as target:
             source.backup(target)
-        wait_until(lambda: len(load.answered) > len(earlier) + 300)
+        wait_until(partial(has_answered, load, len(earlier) + 300))
         # As somebody restores by hand, who does not think of the log beside it.
         file.rename(former)
         shutil.copyfile(backup, file)
         assert "another file stands at" in show_that_nothing_is_taken(service, load)
         # Nor does any other process open it beside those that have the former one open.
-        typed = type_(file, "log")
+        typed = type_command(file, "log")
         assert (typed.returncode, "stop all of them" in typed.stderr) == (1, True), typed
     assert set(load.answered) <= set(stored_messages(f"sqlite:///{former}"))
     with serving(file, "again") as service:
@@ -135,11 +115,11 @@ def test_a_log_that_is_deleted_is_503_until_a_restart_and_what_it_held_is_in_the
     file: Path, suffixes: tuple[str]
 ) -> None:
     with serving(file) as service, Load(service, 4) as load:
-        wait_until(lambda: len(load.answered) > 200)
+        wait_until(partial(has_answered, load, 200))
         for suffix in suffixes:
             file.with_name(file.name + suffix).unlink()
         assert "deleted or replaced while it was open" in show_that_nothing_is_taken(service, load)
-        assert "stop all of them" in type_(file, "log").stderr
+        assert "stop all of them" in type_command(file, "log").stderr
         # Not even a chance to close the file.
         service.kill9()
     with serving(file, "again") as service:
@@ -151,12 +131,10 @@ def test_a_log_that_is_deleted_is_503_until_a_restart_and_what_it_held_is_in_the
 @pytest.mark.parametrize("suffix", [".lock", ".lease"])
 def test_a_lock_that_is_deleted_is_made_anew_or_not_needed(file: Path, suffix: str) -> None:
     with serving(file) as service, Load(service, 4) as load:
-        for _ in range(3):
-            answered = len(load.answered)
-            wait_until(lambda before=answered: len(load.answered) > before + 150)
+        for answered in (150, 300, 450):
+            wait_until(partial(has_answered, load, answered))
             file.with_name(file.name + suffix).unlink(missing_ok=True)
-        answered = len(load.answered)
-        wait_until(lambda: len(load.answered) > answered + 100)
+        wait_until(partial(has_answered, load, len(load.answered) + 100))
         service.kill9()
     assert set(load.answered) <= set(stored_messages(f"sqlite:///{file}"))
     assert find_broken(f"sqlite:///{file}") == []
@@ -187,6 +165,6 @@ def test_an_old_file_beside_a_newer_log_is_noticed_when_it_is_opened_and_takes_n
         assert statuses == {503}
         assert "the database is damaged" in why_not_ready(service)
         assert service.get("/healthz").status == 200
-        typed = type_(file, "doctor")
+        typed = type_command(file, "doctor")
         assert typed.returncode == 1
         assert "the database is damaged" in typed.stdout, typed.stdout

@@ -81,9 +81,9 @@ def test_other_databases_are_refused_by_name(url: str) -> None:
 
 def test_only_the_migration_makes_a_file_and_its_folder_and_for_its_owner_alone(tmp_path: Path) -> None:
     database = connect(f"sqlite:///{tmp_path}/a/b/c.db")
-    for step in (database.check_writable, database.checkpoint, lambda: ask(database, "SELECT 1")):
+    for use in (database.check_writable, database.checkpoint, lambda: ask(database, "SELECT 1")):
         with pytest.raises(Unavailable, match="there is no database at"):
-            step()
+            use()  # type: ignore[no-untyped-call]
     assert not (tmp_path / "a").exists()
     migrate(database)
     database.check_writable()
