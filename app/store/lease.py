@@ -89,6 +89,9 @@ class Lease:
                 fcntl.flock(self._file, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 pass
+            except OSError as error:
+                trouble = os.strerror(error.errno or 0)
+                raise Unavailable(f"the lease file beside the database cannot be locked: {trouble}") from error
             else:
                 if self.is_in_place():
                     return True

@@ -86,12 +86,23 @@ class SqliteFile:
         self._main = str(path)
         self._log = self._index = ""
         self._open: _Place | None = None
+        self._size = self._largest = 0
+        """Bytes of the database: at the last look, and at most. It never becomes smaller but by VACUUM."""
         self._opening = threading.Lock()
 
     def check(self) -> None:
-        """Raise Displaced where a file at its path is not the one that is open. Costs some 3 us."""
-        if self._open is not None and self._look() != self._open:
+        """Look whether the files that are open are those at their paths; costs 4 us.
+
+        Raises:
+            Displaced: they are not.
+            Damaged: another database was written over this one.
+
+        """
+        if self._open is None:
+            return
+        if self._look() != self._open:
             raise Displaced(self._complaint())
+        self._check_size()
 
     def recover(self) -> None:
         """Save what was committed, where a file is not at its path any more; nothing where all is well.
@@ -102,9 +113,13 @@ class SqliteFile:
 
         Raises:
             Displaced: a file is not at its path.
+            Damaged: another database was written over this one.
 
         """
-        if self._open is None or (place := self._look()) == self._open:
+        if self._open is None:
+            return
+        if (place := self._look()) == self._open:
+            self._check_size()
             return
         complaint = self._complaint()
         only_database = place == self._open._replace(main=place.main)
@@ -242,10 +257,25 @@ class SqliteFile:
         place = self._look()
         if place.main != main or (self._open is not None and place != self._open):
             raise Displaced(self._complaint())
-        self._open = place
+        self._open, self._largest = place, self._size
 
     def _look(self) -> _Place:
-        return _Place(_identify(self._main), _identify(self._log), _identify(self._index))
+        try:
+            status = os.stat(self._main)  # noqa: PTH116  with each commit
+        except OSError:
+            main = None
+        else:
+            main, self._size = (status.st_dev, status.st_ino), status.st_size
+        return _Place(main, _identify(self._log), _identify(self._index))
+
+    def _check_size(self) -> None:
+        """Notice `cp backup database`: what stands in the log is not of that file, and the log is not in it."""
+        size = self._size
+        if size < self._largest:
+            overwritten = Damaged("its file became smaller while it was open, so another one was copied over it")
+            self.lock.note(overwritten.message)
+            raise overwritten
+        self._largest = size
 
     def _complaint(self) -> str:
         main = _identify(self._main)
