@@ -35,6 +35,10 @@ def has_answered(load: Load, count: int) -> bool:
     return len(load.answered) > count
 
 
+def has_refused(load: Load, count: int) -> bool:
+    return load.statuses[503] > count
+
+
 def why_not_ready(service: Served) -> str:
     answer = service.get("/readyz", ADMIN_TOKEN)
     assert answer.status == 503, answer
@@ -44,10 +48,11 @@ def why_not_ready(service: Served) -> str:
 def show_that_nothing_is_taken(service: Served, load: Load) -> str:
     """Return why; the load goes on."""
     assert {service.post(a_call(f"late-{number}")).status for number in range(20)} == {503}
-    # What was under way before has its answer by now.
-    answered, refused = len(load.answered), load.statuses[503]
-    wait_until(lambda: load.statuses[503] > refused + 20)
-    assert len(load.answered) == answered, f"{len(load.answered) - answered} calls got 200"
+    # Whoever was under way before has its answer after so many others.
+    wait_until(partial(has_refused, load, load.statuses[503] + 20))
+    answered = len(load.answered)
+    wait_until(partial(has_refused, load, load.statuses[503] + 20))
+    assert len(load.answered) == answered
     assert service.get("/healthz").status == 200
     return why_not_ready(service)
 
