@@ -40,17 +40,18 @@ class Lease:
             Unavailable: another file is open under this name, or somebody has all of the lease `until`.
 
         """
+        # Of one length: on a full disk it can still be written over that of before.
+        name = b"%20d %20d" % identity
         while True:
             if self._take(fcntl.LOCK_EX, 0.0):
-                os.ftruncate(self._file, 0)
-                os.pwrite(self._file, b"%d %d" % identity, 0)
+                self._write(name)
                 return True
             if self._take(fcntl.LOCK_SH, 0.0):
                 break
             if time.monotonic() > until:
                 raise Unavailable("the database is being checked or restored by another process")
             time.sleep(_STEP_SECONDS)
-        if os.pread(self._file, 100, 0) != b"%d %d" % identity:
+        if os.pread(self._file, len(name), 0) != name:
             self.leave()
             raise Unavailable(
                 "the files of the database were moved or replaced while other processes have them open: "
@@ -80,6 +81,14 @@ class Lease:
             return self._file != _CLOSED and os.path.samestat(os.fstat(self._file), self._path.stat())
         except OSError:
             return False
+
+    def _write(self, name: bytes) -> None:
+        try:
+            os.pwrite(self._file, name, 0)
+        except OSError as error:
+            self.leave()
+            trouble = os.strerror(error.errno or 0)
+            raise Unavailable(f"the lease file beside the database cannot be written: {trouble}") from error
 
     def _take(self, kind: int, until: float) -> bool:
         while True:

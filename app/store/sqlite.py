@@ -272,6 +272,10 @@ class SqliteFile:
         """Notice `cp backup database`: what stands in the log is not of that file, and the log is not in it."""
         size = self._size
         if size < self._largest:
+            # Again: another thread may have looked earlier, and said so later.
+            with contextlib.suppress(OSError):
+                size = self.path.stat().st_size
+        if size < self._largest:
             overwritten = Damaged("its file became smaller while it was open, so another one was copied over it")
             self.lock.note(overwritten.message)
             raise overwritten
@@ -352,9 +356,8 @@ def create_file(path: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         # Of two who make one at once, the second takes that of the first.
-        path.hardlink_to(made)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(made)
     except OSError as error:
         raise Unavailable(f"no database can be made at {path}: {error.strerror}") from error
     finally:
