@@ -49,7 +49,9 @@ def messages(file: Path) -> list[str]:
 
 def read_whole(file: Path) -> tuple[str, ...]:
     """Return the events, without a look at how they belong together: for many files."""
-    with contextlib.closing(sqlite3.connect(file)) as conn:
+    # A copy that is one file can be read where nothing can be written.
+    way = "mode=rw" if Path(f"{file}-wal").exists() else "immutable=1"
+    with contextlib.closing(sqlite3.connect(f"file:{file}?{way}", uri=True)) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return tuple(name for (name,) in conn.execute("SELECT idempotency_id FROM events ORDER BY 1"))
 
@@ -62,9 +64,9 @@ def file(tmp_path: Path) -> Path:
 def test_backups_under_load_are_whole_and_a_restore_waits_until_nobody_has_the_database(
     file: Path, tmp_path: Path
 ) -> None:
-    backups = [tmp_path / f"backup-{number}.db" for number in range(3)]
+    backups = [tmp_path / f"backup-{number}.db" for number in range(2)]
     before: list[set[str]] = []
-    with serving(file) as service, Load(service, 4) as load:
+    with serving(file) as service, Load(service, 2) as load:
         wait_until(lambda: len(load.answered) > 100)
         for backup in backups:
             before.append(set(load.answered))
@@ -82,12 +84,7 @@ def test_backups_under_load_are_whole_and_a_restore_waits_until_nobody_has_the_d
     answered = set(load.answered)
     for backup, known in zip(backups, before, strict=True):
         assert backup.stat().st_mode & 0o777 == 0o600
-        # One file, which can be read where nothing can be written.
-        with contextlib.closing(sqlite3.connect(f"file:{backup}?immutable=1", uri=True)) as conn:
-            assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        copied = backup.with_suffix(".read")
-        shutil.copyfile(backup, copied)
-        assert known <= set(messages(copied))
+        assert known <= set(read_whole(backup))
 
     # The service was killed: its log is there, and would be laid over the backup.
     assert Path(f"{file}-wal").stat().st_size
@@ -100,7 +97,7 @@ def test_backups_under_load_are_whole_and_a_restore_waits_until_nobody_has_the_d
     assert str(former) in typed.stdout
     restored = messages(file)
     assert before[0] <= set(restored)
-    assert answered <= set(messages(former))
+    assert answered <= set(read_whole(former))
     with serving(file, "again") as service:
         assert service.post(a_call("after")).status == 200
     assert sorted([*restored, "after"]) == messages(file)

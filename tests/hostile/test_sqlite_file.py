@@ -73,7 +73,7 @@ def test_a_file_that_is_moved_or_deleted_is_503_until_it_is_back_and_holds_all_t
 
         elsewhere.rename(file)
         wait_until(partial(has_answered, load, len(load.answered) + 100))
-        assert service.get("/readyz").status == 200
+        wait_until(lambda: service.get("/readyz").status == 200)
 
         saved.hardlink_to(file)
         shutil.rmtree(var)
