@@ -11,7 +11,7 @@ from app.errors import Unavailable
 from app.store.file_lock import OWNER_ONLY, FileLock
 from app.store.integrity import check_pages
 from app.store.lease import Lease
-from app.store.sqlite import INDEX, LEASE, LOCK, LOG, open_file
+from app.store.sqlite_files import INDEX, LEASE, LOCK, LOG, open_file
 
 # The former database is kept whatever it is like; this only decides whether its log is kept apart.
 _FORMER_CHECK_SECONDS = 10

@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import SettingInvalid, Unavailable
 from app.store.integrity import Integrity
-from app.store.sqlite import WAIT_SECONDS, Damaged, SqliteFile, create_file
+from app.store.sqlite import WAIT_SECONDS, Damaged, SqliteFile
+from app.store.sqlite_files import create_file
 
 # What says that a value is at fault. Everything else is trouble of the database, or of ours with it, and passes or is
 # repaired; to take that for a refused row would reject a call for good that could be stored later.

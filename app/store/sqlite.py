@@ -13,15 +13,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import Unavailable
-from app.store.file_lock import OWNER_ONLY, FileLock
+from app.store.file_lock import FileLock
 from app.store.integrity import Integrity, check_pages
 from app.store.lease import Identity, Lease
+from app.store.sqlite_files import INDEX, LEASE, LOCK, LOG, open_file, tighten
 
 # Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to say 503.
 WAIT_SECONDS = 3.0
@@ -44,11 +44,6 @@ _PRAGMAS = (
 _BULK_PRAGMAS = ("cache_size=-150000", "wal_autocheckpoint=0")
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-_EVERYBODY = 0o007
-
-LOG, INDEX, LOCK, LEASE = "-wal", "-shm", ".lock", ".lease"
-"""What is put behind the name of the database for the files beside it. The first two are SQLite's own."""
 
 
 class Displaced(Unavailable):
@@ -233,7 +228,7 @@ class SqliteFile:
 
     def _prepare(self, main: Identity, until: float, *, alone: bool) -> sqlite3.Connection:
         if alone:
-            self._tighten()
+            tighten(self.path)
         # Whoever had it open last did not close it, or knew it to be damaged. Nobody else has it open while we look.
         doubtful = alone and (self._has_log() or self.lock.read_note() is not None)
         connection = open_file(self.path, "rw")
@@ -308,60 +303,6 @@ class SqliteFile:
         with self.lock.held(time.monotonic() + WAIT_SECONDS), self.engine.connect() as conn:
             driver: Any = conn.connection.driver_connection
             driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-
-    def _tighten(self) -> None:
-        """Let nobody in whom only an old version of this program let in. A group that a person let in stays."""
-        for name in ("", LOG, INDEX, LOCK):
-            file = Path(self._main + name)
-            try:
-                if file.stat().st_mode & _EVERYBODY:
-                    file.chmod(OWNER_ONLY)
-            except OSError:
-                # It is not there, or not ours.
-                continue
-
-
-def open_file(path: Path, mode: str) -> sqlite3.Connection:
-    """Open a file that is there; `mode` is one of SQLite's. Makes none, whatever the mode."""
-    return sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}",
-        uri=True,
-        timeout=0,
-        check_same_thread=False,
-        # None: Python's sqlite3 must not begin transactions behind our back.
-        isolation_level=None,
-    )
-
-
-def create_file(path: Path) -> None:
-    """Make an empty database, for its owner alone; nothing where there is a file already.
-
-    Raises:
-        Unavailable: there was a database here, or no file can be made.
-
-    """
-    if path.exists():
-        return
-    left = [name for suffix in (LOG, INDEX, LEASE) if (name := path.with_name(path.name + suffix)).exists()]
-    if left:
-        raise Unavailable(
-            f"there was a database at {path}, and {left[0].name} is still beside it: put it back, `segment-lotus "
-            f"restore` a backup, or remove {' and '.join(name.name for name in left)} to begin with an empty one"
-        )
-    made = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY))
-        connection = open_file(made, "rw")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-        # Of two who make one at once, the second takes that of the first.
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(made)
-    except OSError as error:
-        raise Unavailable(f"no database can be made at {path}: {error.strerror}") from error
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def _identify(path: str) -> Identity | None:
