@@ -119,7 +119,8 @@ def test_a_backup_that_is_copied_over_an_open_file_is_503_and_found_damaged(file
             wait_until(partial(has_answered, load, 400))
             source.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
         shutil.copyfile(backup, file)
-        assert "became smaller while it was open" in show_that_nothing_is_taken(service, load)
+        # Noticed by its size, or by the first page that does not fit.
+        assert "the database is damaged" in show_that_nothing_is_taken(service, load)
 
 
 @pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-shm",)])
