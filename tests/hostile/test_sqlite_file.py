@@ -40,6 +40,9 @@ def has_refused(load: Load, count: int) -> bool:
 
 
 def why_not_ready(service: Served) -> str:
+    # Each worker remembers for a second what it found.
+    wait_until(lambda: service.get("/readyz").status == 503)
+    time.sleep(1.1)
     answer = service.get("/readyz", ADMIN_TOKEN)
     assert answer.status == 503, answer
     return "; ".join(check["message"] for check in answer.json["checks"] if not check["ok"])
