@@ -74,11 +74,11 @@ def build(settings: Settings) -> Service:
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
     call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
 
-    def watch(commit: Commit) -> None:
-        telemetry.watch_commit(commit)
+    def log_calls(commit: Commit) -> None:
         call_log.write(commit.records, clock())
 
-    writer = Writer(Committer(database, ids, catalog.map_again, forwards=bool(settings.lotus_api_key)), watch)
+    committer = Committer(database, ids, catalog.map_again, forwards=bool(settings.lotus_api_key))
+    writer = Writer(committer, telemetry.watch_commit, log_calls)
     ingest = Ingest(
         credentials=Credentials(
             shared_secrets=settings.segment_shared_secrets,

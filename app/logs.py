@@ -36,6 +36,8 @@ _COLOUR_OF = {
 }
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
+_LOG = structlog.get_logger("log")
+
 
 # What a pipe takes as one piece (POSIX's PIPE_BUF on Linux), so that two workers' lines do not cut into each other.
 _PIECE_BYTES = 4096
@@ -91,7 +93,8 @@ def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
         line.idempotency_id, line.event_name = made[0].idempotency_id, made[0].event_name
         line.events = len(made) if len(made) != 1 else None
         if properties:
-            line.properties = [msgspec.Raw(event.properties.encode()) for event in made]
+            # Half of a surrogate pair is written as JSON escapes it.
+            line.properties = [msgspec.Raw(event.properties.encode(errors="backslashreplace")) for event in made]
     line.customer_id = _cut(record.customer_id)
     return line
 
@@ -136,16 +139,25 @@ class CallLog:
 
     def write(self, records: Iterable[Record], now: int) -> None:
         """Write one line per record that the level lets through, all at once: they were stored together at `now`."""
-        lines = [to_line(record, now, properties=self._properties) for record in records]
-        loud = [line for line in lines if _LEVELS[line.level] >= self._least]
-        if not loud:
-            return
-        texts = [to_text(line, colour=True) if self._terminal else _json(line) for line in loud]
-        # The calls are stored: a log that cannot be written (a full disk, nobody reads) must not make them fail.
-        with contextlib.suppress(OSError):
-            for piece in _pieces(texts):
+        texts = [text for record in records if (text := self._text(record, now))]
+        for piece in _pieces(texts):
+            # The calls are stored: a log that cannot be written (a full disk, nobody reads) must not make them fail.
+            with contextlib.suppress(OSError):
                 self._stream.write(piece)
                 self._stream.flush()
+
+    def _text(self, record: Record, now: int) -> str | None:
+        """Return the line of one call, None below the level. One that cannot be rendered never loses the others."""
+        try:
+            line = to_line(record, now, properties=self._properties)
+            if _LEVELS[line.level] < self._least:
+                return None
+            return to_text(line, colour=True) if self._terminal else _json(line)
+        except Exception as error:  # noqa: BLE001  the other lines of the commit are to be written
+            # Its kind alone: the message may hold what a sender wrote.
+            why = type(error).__name__
+            _LOG.error("a call has no line here, `segment-lotus show` has it", call_id=str(record.id), why=why)
+            return None
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[str]:
@@ -159,7 +171,8 @@ def _pieces(texts: Iterable[str]) -> Iterator[str]:
             piece, size = [], 0
         piece.append(text + "\n")
         size += length
-    yield "".join(piece)
+    if piece:
+        yield "".join(piece)
 
 
 def _json(line: CallLine) -> str:
@@ -167,7 +180,7 @@ def _json(line: CallLine) -> str:
         return msgspec.json.encode(line).decode()
     except UnicodeEncodeError:
         # Half of a surrogate pair in what a sender wrote.
-        return msgspec.json.encode(_readable(msgspec.to_builtins(line))).decode()
+        return msgspec.json.encode(CallLine(**_readable(msgspec.structs.asdict(line)))).decode()
 
 
 def _readable(value: Any) -> Any:

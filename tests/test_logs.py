@@ -11,13 +11,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.times import format_time
+from app.errors import EventInvalid
 from app.logs import CallLog, configure, to_line, to_text
 from app.store.engine import connect
 from app.store.migrate import migrate
@@ -140,6 +142,52 @@ def test_whatever_a_sender_writes_is_one_json_line_and_one_line_on_a_terminal(
     assert shown.isprintable()
     assert "event_invalid" in shown
     shown.encode()
+
+
+@example(event="half \ud83d", message_id="m", properties={"a": 1})
+@given(event=ANY_TEXT, message_id=ANY_TEXT, properties=st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=3))
+def test_properties_are_logged_beside_whatever_else_a_sender_writes(
+    event: str, message_id: str, properties: dict[str, Any]
+) -> None:
+    try:
+        record = settled(a_record(an_event(properties=properties), message_id=message_id))
+    except EventInvalid:
+        # A NUL, which Lotus does not take.
+        return
+    record.event = event
+    (line,) = documents(written(record, properties=True))
+    assert line["properties"] == [properties]
+    assert written(record, stream=Terminal(), properties=True).count("\n") == 1
+
+
+def test_a_line_that_cannot_be_written_does_not_lose_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    good = [settled(a_record(message_id=str(number))) for number in range(32)]
+    # What no call of ours has: every way in which rendering may fail ends here.
+    odd = settled(a_record(message_id="odd"))
+    odd.run = msgspec.structs.replace(odd.run, digest=5)
+    for stream in (io.StringIO(), Terminal()):
+        text = written(*good[:16], odd, *good[16:], stream=stream, properties=True)
+        assert text.count("\n") == 32
+    assert capsys.readouterr().out.count(str(odd.id)) == 2
+
+
+class FullDisk(io.StringIO):
+    """A stream that cannot be written to once."""
+
+    failures = 1
+
+    def write(self, text: str) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(28, "no space left")
+        return super().write(text)
+
+
+def test_a_piece_that_cannot_be_written_does_not_lose_the_next_ones() -> None:
+    records = [settled(a_record(message_id=f"{number}-{'x' * 200}")) for number in range(100)]
+    lines = documents(written(*records, stream=FullDisk()))
+    assert 50 < len(lines) < 100
+    assert lines[-1]["message_id"].startswith("99-")
 
 
 def test_a_sender_cannot_steer_the_terminal() -> None:

@@ -8,6 +8,7 @@ from importlib import metadata
 import click
 
 from app.cli.attempt import try_
+from app.cli.backup import backup, restore
 from app.cli.check import check, schema
 from app.cli.deliveries import deliveries
 from app.cli.doctor import doctor
@@ -43,9 +44,10 @@ def main() -> None:
 
 
 _COMMANDS = (serve, init, migrate, send, log, show, ledger, refused, retention, replay, settings)
+_OF_BACKUP = (backup, restore)
 _OF_FORWARDING = (worker, deliveries, doctor, forward, reconcile, fake_lotus)
 _OF_TRANSFORMS = (new, try_, check, schema, transforms, preview)
 _OF_METRICS = (metrics, usage)
 
-for command in (*_COMMANDS, *_OF_FORWARDING, *_OF_TRANSFORMS, *_OF_METRICS):
+for command in (*_COMMANDS, *_OF_BACKUP, *_OF_FORWARDING, *_OF_TRANSFORMS, *_OF_METRICS):
     main.add_command(command)

@@ -23,8 +23,10 @@ from app.settings import Settings, list_warnings, load_for_serving
 from app.store.engine import Database, RowRefused
 from app.store.nodes import UNTRUSTED_PROXY, find_sighting
 from app.store.postgresql import VANISHED_SECONDS, LockRelease, find_lock_release
+from app.store.sqlite import Damaged
 
 _MIN_KEY_LENGTH = 8
+_CHECK_SECONDS = 10
 _BODY = b'{"type":"track","messageId":"doctor"}'
 
 
@@ -39,14 +41,15 @@ class Finding:
 
 
 @click.command()
+@click.option("--full", is_flag=True, help="Read all of a SQLite file, however long it takes; 10 seconds otherwise.")
 @click.pass_context
-def doctor(context: click.Context) -> None:
+def doctor(context: click.Context, *, full: bool) -> None:
     """Look at settings, database, disk, transforms, signatures and Lotus, and say what to do.
 
     Exit code 1 where something is wrong.
     """
     well = True
-    for one in _examine():
+    for one in _examine(None if full else _CHECK_SECONDS):
         mark = {True: "ok", False: "NO", None: "--"}[one.ok]
         click.echo(f"{mark}  {one.name:<11} {printable(one.sentence)}")
         well = well and one.ok is not False
@@ -54,7 +57,8 @@ def doctor(context: click.Context) -> None:
         context.exit(1)
 
 
-def _examine() -> Iterator[Finding]:
+def _examine(seconds: float | None) -> Iterator[Finding]:
+    """`seconds`: how long the pages of a SQLite file are looked at; None: all of them."""
     try:
         warnings = list_warnings(load_for_serving(os.environ, DOTENV))
         yield Finding("settings", ok=True, sentence="; ".join(["complete", *warnings]))
@@ -69,7 +73,8 @@ def _examine() -> Iterator[Finding]:
     yield found
     if found.ok and database.file is None:
         yield _look("locks", lambda: _locks(database))
-    yield _disk(settings, database)
+    yield _look("pages", lambda: _pages(database, seconds))
+    yield _look("disk", lambda: _disk(settings, database))
     yield _look("transforms", lambda: _transforms(settings))
     yield _signature(settings)
     yield _keys("tracking", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
@@ -108,6 +113,19 @@ def judge_lock_release(release: LockRelease) -> Finding:
         return Finding("locks", ok=None, sentence=f"{what}, by TCP keepalives alone: {server}")
     why = f"{server}, and tcp_keepalives_idle was not taken: connect without a pooler, or upgrade"
     return Finding("locks", ok=False, sentence=f"a node that vanishes in a commit may hold its locks for hours: {why}")
+
+
+def _pages(database: Database, seconds: float | None) -> Finding:
+    if database.file is None:
+        return Finding("pages", ok=True, sentence="the database server's own affair")
+    integrity = database.check_integrity(seconds)
+    if integrity.problem:
+        return Finding("pages", ok=False, sentence=str(Damaged(integrity.problem)))
+    if integrity.unread:
+        unread = ", ".join(integrity.unread)
+        sentence = f"nothing is damaged in {seconds:.0f} s of reading; not read: {unread}. `doctor --full` reads all"
+        return Finding("pages", ok=None, sentence=sentence)
+    return Finding("pages", ok=True, sentence="all were read, and none is damaged")
 
 
 def _disk(settings: Settings, database: Database) -> Finding:

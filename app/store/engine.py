@@ -18,28 +18,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import SettingInvalid, Unavailable
-from app.store.file_lock import FileLock
+from app.store.integrity import Integrity
 from app.store.postgresql import SILENT, Patience, ServerSilent, Silence, create_engine
-
-# Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to say 503.
-WAIT_SECONDS = 3.0
-
-_SQLITE_PRAGMAS = (
-    "journal_mode=WAL",
-    # FULL: a commit is on the disk before the call is answered. NORMAL would lose answered calls on power loss.
-    "synchronous=FULL",
-    "cache_size=-16000",
-    "temp_store=MEMORY",
-    # 32 MB of log between checkpoints: pages of a random key are written once for many commits. Measured: a quarter
-    # of the time of a commit against SQLite's 4 MB.
-    "wal_autocheckpoint=8000",
-    "busy_timeout=0",
-)
-
-# For one process that writes thousands of rows with each commit. They touch some 120 MB of pages of random keys; a
-# smaller cache writes and reads them twice in one transaction. And its log is written back by `checkpoint`, after
-# commits: within one, a thread that reads ahead would keep the log from ever beginning anew.
-_SQLITE_BULK_PRAGMAS = ("cache_size=-150000", "wal_autocheckpoint=0")
+from app.store.sqlite import WAIT_SECONDS, Damaged, SqliteFile
+from app.store.sqlite_files import create_file
 
 # What says that a value is at fault. Everything else is trouble of the database, or of ours with it, and passes or is
 # repaired; to take that for a refused row would reject a call for good that could be stored later.
@@ -50,7 +32,7 @@ _SQLITE_UNIQUE = {
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
     sqlite3.SQLITE_CONSTRAINT_ROWID,
 }
-_SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # Classes of data, of constraints, and of limits (an indexed text that is too long).
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _POSTGRESQL_VALUE = ("22", "23", "54")
@@ -62,15 +44,16 @@ Connection = sa.Connection
 class Database:
     """An engine with the ways of its dialect. Make it with `connect`."""
 
-    def __init__(self, engine: sa.Engine, file: Path | None, commits: sa.Engine | None = None) -> None:
-        """`file` is the SQLite file, None for a server; `commits` the engine of `committing`, where it has its own."""
+    def __init__(self, engine: sa.Engine, sqlite: SqliteFile | None, commits: sa.Engine | None = None) -> None:
+        """`sqlite`: what it is a file with, None for a server; `commits`: of `committing`, where it has its own."""
         self.engine = engine
         self._commits = commits
-        self.file = file
-        self._lock = FileLock(file.with_name(file.name + ".lock")) if file else None
+        self._sqlite = sqlite
+        self.file = sqlite.path if sqlite else None
+        """The SQLite file, None for a server."""
         # SQLite shows a transaction one moment anyway. PostgreSQL would show each statement another, and what is live
         # would be put together from before and after a publication.
-        self._one_moment = {} if file else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._one_moment = {} if sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextlib.contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
@@ -80,25 +63,38 @@ class Database:
         the next durable one. For work that then simply goes on from where it stands.
 
         Raises:
-            Unavailable: the database cannot be reached, is locked for 3 s, or is full.
+            Unavailable: the database cannot be reached, is locked for 3 s, is full, damaged, or not at its path.
             RowRefused: the database does not take a value.
 
         """
         # One deadline for both: whoever waited for our own lock has less time left for a foreign program's.
         until = time.monotonic() + WAIT_SECONDS
-        held = self._lock.held(until) if self._lock else contextlib.nullcontext()
+        held = self._sqlite.lock.held(until) if self._sqlite else contextlib.nullcontext()
         synchronous = "FULL" if durable else "NORMAL"
-        with held, said_plainly(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
-            if not durable and self.file is None:
-                conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            yield conn
+        try:
+            with held, said_plainly(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
+                if not durable and self.file is None:
+                    conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                yield conn
+                if self._sqlite:
+                    self._sqlite.check()
+        except Unavailable as error:
+            if self._sqlite:
+                self._sqlite.look_into(error)
+            raise
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection in a transaction that only reads, all of it the same moment. Raises Unavailable."""
-        until = time.monotonic() + WAIT_SECONDS
-        with said_plainly(), self._begun("BEGIN", until, **self._one_moment) as conn:
-            yield conn
+        if self._sqlite:
+            self._sqlite.recover()
+        try:
+            with said_plainly(), self._begun("BEGIN", time.monotonic() + WAIT_SECONDS, **self._one_moment) as conn:
+                yield conn
+        except Unavailable as error:
+            if self._sqlite:
+                self._sqlite.look_into(error)
+            raise
 
     def committing(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Give a connection as `writing` does, for work that is short and has somebody waiting.
@@ -138,15 +134,53 @@ class Database:
 
     def close(self) -> None:
         """Close all connections, and the lock file."""
-        self.engine.dispose()
+        if self._sqlite:
+            self._sqlite.close()
+        else:
+            self.engine.dispose()
         if self._commits:
             self._commits.dispose()
-        if self._lock:
-            self._lock.close()
 
     def free_bytes(self) -> int | None:
-        """Return the bytes free on the disk of a SQLite file; None for a server, whose disk is not ours to see."""
-        return shutil.disk_usage(self.file.parent).free if self.file else None
+        """Return the bytes free on the disk of a SQLite file; None for a server, whose disk is not ours to see.
+
+        Raises Unavailable.
+        """
+        if self.file is None:
+            return None
+        try:
+            return shutil.disk_usage(self.file.parent).free
+        except OSError as error:
+            raise Unavailable(f"the folder of the database, {self.file.parent}: {error.strerror}") from error
+
+    def create(self) -> None:
+        """Make the SQLite file where there is none. Nothing else ever does.
+
+        Raises:
+            Unavailable: it cannot be made, or what belongs to a database that was here is still there.
+
+        """
+        if self.file:
+            create_file(self.file)
+
+    def copy_to(self, copy: Path) -> None:
+        """Copy a SQLite file as it is at one moment into an empty file, while others write.
+
+        For use within `app.store.backup.copy_beside`, which says what goes wrong.
+        """
+        if self._sqlite:
+            self._sqlite.copy_to(copy)
+
+    def check_integrity(self, seconds: float | None) -> Integrity:
+        """Look through all pages of a SQLite file, for so many seconds at most; None: to the end.
+
+        Nobody stores anything in a file of which it finds a part damaged, until it finds all of it well. A server looks
+        after its own pages: there is nothing to be found. Raises Unavailable.
+        """
+        if self._sqlite is None:
+            return Integrity(None, ())
+        with said_plainly():
+            return self._sqlite.check_integrity(seconds)
 
 
 class RowRefused(Exception):
@@ -172,48 +206,9 @@ def connect(url: str, *, bulk: bool = False, serving: bool = False) -> Database:
         return _postgresql(parsed, serving=serving)
     if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
         file = Path(str(parsed.database)).absolute()
-        return Database(_sqlite(parsed, file, (*_SQLITE_PRAGMAS, *(_SQLITE_BULK_PRAGMAS if bulk else ()))), file)
+        sqlite = SqliteFile(parsed, file, bulk=bulk)
+        return Database(sqlite.engine, sqlite)
     raise SettingInvalid("DATABASE_URL must be sqlite:///a-file or postgresql://user:password@host/name")
-
-
-def _sqlite(url: sa.URL, file: Path, pragmas: tuple[str, ...]) -> sa.Engine:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # A connection to a file costs little, and one that is not shared needs no care about threads.
-    engine = sa.create_engine(url, connect_args={"timeout": 0, "check_same_thread": False})
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        # None: Python's sqlite3 must not begin transactions behind our back.
-        connection.isolation_level = None
-        until = time.monotonic() + WAIT_SECONDS
-        for pragma in pragmas:
-            _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}"), until)
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(conn: sa.Connection) -> None:
-        options = conn.get_execution_options()
-        synchronous = options.get("sqlite_synchronous", "FULL")
-        if conn.info.get("synchronous", "FULL") != synchronous:
-            conn.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
-            conn.info["synchronous"] = synchronous
-        statement = options.get("sqlite_begin", "BEGIN")
-        _patiently(lambda: conn.exec_driver_sql(statement), options.get("sqlite_until", 0.0))
-
-    return engine
-
-
-def _patiently(step: Any, until: float) -> None:
-    """Run a SQLite statement, again while another program holds the file, until then (of time.monotonic)."""
-    while True:
-        try:
-            step()
-        except (sqlite3.OperationalError, DBAPIError) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            if getattr(cause, "sqlite_errorcode", 0) & 0xFF not in _SQLITE_BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.005)
-        else:
-            return
 
 
 def _postgresql(url: sa.URL, *, serving: bool) -> Database:
@@ -245,12 +240,7 @@ def said_plainly() -> Iterator[None]:
 def _plain(cause: BaseException | None) -> Exception:
     name = type(cause).__name__
     if isinstance(cause, sqlite3.Error):
-        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
-        if code in _SQLITE_UNIQUE:
-            return DuplicateKey(name)
-        if code & 0xFF in _SQLITE_VALUE or isinstance(cause, sqlite3.DataError):
-            return RowRefused(name)
-        return Unavailable(f"the database cannot store now: {cause}")
+        return _plain_sqlite(cause)
     state = getattr(cause, "sqlstate", None) or ""
     if state == "23505":
         return DuplicateKey(name)
@@ -259,3 +249,15 @@ def _plain(cause: BaseException | None) -> Exception:
         return RowRefused(name)
     is_silent = isinstance(cause, (ServerSilent, psycopg.errors.ConnectionTimeout))
     return Unavailable(SILENT if is_silent else f"the database cannot store now: {name}")
+
+
+def _plain_sqlite(cause: sqlite3.Error) -> Exception:
+    name = type(cause).__name__
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
+    if code in _SQLITE_UNIQUE:
+        return DuplicateKey(name)
+    if code & 0xFF in _SQLITE_VALUE or isinstance(cause, sqlite3.DataError):
+        return RowRefused(name)
+    if code & 0xFF in _SQLITE_DAMAGED:
+        return Damaged(str(cause))
+    return Unavailable(f"the database cannot store now: {cause}")

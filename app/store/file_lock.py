@@ -1,4 +1,8 @@
-"""The queue of those who want to write to a SQLite file: a lock beside it, waited for in steps that let others run."""
+"""The queue of those who want to write to a SQLite file: a lock beside it, waited for in steps that let others run.
+
+The lock file also holds the note that the database is damaged: it is looked at with each commit anyway, so no process
+stores into a database that another one knows to be damaged.
+"""
 
 import contextlib
 import fcntl
@@ -7,44 +11,74 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from app.errors import Unavailable
 
+OWNER_ONLY = 0o600
+"""The mode of all files of a database, as of `.env`."""
+
 # How long a writer that waits for another process lets its own greenlets run before it asks again.
 _LOCK_STEP_SECONDS = 0.0005
+
+_NOTE_BYTES = 2000
+_CLOSED = -1
 
 
 class FileLock:
     """One writer at a time among all threads and processes on this machine; waiting lets greenlets run."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
         self._inside = threading.Lock()
-        self._file: IO[bytes] | None = None
+        self._file = _CLOSED
+        self._identity: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def held(self, until: float) -> Iterator[None]:
-        """Hold the lock. Raises Unavailable where that takes longer than `until` (of time.monotonic)."""
+        """Hold the lock.
+
+        Raises:
+            Unavailable: that takes longer than `until` (of time.monotonic), or there is a note.
+
+        """
         if not self._inside.acquire(timeout=max(0.0, until - time.monotonic())):
             raise Unavailable("the database is busy: another writer of this process holds it")
         try:
-            self._open()
             self._wait(until)
             try:
                 yield
             finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)  # type: ignore[arg-type]
+                self._release()
         finally:
             self._inside.release()
 
-    def _open(self) -> None:
+    def note(self, sentence: str) -> None:
+        """Let every writer on this machine hear this sentence in place of the lock. Never raises."""
+        with contextlib.suppress(OSError):
+            file = self._open()
+            try:
+                os.ftruncate(file, 0)
+                os.pwrite(file, sentence.encode(errors="replace")[:_NOTE_BYTES], 0)
+            finally:
+                os.close(file)
+
+    def read_note(self) -> str | None:
+        """Return the note, None where there is none."""
         try:
-            if self._file is None:
-                self._file = self._path.open("ab")
-        except OSError as error:
-            trouble = os.strerror(error.errno or 0)
-            raise Unavailable(f"the lock file beside the database cannot be used: {trouble}") from error
+            with open(self._path, "rb") as file:  # noqa: PTH123  once with each commit that a note refuses
+                return file.read().decode(errors="replace") or None
+        except OSError:
+            return None
+
+    def clear_note(self) -> None:
+        """Let writers have the lock again. Never raises."""
+        with contextlib.suppress(OSError):
+            os.truncate(self._path, 0)
+
+    def close(self) -> None:
+        """Close the lock file; the next writer opens it again."""
+        with self._inside:
+            self._drop()
 
     def _wait(self, until: float) -> None:
         while not self._taken():
@@ -52,18 +86,46 @@ class FileLock:
                 raise Unavailable("the database is busy: another process holds it")
             time.sleep(_LOCK_STEP_SECONDS)
 
-    def close(self) -> None:
-        """Close the lock file; the next writer opens it again."""
-        with self._inside:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
-
     def _taken(self) -> bool:
+        """Take the lock of the file that stands at the path now: whoever locks a deleted one locks nobody out."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+            if self._file == _CLOSED:
+                self._file = self._open()
+                status = os.fstat(self._file)
+                self._identity = status.st_dev, status.st_ino
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            # Not even a lock that is held may be one that was deleted: its holder would be waited for in vain.
+            self._drop_if_replaced()
             return False
         except OSError as error:
-            raise Unavailable(f"the lock file cannot be locked: {os.strerror(error.errno or 0)}") from error
-        return True
+            trouble = os.strerror(error.errno or 0)
+            raise Unavailable(f"the lock file beside the database cannot be used: {trouble}") from error
+        size = self._drop_if_replaced()
+        if size:
+            self._release()
+            raise Unavailable(self.read_note() or "the database is damaged")
+        return size is not None
+
+    def _drop_if_replaced(self) -> int | None:
+        """Return the size of the file where it is still the one at its path; else close it, and return None."""
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  with each commit
+        except OSError:
+            status = None
+        if status is not None and (status.st_dev, status.st_ino) == self._identity:
+            return status.st_size
+        self._drop()
+        return None
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+
+    def _release(self) -> None:
+        if self._file != _CLOSED:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _drop(self) -> None:
+        if self._file != _CLOSED:
+            os.close(self._file)
+            self._file = _CLOSED

@@ -21,11 +21,14 @@ _ADVISORY_LOCK = 7_316_841
 def migrate(database: Database) -> str:
     """Apply all migrations that are missing, in one transaction; return the revision it is at then.
 
+    A SQLite file that is not there is made.
+
     Raises:
-        Unavailable: the database cannot be reached or is locked.
+        Unavailable: the database cannot be reached or is locked, or it was here and is gone.
         SettingInvalid: the database is newer than this program.
 
     """
+    database.create()
     with database.writing() as conn:
         if conn.dialect.name == "postgresql":
             conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
@@ -36,12 +39,12 @@ def migrate(database: Database) -> str:
                 raise SettingInvalid(
                     "the database in DATABASE_URL was migrated by a newer version of this program"
                 ) from error
-        return _revision(conn) or ""
+        return find_revision(conn) or ""
 
 
 def is_current(conn: sa.Connection) -> bool:
     """Tell whether the database has the schema of this program."""
-    return _revision(conn) == ScriptDirectory(str(_FOLDER)).get_current_head()
+    return find_revision(conn) == ScriptDirectory(str(_FOLDER)).get_current_head()
 
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -55,5 +58,6 @@ def _config(conn: sa.Connection) -> Iterator[Config]:
     yield config
 
 
-def _revision(conn: sa.Connection) -> str | None:
+def find_revision(conn: sa.Connection) -> str | None:
+    """Return the revision of the schema; None where it has none of this program."""
     return MigrationContext.configure(conn).get_current_revision()

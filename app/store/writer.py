@@ -12,6 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ParamSpec
+
+import structlog
 
 from app.errors import Unavailable
 from app.store.commit import Committer
@@ -29,6 +32,13 @@ _MOST_WAITING = 100
 # seen for 5 ms; with this, after 2 us.
 _BLINK_SECONDS = 1e-9
 
+# A watcher that fails at every commit would fill the log.
+_REPORT_PAUSE_SECONDS = 60
+
+_LOG = structlog.get_logger("watch")
+
+P = ParamSpec("P")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
@@ -41,6 +51,27 @@ class Commit:
 
 
 Watch = Callable[[Commit], None]
+
+
+def isolated(watch: Callable[P, None]) -> Callable[P, None]:
+    """Return `watch` so that it never raises: its failure goes to the log, at most once a minute.
+
+    For everything that runs between a commit and its answer. The calls are stored, so the sender must hear 200.
+    """
+    name = getattr(watch, "__qualname__", type(watch).__name__)
+    next_report = 0.0
+
+    def run(*arguments: P.args, **keywords: P.kwargs) -> None:
+        nonlocal next_report
+        try:
+            watch(*arguments, **keywords)
+        except Exception:  # noqa: BLE001  whatever it is, it is not the sender's trouble
+            now = time.monotonic()
+            if now >= next_report:
+                next_report = now + _REPORT_PAUSE_SECONDS
+                _LOG.exception("a watcher failed; the calls are stored and were answered", watcher=name)
+
+    return run
 
 
 @dataclass(slots=True, eq=False)
@@ -60,10 +91,10 @@ def give_way() -> None:
 class Writer:
     """Stores requests, each with one call or more. One per process."""
 
-    def __init__(self, committer: Committer, watch: Watch) -> None:
-        """`watch` is told of every commit that was made."""
+    def __init__(self, committer: Committer, *watches: Watch) -> None:
+        """`watches` are told of every commit that was made; one that fails harms neither a sender nor the others."""
         self._committer = committer
-        self._watch = watch
+        self._watches = [isolated(watch) for watch in watches]
         self._queue: deque[_Entry] = deque()
         self._lead = threading.Lock()
         self._began = math.inf
@@ -135,7 +166,9 @@ class Writer:
                     entry.wake.release()
         if error is None:
             records = [record for entry in entries for record in entry.request.records]
-            self._watch(Commit(records=records, seconds=time.perf_counter() - began, waiting=len(self._queue)))
+            commit = Commit(records=records, seconds=time.perf_counter() - began, waiting=len(self._queue))
+            for watch in self._watches:
+                watch(commit)
 
     def _take(self) -> list[_Entry]:
         """Take what has queued up, after letting everything that has already arrived join.

@@ -109,7 +109,10 @@ def _database(service: Service) -> list[Check]:
 
 def _disk(service: Service) -> Check:
     floor = service.settings.min_free_disk_bytes
-    free = service.database.free_bytes()
+    try:
+        free = service.database.free_bytes()
+    except Unavailable as error:
+        return Check("disk", ok=False, sentence=str(error))
     if free is None:
         return Check("disk", ok=True, sentence="the database server's own affair")
     return Check("disk", free >= floor, f"{free} bytes free, {floor} wanted (MIN_FREE_DISK_BYTES)")

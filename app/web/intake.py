@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from app.bootstrap import Service
 from app.errors import RequestRefused, SegmentLotusError, Unavailable
 from app.store.record import Record
+from app.store.writer import isolated
 from app.web.body import InFlight, read_body
 from app.web.draining import Draining
 from app.web.errors import to_response, to_unavailable
@@ -45,8 +46,11 @@ class Intake:
         self.service = service
         self.draining = draining
         self.limit = Limit(service.settings.max_body_bytes, "MAX_BODY_BYTES")
-        self._refused = refused
         self._in_flight = in_flight
+        # A number that cannot be noted must not change an answer.
+        self._time_request = isolated(service.telemetry.time_request)
+        self._count_refused = isolated(service.telemetry.count_refused)
+        self._keep_refused = isolated(refused.note)
 
     def lower(self, limit: Limit) -> Limit:
         """Return a limit, or MAX_BODY_BYTES where that is less."""
@@ -74,12 +78,12 @@ class Intake:
                 said = to_unavailable(fault)
                 self._note(said, environ, body)
                 raise said from fault
-        self.service.telemetry.time_request(time.perf_counter() - began)
+        self._time_request(time.perf_counter() - began)
         return records
 
     def _note(self, error: RequestRefused | Unavailable, environ: dict[str, Any], body: bytes) -> None:
-        self.service.telemetry.count_refused(error.code)
-        self._refused.note(error, environ, body)
+        self._count_refused(error.code)
+        self._keep_refused(error, environ, body)
 
 
 class Door(ABC):
@@ -135,8 +139,8 @@ def shortcut(flask: "WSGIApplication", doors: Iterable[Door], draining: Draining
             return flask(environ, start_response)
         try:
             status, body = door.answer(environ)
-        except SegmentLotusError as error:
-            response = door.tell(error)
+        except Exception as error:  # noqa: BLE001  as Flask answers what it does not know
+            response = door.tell(error if isinstance(error, SegmentLotusError) else to_unavailable(error))
             draining.hang_up(response)
             return response(environ, start_response)
         headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), *door.headers]

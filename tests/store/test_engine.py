@@ -22,7 +22,10 @@ from app.errors import SettingInvalid, Unavailable
 from app.store import schema
 from app.store.engine import Connection, Database, DuplicateKey, RowRefused, connect
 from app.store.inserts import Insert
+from app.store.integrity import Integrity
+from app.store.migrate import migrate
 from app.store.publications import Publication, append_publications, find_latest_id, list_live
+from app.store.sqlite import Damaged
 from tests.builders import NOW, a_record, a_request, a_writer, an_event, balance, rows_of, store
 
 STORED = Outcome.STORED
@@ -79,10 +82,84 @@ def test_other_databases_are_refused_by_name(url: str) -> None:
         connect(url)
 
 
-def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+def test_only_the_migration_makes_a_file_and_its_folder_and_for_its_owner_alone(tmp_path: Path) -> None:
     database = connect(f"sqlite:///{tmp_path}/a/b/c.db")
-    assert ask(database, "SELECT 1") == 1
+    for use in (database.check_writable, database.checkpoint, lambda: ask(database, "SELECT 1")):
+        with pytest.raises(Unavailable, match="there is no database at"):
+            use()  # type: ignore[no-untyped-call]
+    assert not (tmp_path / "a").exists()
+    migrate(database)
+    database.check_writable()
+    files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a" / "b").iterdir()}
+    assert files == dict.fromkeys(("c.db", "c.db-wal", "c.db-shm", "c.db.lock", "c.db.lease"), 0o600)
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     database.close()
+
+
+@pytest.mark.parametrize(("mode", "then"), [(0o644, 0o600), (0o666, 0o600), (0o640, 0o640), (0o600, 0o600)])
+def test_a_file_that_everybody_may_read_is_made_the_owners_alone_and_a_group_stays(
+    migrated_sqlite_url: str, mode: int, then: int
+) -> None:
+    database = connect(migrated_sqlite_url)
+    assert database.file is not None
+    database.file.chmod(mode)
+    database.check_writable()
+    for suffix in ("", "-wal", "-shm"):
+        assert Path(f"{database.file}{suffix}").stat().st_mode & 0o777 == then
+    database.close()
+
+
+def test_a_new_database_is_not_made_where_one_is_missed(tmp_path: Path) -> None:
+    database = connect(f"sqlite:///{tmp_path}/test.db")
+    migrate(database)
+    database.close()
+    (tmp_path / "test.db").rename(tmp_path / "elsewhere.db")
+    with pytest.raises(Unavailable, match=r"there was a database at .*test\.db\.lease is still beside it"):
+        migrate(database)
+    (tmp_path / "test.db").touch()
+    with pytest.raises(Unavailable, match="is empty"):
+        migrate(database)
+    (tmp_path / "elsewhere.db").rename(tmp_path / "test.db")
+    migrate(database)
+    database.close()
+
+
+def test_a_look_at_the_pages_says_what_it_did_not_come_to(sqlite_database: Database) -> None:
+    assert sqlite_database.check_integrity(None) == Integrity(None, ())
+    with sqlite_database.writing() as conn:
+        conn.exec_driver_sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)"
+            " INSERT INTO versions (digest, kind, name, text, seen_at)"
+            " SELECT CAST(i AS BLOB), 'transform', i, '', 1 FROM n"
+        )
+    unread = sqlite_database.check_integrity(0).unread
+    assert "versions" in unread
+    assert "what tables have in common" in unread
+    assert sqlite_database.check_integrity(60) == Integrity(None, ())
+
+
+def test_damage_that_one_process_meets_stops_the_writers_of_all_until_it_is_gone(sqlite_database: Database) -> None:
+    assert sqlite_database.file is not None
+    assert store(sqlite_database, a_record()) == [STORED]
+    other = connect(str(sqlite_database.engine.url))
+    other.check_writable()
+    whole = sqlite_database.file.read_bytes()
+    # As long as it is open, the log is there; the pages of the file are those of before.
+    page = 4096
+    with sqlite_database.file.open("r+b") as file:
+        file.seek(page)
+        file.write(os.urandom(len(whole) - page))
+    fresh = connect(str(sqlite_database.engine.url))
+    with pytest.raises(Damaged):
+        rows_of(fresh, schema.events)
+    for database in (fresh, other, sqlite_database):
+        with pytest.raises(Unavailable, match=r"is damaged.*segment-lotus restore"):
+            store(database, a_record(an_event(idempotency_id="late")))
+    sqlite_database.file.write_bytes(whole)
+    assert fresh.check_integrity(None) == Integrity(None, ())
+    assert store(other, a_record(an_event(idempotency_id="late"))) == [STORED]
+    other.close()
+    fresh.close()
 
 
 def test_the_free_bytes_of_a_disk_are_known_where_the_disk_is_ours(database: Database) -> None:

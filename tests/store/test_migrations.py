@@ -36,6 +36,7 @@ def current(database: Database) -> bool:
 def fresh(database_url: str) -> Iterator[Database]:
     """An empty database of each kind."""
     database = connect(database_url)
+    database.create()
     yield database
     database.close()
 

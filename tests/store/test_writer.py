@@ -24,6 +24,7 @@ from app.core.segment import Call
 from app.errors import Unavailable
 from app.store import schema
 from app.store import writer as writer_module
+from app.store.commit import Committer
 from app.store.engine import Connection, Database, connect
 from app.store.events import NewEvent, prepare_claims, prepare_events
 from app.store.ids import Ids
@@ -39,6 +40,7 @@ from tests.builders import (
     a_writer,
     an_event,
     balance,
+    know_no_version,
     outcomes_of,
     rows_of,
     some_ids,
@@ -436,6 +438,41 @@ def test_a_watcher_sees_what_was_committed_and_only_that(database: Database) -> 
         writer.append(a_request(broken))
     assert [list(commit.records) for commit in commits] == [good]
     assert commits[0].seconds > 0
+
+
+def test_a_watcher_that_fails_harms_no_sender_and_no_other_watcher_and_is_logged_once(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commits: list[Commit] = []
+
+    def fail(_commit: Commit) -> None:
+        raise KeyError("odd")
+
+    writer = Writer(Committer(database, IDS, know_no_version), fail, commits.append)
+    for record in records_of(2):
+        writer.append(a_request(record))
+    assert [len(commit.records) for commit in commits] == [1, 1]
+    assert capsys.readouterr().out.count("a watcher failed") == 1
+
+
+def test_a_sender_whose_group_holds_an_odd_call_is_answered_while_watchers_fail(database: Database) -> None:
+    def failing(_commit: Commit) -> None:
+        raise UnicodeEncodeError("utf-8", "odd", 0, 1, "odd")
+
+    held = _Held()
+    writer = Writer(Committer(database, IDS, know_no_version), held, failing)
+    records = records_of(20)
+    with ThreadPoolExecutor(20) as threads:
+        waiting = [threads.submit(writer.append, a_request(records[0]))]
+        while not held.commits:
+            time.sleep(0.001)
+        waiting += [threads.submit(writer.append, a_request(record)) for record in records[1:]]
+        when_queued(writer, 19)
+        held.go_on.set()
+        for sender in waiting:
+            sender.result(20)
+    assert outcomes_of(records) == [STORED] * 20
+    assert balance(database) == {("stored", ""): 20}
 
 
 # --- Ids that meet

@@ -1,5 +1,6 @@
 """How trouble is said: one shape, a status that Segment does the right thing with, and nothing of ours leaked."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from app.errors import (
 from app.store.record import Request
 from app.store.schema import calls
 from app.store.writer import Writer
+from app.telemetry import Telemetry
 from app.web import errors
 from app.web.draining import EXTENSION
 from tests.builders import a_document, to_raw
@@ -142,3 +144,24 @@ def test_no_error_has_a_status_that_makes_segment_drop_what_could_be_stored_late
     for kind, status in errors.STATUS_OF.items():
         assert status in {400, 401, 404, 413, 503} or edits[kind] == status, kind
     assert errors.STATUS_OF[NotFound] == 404
+
+
+class FailingTelemetry(Telemetry):
+    """Numbers that cannot be noted, as where the memory that they are kept in is full."""
+
+    def time_request(self, seconds: float) -> None:
+        raise ValueError(seconds)
+
+    def count_refused(self, code: str) -> None:
+        raise KeyError(code)
+
+
+def test_numbers_that_cannot_be_noted_change_no_answer(site: Site) -> None:
+    broken = Site(dataclasses.replace(site.service, telemetry=FailingTelemetry(shared=False)))
+    for number in range(2):
+        assert counts(broken.send(to_raw(a_document(messageId=str(number))))) == {"received": 1, "stored": 1}
+    assert broken.send(b"{}", {}).status_code == 401
+    assert broken.send(b"no JSON").status_code == 400
+    assert len(site.rows(calls)) == 2
+    # What was refused is kept all the same.
+    assert [refusal.code for refusal in site.refusals(2)] == ["unparsable_json", "signature_missing"]

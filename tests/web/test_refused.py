@@ -91,7 +91,7 @@ class Counting(Database):
     """A database that counts how often it is written to, and refuses for as long as it is told to."""
 
     def __init__(self, inner: Database) -> None:
-        super().__init__(inner.engine, inner.file)
+        super().__init__(inner.engine, inner._sqlite)
         self.writes = 0
         self.trouble: Exception | None = None
 

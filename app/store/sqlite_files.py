@@ -1,0 +1,68 @@
+"""The files of a SQLite database: how they are named, made and opened, and who may read them."""
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from app.errors import Unavailable
+from app.store.file_lock import OWNER_ONLY
+
+_EVERYBODY = 0o007
+
+LOG, INDEX, LOCK, LEASE = "-wal", "-shm", ".lock", ".lease"
+"""What is put behind the name of the database for the files beside it. The first two are SQLite's own."""
+
+
+def open_file(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a file that is there; `mode` is one of SQLite's. Makes none, whatever the mode."""
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=0,
+        check_same_thread=False,
+        # None: Python's sqlite3 must not begin transactions behind our back.
+        isolation_level=None,
+    )
+
+
+def create_file(path: Path) -> None:
+    """Make an empty database, for its owner alone; nothing where there is a file already.
+
+    Raises:
+        Unavailable: there was a database here, or no file can be made.
+
+    """
+    if path.exists():
+        return
+    left = [name for suffix in (LOG, INDEX, LEASE) if (name := path.with_name(path.name + suffix)).exists()]
+    if left:
+        raise Unavailable(
+            f"there was a database at {path}, and {left[0].name} is still beside it: put it back, `segment-lotus "
+            f"restore` a backup, or remove {' and '.join(name.name for name in left)} to begin with an empty one"
+        )
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY))
+        connection = open_file(made, "rw")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        # Of two who make one at once, the second takes that of the first.
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(made)
+    except OSError as error:
+        raise Unavailable(f"no database can be made at {path}: {error.strerror}") from error
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def tighten(path: Path) -> None:
+    """Let nobody in whom only an old version of this program let in. A group that a person let in stays."""
+    for suffix in ("", LOG, INDEX, LOCK):
+        file = path.with_name(path.name + suffix)
+        # It may not be there, or not be ours.
+        with contextlib.suppress(OSError):
+            if file.stat().st_mode & _EVERYBODY:
+                file.chmod(OWNER_ONLY)
