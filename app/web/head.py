@@ -43,7 +43,7 @@ class Head:
         """Parse all lines before the empty one. Raises HeadInvalid."""
         lines = block.split(b"\r\n")
         first = _REQUEST_LINE(lines[0])
-        if first is None:
+        if first is None or len(lines[0]) > MAX_REQUEST_LINE_BYTES:
             raise _no_request_line(lines[0])
         self.method, self.target = first[1].decode(), first[2].decode()
         self.version = "HTTP/1.1" if first[3] == b"1" else "HTTP/1.0"

@@ -29,9 +29,11 @@ def new_call(name: str = "hostile") -> bytes:
 
 
 def post(body: bytes, *lines: str, framed: bytes | None = None, path: str = WEBHOOK) -> bytes:
-    """Return a signed request with this body: sized, or in the chunks `framed`."""
+    """Return a signed request with this body: sized, or in the chunks `framed`; to the pages it is a form."""
     framing = f"Content-Length: {len(body)}" if framed is None else "Transfer-Encoding: chunked"
-    headers = ["Host: x", *(f"{name}: {value}" for name, value in signed(body).items()), framing, *lines]
+    form = {"Content-Type": "application/x-www-form-urlencoded"} if path == "/sign-in" else {}
+    fields = {"Host": "x", **signed(body), **form}
+    headers = [*(f"{name}: {value}" for name, value in fields.items()), framing, *lines]
     head = "\r\n".join([f"POST {path} HTTP/1.1", *headers, "", ""]).encode("latin-1")
     return head + (body if framed is None else framed)
 
