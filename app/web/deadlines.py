@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Container, Iterator
 
 import structlog
+from gevent.hub import get_hub
 
 from app.web.connection import Connection, ConnectionLost, DeadlineMissed, Phase
 
@@ -65,11 +66,13 @@ class Connections:
         self._logged_at = -_LOG_SECONDS
 
     def add(self, connection: Connection) -> None:
-        """Watch a connection from now on. Any greenlet may call this."""
+        """Watch a connection from now on; make room where it is the last that there is room for. Any greenlet may."""
         self._connections.add(connection)
+        if len(self._connections) >= self._most:
+            get_hub().loop.run_callback(self.make_room)
 
     def remove(self, connection: Connection) -> None:
-        """Watch it no more. Any greenlet may call this."""
+        """Watch it no more. Any greenlet may."""
         self._connections.discard(connection)
 
     def look(self) -> None:
@@ -86,12 +89,15 @@ class Connections:
         crowd = len(self._connections) - int(self._most * _CROWDED)
         if crowd > 0:
             self._close(heapq.nsmallest(crowd, self._waiting(_KEPT), key=_since))
+        # They may all have been busy when the last one came.
+        self.make_room()
         self.full = self.full and len(self._connections) >= self._most * (1 - 2 * _BATCH)
         self._count(len(self._connections))
 
-    def make_room(self, used: int) -> None:
+    def make_room(self) -> None:
         """Where this worker is full, give up those that have kept it waiting longest: kept connections, then any."""
-        if used < self._most - 1:
+        used = len(self._connections)
+        if used < self._most:
             return
         self.full = True
         batch = max(int(self._most * _BATCH), 1)

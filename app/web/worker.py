@@ -167,11 +167,6 @@ class Server(PyWSGIServer):  # type: ignore[misc]
         super().start()
         self._deadlines.start(self.connections.look)
 
-    def do_handle(self, *arguments: Any) -> None:
-        """Accept a connection, and close others where there is no room."""
-        self.connections.make_room(self.pool.size - self.pool.free_count())
-        super().do_handle(*arguments)
-
     def handle(self, client: Any, address: Any) -> None:
         """Serve one connection."""
         connection = Connection(client, address)

@@ -52,10 +52,6 @@ class Room:
             get_hub().loop.run_callback(self.connections.look)
             gevent.sleep(0)
 
-    def make_room(self) -> None:
-        get_hub().loop.run_callback(lambda: self.connections.make_room(len(self.clients) - len(self.ends)))
-        gevent.sleep(0)
-
 
 @pytest.fixture
 def room() -> Iterator[Room]:
@@ -132,14 +128,12 @@ def test_beyond_three_quarters_the_kept_ones_that_are_idle_longest_are_closed(ro
 def test_a_worker_that_is_full_gives_up_kept_ones_and_then_whoever_kept_it_waiting_longest(room: Room) -> None:
     first = [room.enter(phase) for phase in (Phase.BODY, Phase.HEAD, Phase.ANSWER, Phase.NEW)]
     kept = room.enter(Phase.KEPT)
-    young = [room.enter(Phase.NEW) for _ in range(92)]
-    room.make_room()
+    for _ in range(94):
+        room.enter(Phase.NEW)
     assert room.ends == {}
-    young += [room.enter(Phase.NEW) for _ in range(2)]
-    room.make_room()
+    room.enter(Phase.NEW)
     assert room.ends.keys() == {kept}
     room.enter(Phase.NEW)
-    room.make_room()
     assert room.ends.keys() == {kept, *first[:2]}
     assert room.connections.full is True
     assert not any(isinstance(end, DeadlineMissed) for end in room.ends.values())
