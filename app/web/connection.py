@@ -60,11 +60,10 @@ class LineTooLong(ValueError):
 
 
 class Connection:
-    """A connection, used by one greenlet. What other greenlets may call says so."""
+    """A connection, used by one greenlet at a time. What others may call meanwhile says so."""
 
     __slots__ = (
         "_abandoned",
-        "_greenlet",
         "_hub",
         "_readable",
         "_since_turn",
@@ -79,11 +78,11 @@ class Connection:
         "position",
         "since",
         "waited",
-        "waits",
+        "waiter",
     )
 
     def __init__(self, client: Any, address: Any) -> None:
-        """`client`: gevent's socket. Made in the greenlet that uses the connection."""
+        """`client`: gevent's socket."""
         client.setblocking(False)  # noqa: FBT003  the socket's own name for it
         self.address = address
         self.buffer = b""
@@ -92,8 +91,8 @@ class Connection:
         self.phase = Phase.NEW
         self.since = self.last_byte_at = time.monotonic()
         """When the phase began; the time of the last bytes that came."""
-        self.waits = False
-        """Whether its greenlet waits for the client at this moment."""
+        self.waiter: Any = None
+        """The greenlet that waits for the client at this moment."""
         self.waited = True
         """Whether the last bytes had to be waited for."""
         self.payload = 0
@@ -101,7 +100,6 @@ class Connection:
         self.lingers = True
         """Whether the end waits until the client has heard the answer."""
         self._socket = client
-        self._greenlet = gevent.getcurrent()
         self._hub = get_hub()
         self._readable = self._hub.loop.io(client.fileno(), 1)
         self._writable: Any = None
@@ -194,8 +192,8 @@ class Connection:
 
     def interrupt(self, error: ConnectionLost) -> None:
         """Raise an error where the connection waits. Only in the hub, where it is sure to wait still."""
-        if self.waits:
-            self._greenlet.throw(error)
+        if self.waiter is not None:
+            self.waiter.throw(error)
 
     def abandon(self) -> None:
         """Receive no more: whoever reads a body, now or later, gets ConnectionLost. Any greenlet may call this."""
@@ -251,11 +249,12 @@ class Connection:
         if self.phase is not phase:
             self.phase = phase
             self.since = time.monotonic()
-        self.waits = self.waited = True
+        self.waited = True
+        self.waiter = gevent.getcurrent()
         try:
             self._hub.wait(watcher)
         finally:
-            self.waits = False
+            self.waiter = None
         self._since_turn = 0
 
     def _writable_watcher(self) -> Any:

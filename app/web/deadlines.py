@@ -84,7 +84,7 @@ class Connections:
             if late > LOOK_SECONDS:
                 # The loop was held up: what came meanwhile was not read, and that is no client's fault.
                 connection.since += late
-            elif connection.waits and _is_overdue(connection, now):
+            elif connection.waiter is not None and _is_overdue(connection, now):
                 connection.interrupt(DeadlineMissed())
         crowd = len(self._connections) - int(self._most * _CROWDED)
         if crowd > 0:
@@ -103,7 +103,7 @@ class Connections:
         batch = max(int(self._most * _BATCH), 1)
         chosen = heapq.nsmallest(batch, self._waiting(_KEPT), key=_since)
         if not chosen:
-            waiting = (connection for connection in self._connections if connection.waits)
+            waiting = (connection for connection in self._connections if connection.waiter is not None)
             chosen = heapq.nsmallest(batch, waiting, key=_since)
         for connection in chosen:
             connection.lingers = False
@@ -125,7 +125,7 @@ class Connections:
         return (
             connection
             for connection in self._connections
-            if connection.waits and connection.phase in phases and not connection.has_bytes()
+            if connection.waiter is not None and connection.phase in phases and not connection.has_bytes()
         )
 
     def _close(self, connections: list[Connection]) -> None:

@@ -17,6 +17,7 @@ from app.web.draining import EXTENSION
 from app.web.head import Head, HeadInvalid, read_head
 
 _SHORT_ANSWER_BYTES = 64 * 1024
+_COMPLAINTS_A_SECOND = 10
 _UNEXPECTED = "something went wrong here; it is in the log of the service"
 
 _LOG = structlog.get_logger("web")
@@ -57,7 +58,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         try:
             head = read_head(connection)
         except HeadInvalid as error:
-            _LOG.info("what came is no HTTP request", client=str(connection.address), why=str(error))
+            self.server.complaints.note(str(connection.address), str(error))
             self._refuse(error.status, f"this is no HTTP request that can be answered: {error}")
             return False
         if head is None:
@@ -142,15 +143,39 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
     def _decide_end(self) -> None:
         """End the connection with this answer where the next request cannot be read, or others need its place."""
-        if not self.close_connection and (self.server.connections.full or not self._body.discard()):
-            self.close_connection = True
+        if not self.close_connection:
+            # Without a length and without chunks, only its end tells an old client that the answer is whole.
+            endless = self.request_version == "HTTP/1.0" and not self._has_length()
+            self.close_connection = endless or self.server.connections.full or not self._body.discard()
         if self.close_connection:
             kept = [(name, value) for name, value in self.response_headers if name.lower() != b"connection"]
             self.response_headers = [*kept, (b"Connection", b"close")]
 
+    def _has_length(self) -> bool:
+        return any(name.lower() == b"content-length" for name, _ in self.response_headers)
+
     def _sendall(self, data: bytes) -> None:
         self.connection.send(data)
         self.response_length += len(data)
+
+
+class Complaints:
+    """Logs what was no request, a few times a second: nobody outside fills the disk with it."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._count = 0
+
+    def note(self, client: str, why: str) -> None:
+        """Log one, or count it where this second has had enough. `why` holds nothing of what came."""
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._count > _COMPLAINTS_A_SECOND:
+                _LOG.info("what came is no HTTP request", more=self._count - _COMPLAINTS_A_SECOND)
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count <= _COMPLAINTS_A_SECOND:
+            _LOG.info("what came is no HTTP request", client=client, why=why)
 
 
 class Server(PyWSGIServer):  # type: ignore[misc]
@@ -160,6 +185,7 @@ class Server(PyWSGIServer):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         extensions = getattr(self.application, "extensions", {})
         self.connections = Connections(self.pool.size, extensions.get(GAUGE, lambda _count: None))
+        self.complaints = Complaints()
         self._deadlines = self.loop.timer(LOOK_SECONDS, LOOK_SECONDS, ref=False)
 
     def start(self) -> None:

@@ -64,7 +64,7 @@ def _deaf(port: int) -> float:
         with contextlib.suppress(OSError):
             while True:
                 try:
-                    connection.sendall(HEALTH * 1000)
+                    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
                 except TimeoutError:
                     # Its buffers are full, and so are ours.
                     if time.monotonic() > began + 60:
@@ -93,20 +93,20 @@ class Slow:
     """All slow clients of this module."""
 
     def __init__(self, port: int) -> None:
-        body = new_call().ljust(32 * 1024 * 33)
-        head, cut = post(body), len(post(body)) - len(body)
-        chunks = post(b"", framed=b"")
+        pieces = 33
+        body = bytes(32 * 1024 * pieces)
+        whole = post(body, "Connection: close")
+        head = whole[: len(whole) - len(body)]
         self.clients = {
             "nothing": Client(port, b""),
             "half a head": Client(port, HEALTH[:-2]),
             "a head byte by byte": Client(port, HEALTH[:-4] + b"\r\nA: ", b"b"),
-            "no body": Client(port, head[:cut]),
-            "a body byte by byte": Client(port, head[:cut], b" "),
-            "chunks of one byte": Client(port, chunks, b"1;" + b"a" * 100 + b"\r\n \r\n"),
+            "no body": Client(port, head),
+            "a body byte by byte": Client(port, head, b" "),
+            "chunks of one byte": Client(port, post(b"", framed=b""), b"1;" + b"a" * 100 + b"\r\n \r\n"),
             "a form": Client(port, post(bytes(900), path="/sign-in")[:-100]),
-            "a body at 32 KiB/s": Client(port, head[:cut], b" " * 32 * 1024, 1.0, most=33),
+            "a body at 32 KiB/s": Client(port, head, bytes(32 * 1024), 1.0, most=pieces),
         }
-        # What it sends is blank until the last piece, which is the call.
         self.deaf_seconds = 0.0
         self._deaf = threading.Thread(target=self._be_deaf, args=(port,), daemon=True)
         self._deaf.start()
@@ -131,8 +131,8 @@ def slow(service: Served) -> Slow:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service with room for few connections."""
     folder = tmp_path_factory.mktemp("small")
-    flags = {"GUNICORN_CMD_ARGS": f"--worker-connections {_ROOM}", "WEB_CONCURRENCY": "1"}
-    with served(f"sqlite:///{folder / 'test.db'}", folder, **flags) as running:
+    flags = f"--worker-connections {_ROOM}"
+    with served(f"sqlite:///{folder / 'test.db'}", folder, GUNICORN_CMD_ARGS=flags, WEB_CONCURRENCY="1") as running:
         yield running
 
 
@@ -259,15 +259,14 @@ def test_a_form_that_does_not_come_is_given_up(slow: Slow) -> None:
 
 def test_a_client_that_reads_no_answer_is_given_up(slow: Slow) -> None:
     slow.join()
-    assert 29 < slow.deaf_seconds < 50
+    assert 29 < slow.deaf_seconds < 60
 
 
 def test_a_body_that_comes_steadily_may_take_longer(slow: Slow, service: Served) -> None:
     slow.join()
     client = slow.clients["a body at 32 KiB/s"]
     assert client.seconds > 32
-    # Blanks are no JSON: what counts is that all of them were waited for.
-    assert refusal(client.answer) == (401, "signature_mismatch")
+    assert statuses(client.answer) == [200]
 
 
 def test_none_of_them_left_a_traceback(slow: Slow, service: Served, small: Served) -> None:
