@@ -11,9 +11,9 @@ import pytest
 from tests.hostile.wire import HEALTH, connect, new_call, post, read_answer, seconds_until_answered
 from tests.served import WEBHOOK, Served
 
-_SECONDS = 1.5
-_BOUND_SECONDS = 2.0
-"""Far more than is promised (0.25), far less than where nobody else has a turn (until gunicorn kills the worker)."""
+_SECONDS = 2.5
+_BOUND_SECONDS = 1.5
+"""Far more than is promised (0.25), and less than the attack lasts, until whose end others would wait without turns."""
 
 
 def _requests() -> tuple[bytes, bytes]:
@@ -22,10 +22,6 @@ def _requests() -> tuple[bytes, bytes]:
 
 def _chunks_of_one_byte() -> tuple[bytes, bytes]:
     return post(b"", framed=b""), b"1\r\n \r\n" * 20_000
-
-
-def _chunks_with_extensions() -> tuple[bytes, bytes]:
-    return post(b"", framed=b""), b"1;a\r\n \r\n" * 10_000
 
 
 def _one_chunk() -> tuple[bytes, bytes]:
@@ -39,7 +35,6 @@ def _what_is_not_read() -> tuple[bytes, bytes]:
 _ATTACKS: dict[str, Callable[[], tuple[bytes, bytes]]] = {
     "requests": _requests,
     "chunks of one byte": _chunks_of_one_byte,
-    "chunks with extensions": _chunks_with_extensions,
     "one chunk": _one_chunk,
     "what is not read": _what_is_not_read,
 }
