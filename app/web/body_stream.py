@@ -68,7 +68,9 @@ class BodyStream:
 
     def abandon(self) -> None:
         """Give the body up: whoever reads it gets StreamBroken at once. Any greenlet may call this."""
-        self._connection.abandon()
+        # One that was read to its end is no longer what the connection is about.
+        if not self.ended:
+            self._connection.abandon()
 
     def read(self, size: int | None = -1) -> bytes:
         """Return `size` bytes, fewer only at the end; without a size all that is left.
@@ -123,7 +125,7 @@ class BodyStream:
                     left -= len(self._read_some(left, None))
             except (BlockingIOError, StreamBroken):
                 return False
-        return self.ended
+        return self.ended and not self._connection.abandoned
 
     def _read_some(self, size: int, phase: Phase | None = Phase.BODY, *, up_to_line: bool = False) -> bytes:
         """Return between one byte and `size` of them; none where that shows the end of the body."""

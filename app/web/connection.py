@@ -63,12 +63,12 @@ class Connection:
     """A connection, used by one greenlet at a time. What others may call meanwhile says so."""
 
     __slots__ = (
-        "_abandoned",
         "_hub",
         "_readable",
         "_since_turn",
         "_socket",
         "_writable",
+        "abandoned",
         "address",
         "buffer",
         "last_byte_at",
@@ -97,6 +97,8 @@ class Connection:
         """Whether the last bytes had to be waited for."""
         self.payload = 0
         """Bytes of the current body, without its framing."""
+        self.abandoned = False
+        """Whether nothing is received any more, but for what is thrown away at the end."""
         self.lingers = True
         """Whether the end waits until the client has heard the answer."""
         self._socket = client
@@ -104,7 +106,6 @@ class Connection:
         self._readable = self._hub.loop.io(client.fileno(), 1)
         self._writable: Any = None
         self._since_turn = 0
-        self._abandoned: ConnectionLost | None = None
 
     # --- Bytes
 
@@ -153,18 +154,15 @@ class Connection:
     def send(self, data: bytes | bytearray) -> None:
         """Send all of it. Raises ConnectionLost."""
         view = memoryview(data)
-        try:
-            while view:
-                try:
-                    view = view[self._socket.send(view) :]
-                except BlockingIOError:
-                    # Each piece that is taken begins a new wait.
-                    self.phase = Phase.SERVING
-                    self._wait(self._writable_watcher(), Phase.ANSWER)
-        except ConnectionLost:
-            raise
-        except OSError as error:
-            raise ConnectionLost from error
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                # Each piece that is taken begins a new wait.
+                self.phase = Phase.SERVING
+                self._wait(self._writable_watcher(), Phase.ANSWER)
+            except OSError as error:
+                raise ConnectionLost from error
 
     def has_bytes(self) -> bool:
         """Whether bytes have come that were not looked at, in the buffer or still in the kernel. Never waits."""
@@ -197,18 +195,18 @@ class Connection:
 
     def abandon(self) -> None:
         """Receive no more: whoever reads a body, now or later, gets ConnectionLost. Any greenlet may call this."""
-        self._abandoned = ConnectionLost()
+        self.abandoned = True
         self._hub.loop.run_callback(self._stop_reading)
 
     def _stop_reading(self) -> None:
-        if self._abandoned is not None and self.phase is Phase.BODY:
-            self.interrupt(self._abandoned)
+        if self.abandoned and self.phase is Phase.BODY:
+            self.interrupt(ConnectionLost())
 
     def end(self, *, used_up: bool) -> None:
         """See that what was sent is heard, before it is closed. `used_up`: all that the client sent was used."""
         if not self.lingers:
             return
-        self._abandoned = None
+        self.abandoned = False
         left = LINGER_BYTES
         # Gone already, or nothing to wait for, or it took too long: it is closed all the same.
         with contextlib.suppress(OSError):
@@ -228,22 +226,18 @@ class Connection:
 
     def _receive(self, phase: Phase | None) -> bytes:
         self.waited = False
-        try:
-            while True:
-                if self._abandoned is not None:
-                    raise self._abandoned
-                try:
-                    data: bytes = self._socket.recv(_PIECE_BYTES)
-                except BlockingIOError:
-                    if phase is None:
-                        raise
-                    self._wait(self._readable, phase)
-                else:
-                    return data
-        except (ConnectionLost, BlockingIOError):
-            raise
-        except OSError as error:
-            raise ConnectionLost from error
+        while not self.abandoned:
+            try:
+                data: bytes = self._socket.recv(_PIECE_BYTES)
+            except BlockingIOError:
+                if phase is None:
+                    raise
+            except OSError as error:
+                raise ConnectionLost from error
+            else:
+                return data
+            self._wait(self._readable, phase)
+        raise ConnectionLost
 
     def _wait(self, watcher: Any, phase: Phase) -> None:
         if self.phase is not phase:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.served import Served, served
+from tests.served import ROOT, Served, served
 
 
 @pytest.fixture(scope="module")
@@ -12,5 +12,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service of the module's own with one worker: whoever holds it up holds everybody up."""
     folder = tmp_path_factory.mktemp("hostile")
     # Public numbers: a proxy that denies them must not be deceived.
-    with served(f"sqlite:///{folder / 'test.db'}", folder, WEB_CONCURRENCY="1", METRICS_PUBLIC="1") as running:
+    url, metrics = f"sqlite:///{folder / 'test.db'}", str(ROOT / "metrics")
+    with served(url, folder, WEB_CONCURRENCY="1", METRICS_PUBLIC="1", METRICS_DIR=metrics) as running:
         yield running

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.hostile.wire import HEALTH, chunked, connect, new_call, post, read_all, refusal, statuses, talk
-from tests.served import WEBHOOK, Served, wait_until
+from tests.served import ADMIN_TOKEN, WEBHOOK, Served, wait_until
 
 _BAD, _LONG, _LARGE = (400, "bad_request"), (414, "uri_too_long"), (431, "request_header_fields_too_large")
 
@@ -140,6 +140,13 @@ def test_an_old_client_is_answered_and_hung_up_on_unless_it_asks(service: Served
     answers = talk(service.port, kept, kept)
     assert statuses(answers) == [200, 200]
     assert answers.count(b"Connection: keep-alive") == 2
+    # Of an answer whose length nobody knows beforehand only the end of the connection tells where it ends.
+    path = "/api/v1/metrics/tokens/usage?start=2026-10-01&end=2026-11-01&format=csv"
+    usage = f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nConnection: keep-alive\r\n\r\n"
+    answers = talk(service.port, usage.encode(), HEALTH)
+    assert statuses(answers) == [200]
+    assert b"Connection: close" in answers
+    assert b"chunked" not in answers
 
 
 def test_all_of_this_made_no_traceback_and_ended_no_worker(service: Served) -> None:

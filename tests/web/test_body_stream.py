@@ -150,6 +150,25 @@ def test_it_tells_when_the_last_bytes_came_and_can_be_given_up_by_others() -> No
             reading.get(timeout=5)
         with pytest.raises(StreamBroken):
             stream.read(1)
+        assert not stream.discard()
+
+
+def test_a_body_that_was_read_cannot_be_given_up_and_with_it_the_next_request() -> None:
+    with arriving(b"body" + NEXT) as connection:
+        stream = sized(connection, 4)
+        assert stream.read() == b"body"
+        stream.abandon()
+        assert stream.discard()
+        assert rest(connection) == NEXT
+
+
+def test_of_a_body_that_was_given_up_what_has_come_is_read_and_the_connection_is_not_kept() -> None:
+    with arriving(b"body" + NEXT) as connection:
+        stream = sized(connection, 4)
+        assert stream.read(1) == b"b"
+        stream.abandon()
+        assert stream.read() == b"ody"
+        assert not stream.discard()
 
 
 @pytest.mark.parametrize("framed", [b"%x\r\n" % (2 * TURN_BYTES) + b" " * 2 * TURN_BYTES, b"1\r\n \r\n" * 3000])
