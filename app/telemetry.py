@@ -53,6 +53,16 @@ class Telemetry:
             multiprocess_mode="livesum",
             registry=here,
         )
+        self._connections = Gauge(
+            "segment_lotus_connections",
+            "Open connections, looked at twice a second",
+            multiprocess_mode="livesum",
+            registry=here,
+        )
+
+    def note_connections(self, count: int) -> None:
+        """Note how many connections this process has open."""
+        self._connections.set(count)
 
     def time_request(self, seconds: float) -> None:
         """Note how long a webhook request took that was taken."""

@@ -12,6 +12,7 @@ from app.settings import WITH_WORKER, load_for_serving
 from app.web import errors
 from app.web.api import api
 from app.web.body import InFlight
+from app.web.deadlines import GAUGE
 from app.web.debugger import debugger
 from app.web.deliveries import delivery_pages
 from app.web.deliveries_api import deliveries_api
@@ -60,6 +61,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
     draining = app.extensions[EXTENSION] = Draining()
+    app.extensions[GAUGE] = service.telemetry.note_connections
     settings = service.settings
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
     offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))

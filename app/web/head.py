@@ -1,99 +1,177 @@
-"""The head of an HTTP request: its header lines, read strictly and quickly.
+"""The head of an HTTP request: its first line and its header lines, read strictly and quickly.
 
-gevent reads them through Python's parser for e-mail, which takes a fifth of the time of a whole webhook request and
-lets pass what two servers in a row may understand differently. Here whatever is not plainly right is refused: where a
-body ends is never a guess (RFC 9112, sections 5 and 6).
+gevent splits the first line at any white space, and reads the headers through Python's parser for e-mail, which takes a
+fifth of the time of a whole webhook request and lets pass what two servers in a row may understand differently. Here
+whatever is not plainly right is refused: what is asked for, and where a body ends, is never a guess (RFC 9112, sections
+3, 5 and 6).
 """
 
 import re
-from collections.abc import ItemsView
 from functools import lru_cache
-from typing import BinaryIO
+
+from app.web.connection import Connection, DeadlineMissed, Phase
 
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 64 * 1024
+MAX_REQUEST_LINE_BYTES = 8 * 1024
 
-# A name is a token and stands at the very beginning; a value holds no control character but the tab.
-_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\r\n").fullmatch
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_REQUEST_LINE = re.compile(rb"([A-Za-z]" + _TOKEN + rb'*) ([!"$-~]+) HTTP/1\.([01])').fullmatch
+FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
+"""A name is a token and stands at the very beginning; a value holds no control character but the tab."""
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
+_HOST = re.compile(r"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*").fullmatch
+_LONE_LF = re.compile(rb"(?<!\r)\n").search
 
-_FRAMING = ("content-length", "transfer-encoding")
+_ONLY_ONCE = ("content-length", "transfer-encoding", "host")
 
 
 class HeadInvalid(ValueError):
-    """The header lines are not right. Says what is wrong, and none of the values."""
+    """What came is no request that can be answered. Says what is wrong, and none of the values."""
+
+    def __init__(self, message: str, status: str = "400 Bad Request") -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Head:
-    """Header lines as gevent asks for them, and as WSGI names them."""
+    """The first line of a request, and its header lines as WSGI names them."""
 
-    __slots__ = ("_environ", "_values", "status", "typeheader")
+    __slots__ = ("_values", "environ", "length", "method", "target", "version")
 
-    def __init__(self, lines: BinaryIO) -> None:
-        """Read the lines up to the empty one. Raises HeadInvalid."""
+    def __init__(self, block: bytes) -> None:
+        """Parse all lines before the empty one. Raises HeadInvalid."""
+        lines = block.split(b"\r\n")
+        first = _REQUEST_LINE(lines[0])
+        if first is None or len(lines[0]) > MAX_REQUEST_LINE_BYTES:
+            raise _no_request_line(lines[0])
+        self.method, self.target = first[1].decode(), first[2].decode()
+        self.version = "HTTP/1.1" if first[3] == b"1" else "HTTP/1.0"
+        if len(lines) - 1 > MAX_HEADERS:
+            raise _too_large(f"it has more than {MAX_HEADERS} headers")
+        if len(block) - len(lines[0]) > MAX_HEAD_BYTES:
+            raise _too_large(f"it has more than {MAX_HEAD_BYTES} bytes of headers")
         self._values = values = dict[str, str]()
-        self._environ = environ = dict[str, str]()
-        left = MAX_HEAD_BYTES
-        for _ in range(MAX_HEADERS + 1):
-            line = lines.readline(left + 2)
-            if line == b"\r\n":
-                break
-            left -= len(line)
-            if left < 0:
-                raise HeadInvalid(f"it has more than {MAX_HEAD_BYTES} bytes of headers")
-            found = _LINE(line)
-            if found is None:
+        self.environ = environ = dict[str, str]()
+        """What the headers put into the WSGI environment."""
+        for line in lines[1:]:
+            field = FIELD_LINE(line)
+            if field is None:
                 raise HeadInvalid("a line is no header")
-            name, key = _names(found[1])
-            value = found[2].rstrip(b" \t").decode("latin-1")
+            name, key = _names(field[1])
+            value = field[2].rstrip(b" \t").decode("latin-1")
             if name not in values:
                 values[name] = value
-            elif name in _FRAMING:
+            elif name in _ONLY_ONCE:
                 raise HeadInvalid(f"{name} is there twice")
             else:
                 values[name] += ("; " if name == "cookie" else ",") + value
             if key:
                 environ[key] = values[name]
-        else:
-            raise HeadInvalid(f"it has more than {MAX_HEADERS} headers")
-        _check_framing(values)
-        self.status = ""
-        """gevent looks here for what is wrong."""
-        self.typeheader = values.get("content-type")
+        self._check_framing()
 
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """Return the value of a header, whatever the case of its name."""
-        return self._values.get(name.lower(), default)
+    @property
+    def chunked(self) -> bool:
+        """Whether the body comes in chunks."""
+        return "transfer-encoding" in self._values
 
-    getheader = get
+    @property
+    def closes(self) -> bool:
+        """Whether the client wants the connection to end with the answer."""
+        connection = self._values.get("connection")
+        if connection is None:
+            return self.version == "HTTP/1.0"
+        options = [option.strip() for option in connection.lower().split(",")]
+        return "close" in options or (self.version == "HTTP/1.0" and "keep-alive" not in options)
 
-    def __delitem__(self, name: str) -> None:
-        del self._values[name.lower()]
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits to be told to send the body."""
+        return self._values.get("expect", "").lower() == "100-continue" and self.version == "HTTP/1.1"
 
-    def environ(self) -> ItemsView[str, str]:
-        """Return what goes into the WSGI environment as `HTTP_...`."""
-        return self._environ.items()
+    def _check_framing(self) -> None:
+        """Refuse a request of which two servers could see another host, or the end in another place."""
+        values = self._values
+        host, length, coding = values.get("host"), values.get("content-length"), values.get("transfer-encoding")
+        if host is None:
+            if self.version == "HTTP/1.1":
+                raise HeadInvalid("host is missing")
+        elif not _HOST(host):
+            raise HeadInvalid("host is none")
+        if coding is not None:
+            if length is not None:
+                raise HeadInvalid("content-length and transfer-encoding exclude each other")
+            if self.version == "HTTP/1.0":
+                raise HeadInvalid("HTTP/1.0 has no transfer-encoding")
+            if coding.lower() != "chunked":
+                raise HeadInvalid("transfer-encoding must be chunked")
+        if length is not None and not _LENGTH(length):
+            raise HeadInvalid("content-length is no number")
+        self.length = None if length is None else int(length)
+
+
+def read_head(connection: Connection) -> Head | None:
+    """Read the head of the next request; None where the client sends no more.
+
+    Raises:
+        HeadInvalid: it is not right, is larger than the limits, ends too early or did not come in time.
+        ConnectionLost: the client is gone, or was given up between two requests.
+
+    """
+    first = connection.phase is Phase.NEW
+    if connection.position < len(connection.buffer):
+        # The client sends request after request without a wait: the others have their turn in between.
+        connection.give_way()
+    elif not connection.fill(Phase.NEW if first else Phase.KEPT):
+        return None
+    elif not (first or connection.waited):
+        connection.give_way()
+    scanned = 0
+    while (end := connection.buffer.find(b"\r\n\r\n", connection.position + max(scanned - 3, 0))) < 0:
+        beginning = connection.buffer[connection.position :]
+        _check_beginning(beginning, scanned)
+        scanned = len(beginning)
+        try:
+            more = connection.fill(Phase.HEAD)
+        except DeadlineMissed as error:
+            raise HeadInvalid("its head did not come in time", "408 Request Timeout") from error
+        if not more:
+            raise HeadInvalid("it ends within the head")
+    return Head(connection.take(end + 4 - connection.position)[:-4])
+
+
+def _check_beginning(text: bytes, scanned: int) -> None:
+    """Raise HeadInvalid for what cannot become a head, however it goes on. `scanned` bytes were checked before."""
+    lf = text.find(b"\n")
+    if lf < 0:
+        if len(text) > MAX_REQUEST_LINE_BYTES or not text[:1].isalpha():
+            raise _no_request_line(text)
+    elif lf >= scanned and not (text[lf - 1 : lf] == b"\r" and _REQUEST_LINE(text, 0, lf - 1)):
+        raise _no_request_line(text[:lf])
+    elif len(text) - lf > MAX_HEAD_BYTES:
+        raise _too_large(f"it has more than {MAX_HEAD_BYTES} bytes of headers")
+    elif _LONE_LF(text, max(scanned - 1, 0)):
+        raise HeadInvalid("a line is no header")
+
+
+def _no_request_line(line: bytes) -> HeadInvalid:
+    if len(line) > MAX_REQUEST_LINE_BYTES:
+        return HeadInvalid(f"its first line has more than {MAX_REQUEST_LINE_BYTES} bytes", "414 URI Too Long")
+    return HeadInvalid("its first line is none of HTTP/1.1 or HTTP/1.0")
+
+
+def _too_large(message: str) -> HeadInvalid:
+    return HeadInvalid(message, "431 Request Header Fields Too Large")
 
 
 @lru_cache(256)
 def _names(name: bytes) -> tuple[str, str]:
     """Return a header's name in lower case, and as WSGI names it.
 
-    The latter is empty for what WSGI passes on in another way, and for a name with `_`: in WSGI nobody could tell
-    `X_Signature` from `X-Signature`.
+    The latter is empty for a name with `_`: in WSGI nobody could tell `X_Signature` from `X-Signature`.
     """
     lower = name.decode().lower()
-    hidden = lower in {"content-length", "content-type"} or "_" in lower
-    return lower, "" if hidden else "HTTP_" + lower.upper().replace("-", "_")
-
-
-def _check_framing(values: dict[str, str]) -> None:
-    """Refuse a request of which two servers could see the end in two places."""
-    length, coding = values.get("content-length"), values.get("transfer-encoding")
-    if coding is not None:
-        if length is not None:
-            raise HeadInvalid("content-length and transfer-encoding exclude each other")
-        if coding.lower() != "chunked":
-            raise HeadInvalid("transfer-encoding must be chunked")
-    if length is not None and not _LENGTH(length):
-        raise HeadInvalid("content-length is no number")
+    if "_" in lower:
+        return lower, ""
+    key = lower.upper().replace("-", "_")
+    return lower, key if lower in {"content-length", "content-type"} else f"HTTP_{key}"

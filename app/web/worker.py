@@ -1,48 +1,138 @@
-"""gunicorn's gevent worker, taught to stop well: finish what came, say 503 to what comes, hang up on the idle."""
+"""gunicorn's gevent worker, taught to read requests strictly, to wait for no client for ever, and to stop well."""
 
-from collections.abc import Iterable
+import json
+import time
+from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
-import gevent
 import structlog
-from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
+from gevent.pywsgi import WSGIHandler, format_date_time
+from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIServer
 
+from app.web.body_stream import BodyStream
+from app.web.connection import Connection, ConnectionLost, Phase
+from app.web.deadlines import GAUGE, LOOK_SECONDS, Connections
 from app.web.draining import EXTENSION
-from app.web.head import Head, HeadInvalid
-
-# A body that stops coming holds memory; a connection that stays silent holds a socket.
-_SILENT_SECONDS = 60
+from app.web.head import Head, HeadInvalid, read_head
 
 _SHORT_ANSWER_BYTES = 64 * 1024
+_COMPLAINTS_A_SECOND = 10
+_UNEXPECTED = "something went wrong here; it is in the log of the service"
 
 _LOG = structlog.get_logger("web")
 
 
-class Handler(PyWSGIHandler):  # type: ignore[misc]
-    """One connection."""
+class Handler(WSGIHandler):  # type: ignore[misc]
+    """The requests of one connection, one after the other. How an application answers is gevent's part."""
 
-    def read_requestline(self) -> str:
-        """Wait for the next request; while it waits, the connection may be hung up on."""
-        waiting = gevent.getcurrent()
-        self.server.idle.add(waiting)
+    # gevent's own, which has no types.
+    close_connection: bool
+    provided_date: bytes | None
+    response_headers: list[tuple[bytes, bytes]]
+    status: Any
+
+    def __init__(self, connection: Connection, server: "Server") -> None:
+        # Not gevent's, which reads the socket as a file.
+        self.connection = connection
+        self.server = server
+        self.application = server.application
+        self._body = BodyStream(connection, None, chunked=False, owes_continue=False)
+        self._refused = False
+
+    def handle(self) -> None:
+        """Serve the connection until one of both sides ends it."""
+        connection = self.connection
         try:
-            line: str = super().read_requestline()
+            while self._serve_next():
+                pass
+            connection.end(used_up=self._body.ended and not self._refused and not connection.has_bytes())
+        except ConnectionLost:
+            pass
         finally:
-            self.server.idle.discard(waiting)
-        return line
+            connection.close()
 
-    def MessageClass(self, rfile: Any, _seekable: int) -> Head:  # noqa: N802  gevent's name
-        """Read the header lines."""
-        return Head(rfile)
+    def _serve_next(self) -> bool:
+        """Answer one request. Returns whether another may follow on the connection."""
+        connection = self.connection
+        try:
+            head = read_head(connection)
+        except HeadInvalid as error:
+            self.server.complaints.note(str(connection.address), str(error))
+            self._refuse(error.status, f"this is no HTTP request that can be answered: {error}")
+            return False
+        if head is None:
+            return False
+        connection.phase = Phase.SERVING
+        self.request_version = head.version
+        self.close_connection = head.closes
+        # The header `Upgrade` is ignored: there is no other protocol, whatever a client asks for.
+        self._body = BodyStream(connection, head.length, chunked=head.chunked, owes_continue=head.expects_continue)
+        self.environ = self._to_environ(head)
+        self._answer()
+        return not self.close_connection
 
-    def _headers(self) -> Iterable[tuple[str, str]]:
-        environ: Iterable[tuple[str, str]] = self.headers.environ()
+    def _to_environ(self, head: Head) -> dict[str, Any]:
+        environ: dict[str, Any] = self.server.get_environ()
+        path, _, query = head.target.partition("?")
+        host, port = self.connection.address[:2] or ("", "")
+        environ |= {
+            "REQUEST_METHOD": head.method,
+            "SCRIPT_NAME": "",
+            "RAW_URI": head.target,
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
+            "QUERY_STRING": query,
+            "SERVER_PROTOCOL": head.version,
+            "REMOTE_ADDR": host,
+            "REMOTE_PORT": str(port),
+            "wsgi.input": self._body,
+            # It ends by itself, whether the body has a length or comes in chunks.
+            "wsgi.input_terminated": True,
+            **head.environ,
+        }
         return environ
+
+    def _answer(self) -> None:
+        self.status = None
+        self.headers_sent = False
+        self.response_use_chunked = False
+        self.response_length = 0
+        try:
+            self.run_application()
+        except ConnectionLost:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the connection and the worker go on
+            _LOG.error("unexpected error", exc_info=error)
+            self.close_connection = True
+            if not self.headers_sent:
+                # 503 for a fault of ours: Segment tries again after a 503 and drops for ever after many others.
+                self._refuse("503 Service Unavailable", _UNEXPECTED, "unavailable", "Retry-After: 2")
+
+    def _refuse(self, status: str, message: str, code: str = "", *lines: str) -> None:
+        """Answer without the application, in the shape that its own errors have, and let the connection end."""
+        self._refused = True
+        code = code or status[4:].lower().replace(" ", "_")
+        body = json.dumps({"code": code, "message": message})
+        head = [
+            f"HTTP/1.1 {status}",
+            f"Date: {_date(int(time.time())).decode()}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *lines,
+        ]
+        self.connection.send("\r\n".join([*head, "", body]).encode())
 
     def _write_with_headers(self, data: bytes) -> None:
         """Write the head and the first piece of the body: gevent sends them one by one, which costs 20 us a request."""
         self.headers_sent = True
+        if self.provided_date is None:
+            date = _date(int(time.time()))
+            self.response_headers.append((b"Date", date))
+            # gevent would make another.
+            self.provided_date = date
         self.finalize_headers()
+        self._decide_end()
         lines = [b"HTTP/1.1 " + self.status, *(name + b": " + value for name, value in self.response_headers)]
         head = b"\r\n".join([*lines, b"", b""])
         if self.response_use_chunked or len(data) > _SHORT_ANSWER_BYTES:
@@ -51,16 +141,41 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         else:
             self._sendall(head + data)
 
-    def log_request(self) -> None:
-        """Log nothing: a call has its line in app.logs."""
+    def _decide_end(self) -> None:
+        """End the connection with this answer where the next request cannot be read, or others need its place."""
+        if not self.close_connection:
+            # Without a length and without chunks, only its end tells an old client that the answer is whole.
+            endless = self.request_version == "HTTP/1.0" and not self._has_length()
+            self.close_connection = endless or self.server.connections.full or not self._body.discard()
+        if self.close_connection:
+            kept = [(name, value) for name, value in self.response_headers if name.lower() != b"connection"]
+            self.response_headers = [*kept, (b"Connection", b"close")]
 
-    def log_error(self, msg: str, *args: Any) -> None:  # noqa: ARG002
-        """Say that it was no request, and not what came instead: it may be a part of a body."""
-        _LOG.info("what came is no HTTP request", client=str(self.client_address), why=args[1] if args[1:] else None)
+    def _has_length(self) -> bool:
+        return any(name.lower() == b"content-length" for name, _ in self.response_headers)
 
-    def _handle_client_error(self, ex: Exception) -> Any:
-        # With another kind of exception it would print a traceback.
-        return super()._handle_client_error(ValueError(str(ex) if isinstance(ex, HeadInvalid) else type(ex).__name__))
+    def _sendall(self, data: bytes) -> None:
+        self.connection.send(data)
+        self.response_length += len(data)
+
+
+class Complaints:
+    """Logs what was no request, a few times a second: nobody outside fills the disk with it."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._count = 0
+
+    def note(self, client: str, why: str) -> None:
+        """Log one, or count it where this second has had enough. `why` holds nothing of what came."""
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._count > _COMPLAINTS_A_SECOND:
+                _LOG.info("what came is no HTTP request", more=self._count - _COMPLAINTS_A_SECOND)
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count <= _COMPLAINTS_A_SECOND:
+            _LOG.info("what came is no HTTP request", client=client, why=why)
 
 
 class Server(PyWSGIServer):  # type: ignore[misc]
@@ -68,18 +183,29 @@ class Server(PyWSGIServer):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.idle: set[Any] = set()
+        extensions = getattr(self.application, "extensions", {})
+        self.connections = Connections(self.pool.size, extensions.get(GAUGE, lambda _count: None))
+        self.complaints = Complaints()
+        self._deadlines = self.loop.timer(LOOK_SECONDS, LOOK_SECONDS, ref=False)
 
-    def handle(self, sock: Any, address: Any) -> None:
+    def start(self) -> None:
+        """Begin to accept connections, and to watch their deadlines."""
+        super().start()
+        self._deadlines.start(self.connections.look)
+
+    def handle(self, client: Any, address: Any) -> None:
         """Serve one connection."""
-        sock.settimeout(_SILENT_SECONDS)
-        super().handle(sock, address)
+        connection = Connection(client, address)
+        self.connections.add(connection)
+        try:
+            self.handler_class(connection, self).handle()
+        finally:
+            self.connections.remove(connection)
 
     def close(self) -> None:
         """Accept no more, and hang up on connections that have no request under way."""
         super().close()
-        for waiting in list(self.idle):
-            waiting.kill(block=False)
+        self.loop.run_callback(self.connections.end_idle)
 
 
 class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
@@ -95,3 +221,9 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         if application is not None:
             application.extensions[EXTENSION].start()
         super().handle_exit(sig, frame)
+
+
+@lru_cache(1)
+def _date(second: int) -> bytes:
+    date: bytes = format_date_time(second)
+    return date
