@@ -54,6 +54,17 @@ class Telemetry:
             registry=here,
         )
 
+        self._in_flight = Gauge(
+            "segment_lotus_inflight_bytes",
+            "Bytes of request bodies held at this moment, to within 64 KiB for each process",
+            multiprocess_mode="livesum",
+            registry=here,
+        )
+
+    def show_in_flight(self, size: int) -> None:
+        """Show how many bytes of request bodies are held."""
+        self._in_flight.set(size)
+
     def time_request(self, seconds: float) -> None:
         """Note how long a webhook request took that was taken."""
         self._request_seconds.observe(seconds)

@@ -60,11 +60,11 @@ def a_keyed_ingest(database: Database, transforms: TransformSet | None = None, i
 
 
 def track(ingest: Ingest, *items: Any, beside: dict[str, Any] | None = None, route: str = "/v1/batch") -> list[Record]:
-    return ingest.track(to_raw({"batch": items, **(beside or {})}), "Bearer key", route)
+    return ingest.take(ingest.from_tracking("Bearer key", route), to_raw({"batch": items, **(beside or {})}))
 
 
 def native(ingest: Ingest, *items: Any) -> list[Record]:
-    return ingest.take_events(to_raw({"batch": items}), "key")
+    return ingest.take(ingest.from_native("key"), to_raw({"batch": items}))
 
 
 def an_order(**members: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from app.outbox import tell_pause
 from app.store.destination import read_destination
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
-from app.web.sign_in import check_csrf, csrf_token, is_signed_in
+from app.web.sign_in import check_csrf, csrf_token, is_signed_in, to_way_back
 from app.web.visible import to_visible
 
 Values = dict[str, Any]
@@ -104,7 +104,8 @@ class Pages:
     def tell(self, error: Exception) -> Response:
         """Say an error as a page; where nobody is signed in, with the form to do so in its place."""
         if isinstance(error, Unauthorized):
-            return self.show("sign_in.html", status=401, next=request.full_path.removesuffix("?"), wrong=None)
+            place = to_way_back(request.full_path.removesuffix("?"))
+            return self.show("sign_in.html", status=401, next=place, wrong=None)
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
         else:

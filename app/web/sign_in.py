@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import blake2b
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 from flask import Flask, Request, Response, request, session
 from flask.sessions import SecureCookieSessionInterface
@@ -27,6 +27,8 @@ CSRF_HEADER = "X-CSRF-Token"
 
 _DAYS = 7
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+
+_WAY_BACK_MAX = 900
 
 _ATTEMPTS = 10
 _ATTEMPTS_SECONDS = 300
@@ -123,6 +125,11 @@ def to_place(text: str) -> str:
     parts = urlsplit(text)
     within = text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
     return text if within and text.isprintable() and "\\" not in text else "/"
+
+
+def to_way_back(place: str) -> str:
+    """Return where to go on after signing in: `place`, or `/` where the form could not carry it."""
+    return place if len(quote_plus(place, errors="replace")) <= _WAY_BACK_MAX else "/"
 
 
 def go_to(place: str) -> Response:

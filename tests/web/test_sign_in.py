@@ -52,7 +52,7 @@ def test_another_admin_token_ends_every_session(make_site: Callable[..., Site]) 
         assert site.client.get("/").status_code == status
 
 
-@pytest.mark.parametrize("token", ["", "x", ADMIN_TOKEN[:-1], f"{ADMIN_TOKEN}x", "ü", "\0", "x" * 100_000])
+@pytest.mark.parametrize("token", ["", "x", ADMIN_TOKEN[:-1], f"{ADMIN_TOKEN}x", "ü", "\0", "x" * 2000])
 def test_any_other_token_opens_nothing(site: Site, token: str) -> None:
     answer = sign_in(site.client, token)
     assert answer.status_code == 401
