@@ -17,8 +17,9 @@ from app.store.record import Record, Request, monotonic_micros
 from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
 from app.submission import Item, NativeSubmission, Submission, TrackingSubmission, WebhookSubmission
 
-# Of a request that takes several commits. While one of them is made nobody else is answered, so each is small; but it
-# costs two syncs of the disk, and smaller ones would take longer in all.
+# Beyond Segment's largest batch, 4,000 calls, and twice the bytes that those have, a request takes several commits. While
+# one of them is made nobody else is answered, so each is small; smaller ones would take longer in all.
+_WHOLE_BYTES = 8 << 20
 _PART_CALLS = 1000
 _PART_BYTES = 1 << 20
 
@@ -120,7 +121,7 @@ class Ingest:
             arrived.verified_after,
             monotonic_micros() - arrived.began,
         )
-        if len(parsed.items) > MAX_CALLS_PER_COMMIT:
+        if len(parsed.items) > MAX_CALLS_PER_COMMIT or len(body) > _WHOLE_BYTES:
             return self._keep_in_parts(request, submission, parsed, turn)
         items = submission.items(parsed, arrived.at, retriable=False)
         request.records.extend(self._run(request, enumerate(items), submission.route, self._catalog.active, turn))

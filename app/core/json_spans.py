@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
+from typing import TypeVar
 
 import msgspec
 
@@ -34,6 +35,8 @@ _MANY_COMMAS = 1_000_000
 
 _TOKENS_BETWEEN_CHECKPOINTS = 4_096
 """They take a millisecond."""
+
+Element = TypeVar("Element")
 
 Checkpoint = Callable[[], None]
 """Called now and then in what may take long, so that whoever calls can let others run."""
@@ -67,12 +70,13 @@ def split_array(raw: bytes, most: int | None = None, checkpoint: Checkpoint = no
     if most is not None and len(text) > 2 * _MANY_COMMAS and text.count(b",") > _MANY_COMMAS:
         return _split_by_hand(text, b"[", most, checkpoint)
     try:
-        elements = [bytes(element) for element in _decode_elements(text)]
+        elements = _decode_elements(text)
     except RecursionError:
         return _split_by_hand(text, b"[", most, checkpoint)
     except msgspec.DecodeError:
-        elements = _split_masked(text, most, checkpoint)
-    return _at_most(most, elements)
+        return _at_most(most, _split_masked(text, most, checkpoint))
+    checkpoint()
+    return [bytes(element) for element in _at_most(most, elements)]
 
 
 def split_object(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> dict[str, bytes]:
@@ -219,7 +223,7 @@ def _tokens(text: bytes, checkpoint: Checkpoint) -> Iterator[re.Match[bytes]]:
         checkpoint()
 
 
-def _at_most(most: int | None, elements: list[bytes]) -> list[bytes]:
+def _at_most(most: int | None, elements: list[Element]) -> list[Element]:
     if most is not None and len(elements) > most:
         raise _too_many(most)
     return elements

@@ -105,6 +105,8 @@ _ABSENT = object()
 _ORDINARY_CALL_BYTES = 32 << 10
 """Segment's limit for a call. A larger object is rather a batch, and is looked through before anything is decoded."""
 
+_CALLS_BETWEEN_CHECKPOINTS = 1_000
+
 _STARTS_WITH_JSON = re.compile(rb'\{[ \t\n\r]*"json"')
 
 
@@ -212,8 +214,9 @@ _decode_outline = msgspec.json.Decoder(_Outline).decode
 def _parse_array(text: bytes, checkpoint: Checkpoint) -> Body:
     items = split_array(text, MAX_CALLS, checkpoint)
     shape = Shape.ARRAY
-    checkpoint()
     for index, item in enumerate(items):
+        if index % _CALLS_BETWEEN_CHECKPOINTS == 0:
+            checkpoint()
         if _STARTS_WITH_JSON.match(item):
             inner = _inner(_outline(item, checkpoint))
             if inner is not None:
