@@ -17,8 +17,8 @@ from app.store.record import Record, Request, monotonic_micros
 from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
 from app.submission import Item, NativeSubmission, Submission, TrackingSubmission, WebhookSubmission
 
-# Beyond Segment's largest batch, 4,000 calls, and twice the bytes that those have, a request takes several commits. While
-# one of them is made nobody else is answered, so each is small; smaller ones would take longer in all.
+# Beyond Segment's largest batch, 4,000 calls, or about twice the bytes that those have, a request takes several commits.
+# While one of them is made nobody else is answered, so each is small; smaller ones would take longer in all.
 _WHOLE_BYTES = 8 << 20
 _PART_CALLS = 1000
 _PART_BYTES = 1 << 20

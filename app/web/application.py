@@ -37,16 +37,16 @@ def body_limit(limit: Limit | None) -> Callable[[View], View]:
     return mark
 
 
+def limit_of(view: Callable[..., object]) -> Limit | None:
+    """Return the limit of a view; None where it reads the body by itself."""
+    limit: Limit | None = getattr(view, _ATTRIBUTE, ORDINARY)
+    return limit
+
+
 class BoundedRequest(Request):
     """A request whose body is read whole, or not at all."""
 
     _reservation: Reservation | None = None
-
-    @property
-    def limit(self) -> Limit | None:
-        """The limit of the view that answers this request."""
-        limit: Limit | None = getattr(current_app.view_functions.get(self.endpoint or ""), _ATTRIBUTE, ORDINARY)
-        return limit
 
     @cached_property
     def stream(self) -> IO[bytes]:
@@ -57,7 +57,7 @@ class BoundedRequest(Request):
             UnsupportedMediaType: it has parts, of which any could be a file. Nothing here takes files.
 
         """
-        limit = self.limit
+        limit = limit_of(current_app.view_functions[self.endpoint]) if self.endpoint else ORDINARY
         if limit is None:
             return super().stream
         self._reservation = current_app.extensions[IN_FLIGHT].reserve(self.environ["wsgi.input"])

@@ -81,7 +81,7 @@ class InFlight:
         self._log()
         now = self._now()
         # Where the share of the unverified is full, nobody else's bytes help.
-        strangers_only = self.held + size <= self._most
+        strangers_only = not reservation.verified and self.unverified + size > self._unverified_most
         silent = [
             (since, other)
             for other in self._reading
