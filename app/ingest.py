@@ -17,8 +17,8 @@ from app.store.record import Record, Request, monotonic_micros
 from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
 from app.submission import Item, NativeSubmission, Submission, TrackingSubmission, WebhookSubmission
 
-# Beyond Segment's largest batch, 4,000 calls, or about twice the bytes that those have, a request takes several commits.
-# While one of them is made nobody else is answered, so each is small; smaller ones would take longer in all.
+# Beyond Segment's largest batch, 4,000 calls, or about twice the bytes that those have, a request takes several
+# commits. While one of them is made nobody else is answered, so each is small; smaller ones would take longer in all.
 _WHOLE_BYTES = 8 << 20
 _PART_CALLS = 1000
 _PART_BYTES = 1 << 20
@@ -124,7 +124,7 @@ class Ingest:
         if len(parsed.items) > MAX_CALLS_PER_COMMIT or len(body) > _WHOLE_BYTES:
             return self._keep_in_parts(request, submission, parsed, turn)
         items = submission.items(parsed, arrived.at, retriable=False)
-        request.records.extend(self._run(request, enumerate(items), submission.route, self._catalog.active, turn))
+        self._run(request, enumerate(items), submission.route, self._catalog.active, turn)
         if request.records:
             self._writer.append(request)
         return request.records
@@ -136,7 +136,7 @@ class Ingest:
         kept: list[Record] = []
         part = request
         for share in _cut(enumerate(items), turn):
-            part.records.extend(self._run(request, share, submission.route, transforms, turn))
+            self._run(part, share, submission.route, transforms, turn)
             try:
                 self._writer.append(part)
             except Unavailable as error:
@@ -155,26 +155,29 @@ class Ingest:
         route: str,
         transforms: TransformSet,
         turn: Turn,
-    ) -> Iterator[Record]:
-        """Give calls as far as they go without the database."""
+    ) -> None:
+        """Take calls of a request as far as they go without the database, and put them into its records."""
         received_at, began = request.received_at, request.began or 0
-        for position, item in items:
-            turn.checkpoint()
-            done = run(item.raw, item.document, transforms, received_at)
-            read = done.call or describe(item.document)
-            yield Record(
-                self._ids.next(received_at),
-                request.id,
-                position,
-                received_at,
-                route,
-                item.raw,
-                done,
-                read.type,
-                read.message_id or item.message_id,
-                read.event,
-                read.user_id,
-                mapped_after=monotonic_micros() - began,
+        for position, (raw, document, message_id) in items:
+            if position:
+                turn.checkpoint()
+            done = run(raw, document, transforms, received_at)
+            read = done.call or describe(document)
+            request.records.append(
+                Record(
+                    self._ids.next(received_at),
+                    request.id,
+                    position,
+                    received_at,
+                    route,
+                    raw,
+                    done,
+                    read.type,
+                    read.message_id or message_id,
+                    read.event,
+                    read.user_id,
+                    mapped_after=monotonic_micros() - began,
+                )
             )
 
 
@@ -184,11 +187,11 @@ def _cut(items: Iterable[tuple[int, Item]], turn: Turn) -> Iterator[list[tuple[i
     size = 0
     for place, item in items:
         turn.checkpoint()
-        if len(share) == _PART_CALLS or (share and size + len(item.raw) > _PART_BYTES):
+        if len(share) == _PART_CALLS or (share and size + len(item[0]) > _PART_BYTES):
             yield share
             share, size = [], 0
         share.append((place, item))
-        size += len(item.raw)
+        size += len(item[0])
     yield share
 
 

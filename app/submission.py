@@ -7,7 +7,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 from app.core import native, tracking
 from app.core.arrival import WEBHOOK
@@ -18,15 +18,9 @@ from app.core.segment import Body
 _DIGEST_BYTES = 16
 
 
-class Item(NamedTuple):
-    """One call of a request."""
-
-    raw: bytes
-    """What is kept of it."""
-    document: Any
-    """Its decoded bytes, as `pipeline.run` takes them."""
-    message_id: str | None
-    """The one that was made for it, where it brings none and has to have one."""
+Item = tuple[bytes, Any, str | None]
+"""One call of a request: what is kept of it; its decoded bytes, as `pipeline.run` takes them; and the message id that
+was made for it, where it brings none and has to have one."""
 
 
 class Submission(ABC):
@@ -68,7 +62,7 @@ class WebhookSubmission(Submission):
         """Give the calls as they came."""
         for position, (raw, document) in enumerate(body):
             missing = retriable and not tracking.has_message_id(document)
-            yield Item(raw, document, made_message_id(raw, position) if missing else None)
+            yield raw, document, made_message_id(raw, position) if missing else None
 
 
 class TrackingSubmission(Submission):
@@ -101,7 +95,7 @@ class TrackingSubmission(Submission):
             completed = tracking.complete(
                 raw, document, route=self.route, beside=beside, received_at=received_at, message_id=message_id
             )
-            yield Item(raw, completed, message_id)
+            yield raw, completed, message_id
 
 
 class NativeSubmission(Submission):
@@ -116,7 +110,7 @@ class NativeSubmission(Submission):
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:  # noqa: ARG002
         """Give the events. Each brings an idempotency id, by which it is known when it comes again."""
-        return (Item(raw, NativeEvent(document), None) for raw, document in body)
+        return ((raw, NativeEvent(document), None) for raw, document in body)
 
 
 def made_message_id(raw: bytes, position: int) -> str:

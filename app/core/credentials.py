@@ -8,7 +8,7 @@ import binascii
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.core.signature import Coverage, parse_header, same, verify
+from app.core.signature import Coverage, same, verify
 from app.core.tracking import find_write_key, list_write_keys
 from app.errors import SignatureMismatch, SignatureMissing, Unauthorized
 
@@ -54,13 +54,13 @@ class Credentials:
 
         Raises what `authenticate` does, where no body could be right.
         """
-        scheme, _, given = (authorization or "").partition(" ")
-        if scheme.lower() == "bearer" and same(given.strip(), self.bearer_tokens):
-            return Auth.BEARER
-        if scheme.lower() == "basic" and same(_basic(given), self.basic_auth):
-            return Auth.BASIC
+        if authorization:
+            scheme, _, given = authorization.partition(" ")
+            if scheme.lower() == "bearer" and same(given.strip(), self.bearer_tokens):
+                return Auth.BEARER
+            if scheme.lower() == "basic" and same(_basic(given), self.basic_auth):
+                return Auth.BASIC
         if signature:
-            parse_header(signature)
             if not self.shared_secrets:
                 raise SignatureMismatch
             return None

@@ -30,14 +30,6 @@ def sign(body: bytes, secret: str) -> str:
     return _digest(body, secret).hex()
 
 
-def parse_header(header: str) -> bytes:
-    """Return the digest that an `X-Signature` header holds. Raises SignatureMismatch where it is not 40 hex digits."""
-    digits = header.strip()
-    if _HEX_SHA1.fullmatch(digits) is None:
-        raise SignatureMismatch("X-Signature is not a HMAC-SHA1 in hex: 40 digits from 0 to f.")
-    return bytes.fromhex(digits)
-
-
 def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
     """Check an `X-Signature` header against a body's bytes as they came (after inflating), under any of the secrets.
 
@@ -47,7 +39,10 @@ def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
 
     Raises SignatureMismatch when no secret fits, when there is none, and for a header that is not 40 hex digits.
     """
-    expected = parse_header(header)
+    given = header.strip()
+    if _HEX_SHA1.fullmatch(given) is None:
+        raise SignatureMismatch("X-Signature is not a HMAC-SHA1 in hex: 40 digits from 0 to f.")
+    expected = bytes.fromhex(given)
     first = first_element(raw)
     if first is not None:  # before the whole body, which is a thousand times as long
         inner = _inner_json(first)

@@ -108,8 +108,6 @@ def _read_parts(environ: dict[str, Any], limit: Limit, reservation: Reservation)
     except (OSError, ValueError) as error:
         # ValueError: the size of a chunk is no number.
         raise BodyBroken from error
-    finally:
-        reservation.wait(waits=False)
     if length is not None and sum(map(len, parts)) < length:
         raise BodyBroken
     environ[LEFT_UNREAD] = False
@@ -128,7 +126,8 @@ def _read(
         reservation.grow(len(part))
         parts.append(part)
         if left:
-            reservation.wait(waits=True)
+            reservation.wait()
+    reservation.go_on()
 
 
 def _inflate(parts: list[bytes], limit: Limit, reservation: Reservation) -> bytes:

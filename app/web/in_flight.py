@@ -42,7 +42,8 @@ class InFlight:
         self._now = now
         self._shown = 0
         self._logged_at = float("-inf")
-        self._reading: set[Reservation] = set()
+        self.waiting: set[Reservation] = set()
+        """Those that hold bytes while their readers wait for more."""
         self.held = 0
         self.unverified = 0
         """Those of them that nothing has vouched for yet."""
@@ -55,21 +56,19 @@ class InFlight:
         """Count `size` more bytes for a reservation. Raises Unavailable where there is no room for them."""
         if not self._fits(reservation, size) and not self._make_room(reservation, size):
             raise Unavailable("too many bytes are in flight (MAX_INFLIGHT_BYTES); send it again")
-        self.held += size
-        if not reservation.verified:
-            self.unverified += size
-        self._changed()
+        self._count(reservation, size)
 
     def give(self, reservation: "Reservation", size: int) -> None:
         """Give `size` bytes of a reservation back."""
-        self.held -= size
-        if not reservation.verified:
-            self.unverified -= size
-        self._changed()
+        self._count(reservation, -size)
 
-    def wait(self, reservation: "Reservation", *, waits: bool) -> None:
-        """Note whether a reservation holds bytes while its reader waits for more of them."""
-        (self._reading.add if waits else self._reading.discard)(reservation)
+    def _count(self, reservation: "Reservation", size: int) -> None:
+        self.held += size
+        if not reservation.verified:
+            self.unverified += size
+        if self.held // CHUNK_BYTES != self._shown:
+            self._shown = self.held // CHUNK_BYTES
+            self._show(self.held)
 
     def _fits(self, reservation: "Reservation", size: int) -> bool:
         return self.held + size <= self._most and (
@@ -84,7 +83,7 @@ class InFlight:
         strangers_only = not reservation.verified and self.unverified + size > self._unverified_most
         silent = [
             (since, other)
-            for other in self._reading
+            for other in self.waiting
             if other is not reservation
             and not (strangers_only and other.verified)
             and (since := other.silent_since) is not None
@@ -95,11 +94,6 @@ class InFlight:
             if self._fits(reservation, size):
                 return True
         return False
-
-    def _changed(self) -> None:
-        if self.held // CHUNK_BYTES != self._shown:
-            self._shown = self.held // CHUNK_BYTES
-            self._show(self.held)
 
     def _log(self) -> None:
         if self._now() - self._logged_at >= _LOG_PAUSE_SECONDS:
@@ -117,11 +111,12 @@ class InFlight:
 class Reservation:
     """The bytes of one request."""
 
-    __slots__ = ("_in_flight", "_stream", "abandoned", "size", "verified")
+    __slots__ = ("_in_flight", "_stream", "_waits", "abandoned", "size", "verified")
 
     def __init__(self, in_flight: InFlight, stream: Any) -> None:
         self._in_flight = in_flight
         self._stream = stream
+        self._waits = False
         self.size = 0
         self.verified = False
         """Something has vouched for the sender."""
@@ -145,9 +140,16 @@ class Reservation:
             self._in_flight.unverified -= self.size
             self.verified = True
 
-    def wait(self, *, waits: bool) -> None:
-        """Say that more bytes are waited for, or that they are no longer: only meanwhile can it be abandoned."""
-        self._in_flight.wait(self, waits=waits)
+    def wait(self) -> None:
+        """Say that more bytes are waited for: until they are no longer, the reader can be abandoned."""
+        self._in_flight.waiting.add(self)
+        self._waits = True
+
+    def go_on(self) -> None:
+        """Say that no more bytes are waited for."""
+        if self._waits:
+            self._in_flight.waiting.discard(self)
+            self._waits = False
 
     @property
     def silent_since(self) -> float | None:
@@ -163,6 +165,6 @@ class Reservation:
 
     def close(self) -> None:
         """Give everything back."""
-        self.wait(waits=False)
+        self.go_on()
         if self.size:
             self.shrink(self.size)

@@ -65,7 +65,7 @@ def waiting(in_flight: InFlight, size: int, stream: Any, *, verified: bool = Fal
     if verified:
         reservation.verify()
     reservation.grow(size)
-    reservation.wait(waits=True)
+    reservation.wait()
     return reservation
 
 
@@ -128,7 +128,7 @@ def test_only_who_waits_for_bytes_is_abandoned() -> None:
     whole, known, plain = Stream(), Stream(), io.BytesIO()
     # One whose body is there and is being stored; one who is known, and holds nothing that would help; one of a server
     # that does not know when bytes came.
-    waiting(in_flight, 300 * 1024, whole).wait(waits=False)
+    waiting(in_flight, 300 * 1024, whole).go_on()
     waiting(in_flight, 3 * MIB, known, verified=True)
     waiting(in_flight, 600 * 1024, plain)
     with pytest.raises(Unavailable):
@@ -220,7 +220,5 @@ def test_a_reader_that_is_abandoned_hears_that_its_body_broke_off() -> None:
     threading.Timer(0.05, stream.abandon).start()
     with pytest.raises(BodyBroken):
         read_body({"wsgi.input": stream}, LIMIT, reservation)
-    # It no longer waits: what it holds is its own until it is closed.
-    assert in_flight.held == CHUNK_BYTES
-    with pytest.raises(Unavailable):
-        in_flight.reserve(io.BytesIO()).grow(MIB)
+    reservation.close()
+    assert (in_flight.held, in_flight.waiting) == (0, set())
