@@ -25,7 +25,6 @@ from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
 KIB, MIB = 1 << 10, 1 << 20
 MAX_BODY = 256 * KIB
 KEY = "a-key-of-the-tests"
-SETTINGS = {"MAX_BODY_BYTES": str(MAX_BODY), "SEGMENT_WRITE_KEYS": KEY, "LOTUS_INGEST_KEYS": KEY}
 
 GROWTH_MAX = 40 * MIB
 """What a worker may grow by while it is sent gigabytes."""
@@ -57,7 +56,14 @@ class Target(NamedTuple):
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("limits")
-    with served(f"sqlite:///{folder / 'test.db'}", folder, WEB_CONCURRENCY="1", **SETTINGS) as service:
+    with served(
+        f"sqlite:///{folder / 'test.db'}",
+        folder,
+        WEB_CONCURRENCY="1",
+        MAX_BODY_BYTES=str(MAX_BODY),
+        SEGMENT_WRITE_KEYS=KEY,
+        LOTUS_INGEST_KEYS=KEY,
+    ) as service:
         yield service
 
 

@@ -138,10 +138,11 @@ def test_real_calls_are_never_compressed_so_well_and_who_is_known_may_send_what_
     assert counts(ask(site, WEBHOOK, packed, by_token)) == {"received": 1500, "stored": 1, "duplicate": 1499}
 
 
-def test_half_a_kilobyte_of_brackets_costs_nobody_66_ms(site: Site) -> None:
-    assert len(BRACKETS) < KIB
-    for body in (BRACKETS, gzip.compress(b'{"writeKey":"wrong","a":' + b"[]" * 240_000 + b"}")):
-        assert cost(lambda body=body: ask(site, "/v1/batch", body, {"Content-Encoding": "gzip"})) < COST_SECONDS
+@pytest.mark.parametrize("beside", [b"", b'"writeKey":"wrong",'])
+def test_half_a_kilobyte_of_brackets_costs_nobody_66_ms(site: Site, beside: bytes) -> None:
+    body = gzip.compress(b"{" + beside + b'"a":' + b"[]" * 249_000 + b"}")
+    assert len(body) < KIB
+    assert cost(lambda: ask(site, "/v1/batch", body, {"Content-Encoding": "gzip"})) < COST_SECONDS
 
 
 @pytest.mark.parametrize(
