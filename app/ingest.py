@@ -1,26 +1,27 @@
 """What happens to a request: verify, parse, run, write, receipt."""
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import msgspec
 
 from app.catalog.live import Catalog
-from app.core import native, tracking
 from app.core.arrival import describe
 from app.core.credentials import Auth, Credentials
-from app.core.native import NativeEvent
 from app.core.outcome import Outcome
 from app.core.pipeline import run
 from app.core.segment import Body, parse_body
-from app.errors import BatchNotFullyAuthenticated
+from app.core.transform import TransformSet
+from app.errors import BatchNotFullyAuthenticated, Unavailable
 from app.store.ids import Ids
 from app.store.record import Record, Request, monotonic_micros
-from app.store.writer import Writer, give_way
+from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
+from app.submission import Item, NativeSubmission, Submission, TrackingSubmission, WebhookSubmission
 
-# A batch of thousands gives way to other requests this often.
-_CALLS_IN_ONE_GO = 100
+# Beyond Segment's largest batch, 4,000 calls, or about twice the bytes that those have, a request takes several
+# commits. While one of them is made nobody else is answered, so each is small; smaller ones would take longer in all.
+_WHOLE_BYTES = 8 << 20
+_PART_CALLS = 1000
+_PART_BYTES = 1 << 20
 
 
 class Receipt(msgspec.Struct):
@@ -71,8 +72,29 @@ class Ingest:
         self._clock = clock
         self._prepare = prepare
 
-    def receive(self, body: bytes, signature: str | None, authorization: str | None, route: str) -> list[Record]:
+    def from_webhook(self, signature: str | None, authorization: str | None) -> Submission:
+        """Return a request to the webhook, of which the headers X-Signature and Authorization are known.
+
+        Raises:
+            RequestRefused: no body could make it authentic.
+
+        """
+        return WebhookSubmission(self._credentials, signature, authorization)
+
+    def from_tracking(self, authorization: str | None, route: str) -> Submission:
+        """Return a request to Segment's tracking API, as `from_webhook` does; `route` is one of `tracking.TYPE_OF`."""
+        return TrackingSubmission(self._credentials, authorization, route)
+
+    def from_native(self, key: str | None) -> Submission:
+        """Return a request to Lotus's track API, as `from_webhook` does; `key` is its X-API-KEY."""
+        return NativeSubmission(self._credentials, key)
+
+    def take(
+        self, submission: Submission, body: bytes, note_verified: Callable[[], None] = lambda: None
+    ) -> list[Record]:
         """Take one request; return its calls with their outcomes, after the commit that holds them.
+
+        `note_verified` is called once it is known to be authentic.
 
         Raises:
             RequestRefused: one of its classes says why the request holds no calls for us.
@@ -80,58 +102,65 @@ class Ingest:
 
         """
         arrived = _Arrived(self._clock())
-        auth = self._credentials.authenticate(body, signature, authorization)
+        auth = submission.auth or submission.verify(body)
         arrived.verified()
+        note_verified()
         self._prepare()
-        parsed = parse_body(body)
+        turn = Turn()
+        parsed = parse_body(body, turn.checkpoint)
         if auth is Auth.FIRST_CALL and self._require_full_auth:
             raise BatchNotFullyAuthenticated
-        return self._keep(arrived, parsed, parsed, auth, route)
-
-    def track(self, body: bytes, authorization: str | None, route: str) -> list[Record]:
-        """Take one request to Segment's tracking API, as `receive` does; `route` is one of `tracking.TYPE_OF`."""
-        arrived = _Arrived(self._clock())
-        if not self._credentials.knows_write_key(authorization):
-            self._credentials.check_write_key(tracking.find_write_key(body), authorization)
-        arrived.verified()
-        self._prepare()
-        parsed = parse_body(body)
-        return self._keep(arrived, parsed, _complete(parsed, route, arrived.at), Auth.WRITE_KEY, route)
-
-    def forget(self) -> list[Record]:
-        """Take nothing of what analytics.js tells about itself; only where the tracking API is open."""
-        self._credentials.require_write_keys()
-        return []
-
-    def take_events(self, body: bytes, key: str | None) -> list[Record]:
-        """Take one request to Lotus's track API, as `receive` does; `key` is its X-API-KEY."""
-        arrived = _Arrived(self._clock())
-        self._credentials.check_ingest_key(key)
-        arrived.verified()
-        self._prepare()
-        parsed = parse_body(body)
-        calls = ((raw, NativeEvent(document)) for raw, document in parsed)
-        return self._keep(arrived, parsed, calls, Auth.API_KEY, native.ROUTE)
-
-    def _keep(
-        self, arrived: _Arrived, parsed: Body, calls: Iterable[tuple[bytes, Any]], auth: Auth, route: str
-    ) -> list[Record]:
-        received_at, began = arrived.at, arrived.began
         request = Request(
-            self._ids.next(received_at),
-            received_at,
+            self._ids.next(arrived.at),
+            arrived.at,
             auth,
             parsed.shape,
             parsed.envelope,
             [],
-            began,
+            arrived.began,
             arrived.verified_after,
-            monotonic_micros() - began,
+            monotonic_micros() - arrived.began,
         )
+        if len(parsed.items) > MAX_CALLS_PER_COMMIT or len(body) > _WHOLE_BYTES:
+            return self._keep_in_parts(request, submission, parsed, turn)
+        items = submission.items(parsed, arrived.at, retriable=False)
+        self._run(request, enumerate(items), submission.route, self._catalog.active, turn)
+        if request.records:
+            self._writer.append(request)
+        return request.records
+
+    def _keep_in_parts(self, request: Request, submission: Submission, parsed: Body, turn: Turn) -> list[Record]:
+        """Keep a request in several commits, so that nobody waits for the whole of it."""
         transforms = self._catalog.active
-        for position, (raw, document) in enumerate(calls):
-            if position % _CALLS_IN_ONE_GO == _CALLS_IN_ONE_GO - 1:
-                give_way()
+        items = submission.items(parsed, request.received_at, retriable=True)
+        kept: list[Record] = []
+        part = request
+        for share in _cut(enumerate(items), turn):
+            self._run(part, share, submission.route, transforms, turn)
+            try:
+                self._writer.append(part)
+            except Unavailable as error:
+                if not kept:
+                    raise
+                told = f"{len(kept)} of its {len(parsed.items)} calls are stored, and known when it is sent again"
+                raise Unavailable(f"{error.message}; {told}") from error
+            kept += part.records
+            part = request.next_part()
+        return kept
+
+    def _run(
+        self,
+        request: Request,
+        items: Iterable[tuple[int, Item]],
+        route: str,
+        transforms: TransformSet,
+        turn: Turn,
+    ) -> None:
+        """Take calls of a request as far as they go without the database, and put them into its records."""
+        received_at, began = request.received_at, request.began or 0
+        for position, (raw, document, message_id) in items:
+            if position:
+                turn.checkpoint()
             done = run(raw, document, transforms, received_at)
             read = done.call or describe(document)
             request.records.append(
@@ -144,30 +173,26 @@ class Ingest:
                     raw,
                     done,
                     read.type,
-                    read.message_id,
+                    read.message_id or message_id,
                     read.event,
                     read.user_id,
                     mapped_after=monotonic_micros() - began,
                 )
             )
-        if request.records:
-            self._writer.append(request)
-        return request.records
 
 
-def _complete(parsed: Body, route: str, received_at: int) -> Iterator[tuple[bytes, Any]]:
-    """Give each call of the tracking API with the bytes that are kept of it, and with what Segment would have added."""
-    beside = tracking.read_beside(parsed.envelope)
-    for given, document in parsed:
-        raw = tracking.hide_write_key(given, document)
-        # Kept as the call's message id. By chance, and not by the call's id: of that, two processes may draw the same.
-        message_id = None if tracking.has_message_id(document) else f"segment-lotus-{uuid.uuid4()}"
-        yield (
-            raw,
-            tracking.complete(
-                raw, document, route=route, beside=beside, received_at=received_at, message_id=message_id
-            ),
-        )
+def _cut(items: Iterable[tuple[int, Item]], turn: Turn) -> Iterator[list[tuple[int, Item]]]:
+    """Cut the calls of a request into what one commit takes of them."""
+    share: list[tuple[int, Item]] = []
+    size = 0
+    for place, item in items:
+        turn.checkpoint()
+        if len(share) == _PART_CALLS or (share and size + len(item[0]) > _PART_BYTES):
+            yield share
+            share, size = [], 0
+        share.append((place, item))
+        size += len(item[0])
+    yield share
 
 
 def to_receipt(records: list[Record]) -> Receipt:

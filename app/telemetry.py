@@ -60,9 +60,20 @@ class Telemetry:
             registry=here,
         )
 
+        self._in_flight = Gauge(
+            "segment_lotus_inflight_bytes",
+            "Bytes of request bodies held at this moment, to within 64 KiB for each process",
+            multiprocess_mode="livesum",
+            registry=here,
+        )
+
     def note_connections(self, count: int) -> None:
         """Note how many connections this process has open."""
         self._connections.set(count)
+
+    def show_in_flight(self, size: int) -> None:
+        """Show how many bytes of request bodies are held."""
+        self._in_flight.set(size)
 
     def time_request(self, seconds: float) -> None:
         """Note how long a webhook request took that was taken."""

@@ -105,7 +105,7 @@ def seed(file: Path, count: int) -> None:
     first, step = began - DAYS * 86_400_000_000, DAYS * 86_400_000_000 // (count // BATCH)
     for number, body in enumerate(bodies(count)):
         moment = first + number * step
-        ingest.receive(body, None, f"Bearer {BEARER}", "webhook")
+        ingest.take(ingest.from_webhook(None, f"Bearer {BEARER}"), body)
         if number % 500 == 0:
             print(f"\rseeding {part}: {number * BATCH:,} of {count:,}", end="", file=sys.stderr)
     print(file=sys.stderr)

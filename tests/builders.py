@@ -214,7 +214,7 @@ def an_ingest(database: Database, transforms: TransformSet | None = None, ids: I
 
 def post(ingest: Ingest, body: bytes, signed: bytes | None = None) -> list[Record]:
     """Send a body to the webhook, signed as a whole or over `signed`."""
-    return ingest.receive(body, sign(body if signed is None else signed, SECRET), None, "webhook")
+    return ingest.take(ingest.from_webhook(sign(body if signed is None else signed, SECRET), None), body)
 
 
 def store(database: Database, *records: Record, map_again: MapAgain = know_no_version) -> list[Outcome | None]:

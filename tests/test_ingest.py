@@ -184,13 +184,13 @@ def test_what_is_not_authentic_leaves_no_row(database: Database) -> None:
     ingest = an_ingest(database)
     body = to_raw(a_document())
     with pytest.raises(SignatureMissing):
-        ingest.receive(body, None, None, "webhook")
+        ingest.take(ingest.from_webhook(None, None), body)
     with pytest.raises(SignatureMismatch):
-        ingest.receive(body, "0" * 40, None, "webhook")
+        ingest.take(ingest.from_webhook("0" * 40, None), body)
     with pytest.raises(Unauthorized):
-        ingest.receive(body, None, "Bearer x", "webhook")
+        ingest.take(ingest.from_webhook(None, "Bearer x"), body)
     with pytest.raises(SignatureMismatch):
-        ingest.receive(b"not JSON", "0" * 40, None, "webhook")
+        ingest.take(ingest.from_webhook("0" * 40, None), b"not JSON")
     assert rows_of(database, schema.requests) == []
 
 
@@ -205,9 +205,9 @@ def test_a_batch_signed_on_its_first_call_is_refused_where_full_authentication_i
     assert rows_of(database, schema.requests) == []
     assert outcomes_of(post(ingest, to_raw(batch[:1]), signed=to_raw(batch[0]))) == [STORED]
     assert outcomes_of(post(ingest, to_raw(batch))) == [DUPLICATE, STORED]
-    assert outcomes_of(ingest.receive(to_raw(batch), None, "Bearer t", "webhook")) == [DUPLICATE] * 2
+    assert outcomes_of(ingest.take(ingest.from_webhook(None, "Bearer t"), to_raw(batch))) == [DUPLICATE] * 2
     basic = "Basic " + base64.b64encode(b"u:p").decode()
-    assert outcomes_of(ingest.receive(to_raw(batch), None, basic, "webhook")) == [DUPLICATE] * 2
+    assert outcomes_of(ingest.take(ingest.from_webhook(None, basic), to_raw(batch))) == [DUPLICATE] * 2
     assert [auth for (auth,) in rows_of(database, schema.requests, schema.requests.c.auth)] == [
         "signature",
         "signature",

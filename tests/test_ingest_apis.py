@@ -16,6 +16,7 @@ from app.core.credentials import Auth, Credentials
 from app.core.outcome import Outcome
 from app.core.times import format_time
 from app.core.transform import TransformSet
+from app.errors import UnparsableJson
 from app.ingest import Ingest
 from app.preview import Preview, preview
 from app.review import to_whole_document
@@ -60,11 +61,11 @@ def a_keyed_ingest(database: Database, transforms: TransformSet | None = None, i
 
 
 def track(ingest: Ingest, *items: Any, beside: dict[str, Any] | None = None, route: str = "/v1/batch") -> list[Record]:
-    return ingest.track(to_raw({"batch": items, **(beside or {})}), "Bearer key", route)
+    return ingest.take(ingest.from_tracking("Bearer key", route), to_raw({"batch": items, **(beside or {})}))
 
 
 def native(ingest: Ingest, *items: Any) -> list[Record]:
-    return ingest.take_events(to_raw({"batch": items}), "key")
+    return ingest.take(ingest.from_native("key"), to_raw({"batch": items}))
 
 
 def an_order(**members: Any) -> dict[str, Any]:
@@ -113,6 +114,45 @@ def test_a_replay_makes_the_event_that_would_have_been_made_when_the_call_came(
         assert [row[0] for row in replayed] == [record.message_id]
     assert rows_of(database, events, events.c.time_created) == [(NOW - HOUR // 2,)]
     assert b'"key"' not in rows_of(database, calls, calls.c.raw)[0][0]
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        b'"\xff\xfe"',
+        b'"k\xc3("',
+        b'"\xed\xa0\xbd"',
+        b'"k',
+        b'"\\ud83d"',
+        b'"\\x"',
+        b'"\x00"',
+        b"NaN",
+        b"[[1]]",
+        b"1" * 500,
+        b"[" * 300 + b"]" * 300,
+        b'"a","writeKey":"\xff"',
+        b'"' + b"k" * 40_000 + b'"',
+    ],
+    ids=lambda spoiled: repr(spoiled[:12]),
+)
+def test_a_write_key_of_any_bytes_makes_no_call_that_replays_otherwise(database: Database, spoiled: bytes) -> None:
+    """The key is hidden in what is kept: what is left may be JSON where what came was none."""
+    ingest = a_keyed_ingest(database)
+    item = to_raw(an_order(messageId="m-1"))
+    items = [item[:-1] + b',"writeKey":' + spoiled + b"}", to_raw(an_order(messageId="m-2"))]
+    body = b'{"batch":[' + b",".join(items) + b'],"writeKey":' + spoiled + b"}"
+    try:
+        records = ingest.take(ingest.from_tracking("Bearer key", "/v1/batch"), body)
+    except UnparsableJson:
+        # Its brackets or quotes do not match: there is no item to keep.
+        assert rows_of(database, calls) == []
+        return
+    first = outcomes(database)
+    assert len(records) == 2
+    assert replay(database, again=True, outcomes=tuple(Outcome)).tally.changed == {}
+    assert outcomes(database) == first
+    assert b"\xff" not in b"".join(raw for (raw,) in rows_of(database, calls, calls.c.raw))
+    balance(database)
 
 
 def test_a_message_id_that_was_made_is_kept_and_claims_as_any_other(database: Database) -> None:

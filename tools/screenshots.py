@@ -318,7 +318,7 @@ def seed(url: str, transforms: Path) -> None:
     )
     for at, body, signed in requests():
         moment = int(at.timestamp() * 1_000_000)
-        ingest.receive(body, sign(signed, SECRET), None, "webhook")
+        ingest.take(ingest.from_webhook(sign(signed, SECRET), None), body)
     service.database.close()
 
 

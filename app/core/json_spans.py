@@ -6,8 +6,9 @@ very deep nesting), there is one fallback each, which gives the same spans.
 
 import json
 import re
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
+from typing import TypeVar
 
 import msgspec
 
@@ -32,6 +33,19 @@ _MANY_COMMAS = 1_000_000
 """Beyond this an array is cut by hand, which can stop early: msgspec would first make 56 bytes for each element."""
 
 
+_TOKENS_BETWEEN_CHECKPOINTS = 4_096
+"""They take a millisecond."""
+
+Element = TypeVar("Element")
+
+Checkpoint = Callable[[], None]
+"""Called now and then in what may take long, so that whoever calls can let others run."""
+
+
+def no_checkpoint() -> None:
+    """Let nobody else run."""
+
+
 class _ArrayStart(msgspec.Struct, array_like=True, gc=False):
     """The first element of an array; msgspec checks the others and skips them without building anything."""
 
@@ -44,7 +58,7 @@ _decode_start = msgspec.json.Decoder(_ArrayStart).decode
 _SPAN_ONLY = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
-def split_array(raw: bytes, most: int | None = None) -> list[bytes]:
+def split_array(raw: bytes, most: int | None = None, checkpoint: Checkpoint = no_checkpoint) -> list[bytes]:
     """Cut the text of a JSON array into its elements, each with the very bytes it came with, white space around it off.
 
     An element is not read: one that is not UTF-8 or nests too deep does not spoil the others, and fails when it is
@@ -54,17 +68,18 @@ def split_array(raw: bytes, most: int | None = None) -> list[bytes]:
     """
     text = trim(raw)
     if most is not None and len(text) > 2 * _MANY_COMMAS and text.count(b",") > _MANY_COMMAS:
-        return _split_by_hand(text, b"[", most)
+        return _split_by_hand(text, b"[", most, checkpoint)
     try:
-        elements = [bytes(element) for element in _decode_elements(text)]
+        elements = _decode_elements(text)
     except RecursionError:
-        return _split_by_hand(text, b"[", most)
+        return _split_by_hand(text, b"[", most, checkpoint)
     except msgspec.DecodeError:
-        elements = _split_masked(text, most)
-    return _at_most(most, elements)
+        return _at_most(most, _split_masked(text, most, checkpoint))
+    checkpoint()
+    return [bytes(element) for element in _at_most(most, elements)]
 
 
-def split_object(raw: bytes) -> dict[str, bytes]:
+def split_object(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> dict[str, bytes]:
     """Cut the text of a JSON object into its members: key, and the very bytes of its value. As `split_array` does.
 
     Of a repeated key the last one counts. Raises UnparsableJson when this is no object.
@@ -75,7 +90,7 @@ def split_object(raw: bytes) -> dict[str, bytes]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     members = {}
-    for part in _split_by_hand(text, b"{", None):
+    for part in _split_by_hand(text, b"{", None, checkpoint):
         member = _MEMBER.fullmatch(part)
         if member is None:
             raise UnparsableJson("The body is not JSON: an object has a member that is not a key, a colon and a value.")
@@ -93,7 +108,7 @@ def replace_member(raw: bytes, key: str, value: bytes) -> bytes:
         raise UnparsableJson("The JSON is not an object.")
     parts = []
     copied = 0
-    for start, end in pairwise([0, *_outer_commas(text), len(text) - 1]):
+    for start, end in pairwise([0, *_outer_commas(text, no_checkpoint), len(text) - 1]):
         member = _MEMBER.fullmatch(text[start + 1 : end].strip(WHITESPACE))
         if member is not None and decode(member[1]) == key:
             # The value is the last thing before the comma.
@@ -137,13 +152,13 @@ def _mask_surrogates(text: bytes) -> bytes:
     return text.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
 
 
-def _split_masked(text: bytes, most: int | None) -> list[bytes]:
+def _split_masked(text: bytes, most: int | None, checkpoint: Checkpoint) -> list[bytes]:
     """The elements of an array that msgspec refuses: their lengths from the masked text, their bytes from this one."""
     opening = _OPENS_ARRAY.match(text)
     try:
         masked = _decode_elements(_mask_surrogates(text))
     except RecursionError:
-        return _split_by_hand(text, b"[", most)
+        return _split_by_hand(text, b"[", most, checkpoint)
     except msgspec.DecodeError:
         opening = None
     if opening is None:
@@ -158,7 +173,7 @@ def _split_masked(text: bytes, most: int | None) -> list[bytes]:
     return elements
 
 
-def _split_by_hand(text: bytes, opening: bytes, most: int | None) -> list[bytes]:
+def _split_by_hand(text: bytes, opening: bytes, most: int | None, checkpoint: Checkpoint) -> list[bytes]:
     """The parts between the commas of the outermost array or object, for a text of any depth."""
     if not text.startswith(opening):
         decode(text)
@@ -166,7 +181,7 @@ def _split_by_hand(text: bytes, opening: bytes, most: int | None) -> list[bytes]
     if not text.endswith((b"]", b"}")):
         raise UnparsableJson("The body is not JSON: it does not end with a bracket as it began with one.")
     commas = [0]
-    for position in _outer_commas(text):
+    for position in _outer_commas(text, checkpoint):
         commas.append(position)
         if most is not None and len(commas) > most:
             raise _too_many(most)
@@ -178,10 +193,10 @@ def _split_by_hand(text: bytes, opening: bytes, most: int | None) -> list[bytes]
     return parts
 
 
-def _outer_commas(text: bytes) -> Iterator[int]:
+def _outer_commas(text: bytes, checkpoint: Checkpoint) -> Iterator[int]:
     """Where the outermost container's commas are. Raises UnparsableJson unless its last bracket ends the text."""
     closers = bytearray()
-    for token in _TOKEN.finditer(text):
+    for token in _tokens(text, checkpoint):
         position = token.start()
         first = text[position]
         if first in b"[{":
@@ -201,7 +216,14 @@ def _outer_commas(text: bytes) -> Iterator[int]:
     raise UnparsableJson(f"The body is not JSON: it ends with {len(closers)} brackets open.")
 
 
-def _at_most(most: int | None, elements: list[bytes]) -> list[bytes]:
+def _tokens(text: bytes, checkpoint: Checkpoint) -> Iterator[re.Match[bytes]]:
+    tokens = _TOKEN.finditer(text)
+    while some := list(islice(tokens, _TOKENS_BETWEEN_CHECKPOINTS)):
+        yield from some
+        checkpoint()
+
+
+def _at_most(most: int | None, elements: list[Element]) -> list[Element]:
     if most is not None and len(elements) > most:
         raise _too_many(most)
     return elements

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_spans import split_array, split_object
+from app.core.json_spans import Checkpoint, no_checkpoint, split_array, split_object
 from app.core.json_text import MAX_DEPTH, TooDeep, decode, encode_canonical, trim
 from app.core.outcome import Reason
 from app.errors import CallRejected, TooLarge, UnparsableJson
@@ -105,10 +105,12 @@ _ABSENT = object()
 _ORDINARY_CALL_BYTES = 32 << 10
 """Segment's limit for a call. A larger object is rather a batch, and is looked through before anything is decoded."""
 
+_CALLS_BETWEEN_CHECKPOINTS = 1_000
+
 _STARTS_WITH_JSON = re.compile(rb'\{[ \t\n\r]*"json"')
 
 
-def parse_body(raw: bytes) -> Body:
+def parse_body(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> Body:
     """Cut a request body (inflated) into its calls.
 
     An empty body has no calls. A top-level scalar or null is one call, and every element of an array is one, whatever
@@ -118,27 +120,31 @@ def parse_body(raw: bytes) -> Body:
     on its own, is unwrapped when its first key is `json`, that is an object or null, and it has no `type`.
 
     Raises UnparsableJson when the body is no JSON, TooLarge for more than MAX_CALLS calls, or for more than
-    MAX_CALL_BYTES beside a batch.
+    MAX_CALL_BYTES beside a batch. `checkpoint` is called now and then while a large body is cut.
     """
     text = trim(raw)
     if not text:
         return Body(shape=Shape.SINGLE, items=())
     if text.startswith(b"["):
-        return _parse_array(text)
+        return _parse_array(text, checkpoint)
     if len(text) > _ORDINARY_CALL_BYTES and text.startswith(b"{"):
-        return _parse_object(text, None)
+        return _parse_object(text, None, checkpoint)
     try:
-        document = _read_only_call(text)
+        document = _read_only_call(text, checkpoint)
     except UnparsableJson as error:
         if not text.startswith(b"{"):
             raise
         try:
-            return _parse_object(text, None)  # it may be a batch in which one call is not UTF-8
+            return _parse_object(text, None, checkpoint)  # it may be a batch in which one call is not UTF-8
         except UnparsableJson:
             raise error from None  # the first one knows the place
     if type(document) is dict and "batch" not in document and "json" not in document:
         return Body(shape=Shape.SINGLE, items=(text,), documents=(document,))
-    return _parse_object(text, document) if text.startswith(b"{") else _one_call(Shape.SINGLE, text, document)
+    return (
+        _parse_object(text, document, checkpoint)
+        if text.startswith(b"{")
+        else _one_call(Shape.SINGLE, text, document, checkpoint)
+    )
 
 
 def read(raw: bytes) -> Any:
@@ -205,37 +211,39 @@ def sketch(document: Any) -> Sketch:
 _decode_outline = msgspec.json.Decoder(_Outline).decode
 
 
-def _parse_array(text: bytes) -> Body:
-    items = split_array(text, MAX_CALLS)
+def _parse_array(text: bytes, checkpoint: Checkpoint) -> Body:
+    items = split_array(text, MAX_CALLS, checkpoint)
     shape = Shape.ARRAY
     for index, item in enumerate(items):
+        if index % _CALLS_BETWEEN_CHECKPOINTS == 0:
+            checkpoint()
         if _STARTS_WITH_JSON.match(item):
-            inner = _inner(_outline(item))
+            inner = _inner(_outline(item, checkpoint))
             if inner is not None:
                 items[index] = inner
                 shape = Shape.EXTENSIBLE
     return Body(shape=shape, items=items)
 
 
-def _parse_object(text: bytes, document: Any) -> Body:
+def _parse_object(text: bytes, document: Any, checkpoint: Checkpoint) -> Body:
     """An object that may hold calls: its text, and its document if that was already decoded."""
-    members = _outline(text)
+    members = _outline(text, checkpoint)
     known = document if type(document) is dict else {}
     batch = members.get("batch", b"")
     if batch.startswith(b"[") and not members.get("type", b"").startswith(b'"'):
-        return _parse_batch(text, batch, known.get("batch"))
+        return _parse_batch(text, batch, known.get("batch"), checkpoint)
     inner = _inner(members) if _STARTS_WITH_JSON.match(text) else None
     if inner is None:
-        return _one_call(Shape.SINGLE, text, document)
-    return _one_call(Shape.EXTENSIBLE, inner, known.get("json"))
+        return _one_call(Shape.SINGLE, text, document, checkpoint)
+    return _one_call(Shape.EXTENSIBLE, inner, known.get("json"), checkpoint)
 
 
-def _outline(text: bytes) -> dict[str, bytes]:
+def _outline(text: bytes, checkpoint: Checkpoint) -> dict[str, bytes]:
     """The raw text of `type`, `batch` and `json`, those of them that an object has. Raises UnparsableJson."""
     try:
         outline = _decode_outline(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return split_object(text)
+        return split_object(text, checkpoint)
     members = {"type": outline.type, "batch": outline.batch, "json": outline.json}
     return {key: bytes(value) for key, value in members.items() if value is not msgspec.UNSET}
 
@@ -246,20 +254,23 @@ def _inner(outline: dict[str, bytes]) -> bytes | None:
     return inner if "type" not in outline and (inner.startswith(b"{") or inner == b"null") else None
 
 
-def _parse_batch(text: bytes, batch: bytes, documents: Sequence[Any] | None) -> Body:
+def _parse_batch(text: bytes, batch: bytes, documents: Sequence[Any] | None, checkpoint: Checkpoint) -> Body:
     if len(text) - len(batch) > MAX_CALL_BYTES:
         raise TooLarge(f"What stands beside `batch` is larger than {MAX_CALL_BYTES} bytes.")
-    beside = {key: value for key, value in split_object(text).items() if key not in ("batch", "writeKey")}
+    beside = {key: value for key, value in split_object(text, checkpoint).items() if key not in ("batch", "writeKey")}
     envelope = b"{" + b",".join(encode_canonical(key) + b":" + value for key, value in beside.items()) + b"}"
     decode(envelope)  # what is kept of a request must be readable
-    return Body(shape=Shape.BATCH, items=split_array(batch, MAX_CALLS), envelope=envelope, documents=documents)
+    return Body(
+        shape=Shape.BATCH, items=split_array(batch, MAX_CALLS, checkpoint), envelope=envelope, documents=documents
+    )
 
 
-def _one_call(shape: Shape, text: bytes, document: Any) -> Body:
-    return Body(shape=shape, items=(text,), documents=(_read_only_call(text) if document is None else document,))
+def _one_call(shape: Shape, text: bytes, document: Any, checkpoint: Checkpoint) -> Body:
+    read_document = _read_only_call(text, checkpoint) if document is None else document
+    return Body(shape=shape, items=(text,), documents=(read_document,))
 
 
-def _read_only_call(text: bytes) -> Any:
+def _read_only_call(text: bytes, checkpoint: Checkpoint) -> Any:
     """As `read`, but what is no JSON refuses the request and not the call: there is no other call to save.
 
     Raises UnparsableJson.
@@ -269,7 +280,7 @@ def _read_only_call(text: bytes) -> Any:
     try:
         return decode(text)
     except TooDeep:
-        split_object(text)  # only an object gets here; raises when it is not even whole
+        split_object(text, checkpoint)  # only an object gets here; raises when it is not even whole
         return Unread.TOO_DEEP
 
 

@@ -4,15 +4,17 @@ Its values come from what is kept of a call and nothing else: its bytes, what st
 message id, and when it came. So a replay a year later reads the same call.
 """
 
+import contextlib
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from app.core.json_spans import replace_member, split_object
 from app.core.json_text import decode, trim
-from app.core.segment import Unread
+from app.core.segment import Unread, read
 from app.core.times import TimeInvalid, format_time, parse_time
 from app.errors import UnparsableJson
 
@@ -46,6 +48,14 @@ _LOOKS_AHEAD = _DAY
 _WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*)"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
+# What reads as the member `writeKey` of an object, in any text: its value as JSON.
+_KEY_TEXT = re.compile(rb'"writeKey"\s*:\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
+
+_KEY_TEXTS_MAX = 4_096
+_KEYS_MAX = 16
+"""Different write keys that are looked at in one body. A body of an SDK has one, also where each item repeats it."""
+
+
 class Beside(msgspec.Struct, frozen=True):
     """What a batch says for all its items."""
 
@@ -59,6 +69,24 @@ class _KeyOutline(msgspec.Struct, gc=False):
 
 
 _decode_key_outline = msgspec.json.Decoder(_KeyOutline).decode
+
+
+def list_write_keys(body: bytes) -> list[str]:
+    """Return what reads like a write key somewhere in a body, in text that need not be JSON; the first few.
+
+    Gives up early: half a megabyte takes some milliseconds, whatever is in it. That a key is the body's own, and not
+    that of something in it, only `find_write_key` can say.
+    """
+    texts: set[bytes] = set()
+    for match in islice(_KEY_TEXT.finditer(body), _KEY_TEXTS_MAX):
+        texts.add(match[1])
+        if len(texts) == _KEYS_MAX:
+            break
+    keys = []
+    for text in texts:
+        with contextlib.suppress(UnparsableJson):
+            keys.append(decode(text))
+    return [key for key in keys if key]
 
 
 def find_write_key(body: bytes) -> str | None:
@@ -78,14 +106,19 @@ def find_write_key(body: bytes) -> str | None:
     return key if type(key) is str and key else None
 
 
-def hide_write_key(raw: bytes, document: Any) -> bytes:
-    """Return a call's bytes without the write key that it may hold itself, and put the same into its document."""
+def hide_write_key(raw: bytes, document: Any) -> tuple[bytes, Any]:
+    """Return a call's bytes without the write key that it may hold itself, and the document that a replay reads there.
+
+    `document` is the decoded `raw`, and may be changed.
+    """
     if type(document) is dict:
         if "writeKey" not in document:
-            return raw
+            return raw, document
         document["writeKey"] = HIDDEN
-        return replace_member(raw, "writeKey", f'"{HIDDEN}"'.encode())
-    return hide_write_keys(raw)
+        return replace_member(raw, "writeKey", f'"{HIDDEN}"'.encode()), document
+    hidden = hide_write_keys(raw)
+    # Without a key that was no UTF-8 it may be JSON.
+    return hidden, document if hidden == raw else read(hidden)
 
 
 def hide_write_keys(text: bytes) -> bytes:

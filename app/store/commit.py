@@ -48,8 +48,9 @@ class Committer:
             if isinstance(refused, DuplicateKey):
                 # Another process drew our tag and met our microsecond.
                 self._ids.renew()
-                requests = _renumbered(requests, self._ids)
-            self._halve([(request, record) for request in requests for record in request.records], set())
+                _renumber(requests, self._ids)
+            stored = {request.id for request in requests if request.continued}
+            self._halve([(request, record) for request in requests for record in request.records], stored)
 
     def _halve(self, shares: list[tuple[Request, Record]], known: set[int]) -> None:
         """Find the row that the database refuses by halving, so that all others are stored.
@@ -90,7 +91,7 @@ class Committer:
         with at_once(conn):
             if new:
                 append_tail(conn, self._ids.next(now), new)
-            append_requests(conn, requests)
+            append_requests(conn, [request for request in requests if not request.continued])
             append_calls(conn, records)
             if self._forwards and new:
                 request_deliveries(conn, new, now)
@@ -98,24 +99,10 @@ class Committer:
             ledger.append(conn, self._ids.tag, now, counts)
 
 
-def _renumbered(requests: Sequence[Request], ids: Ids) -> list[Request]:
-    """Give requests and records new ids. The records stay the same objects: their senders hold them."""
-    renumbered = []
+def _renumber(requests: Sequence[Request], ids: Ids) -> None:
+    """Give requests and records new ids; a request that is stored already keeps its own."""
     for request in requests:
-        request_id = ids.next(request.received_at)
+        if not request.continued:
+            request.id = ids.next(request.received_at)
         for record in request.records:
-            record.id, record.request_id = ids.next(record.received_at), request_id
-        renumbered.append(
-            Request(
-                request_id,
-                request.received_at,
-                request.auth,
-                request.shape,
-                request.envelope,
-                request.records,
-                request.began,
-                request.verified_after,
-                request.parsed_after,
-            )
-        )
-    return renumbered
+            record.id, record.request_id = ids.next(record.received_at), request.id

@@ -2,12 +2,22 @@
 
 import contextlib
 import zlib
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, NamedTuple
 
+from app.core.tracking import MAX_BATCH_BYTES
 from app.errors import TooLarge, Unavailable, UnparsableJson
+from app.store.refusals import BODY_START_BYTES
+from app.store.writer import Turn
+from app.web.draining import LEFT_UNREAD
+from app.web.in_flight import CHUNK_BYTES, Reservation
 
-_CHUNK = 64 * 1024
+RATIO_MAX = 100
+"""How many times its size a body inflates to before anything has vouched for its sender: beyond RATIO_FREE_BYTES, the
+largest batch of Segment's tracking API. Calls that differ in nothing but a counter come to 120."""
+
+RATIO_FREE_BYTES = MAX_BATCH_BYTES
+
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 # A gzip body may be several members one after the other; each costs a copy of what follows in its chunk.
@@ -16,132 +26,162 @@ _MEMBERS_MAX = 10_000
 # int() refuses thousands of digits.
 _DIGITS_MAX = 20
 
+_COMPRESSED = {"gzip", "x-gzip", "deflate"}
+
 
 class BodyBroken(Unavailable):
     """The body did not arrive whole; send it again."""
 
 
-class InFlight:
-    """Counts the bytes of all bodies that this process holds."""
+class Limit(NamedTuple):
+    """The most bytes of a body, inflated."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held = 0
-
-    @contextlib.contextmanager
-    def reserved(self) -> Iterator["Reservation"]:
-        """Give a reservation that is returned at the end of the request."""
-        reservation = Reservation(self)
-        try:
-            yield reservation
-        finally:
-            self._held -= reservation.size
-
-    def take(self, size: int) -> None:
-        """Count `size` more bytes. Raises Unavailable where that is more than may be held."""
-        if self._held + size > self._most:
-            raise Unavailable("too many bytes are in flight (MAX_INFLIGHT_BYTES); send it again")
-        self._held += size
+    most: int
+    name: str
+    """What it is called in messages."""
 
 
-class Reservation:
-    """The bytes of one request."""
-
-    def __init__(self, in_flight: InFlight) -> None:
-        self._in_flight = in_flight
-        self.size = 0
-
-    def grow(self, size: int) -> None:
-        """Hold `size` more bytes. Raises Unavailable."""
-        self._in_flight.take(size)
-        self.size += size
-
-
-def read_body(environ: dict[str, Any], most: int, reservation: Reservation, limit: str = "MAX_BODY_BYTES") -> bytes:
-    """Read the body of a WSGI request, inflated where it says that it is compressed. `limit` is what `most` is called.
+def read_body(environ: dict[str, Any], limit: Limit, reservation: Reservation) -> bytes:
+    """Read the body of a WSGI request, inflated where it says that it is compressed.
 
     Raises:
-        TooLarge: it has more than `most` bytes, before or after inflating; reading stops there.
+        TooLarge: it has more bytes than the limit, before or after inflating; reading stops there. Or it inflates to
+            more than RATIO_MAX times its size, and nothing has vouched for its sender.
         UnparsableJson: it says gzip and is none.
         BodyBroken: it stopped coming, or is not framed as HTTP says; what follows on the connection cannot be read.
         Unavailable: too many bytes are in flight.
 
     """
-    try:
-        raw = _read_raw(environ, most, reservation, limit)
-    except (OSError, ValueError) as error:
-        # ValueError: the size of a chunk is no number.
-        raise BodyBroken from error
-    encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    parts = _read_parts(environ, limit, reservation)
+    encoding = _encoding(environ)
     if encoding in {"", "identity"}:
-        return raw
-    if encoding in {"gzip", "x-gzip", "deflate"}:
-        return _inflate(raw, most, reservation, limit)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+    if encoding in _COMPRESSED:
+        return _inflate(parts, limit, reservation)
     raise UnparsableJson(f"the body has the content encoding {encoding[:40]!r}; gzip and deflate are taken")
 
 
-def _read_raw(environ: dict[str, Any], most: int, reservation: Reservation, limit: str) -> bytes:
-    stream = environ["wsgi.input"]
+def read_beginning(environ: dict[str, Any], reservation: Reservation) -> bytes:
+    """Read at most 64 KiB of a body that is refused whatever it holds; return its beginning, for people.
+
+    So the sender of an ordinary body has sent it when the answer comes, and hears it. Then the connection ends, since
+    it is a stranger's. Of a compressed body no more is inflated than is kept of a refused one. Never raises.
+    """
+    environ[LEFT_UNREAD] = True
+    parts: list[bytes] = []
+    with contextlib.suppress(OSError, ValueError, Unavailable):
+        length = _length(environ)
+        most = CHUNK_BYTES if length is None else min(length, CHUNK_BYTES)
+        _read(environ["wsgi.input"], most, parts, reservation)
+    beginning = b"".join(parts)
+    if _encoding(environ) not in _COMPRESSED:
+        return beginning
+    try:
+        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(beginning[:BODY_START_BYTES], BODY_START_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _encoding(environ: dict[str, Any]) -> str:
+    encoding: str = environ.get("HTTP_CONTENT_ENCODING", "")
+    return encoding.strip().lower() if encoding else encoding
+
+
+def _length(environ: dict[str, Any]) -> int | None:
+    """Return what Content-Length says; None where the body comes in chunks. Raises BodyBroken."""
     length = environ.get("CONTENT_LENGTH")
     if not length:
-        return _read_parts(stream, most + 1, most, reservation, limit)
+        return None
     if not (length.isascii() and length.isdigit()):
         raise BodyBroken
-    size = int(length[:_DIGITS_MAX])
-    if size > most:
-        raise TooLarge(f"the body has {size} bytes; {limit} is {most}")
-    raw = _read_parts(stream, size, most, reservation, limit)
-    if len(raw) < size:
+    return int(length[:_DIGITS_MAX])
+
+
+def _read_parts(environ: dict[str, Any], limit: Limit, reservation: Reservation) -> list[bytes]:
+    environ[LEFT_UNREAD] = True
+    length = _length(environ)
+    if length is not None and length > limit.most:
+        raise TooLarge(f"the body has {length} bytes; {limit.name} is {limit.most}")
+    parts: list[bytes] = []
+    try:
+        _read(environ["wsgi.input"], limit.most + 1 if length is None else length, parts, reservation, limit)
+    except (OSError, ValueError) as error:
+        # ValueError: the size of a chunk is no number.
+        raise BodyBroken from error
+    if length is not None and sum(map(len, parts)) < length:
         raise BodyBroken
-    return raw
+    environ[LEFT_UNREAD] = False
+    return parts
 
 
-def _read_parts(stream: IO[bytes], size: int, most: int, reservation: Reservation, limit: str) -> bytes:
-    """Read up to `size` bytes, and hold only what has come: a length alone must not shut others out."""
-    parts = []
+def _read(
+    stream: IO[bytes], size: int, parts: list[bytes], reservation: Reservation, limit: Limit | None = None
+) -> None:
+    """Read up to `size` bytes into `parts`, and hold only what has come: a length alone must not shut others out."""
     left = size
-    while left and (part := stream.read(min(_CHUNK, left))):
+    while left and (part := stream.read(min(CHUNK_BYTES, left))):
         left -= len(part)
-        if size - left > most:
-            raise TooLarge(f"the body has more than {most} bytes, which is {limit}")
+        if limit is not None and size - left > limit.most:
+            raise TooLarge(f"the body has more than {limit.most} bytes, which is {limit.name}")
         reservation.grow(len(part))
         parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        if left:
+            reservation.wait()
+    reservation.go_on()
 
 
-def _inflate(raw: bytes, most: int, reservation: Reservation, limit: str) -> bytes:
-    parts = []
+def _inflate(parts: list[bytes], limit: Limit, reservation: Reservation) -> bytes:
+    most = limit.most
+    if not reservation.verified:
+        most = min(most, RATIO_FREE_BYTES + RATIO_MAX * sum(map(len, parts)))
+    inflated = []
     size = 0
+    turn = Turn()
     try:
-        for part in _inflated(raw):
-            size += len(part)
+        for piece in _inflated(_let_go(parts, reservation)):
+            turn.checkpoint()
+            size += len(piece)
+            if size > limit.most:
+                raise TooLarge(f"the body inflates to more than {limit.most} bytes, which is {limit.name}")
             if size > most:
-                raise TooLarge(f"the body inflates to more than {most} bytes, which is {limit}")
-            reservation.grow(len(part))
-            parts.append(part)
+                raise TooLarge(
+                    f"the body inflates to more than {RATIO_MAX} times its size, and only its content could say who"
+                    " sends it: send less in one request, or a credential in the Authorization header"
+                )
+            reservation.grow(len(piece))
+            inflated.append(piece)
     except zlib.error as error:
         raise UnparsableJson(f"the body is not compressed as it says: {error}") from error
-    return b"".join(parts)
+    return b"".join(inflated)
 
 
-def _inflated(raw: bytes) -> Iterator[bytes]:
+def _let_go(parts: list[bytes], reservation: Reservation) -> Iterator[bytes]:
+    """Give the parts one after the other, and their room back: raw and inflated, a body need not be held twice."""
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        yield part
+        reservation.shrink(len(part))
+
+
+def _inflated(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Inflate in small pieces, of what goes in (zlib copies the rest of it each time) and of what comes out."""
     inflater = None
     members = 0
-    for start in range(0, len(raw), _CHUNK):
-        rest = raw[start : start + _CHUNK]
+    for part in parts:
+        rest = part
         while rest:
             if inflater is None:
                 inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 members += 1
             if members > _MEMBERS_MAX:
                 raise UnparsableJson(f"the compressed body has more than {_MEMBERS_MAX} members")
-            yield inflater.decompress(rest, _CHUNK)
+            yield inflater.decompress(rest, CHUNK_BYTES)
             rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
             if inflater.eof:
                 inflater = None
     while inflater is not None and not inflater.eof:
-        part = inflater.decompress(b"", _CHUNK)
-        if not part and not inflater.eof:
+        piece = inflater.decompress(b"", CHUNK_BYTES)
+        if not piece and not inflater.eof:
             raise UnparsableJson("the compressed body ends too early")
-        yield part
+        yield piece

@@ -1,6 +1,6 @@
 """Whether this process is about to end and takes nothing new."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.errors import Unavailable
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 EXTENSION = "segment_lotus_draining"
 """Where the Flask application keeps its Draining, in `extensions`. It stands here, and not where the application is
 made, because gunicorn's first process must not import that: see app.web.gunicorn_conf."""
+
+LEFT_UNREAD = "segment_lotus.left_unread"
+"""Set in the environment of a request whose body was not read to its end: its connection ends with the answer."""
 
 
 class Draining:
@@ -27,8 +30,11 @@ class Draining:
         if self.started:
             raise Unavailable("this node is shutting down; send it again")
 
-    def hang_up(self, response: "Response") -> "Response":
-        """Let the connection end with this answer once draining has started."""
-        if self.started:
+    def hang_up(self, response: "Response", environ: dict[str, Any]) -> "Response":
+        """Let the connection end with this answer once draining has started, or where the body was left unread.
+
+        `environ` is the request's.
+        """
+        if self.started or environ.get(LEFT_UNREAD):
             response.headers["Connection"] = "close"
         return response

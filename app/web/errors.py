@@ -22,7 +22,6 @@ from app.errors import (
     Unavailable,
     UnparsableJson,
 )
-from app.web.body import BodyBroken
 
 STATUS_OF: dict[type[SegmentLotusError], int] = {
     UnparsableJson: 400,
@@ -67,9 +66,6 @@ def to_response(error: SegmentLotusError) -> Response:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if status == 401:  # noqa: PLR2004
         response.headers["WWW-Authenticate"] = 'Bearer realm="segment-lotus"'
-    if isinstance(error, BodyBroken):
-        # Where the next request on this connection begins, nobody knows.
-        response.headers["Connection"] = "close"
     return response
 
 

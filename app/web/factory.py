@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from flask import Flask, request
+from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.bootstrap import Reading, Service, build, build_reading, clock, tune_garbage_collection
@@ -11,7 +11,7 @@ from app.logs import configure
 from app.settings import WITH_WORKER, load_for_serving
 from app.web import errors
 from app.web.api import api
-from app.web.body import InFlight
+from app.web.application import IN_FLIGHT, Application
 from app.web.deadlines import GAUGE
 from app.web.debugger import debugger
 from app.web.deliveries import delivery_pages
@@ -20,6 +20,7 @@ from app.web.draining import EXTENSION, Draining
 from app.web.editor import editor
 from app.web.entrance import entrance
 from app.web.health import health
+from app.web.in_flight import InFlight
 from app.web.intake import Door, Intake, shortcut
 from app.web.native import NativeTrack
 from app.web.offload import Offload, OnThisThread, OnThreads
@@ -43,21 +44,13 @@ from app.web.usage_api import usage_api
 from app.web.webhook import Webhook
 from app.web.worker_process import WorkerProcess
 
-_YEAR = 365 * 86_400
-
-
-class _Application(Flask):
-    def get_send_file_max_age(self, filename: str | None) -> int | None:  # noqa: ARG002
-        """Let browsers keep what its address names, see app.web.pages; they ask again for what a module imports."""
-        return _YEAR if "v" in request.args else None
-
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
     """Return the application over a service. `app.extensions[EXTENSION]` is its Draining.
 
     `offload` runs the reads of the JSON API and the pages: by default on the spot, through the service's connections.
     """
-    app = _Application("app.web")
+    app = Application("app.web")
     # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
     draining = app.extensions[EXTENSION] = Draining()
@@ -68,7 +61,10 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     set_up_sessions(app, settings.admin_token, offload)
     pages = Pages(offload, forwards=bool(settings.lotus_api_key))
     refused = Refused(service.database, service.ids, clock)
-    intake = Intake(service, refused, InFlight(settings.max_inflight_bytes), draining)
+    in_flight = app.extensions[IN_FLIGHT] = InFlight(
+        settings.max_inflight_bytes, settings.max_body_bytes, service.telemetry.show_in_flight
+    )
+    intake = Intake(service, refused, in_flight, draining)
     webhook = Webhook(intake)
     doors: tuple[Door, ...] = (webhook, Tracking(intake), NativeTrack(intake))
     replays = Replays(service, ReplayProcesses(settings))
@@ -93,9 +89,13 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         setup(pages, settings, webhook),
     ):
         app.register_blueprint(blueprint)
+
+    def hang_up(response: Response) -> Response:
+        return draining.hang_up(response, request.environ)
+
     errors.register(app, lambda error: protect(pages.tell(error)))
     app.before_request(check_address)
-    app.after_request(draining.hang_up)
+    app.after_request(hang_up)
     app.after_request(errors.keep_private)
     if settings.trusted_proxies:
         count = settings.trusted_proxies

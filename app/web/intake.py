@@ -8,7 +8,7 @@ are answered in front of it, by the same function.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import Blueprint, Response, request
 
@@ -16,9 +16,12 @@ from app.bootstrap import Service
 from app.errors import RequestRefused, SegmentLotusError, Unavailable
 from app.store.record import Record
 from app.store.writer import isolated
-from app.web.body import InFlight, read_body
+from app.submission import Submission
+from app.web.application import body_limit
+from app.web.body import Limit, read_beginning, read_body
 from app.web.draining import Draining
 from app.web.errors import to_response, to_unavailable
+from app.web.in_flight import InFlight
 from app.web.refused import Refused
 
 if TYPE_CHECKING:
@@ -29,14 +32,6 @@ JSON = "application/json"
 
 Answer = tuple[str, bytes]
 """What is said to a request that was taken: the status line, and JSON."""
-
-
-class Limit(NamedTuple):
-    """The most bytes of a body, inflated."""
-
-    most: int
-    name: str
-    """What it is called in messages."""
 
 
 class Intake:
@@ -56,28 +51,52 @@ class Intake:
         """Return a limit, or MAX_BODY_BYTES where that is less."""
         return min(limit, self.limit)
 
-    def take(self, environ: dict[str, Any], limit: Limit, store: Callable[[bytes], list[Record]]) -> list[Record]:
-        """Read one request's body, and store it; return after the commit.
+    def take(self, environ: dict[str, Any], limit: Limit, admit: Callable[[], Submission]) -> list[Record]:
+        """Take one request: look at its head, read its body, and store its calls; return after the commit.
+
+        `admit` looks at the head. What it refuses is read no further than its sender needs to hear so.
 
         Raises:
             RequestRefused: it holds no calls for us. It is counted and kept among the refused requests.
             Unavailable: the same, and it should be sent again.
 
         """
+        return self._take(environ, limit, admit, self.service.ingest.take)
+
+    def forget(self, environ: dict[str, Any], limit: Limit, admit: Callable[[], Submission]) -> None:
+        """Read one request, so that its connection can go on, and keep nothing of it. Raises what `take` does."""
+        self._take(environ, limit, admit, lambda _submission, _body, _note_verified: [])
+
+    def _take(
+        self,
+        environ: dict[str, Any],
+        limit: Limit,
+        admit: Callable[[], Submission],
+        store: Callable[[Submission, bytes, Callable[[], None]], list[Record]],
+    ) -> list[Record]:
         began = time.perf_counter()
         body = b""
-        with self._in_flight.reserved() as reservation:
+        reservation = self._in_flight.reserve(environ["wsgi.input"])
+        try:
+            self.draining.refuse()
             try:
-                self.draining.refuse()
-                body = read_body(environ, limit.most, reservation, limit.name)
-                records = store(body)
-            except (RequestRefused, Unavailable) as error:
-                self._note(error, environ, body)
+                submission = admit()
+            except RequestRefused:
+                body = read_beginning(environ, reservation)
                 raise
-            except Exception as fault:
-                said = to_unavailable(fault)
-                self._note(said, environ, body)
-                raise said from fault
+            if submission.auth is not None:
+                reservation.verify()
+            body = read_body(environ, limit, reservation)
+            records = store(submission, body, reservation.verify)
+        except (RequestRefused, Unavailable) as error:
+            self._note(error, environ, body)
+            raise
+        except Exception as fault:
+            unavailable = to_unavailable(fault)
+            self._note(unavailable, environ, body)
+            raise unavailable from fault
+        finally:
+            reservation.close()
         self._time_request(time.perf_counter() - began)
         return records
 
@@ -113,6 +132,8 @@ class Door(ABC):
         blueprint = Blueprint(self.name, __name__)
         blueprint.register_error_handler(SegmentLotusError, self.tell)
 
+        # It reads the body by itself, so that both ways to it are the same.
+        @body_limit(None)
         def receive() -> Response:
             status, body = self.answer(request.environ)
             return Response(body, status, [*self.headers], content_type=JSON)
@@ -141,7 +162,7 @@ def shortcut(flask: "WSGIApplication", doors: Iterable[Door], draining: Draining
             status, body = door.answer(environ)
         except Exception as error:  # noqa: BLE001  as Flask answers what it does not know
             response = door.tell(error if isinstance(error, SegmentLotusError) else to_unavailable(error))
-            draining.hang_up(response)
+            draining.hang_up(response, environ)
             return response(environ, start_response)
         headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), *door.headers]
         if draining.started:

@@ -22,6 +22,7 @@ from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.parameters import full_address
 from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
+from app.web.sign_in import to_way_back
 from app.web.visible import to_visible
 
 Values = dict[str, Any]
@@ -106,7 +107,8 @@ class Pages:
     def tell(self, error: Exception) -> Response:
         """Say an error as a page; where nobody is signed in, with the form to do so in its place."""
         if isinstance(error, Unauthorized):
-            return self.show("sign_in.html", status=401, next=full_address(request), wrong=None)
+            place = to_way_back(full_address(request))
+            return self.show("sign_in.html", status=401, next=place, wrong=None)
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
         else:

@@ -6,7 +6,7 @@ length of the token.
 """
 
 import time
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 from flask import Response
 
@@ -20,6 +20,9 @@ DELAY_SECONDS = 1.0
 DELAYED_MAX = 32
 """Wrong tokens that wait for their answer at one time in one process. Each holds a connection and nothing else; beyond
 them the answer comes at once, so that no number of guesses takes up the connections of others."""
+
+_WAY_BACK_MAX = 900
+"""Of a place to go on to, percent-encoded: the form that carries it is small."""
 
 
 class SignIn:
@@ -55,6 +58,11 @@ def to_place(text: str) -> str:
     parts = urlsplit(text)
     within = text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
     return text if within and text.isprintable() and "\\" not in text else "/"
+
+
+def to_way_back(place: str) -> str:
+    """Return where to go on after signing in: `place`, or `/` where the form could not carry it."""
+    return place if len(quote_plus(place, errors="replace")) <= _WAY_BACK_MAX else "/"
 
 
 def go_to(place: str) -> Response:

@@ -7,7 +7,8 @@ from flask import Blueprint, Response
 from app.core.tracking import MAX_BATCH_BYTES, MAX_CALL_BYTES, PREFIX, TYPE_OF
 from app.errors import SegmentLotusError, TooLarge
 from app.web.auth import authorization
-from app.web.intake import Answer, Door, Intake, Limit
+from app.web.body import Limit
+from app.web.intake import Answer, Door, Intake
 
 METRICS = f"{PREFIX}m"
 """Where analytics.js tells Segment how it fares itself."""
@@ -46,11 +47,11 @@ class Tracking(Door):
         ingest = intake.service.ingest
         if route == METRICS:
             # It has no key, and nothing in it is about usage: read, so that the connection can go on, and forgotten.
-            intake.take(environ, self._call, lambda _body: ingest.forget())
+            intake.forget(environ, self._call, lambda: ingest.from_tracking(None, route))
             return _SUCCESS
         token = authorization(environ)
         limit = self._call if TYPE_OF[route] else self._batch
-        intake.take(environ, limit, lambda body: ingest.track(body, token, route))
+        intake.take(environ, limit, lambda: ingest.from_tracking(token, route))
         return _SUCCESS
 
     def tell(self, error: SegmentLotusError) -> Response:

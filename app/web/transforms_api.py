@@ -19,12 +19,14 @@ from app.editor.bench import CompareText, PublishText, Resolve, RollBack, TryTex
 from app.editor.documents import DraftDocument, to_draft_document, to_version
 from app.editor.reading import find_live_transform, list_transforms, read_transform, read_version
 from app.editor.traffic import CALLS_FOR_PATHS, list_ids_for, list_paths
-from app.errors import BadQuery, EditConflict, TooLarge, TransformInvalid
+from app.errors import BadQuery, EditConflict, TransformInvalid
 from app.query import parse_limit
 from app.store.drafts import DraftMoved, discard_draft, save_draft
 from app.store.engine import Connection
 from app.store.publications import list_live
 from app.store.review import read_calls
+from app.web.application import body_limit
+from app.web.body import Limit
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.sandboxes import Sandboxes
@@ -32,8 +34,9 @@ from app.web.sessions import require_admin_or_session
 
 T = TypeVar("T")
 
-# Quotes and line ends take two bytes each in JSON.
-_BODY_BYTES_MAX = 2 * (FILE_BYTES_MAX + MAX_CALL_BYTES)
+# As JSON in ASCII no letter takes more than three times its bytes in UTF-8. Beside the text there are a few words.
+_TEXT = Limit(3 * FILE_BYTES_MAX + (4 << 10), "the most that a text takes")
+_TEXT_AND_CALL = Limit(_TEXT.most + 3 * MAX_CALL_BYTES, "the most that a text and a call take")
 _JSON = "application/json"
 _PICKED_CALLS = 20
 _CALLS_MAX = 100
@@ -102,6 +105,7 @@ def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, f
 
 def _add_drafts(blueprint: Blueprint, service: Service) -> None:
     @blueprint.put("/<name>")
+    @body_limit(_TEXT)
     def save(name: str) -> Response:
         to_path(service.settings.transforms_dir, name)
         asked = _body(DraftText)
@@ -127,6 +131,7 @@ def _add_drafts(blueprint: Blueprint, service: Service) -> None:
 
 def _add_work(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
     @blueprint.post("/<name>/preview")
+    @body_limit(_TEXT_AND_CALL)
     def preview(name: str) -> Response:
         asked = _body(TryText)
         _check_text(asked.text)
@@ -135,6 +140,7 @@ def _add_work(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
         return _said(sandboxes.preview(name, request.get_data()))
 
     @blueprint.post("/<name>/impact")
+    @body_limit(_TEXT)
     def impact(name: str) -> Response:
         asked = _body(CompareText)
         _check_text(asked.text)
@@ -143,6 +149,7 @@ def _add_work(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
         return _said(sandboxes.work("impact", name, request.get_data()))
 
     @blueprint.post("/<name>/publish")
+    @body_limit(_TEXT)
     def publish(name: str) -> Response:
         asked = _body(PublishText)
         _check_text(asked.text)
@@ -203,10 +210,7 @@ def _reading(work: Callable[[Connection], T]) -> Callable[[Reading], T]:
 
 
 def _body(kind: type[T]) -> T:
-    """Read the body of a request. Raises TooLarge, BadQuery."""
-    request.max_content_length = _BODY_BYTES_MAX
-    if (request.content_length or 0) > _BODY_BYTES_MAX:
-        raise TooLarge(f"the body has more than {_BODY_BYTES_MAX} bytes, which is the most that is taken here")
+    """Read the body of a request. Raises BadQuery."""
     try:
         return msgspec.json.decode(request.get_data(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

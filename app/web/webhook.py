@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 
-from app.core.arrival import WEBHOOK as ROUTE
 from app.ingest import to_receipt
 from app.web.auth import authorization
 from app.web.intake import Answer, Door, Intake
@@ -33,6 +32,4 @@ class Webhook(Door):
         intake = self._intake
         signature, token = environ.get("HTTP_X_SIGNATURE"), authorization(environ)
         ingest = intake.service.ingest
-        return _ENCODE(
-            to_receipt(intake.take(environ, intake.limit, lambda body: ingest.receive(body, signature, token, ROUTE)))
-        )
+        return _ENCODE(to_receipt(intake.take(environ, intake.limit, lambda: ingest.from_webhook(signature, token))))

@@ -1,5 +1,6 @@
 """Reading a body: its forms, its limits, and that nothing is held or read beyond them."""
 
+import contextlib
 import gzip
 import io
 import random
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from app.errors import TooLarge, Unavailable, UnparsableJson
 from app.store.schema import calls
-from app.web.body import BodyBroken, InFlight, read_body
+from app.web.body import BodyBroken, Limit, read_body
+from app.web.in_flight import InFlight
 from tests.builders import a_document, to_raw
 from tests.served import signed
 from tests.web.conftest import Site, counts
@@ -34,9 +36,17 @@ def environ(body: bytes, encoding: str | None = None, length: str | None = "") -
     return given
 
 
-def read(request: dict[str, Any], most: int = MOST, in_flight: InFlight | None = None) -> bytes:
-    with (in_flight or InFlight(100 * MIB)).reserved() as reservation:
-        return read_body(request, most, reservation)
+def in_flight_of(most: int) -> InFlight:
+    return InFlight(most, most, lambda _size: None)
+
+
+def read(
+    request: dict[str, Any], most: int = MOST, in_flight: InFlight | None = None, *, verified: bool = True
+) -> bytes:
+    with contextlib.closing((in_flight or in_flight_of(100 * MIB)).reserve(request["wsgi.input"])) as reservation:
+        if verified:
+            reservation.verify()
+        return read_body(request, Limit(most, "the limit"), reservation)
 
 
 class Endless(io.RawIOBase):
@@ -185,13 +195,13 @@ def test_a_body_that_does_not_arrive_whole_is_to_be_sent_again() -> None:
 
 
 def test_what_is_in_flight_is_counted_before_and_after_inflating_and_given_back() -> None:
-    in_flight = InFlight(1000)
+    in_flight = in_flight_of(1000)
     packed = gzip.compress(bytes(900))
     for _ in range(3):
         assert len(read(environ(packed, "gzip"), in_flight=in_flight)) == 900
     with pytest.raises(Unavailable):
         read(environ(gzip.compress(bytes(1000)), "gzip"), in_flight=in_flight)
-    with in_flight.reserved() as other:
+    with contextlib.closing(in_flight.reserve(io.BytesIO())) as other:
         other.grow(500)
         with pytest.raises(Unavailable):
             read(environ(bytes(501)), in_flight=in_flight)
@@ -202,7 +212,7 @@ def test_what_is_in_flight_is_counted_before_and_after_inflating_and_given_back(
 
 
 def test_a_length_that_is_only_promised_holds_nothing() -> None:
-    in_flight = InFlight(1000)
+    in_flight = in_flight_of(1000)
     seen = []
 
     class Watching(io.RawIOBase):
@@ -240,6 +250,6 @@ def test_a_bomb_is_413_and_a_body_beyond_what_may_be_in_flight_is_503(make_site:
 
 def test_where_a_body_broke_off_the_connection_is_closed(site: Site) -> None:
     broken = {"wsgi.input": Broken(OSError()), "CONTENT_LENGTH": "5"}
-    answer = site.client.post("/webhooks/segment", environ_overrides=broken)
+    answer = site.client.post("/webhooks/segment", environ_overrides=broken, headers=signed(b"{}"))
     assert answer.status_code == 503
     assert answer.headers["Connection"] == "close"

@@ -56,7 +56,7 @@ def test_another_admin_token_ends_every_session(make_site: Callable[..., Site]) 
         assert site.client.get("/").status_code == status
 
 
-@pytest.mark.parametrize("token", ["", "x", ADMIN_TOKEN[:-1], f"{ADMIN_TOKEN}x", "ü", "\0", "x" * 100_000])
+@pytest.mark.parametrize("token", ["", "x", ADMIN_TOKEN[:-1], f"{ADMIN_TOKEN}x", "ü", "\0", "x" * 2000])
 def test_any_other_token_opens_nothing(site: Site, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_in_module, "DELAY_SECONDS", 0.0)
     answer = sign_in(site.client, token)

@@ -496,7 +496,7 @@ def test_an_earlier_version_is_live_again_after_a_rollback_and_drift_is_resolved
     ],
 )
 def test_a_body_that_cannot_be_used_is_refused_with_a_sentence(lite: Desk, method: str, path: str) -> None:
-    for body in (b"", b"nonsense", b"[]", b'{"surprise": 1}', b"{}", b"\xff", b"[" * 100_000):
+    for body in (b"", b"nonsense", b"[]", b'{"surprise": 1}', b"{}", b"\xff", b"[" * 60_000):
         answer = lite.ask(method, path, body)
         assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_query"), body[:20]
         assert answer.get_json()["message"].startswith("the body cannot be used: ")
@@ -511,7 +511,7 @@ def test_texts_calls_and_bodies_have_a_largest_size(lite: Desk) -> None:
     assert "larger than 256 KiB" in lite.refused("PUT", "/api_call", 400, text=big, revision=0)["message"]
     told = lite.refused("POST", "/api_call/preview", 400, text=TEXT, call=" " * ((1 << 20) + 1))
     assert "the call is larger than" in told["message"]
-    answer = lite.ask("POST", "/api_call/preview", b" " * (3 << 20))
+    answer = lite.ask("POST", "/api_call/preview", b" " * (4 << 20))
     assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
 
 
