@@ -81,6 +81,9 @@ class SqliteFile:
         self._main = str(path)
         self._log = self._index = ""
         self._open: _Place | None = None
+        self._anchor: sqlite3.Connection | None = None
+        """Open for as long as the file is: SQLite deletes its log with the last connection, and one that a kill or a
+        Ctrl-C breaks off may be the last of the pool."""
         self._size = self._largest = 0
         """Bytes of the database: at the last look, and at most. It never becomes smaller but by VACUUM."""
         self._opening = threading.Lock()
@@ -130,8 +133,7 @@ class SqliteFile:
     def close(self) -> None:
         """Close all files."""
         self.engine.dispose()
-        self._open = None
-        self._lease.leave()
+        self._let_go()
         self.lock.close()
 
     def look_into(self, error: Unavailable) -> None:
@@ -203,10 +205,11 @@ class SqliteFile:
         alone = first and self._lease.share(main, until)
         try:
             connection = self._prepare(main, until, alone=alone)
+            if first:
+                self._anchor = self._open_connection(until)
         except BaseException:
             if first:
-                self._open = None
-                self._lease.leave()
+                self._let_go()
             raise
         if alone:
             self._lease.let_others_in()
@@ -231,12 +234,8 @@ class SqliteFile:
             tighten(self.path)
         # Whoever had it open last did not close it, or knew it to be damaged. Nobody else has it open while we look.
         doubtful = alone and (self._has_log() or self.lock.read_note() is not None)
-        connection = open_file(self.path, "rw")
+        connection = self._open_connection(until)
         try:
-            for pragma in self._pragmas:
-                _patiently(partial(connection.execute, f"PRAGMA {pragma}"), until)
-            # Only a read opens the log of a file that had none so far.
-            _patiently(lambda: connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall(), until)
             self._settle(main)
             if doubtful:
                 self._note(check_pages(connection, WAIT_SECONDS))
@@ -244,6 +243,24 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+    def _open_connection(self, until: float) -> sqlite3.Connection:
+        connection = open_file(self.path, "rw")
+        try:
+            for pragma in self._pragmas:
+                _patiently(partial(connection.execute, f"PRAGMA {pragma}"), until)
+            # Only a read opens the log of a file that had none so far.
+            _patiently(lambda: connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall(), until)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _let_go(self) -> None:
+        if self._anchor is not None:
+            self._anchor.close()
+        self._open = self._anchor = None
+        self._lease.leave()
 
     def _settle(self, main: Identity) -> None:
         """Remember which files are open now. Raises Displaced where they are not those of before."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -584,3 +585,17 @@ def test_a_checkpoint_lets_the_log_of_a_bulk_writer_begin_anew(sqlite_database: 
     bulk.close()
     assert sizes[-1] < 2 * sizes[0], sizes
     assert len(rows_of(sqlite_database, schema.publications)) == 30_000
+
+
+def test_a_statement_that_is_broken_off_ends_its_connection_and_not_the_use_of_the_file(database: Database) -> None:
+    """SQLite deletes its log with the last connection: it is open for as long as the process has the file."""
+
+    def break_off(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    sa.event.listen(database.engine, "before_cursor_execute", break_off)
+    with pytest.raises(KeyboardInterrupt), database.writing() as conn:
+        conn.execute(sa.text("SELECT 1"))
+    sa.event.remove(database.engine, "before_cursor_execute", break_off)
+    with database.writing() as conn:
+        assert conn.execute(sa.text("SELECT 1")).scalar() == 1
