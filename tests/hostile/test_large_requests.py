@@ -21,7 +21,7 @@ from app.errors import Unavailable
 from app.ingest import Ingest
 from app.store import writer as writer_module
 from app.store.engine import Database
-from app.store.ids import TAG_BITS, Ids
+from app.store.ids import TAG_BITS, Ids, micros_of
 from app.store.record import Record
 from app.store.schema import calls, requests
 from app.store.writer import Commit, Turn
@@ -151,17 +151,18 @@ def test_a_row_that_the_database_refuses_in_a_later_part_is_found_there(database
     ingest = a_watched_ingest(database, lambda _commit: None)
     body = to_raw(a_batch(WHOLE + 5))
     there = post(ingest, body)
-    tags = iter((IDS.tag, IDS.tag + 1))
+    tag = there[0].id & 0xFFF
+    tags = iter((tag, tag + 1))
     ids = Ids(lambda _below: next(tags))
     # The first part takes what nobody took, and the second one meets it.
     ids._last = (there[0].id >> TAG_BITS) - 15
     again = a_watched_ingest(database, lambda _commit: None)
     again._ids = again._writer._committer._ids = ids
-    again._clock = lambda: 0
+    again._clock = lambda: micros_of(there[0].id) - 15
     assert outcomes_of(post(again, body)) == [DUPLICATE] * 45
     rows = rows_of(database, calls, calls.c.request_id, calls.c.position)
     assert len(rows) == 90
-    assert {identifier & 0xFFF for identifier in values_of(rows_of(database, calls, calls.c.id))} == {7, 8}
+    assert {identifier & 0xFFF for identifier in values_of(rows_of(database, calls, calls.c.id))} == {tag, tag + 1}
     for (request,) in rows_of(database, requests, requests.c.id):
         assert sorted(place for parent, place in rows if parent == request) == list(range(45))
     assert len(rows_of(database, requests)) == 2
