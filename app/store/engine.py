@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from app.errors import SettingInvalid, Unavailable
 from app.store.integrity import Integrity
 from app.store.postgresql import SILENT, Patience, ServerSilent, Silence, create_engine
-from app.store.sqlite import WAIT_SECONDS, Damaged, SqliteFile
+from app.store.sqlite import Damaged, SqliteFile
+from app.store.sqlite_connection import WAIT_SECONDS
 from app.store.sqlite_files import create_file
 
 # What says that a value is at fault. Everything else is trouble of the database, or of ours with it, and passes or is

@@ -9,8 +9,6 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,29 +19,8 @@ from app.errors import Unavailable
 from app.store.file_lock import FileLock
 from app.store.integrity import Integrity, check_pages
 from app.store.lease import Identity, Lease
+from app.store.sqlite_connection import BULK_PRAGMAS, PRAGMAS, WAIT_SECONDS, open_patiently, run_patiently
 from app.store.sqlite_files import INDEX, LEASE, LOCK, LOG, open_file, tighten
-
-# Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to say 503.
-WAIT_SECONDS = 3.0
-
-_PRAGMAS = (
-    "journal_mode=WAL",
-    # FULL: a commit is on the disk before the call is answered. NORMAL would lose answered calls on power loss.
-    "synchronous=FULL",
-    "cache_size=-16000",
-    "temp_store=MEMORY",
-    # 32 MB of log between checkpoints: pages of a random key are written once for many commits. Measured: a quarter
-    # of the time of a commit against SQLite's 4 MB.
-    "wal_autocheckpoint=8000",
-    "busy_timeout=0",
-)
-
-# For one process that writes thousands of rows with each commit. They touch some 120 MB of pages of random keys; a
-# smaller cache writes and reads them twice in one transaction. And its log is written back by `checkpoint`, after
-# commits: within one, a thread that reads ahead would keep the log from ever beginning anew.
-_BULK_PRAGMAS = ("cache_size=-150000", "wal_autocheckpoint=0")
-
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 class Displaced(Unavailable):
@@ -77,7 +54,7 @@ class SqliteFile:
         self.lock = FileLock(path.with_name(path.name + LOCK))
         self.engine = self._make_engine(url)
         self._lease = Lease(path.with_name(path.name + LEASE))
-        self._pragmas = (*_PRAGMAS, *_BULK_PRAGMAS) if bulk else _PRAGMAS
+        self._pragmas = (*PRAGMAS, *BULK_PRAGMAS) if bulk else PRAGMAS
         self._main = str(path)
         self._log = self._index = ""
         self._open: _Place | None = None
@@ -188,7 +165,7 @@ class SqliteFile:
                 conn.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
                 conn.info["synchronous"] = synchronous
             statement = options.get("sqlite_begin", "BEGIN")
-            _patiently(lambda: conn.exec_driver_sql(statement), options.get("sqlite_until", 0.0))
+            run_patiently(lambda: conn.exec_driver_sql(statement), options.get("sqlite_until", 0.0))
 
         return engine
 
@@ -206,7 +183,7 @@ class SqliteFile:
         try:
             connection = self._prepare(main, until, alone=alone)
             if first:
-                self._anchor = self._open_connection(until)
+                self._anchor = open_patiently(self.path, self._pragmas, until)
         except BaseException:
             if first:
                 self._let_go()
@@ -234,23 +211,11 @@ class SqliteFile:
             tighten(self.path)
         # Whoever had it open last did not close it, or knew it to be damaged. Nobody else has it open while we look.
         doubtful = alone and (self._has_log() or self.lock.read_note() is not None)
-        connection = self._open_connection(until)
+        connection = open_patiently(self.path, self._pragmas, until)
         try:
             self._settle(main)
             if doubtful:
                 self._note(check_pages(connection, WAIT_SECONDS))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _open_connection(self, until: float) -> sqlite3.Connection:
-        connection = open_file(self.path, "rw")
-        try:
-            for pragma in self._pragmas:
-                _patiently(partial(connection.execute, f"PRAGMA {pragma}"), until)
-            # Only a read opens the log of a file that had none so far.
-            _patiently(lambda: connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall(), until)
         except BaseException:
             connection.close()
             raise
@@ -328,17 +293,3 @@ def _identify(path: str) -> Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _patiently(step: Callable[[], object], until: float) -> None:
-    """Run a SQLite statement, again while another program holds the file, until then (of time.monotonic)."""
-    while True:
-        try:
-            step()
-        except (sqlite3.OperationalError, DBAPIError) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            if getattr(cause, "sqlite_errorcode", 0) & 0xFF not in _BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.005)
-        else:
-            return

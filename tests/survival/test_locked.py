@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.sqlite import WAIT_SECONDS
+from app.store.sqlite_connection import WAIT_SECONDS
 from tests.served import Answer, Served, served, wait_until
 from tests.survival.load import a_call, at_once, watching_health
 from tests.survival.whole import find_broken, stored_messages
