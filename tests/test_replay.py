@@ -423,16 +423,23 @@ def items(number: int, *ids: str) -> dict[str, Any]:
 
 
 def test_a_call_that_shares_an_event_with_another_stays_stored_and_is_corrected_again(database: Database) -> None:
-    """It was a conflict from the first correction on, and passed over by the next."""
-    take(database, some_transforms(order=EACH % "{n: item.n}"), items(1, "a", "b"), items(2, "b", "c"))
+    """It was a conflict from the first correction on, and passed over by the next; it has the event elsewhere."""
+    take(database, some_transforms(order=EACH % "{id: item.id, n: item.n}"), items(1, "a", "b"), items(2, "b", "c"))
     for version, name in enumerate(("m", "n", "m"), start=2):
-        fixed = some_transforms(order=EACH % f"{{{name}: item.{name}}}")
+        fixed = some_transforms(order=EACH % f"{{id: item.id, {name}: item.{name}}}")
         replay(database, fixed, outcomes=tuple(Outcome), correct=True)
         assert outcomes(database) == ["stored", "stored"]
         assert made(database) == [
-            (f"{id_}~{version}", "customer-1", {name: {"n": 1, "m": 2}[name]}) for id_ in ("a", "b", "c")
+            (f"{id_}~{version}", "customer-1", {"id": id_, name: {"n": 1, "m": 2}[name]}) for id_ in ("a", "b", "c")
         ]
         balance(database)
+
+
+def test_an_event_at_another_place_of_another_call_is_compared_by_the_version_that_made_it(database: Database) -> None:
+    before, after = (some_transforms(order=EACH % f"{{id: item.id, n: item.{name}}}") for name in "nm")
+    assert take(database, before, items(1, "a", "b")) == ["stored"]
+    assert take(database, after, items(2, "b", "c"), items(3, "b")) == ["stored", "duplicate"]
+    balance(database)
 
 
 def test_a_conflict_with_events_of_its_own_is_corrected(database: Database) -> None:

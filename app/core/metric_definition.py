@@ -175,7 +175,6 @@ def parse_metric(name: str, text: str) -> Metric:
     if said.get("name", name) != name:
         raise source.invalid(("name",), f"must be {name}, as the file is called, or be left out")
     kind = MetricType(said["metric_type"])
-    _check_event_name(source)
     _check_keys(source, kind)
     aggregation = _aggregation(source, kind)
     proration = _UNITS.get(said.get("proration", ""))
@@ -232,11 +231,6 @@ def _check_keys(source: MetricSource, kind: MetricType) -> None:
     needed = {MetricType.COUNTER: "usage_aggregation_type", MetricType.GAUGE: "event_type"}.get(kind, "granularity")
     if needed not in source.value:
         raise source.invalid((), f"a {kind} needs the key {needed}")
-
-
-def _check_event_name(source: MetricSource) -> None:
-    if "\0" in source.value["event_name"]:
-        raise source.invalid(("event_name",), "holds a NUL character, which no event's name can")
 
 
 def _aggregation(source: MetricSource, kind: MetricType) -> Aggregation | None:

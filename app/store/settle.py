@@ -165,11 +165,8 @@ class _Settlement:
     def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""
         again = self._map_again(record, lane, rival.transform_digest)
-        if again is None:
-            equal = lane.events[position].content == rival.content
-        else:
-            equal = rival.position < len(again.events) and again.events[rival.position].content == rival.content
-        return to_result(lane, position, rival.call_id, equal=equal)
+        event = lane.events[position] if again is None else _find_same(again, lane.events[position], rival)
+        return to_result(lane, position, rival.call_id, equal=event is not None and event.content == rival.content)
 
     def _release(self, winners: list[_Share]) -> None:
         """Give up the claims of calls that made nothing but conflicts: after a fix they may still make their events."""
@@ -244,6 +241,17 @@ def _wanted_claims(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
 def _slot(record: Record, lane: Lane) -> str:
     """Return what a call claims, in the name of a lane, to make events there."""
     return lane.name if record.made_lanes else MAIN_LANE
+
+
+def _find_same(again: Lane, event: LotusEvent, rival: Stored) -> LotusEvent | None:
+    """Find what an earlier version makes of an event: what has its id, else what stands where the rival stood.
+
+    Another call may have the same event at another place; and the version may have given it another id.
+    """
+    same = next((other for other in again.events if other.idempotency_id == event.idempotency_id), None)
+    if same is not None or rival.position >= len(again.events):
+        return same
+    return again.events[rival.position]
 
 
 def _is_of_same_lane(new: NewEvent, rival: Stored) -> bool:

@@ -76,7 +76,7 @@ def test_it_is_shown_where_its_call_is(database: Database, keep: Keep) -> None:
 
 
 def test_a_metric_of_a_name_that_no_event_can_have_is_refused() -> None:
-    with pytest.raises(MetricInvalid, match="event_name: holds a NUL character"):
+    with pytest.raises(MetricInvalid, match="this holds a NUL character"):
         a_metric(event_name="a\0b")
 
 

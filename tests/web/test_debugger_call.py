@@ -105,8 +105,9 @@ def test_a_call_that_no_transform_took_leads_to_a_new_one(visited: Site) -> None
 
 
 def test_an_unknown_call_is_not_found(visited: Site) -> None:
-    for path in ("/calls/1", "/calls/x", f"/calls/{'9' * 40}", "/calls/1/raw", "/calls/1/curl", "/calls/%00"):
+    for path in ("/calls/1", "/calls/x", f"/calls/{'9' * 40}", "/calls/1/raw", "/calls/1/curl"):
         assert "Not found" in page(visited, path, 404)
+    assert "the address holds a NUL character" in page(visited, "/calls/%00", 400)
 
 
 def test_the_raw_bytes_are_a_download_and_never_a_page(visited: Site) -> None:

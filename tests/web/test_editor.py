@@ -43,7 +43,7 @@ def test_the_page_is_for_who_is_signed_in(site: Site) -> None:
     assert "<script>" not in answer.get_data(as_text=True)
 
 
-@pytest.mark.parametrize("name", ["..", "a b", "a.yaml", "a%2Fb", "%00", "<script>", "x" * 101, "ü"])
+@pytest.mark.parametrize("name", ["..", "a b", "a.yaml", "a%2Fb", "<script>", "x" * 101, "ü"])
 def test_what_is_no_name_of_a_file_has_no_page(known: Site, name: str) -> None:
     answer = known.client.get(f"/transforms/{name}")
     assert answer.status_code == 404

@@ -239,7 +239,8 @@ def test_an_odd_body_of_the_api_is_answered_and_never_with_a_fault(filled: Site)
                     bodies.append(f"{{{together}}}".encode("latin-1"))
             for body in bodies:
                 status = filled.client.open(path, method=method, data=body, headers=BEARER).status_code
-                if status >= 500 or (body in NO_OBJECTS and status != 400):
+                # 413: the body is longer than anything that is taken there.
+                if status >= 500 or (body in NO_OBJECTS and status not in {400, 413}):
                     wrong.append((path, body[:60], status))
     assert wrong == []
     assert faults(logs) == []
