@@ -133,7 +133,7 @@ def test_reconcile_names_what_lotus_lost_and_sends_it_again(
 def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
     done = type_("doctor")
     assert done.exit_code == 0, done.output
-    names = ["settings", "database", "disk", "transforms", "signature"]
+    names = ["settings", "database", "pages", "disk", "transforms", "signature"]
     names += ["tracking", "track-api", "lotus", "proxy", "outbox"]
     not_set_up = {"tracking", "track-api"}
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
