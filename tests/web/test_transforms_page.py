@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from app.store import traffic
 from app.store.schema import publications
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site
+from tests.web.queries import queries_of
 
 TEXT = "match: {event: API Call}\nexamples:\n  - {given: {}, expect: stored}\n"
 
@@ -113,18 +112,7 @@ def test_a_message_of_the_address_is_one_of_ours(signed_in: Site) -> None:
 
 def test_the_queries_of_the_page_are_ten_at_most_however_much_there_is(signed_in: Site) -> None:
     def count() -> int:
-        asked: list[str] = []
-
-        def note(_conn: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-            asked.append(statement)
-
-        engine = signed_in.service.database.engine
-        sa.event.listen(engine, "before_cursor_execute", note)
-        try:
-            assert signed_in.client.get("/transforms").status_code == 200
-        finally:
-            sa.event.remove(engine, "before_cursor_execute", note)
-        return len([one for one in asked if not one.startswith(("BEGIN", "PRAGMA"))])
+        return len([query for query in queries_of(signed_in, "/transforms") if not query.startswith("PRAGMA")])
 
     before = count()
     for number in range(20):
