@@ -18,6 +18,10 @@ CHUNK_BYTES = 64 * 1024
 STALLED_SECONDS = 1.5
 """A reader that has waited for so long may lose its bytes. Longer than a lost packet takes to come again."""
 
+GREEDY_TIMES = 8
+"""A stranger's body that holds so many times what another one asks for gives way to it, however fast it comes: else two
+that go on and on would shut out all senders who sign."""
+
 _SHARE = 4
 _LOG_PAUSE_SECONDS = 10
 
@@ -76,7 +80,7 @@ class InFlight:
         )
 
     def _make_room(self, reservation: "Reservation", size: int) -> bool:
-        """Abandon stalled readers, the longest silent first; tell whether that was enough."""
+        """Abandon stalled readers, the longest silent first, then who holds most; tell whether that was enough."""
         self._log()
         now = self._now()
         # Where the share of the unverified is full, nobody else's bytes help.
@@ -89,8 +93,16 @@ class InFlight:
             and (since := other.silent_since) is not None
             and now - since >= STALLED_SECONDS
         ]
-        for _, other in sorted(silent, key=lambda pair: pair[0]):
-            other.abandon()
+        greedy = [
+            (-other.size, other)
+            for other in self.waiting
+            if not other.verified
+            and other.silent_since is not None
+            and other.size >= GREEDY_TIMES * (reservation.size + size)
+        ]
+        for _, other in (*sorted(silent, key=_first), *sorted(greedy, key=_first)):
+            if not other.abandoned:
+                other.abandon()
             if self._fits(reservation, size):
                 return True
         return False
@@ -106,6 +118,10 @@ class InFlight:
                 unverified=self.unverified,
                 unverified_limit=self._unverified_most,
             )
+
+
+def _first(pair: tuple[float, "Reservation"]) -> float:
+    return pair[0]
 
 
 class Reservation:

@@ -123,6 +123,23 @@ def test_where_there_is_no_room_who_was_silent_longest_makes_some() -> None:
     assert talking.is_abandoned
 
 
+def test_strangers_whose_bodies_go_on_coming_shut_no_small_one_out() -> None:
+    """They never fall silent, so time alone would never make room."""
+    clock = Clock()
+    in_flight = in_flight_of(4 * MIB, now=clock)
+    larger, smaller = (Stream(last_byte_at=clock.now) for _ in range(2))
+    waiting(in_flight, 520 * 1024, larger)
+    waiting(in_flight, 500 * 1024, smaller)
+    with contextlib.closing(in_flight.reserve(io.BytesIO())) as equal:
+        equal.grow(4 * 1024)
+        with pytest.raises(Unavailable):
+            equal.grow(200 * 1024)
+    assert (larger.is_abandoned, smaller.is_abandoned) == (False, False)
+    for _ in range(8):
+        in_flight.reserve(io.BytesIO()).grow(1024)
+    assert (larger.is_abandoned, smaller.is_abandoned) == (True, False)
+
+
 def test_only_who_waits_for_bytes_is_abandoned() -> None:
     in_flight = in_flight_of(4 * MIB)
     whole, known, plain = Stream(), Stream(), io.BytesIO()
