@@ -63,7 +63,7 @@ class Record(msgspec.Struct, gc=False):
         return self.run.lanes[0].events[0].customer_id if self.run.lanes else self.user_id
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct):
     """What the calls of one request share."""
 
     id: int
@@ -72,7 +72,14 @@ class Request(msgspec.Struct, frozen=True):
     shape: str
     envelope: bytes | None
     records: list[Record]
+    """All of its calls, or those of one part of it."""
     began: int | None = None
     """When it was received, by `monotonic_micros`; None: nobody looked, and no time of a step is known."""
     verified_after: int | None = None
     parsed_after: int | None = None
+    continued: bool = False
+    """An earlier part of it was stored, and with that the request itself."""
+
+    def next_part(self) -> "Request":
+        """Return the part that follows one that was stored; it has no calls yet."""
+        return msgspec.structs.replace(self, records=[], continued=True)
