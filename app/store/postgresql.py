@@ -140,7 +140,7 @@ class _Dialer:
     def connect(self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Connection:
         """Connect; SQLAlchemy's `do_connect`.
 
-        Raises psycopg.OperationalError, Unavailable within a silence, and SettingInvalid for a database that is not UTF-8.
+        Raises psycopg.OperationalError, Unavailable within a silence, SettingInvalid where the database is not UTF-8.
         """
         self.silence.refuse()
         self._parameters = parameters
@@ -199,8 +199,8 @@ def _check_encoding(connection: psycopg.Connection[Any]) -> None:
         name = connection.info.dbname
         connection.close()
         raise SettingInvalid(
-            f"the database {name!r} in DATABASE_URL has the encoding {encoding}, which does not hold every text; make one"
-            " with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move what is there with pg_dump"
+            f"the database {name!r} in DATABASE_URL has the encoding {encoding}, which does not hold every text; make"
+            " one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move what is there with pg_dump"
         )
 
 
