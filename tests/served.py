@@ -130,25 +130,18 @@ def ask(
 
 @contextlib.contextmanager
 def served(
-    database_url: str,
-    folder: Path,
-    *,
-    log: Path | None = None,
-    port: int | None = None,
-    started: bool = True,
-    **settings: str,
+    database_url: str, folder: Path, *, log: Path | None = None, started: bool = True, **settings: str
 ) -> Iterator[Served]:
     """Migrate a database and run the service on it until the end of the block. `settings` as in the environment.
 
-    `started`: only give it once it answers. `log`: where it writes to, a file in `folder` unless said. `port`: any that
-    is free, unless said.
+    `started`: only give it once it answers. `log`: where it writes to, a file in `folder` unless said.
     """
     database = connect(database_url)
     migrate(database)
     database.close()
     folder.mkdir(parents=True, exist_ok=True)
     log = log or folder / "service.log"
-    port = port or free_port()
+    port = int(settings.get("PORT") or free_port())
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
         "DATABASE_URL": database_url,
         "PORT": str(port),

@@ -104,7 +104,7 @@ def test_what_a_page_tracks_while_the_service_is_away_arrives_once(page: Page, s
     def arrived() -> Counter[str]:
         return Counter(values_of(rows_of(database, events, events.c.event_name)))
 
-    with served(url, tmp_path / "before", port=port, SEGMENT_WRITE_KEYS=keys):
+    with served(url, tmp_path / "before", PORT=str(port), SEGMENT_WRITE_KEYS=keys):
         database = connect(url)
         page.goto(shop)
         page.evaluate(_LOAD, [port, KEY, strategies])
@@ -113,7 +113,7 @@ def test_what_a_page_tracks_while_the_service_is_away_arrives_once(page: Page, s
         assert arrived() == tracked
     track("away")
     wait(lambda: {path.rpartition("/")[2] for path in failed} >= {"t", "b"})
-    with served(url, tmp_path / "after", port=port, SEGMENT_WRITE_KEYS=keys):
+    with served(url, tmp_path / "after", PORT=str(port), SEGMENT_WRITE_KEYS=keys):
         track("after")
         wait(lambda: arrived() == tracked)
         assert arrived() == tracked
