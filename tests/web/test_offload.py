@@ -110,10 +110,10 @@ def test_what_is_not_there_is_an_answer_on_every_route_and_no_traceback(
                 there = rule.replace("<metric_name>", "tokens").replace("<name>", "_default")
                 for name in names:
                     look("GET", f"{there}?{name}=nothing")
-            for rule in site.app.url_map.iter_rules():
-                for method in {"POST", "PUT", "DELETE"} & (rule.methods or set()):
-                    if "<" in rule.rule:
-                        look(method, re.sub("<[^>]+>", "nothing", rule.rule))
+            for written in site.app.url_map.iter_rules():
+                for method in {"POST", "PUT", "DELETE"} & (written.methods or set()):
+                    if "<" in written.rule:
+                        look(method, re.sub("<[^>]+>", "nothing", written.rule))
         service.term()
         service.wait()
         assert "Traceback" not in service.output()
