@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from app.core.json_text import decode
 from app.core.outcome import Outcome
 from app.core.problem import problem_key
 from app.core.times import format_time
+from app.errors import UnparsableJson
 from app.steps import Step
 from app.store.history import OutcomeChange
 from app.store.refusals import Refusal
@@ -152,13 +154,22 @@ def to_whole_document(whole: WholeCall, steps: list[Step]) -> WholeCallDocument:
         results=[_to_result_document(result) for result in whole.call.results],
         auth=whole.auth,
         shape=whole.shape,
-        envelope=msgspec.Raw(whole.envelope) if whole.envelope else None,
+        envelope=_to_json(whole.envelope) if whole.envelope else None,
         same_message=[
             OtherCall(id=str(one.id), received_at=format_time(one.received_at), outcome=one.outcome, reason=one.reason)
             for one in whole.same_message
         ],
         history=[_to_change_document(change) for change in whole.changes],
     )
+
+
+def _to_json(envelope: bytes) -> msgspec.Raw:
+    """Return what stood beside a batch as it came; as one text, where a token of it is no JSON."""
+    try:
+        decode(envelope)
+    except UnparsableJson:
+        return msgspec.Raw(msgspec.json.encode(envelope.decode(errors="backslashreplace")))
+    return msgspec.Raw(envelope)
 
 
 def _to_time(micros: int | None) -> str | None:

@@ -141,7 +141,7 @@ def served(
     database.close()
     folder.mkdir(parents=True, exist_ok=True)
     log = log or folder / "service.log"
-    port = free_port()
+    port = int(settings.get("PORT") or free_port())
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
         "DATABASE_URL": database_url,
         "PORT": str(port),

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from app.core.json_oddities import mask
 from app.core.json_text import WHITESPACE, decode, trim
 from app.errors import TooLarge, UnparsableJson
 
@@ -54,6 +55,7 @@ class _ArrayStart(msgspec.Struct, array_like=True, gc=False):
 
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_start = msgspec.json.Decoder(_ArrayStart).decode
 _SPAN_ONLY = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
@@ -61,8 +63,8 @@ _SPAN_ONLY = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str
 def split_array(raw: bytes, most: int | None = None, checkpoint: Checkpoint = no_checkpoint) -> list[bytes]:
     """Cut the text of a JSON array into its elements, each with the very bytes it came with, white space around it off.
 
-    An element is not read: one that is not UTF-8 or nests too deep does not spoil the others, and fails when it is
-    decoded. Below about 900 levels its syntax is checked all the same; deeper, only that its brackets match.
+    An element is not read: one that holds NaN, is not UTF-8 or nests too deep does not spoil the others, and fails when
+    it is decoded. Below about 900 levels its structure is checked all the same; deeper, only that its brackets match.
 
     Raises UnparsableJson when this is no array, and TooLarge for more than `most` elements.
     """
@@ -94,8 +96,16 @@ def split_object(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> dict[str
         member = _MEMBER.fullmatch(part)
         if member is None:
             raise UnparsableJson("The body is not JSON: an object has a member that is not a key, a colon and a value.")
-        members[decode(member[1])] = member[2]
+        members[_key_text(member[1])] = member[2]
     return members
+
+
+def _key_text(token: bytes) -> str:
+    """Read a key; one that JSON does not have stands for itself."""
+    try:
+        return str(decode(token))
+    except UnparsableJson:
+        return token[1:-1].decode(errors="backslashreplace")
 
 
 def replace_member(raw: bytes, key: str, value: bytes) -> bytes:
@@ -154,13 +164,11 @@ def _mask_surrogates(text: bytes) -> bytes:
 
 def _split_masked(text: bytes, most: int | None, checkpoint: Checkpoint) -> list[bytes]:
     """The elements of an array that msgspec refuses: their lengths from the masked text, their bytes from this one."""
-    opening = _OPENS_ARRAY.match(text)
     try:
-        masked = _decode_elements(_mask_surrogates(text))
+        walked, masked = _decode_masked(text, checkpoint)
     except RecursionError:
         return _split_by_hand(text, b"[", most, checkpoint)
-    except msgspec.DecodeError:
-        opening = None
+    opening = _OPENS_ARRAY.match(walked)
     if opening is None:
         decode(text)
         raise UnparsableJson("The JSON is not an array.")
@@ -168,9 +176,34 @@ def _split_masked(text: bytes, most: int | None, checkpoint: Checkpoint) -> list
     position = opening.end()
     for length in [len(memoryview(element)) for element in masked]:
         elements.append(text[position : position + length])
-        between = _BETWEEN.match(text, position + length)
+        between = _BETWEEN.match(walked, position + length)
         position = between.end() if between else len(text)
     return elements
+
+
+def _decode_masked(text: bytes, checkpoint: Checkpoint) -> tuple[bytes, list[msgspec.Raw]]:
+    """Return text that msgspec takes, of the same length and structure, and its elements; no text if there is none."""
+    masked = _mask_surrogates(text)
+    try:
+        return masked, _decode_elements(masked)
+    except msgspec.DecodeError:
+        pass
+    masked = mask(masked, checkpoint)
+    try:
+        return masked, _decode_elements(masked)
+    except msgspec.DecodeError:
+        return b"", []
+
+
+def is_whole(text: bytes, checkpoint: Checkpoint = no_checkpoint) -> bool:
+    """Tell whether a text has the structure of JSON, whatever its tokens are."""
+    try:
+        _decode_raw(mask(text, checkpoint))
+    except msgspec.DecodeError:
+        return False
+    except RecursionError:
+        return True
+    return True
 
 
 def _split_by_hand(text: bytes, opening: bytes, most: int | None, checkpoint: Checkpoint) -> list[bytes]:
@@ -239,7 +272,8 @@ def _end_of_value(window: bytes) -> int | None:
     try:
         end = _SPAN_ONLY.raw_decode(text)[1]
     except json.JSONDecodeError:
-        return None
+        # Perhaps for the sake of a token, such as an odd escape, that does not change where the value ends.
+        return _end_of_nesting(window[:_DEEP_WINDOW]) if window.startswith((b"{", b"[")) else None
     except RecursionError:
         return _end_of_nesting(window[:_DEEP_WINDOW])
     return end if text.isascii() else len(text[:end].encode("utf-8", "surrogateescape"))

@@ -11,7 +11,7 @@ import msgspec
 
 from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event, to_id_text
 from app.core.outcome import Reason
-from app.core.segment import Sketch, Unread
+from app.core.segment import Sketch, Unparsed, Unread
 from app.errors import CallRejected, EventInvalid
 
 ROUTE: Final = "/api/track/"
@@ -27,6 +27,8 @@ NO_ID = "No idempotency_id provided"
 NO_CUSTOMER = "No customer_id provided"
 INVALID_TIME = "Invalid time_created"
 NO_NAME = "No event_name provided"
+NO_JSON = "Invalid JSON"
+"""Lotus says it of a whole request; here it concerns one event."""
 
 _REQUIRED = (("idempotency_id", NO_ID), ("customer_id", NO_CUSTOMER), ("event_name", NO_NAME))
 
@@ -35,7 +37,7 @@ class NativeEvent(msgspec.Struct, frozen=True):
     """What was decoded of a call that is an event already: in the place of a Segment call's document."""
 
     value: Any
-    """Any JSON value, or an Unread."""
+    """Any JSON value, an Unread, or an Unparsed."""
 
 
 def check_event(native: NativeEvent) -> LotusEvent:
@@ -48,8 +50,9 @@ def check_event(native: NativeEvent) -> LotusEvent:
     """
     value = native.value
     if isinstance(value, Unread):
-        reason = Reason.NOT_AN_OBJECT if value is Unread.NOT_JSON else Reason.CALL_TOO_LARGE
-        raise CallRejected(reason, value.value.replace("The call", "The event"))
+        raise CallRejected(Reason.CALL_TOO_LARGE, value.value.replace("The call", "The event"))
+    if type(value) is Unparsed:
+        raise CallRejected(Reason.UNSTORABLE, value.sentence)
     if type(value) is not dict:
         raise CallRejected(Reason.NOT_AN_OBJECT, "An event must be an object.")
     for field, sentence in _REQUIRED:
@@ -71,7 +74,7 @@ def check_event(native: NativeEvent) -> LotusEvent:
 
 def sketch_event(native: NativeEvent) -> Sketch:
     """Return what a log line and the lists can say of an event, right or wrong."""
-    value = native.value
+    value = _readable(native)
     if type(value) is not dict:
         return Sketch(type=TYPE)
     name = value.get("event_name")
@@ -80,7 +83,12 @@ def sketch_event(native: NativeEvent) -> Sketch:
 
 def find_idempotency_id(native: NativeEvent) -> str | None:
     """Return the id that an event brings, right or wrong, for telling its sender about it."""
-    return _id(native.value.get("idempotency_id")) if type(native.value) is dict else None
+    value = _readable(native)
+    return _id(value.get("idempotency_id")) if type(value) is dict else None
+
+
+def _readable(native: NativeEvent) -> Any:
+    return native.value.mended if type(native.value) is Unparsed else native.value
 
 
 def _id(value: Any) -> str | None:

@@ -4,6 +4,7 @@ The forms are those of ../shared/contracts/segment.md: one object; an array (Web
 (Extensible Webhook); `{"batch": [...]}` (SDKs). Nothing here fails a body for the sake of one call in it.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from enum import Enum, StrEnum
@@ -11,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_spans import Checkpoint, no_checkpoint, split_array, split_object
+from app.core.json_oddities import describe, mask, mend
+from app.core.json_spans import Checkpoint, is_whole, no_checkpoint, split_array, split_object
 from app.core.json_text import MAX_DEPTH, TooDeep, decode, encode_canonical, trim
 from app.core.outcome import Reason
 from app.errors import CallRejected, TooLarge, UnparsableJson
@@ -39,7 +41,15 @@ class Unread(Enum):
     TOO_LARGE = f"The call is larger than {MAX_CALL_BYTES} bytes."
     OVER_TRACKING_LIMIT = "The call is larger than 32768 bytes, Segment's limit for its tracking API."
     TOO_DEEP = f"The call nests deeper than {MAX_DEPTH} levels."
-    NOT_JSON = "The call is no JSON text in UTF-8."
+
+
+class Unparsed(msgspec.Struct, frozen=True):
+    """Stands for the document of a call that is no JSON, mostly for the sake of one token in it."""
+
+    sentence: str
+    """Which token, and where."""
+    mended: Any = None
+    """The document with null in the place of what is no JSON, for telling the call from others; None: there is none."""
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +160,7 @@ def parse_body(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> Body:
 def read(raw: bytes) -> Any:
     """Decode one call's bytes, fresh or kept, into what `parse_call` and `sketch` take.
 
-    Never fails: gives an `Unread` where the bytes are too many, nest too deep or are no JSON.
+    Never fails: gives an `Unread` where the bytes are too many or nest too deep, an `Unparsed` where they are no JSON.
     """
     if len(raw) > MAX_CALL_BYTES:
         return Unread.TOO_LARGE
@@ -158,8 +168,8 @@ def read(raw: bytes) -> Any:
         return decode(raw)
     except TooDeep:
         return Unread.TOO_DEEP
-    except UnparsableJson:
-        return Unread.NOT_JSON
+    except UnparsableJson as error:
+        return _unparsed(raw, error)
 
 
 def parse_call(raw: bytes, document: Any) -> Call:
@@ -196,6 +206,8 @@ def parse_call(raw: bytes, document: Any) -> Call:
 
 def sketch(document: Any) -> Sketch:
     """What a log line can say of a call that `parse_call` rejects. Takes any document, and never fails."""
+    if type(document) is Unparsed:
+        document = document.mended
     if type(document) is not dict:
         return Sketch()
     kind = document.get("type")
@@ -259,7 +271,8 @@ def _parse_batch(text: bytes, batch: bytes, documents: Sequence[Any] | None, che
         raise TooLarge(f"What stands beside `batch` is larger than {MAX_CALL_BYTES} bytes.")
     beside = {key: value for key, value in split_object(text, checkpoint).items() if key not in ("batch", "writeKey")}
     envelope = b"{" + b",".join(encode_canonical(key) + b":" + value for key, value in beside.items()) + b"}"
-    decode(envelope)  # what is kept of a request must be readable
+    # What is kept of a request must be readable, but for its tokens: the calls for which it counts are rejected.
+    decode(mask(envelope, checkpoint))
     return Body(
         shape=Shape.BATCH, items=split_array(batch, MAX_CALLS, checkpoint), envelope=envelope, documents=documents
     )
@@ -271,7 +284,7 @@ def _one_call(shape: Shape, text: bytes, document: Any, checkpoint: Checkpoint) 
 
 
 def _read_only_call(text: bytes, checkpoint: Checkpoint) -> Any:
-    """As `read`, but what is no JSON refuses the request and not the call: there is no other call to save.
+    """As `read`, but what has not even the structure of JSON, or is no object, refuses the request: it is no call.
 
     Raises UnparsableJson.
     """
@@ -282,12 +295,24 @@ def _read_only_call(text: bytes, checkpoint: Checkpoint) -> Any:
     except TooDeep:
         split_object(text, checkpoint)  # only an object gets here; raises when it is not even whole
         return Unread.TOO_DEEP
+    except UnparsableJson as error:
+        if not text.startswith(b"{") or not is_whole(text, checkpoint):
+            raise
+        return _unparsed(text, error)
+
+
+def _unparsed(raw: bytes, error: UnparsableJson) -> Unparsed:
+    mended = None
+    with contextlib.suppress(UnparsableJson):
+        mended = decode(mend(raw))
+    return Unparsed(describe(raw) or error.message.replace("The body", "The call", 1), mended)
 
 
 def _no_document(document: Any) -> CallRejected:
     if isinstance(document, Unread):
-        reason = Reason.NOT_AN_OBJECT if document is Unread.NOT_JSON else Reason.CALL_TOO_LARGE
-        return CallRejected(reason, document.value)
+        return CallRejected(Reason.CALL_TOO_LARGE, document.value)
+    if type(document) is Unparsed:
+        return CallRejected(Reason.UNSTORABLE, document.sentence)
     return CallRejected(
         Reason.NOT_AN_OBJECT, f"A call must be an object; this is {_KINDS.get(type(document), 'none')}."
     )

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from app.core.json_oddities import describe
 from app.core.json_spans import replace_member, split_object
 from app.core.json_text import decode, trim
-from app.core.segment import Unread, read
+from app.core.segment import Unparsed, Unread, read
 from app.core.times import TimeInvalid, format_time, parse_time
 from app.errors import UnparsableJson
 
@@ -62,6 +63,8 @@ class Beside(msgspec.Struct, frozen=True):
     context: dict[str, Any] | None = None
     integrations: dict[str, Any] | None = None
     sent_at: Any = None
+    fault: str | None = None
+    """Why it cannot be read, and with it no call of the batch."""
 
 
 class _KeyOutline(msgspec.Struct, gc=False):
@@ -134,8 +137,8 @@ def read_beside(envelope: bytes | None) -> Beside:
         return Beside()
     try:
         said = decode(envelope)
-    except UnparsableJson:
-        return Beside()
+    except UnparsableJson as error:
+        return Beside(fault=f"What stands beside its batch is no JSON: {describe(envelope) or error.message}")
     context, integrations = said.get("context"), said.get("integrations")
     return Beside(
         context if type(context) is dict else None,
@@ -153,15 +156,18 @@ def complete(raw: bytes, document: Any, *, route: str, beside: Beside, received_
     """Return a call as Segment would have passed it on. `document` is the decoded `raw`, and is changed.
 
     `message_id` is taken where the call has none. What is no object stays what it is, and a call beyond Segment's
-    limit is not read.
+    limit is not read; nor is one whose batch says something for it that is no JSON.
     """
     if len(raw) > MAX_CALL_BYTES:
         return Unread.OVER_TRACKING_LIMIT
+    if type(document) is Unparsed:
+        _set_type(document.mended, route)
+        return document
     if type(document) is not dict:
         return document
-    kind = TYPE_OF[route]
-    if kind is not None and document.get("type") in (None, ""):
-        document["type"] = kind
+    _set_type(document, route)
+    if beside.fault is not None:
+        return Unparsed(beside.fault, document)
     if beside.context:
         document["context"] = _merge(beside.context, document.get("context"))
     if beside.integrations:
@@ -183,6 +189,12 @@ def tell_added(route: str, document: Any) -> str | None:
     elif given != document["timestamp"]:
         said.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
     return "; ".join(said)
+
+
+def _set_type(document: Any, route: str) -> None:
+    kind = TYPE_OF[route]
+    if kind is not None and type(document) is dict and document.get("type") in (None, ""):
+        document["type"] = kind
 
 
 def _merge(below: dict[str, Any], above: Any) -> Any:

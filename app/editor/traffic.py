@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.core.native import NativeEvent
-from app.core.segment import Unread
+from app.core.segment import Unparsed, Unread
 from app.core.transform import DEFAULT, Transform
 from app.core.transform_match import Match
 from app.editor.documents import PathDocument
@@ -74,7 +74,7 @@ def list_paths(conn: Connection, ids: Sequence[int]) -> list[PathDocument]:
     for one in ids:
         row = rows.get(one)
         document = row.read() if row is not None and row.raw is not None else None
-        if isinstance(document, Unread | NativeEvent) or left <= 0:
+        if isinstance(document, Unread | Unparsed | NativeEvent) or left <= 0:
             continue
         once: set[str] = set()
         for path, value in _walk("", document, 0):

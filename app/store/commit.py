@@ -19,6 +19,12 @@ from app.store.usage_tail import append_tail
 
 Take = Callable[[], Sequence[Request]]
 
+Share = tuple[Request, Record]
+"""A call, and the request that it came in."""
+
+_TRIES = 10
+"""Processes meet by chance, one time in 4,096 of those that take the same microsecond."""
+
 
 class Committer:
     """Stores requests, each with one call or more, in as few transactions as the database lets it."""
@@ -45,44 +51,66 @@ class Committer:
                 requests = take()
                 self._store(conn, requests, [record for request in requests for record in request.records])
         except RowRefused as refused:
+            shares = [(request, record) for request in requests for record in request.records]
             if isinstance(refused, DuplicateKey):
-                # Another process drew our tag and met our microsecond.
-                self._ids.renew()
-                _renumber(requests, self._ids)
-            stored = {request.id for request in requests if request.continued}
-            self._halve([(request, record) for request in requests for record in request.records], stored)
+                self._renumber(shares)
+            self._halve(shares)
 
-    def _halve(self, shares: list[tuple[Request, Record]], known: set[int]) -> None:
-        """Find the row that the database refuses by halving, so that all others are stored.
-
-        `known` are the ids of the requests that are stored already.
-        """
-        parents = list({request.id: request for request, _ in shares if request.id not in known}.values())
+    def _halve(self, shares: list[Share]) -> None:
+        """Find the row that the database refuses by halving, so that all others are stored."""
         try:
-            self._transact(parents, [record for _, record in shares])
+            self._transact(shares)
         except RowRefused as refused:
             if len(shares) > 1:
                 middle = len(shares) // 2
-                self._halve(shares[:middle], known)
-                self._halve(shares[middle:], known)
+                self._halve(shares[:middle])
+                self._halve(shares[middle:])
                 return
-            self._reject(parents, shares[0][1], refused)
-        known.update(parent.id for parent in parents)
+            self._reject(shares[0], refused)
 
-    def _reject(self, parents: Sequence[Request], record: Record, refused: RowRefused) -> None:
+    def _reject(self, share: Share, refused: RowRefused) -> None:
+        _, record = share
         sentence = f"the database does not take a value of this call ({refused})"
         record.run = Run(
             Outcome.REJECTED, Reason.UNSTORABLE, sentence, None, record.run.transform, record.run.digest, ()
         )
         record.results = ()
         try:
-            self._transact(parents, [record])
+            self._transact([share])
         except RowRefused as again:
             raise Unavailable(f"a call cannot be kept even as rejected ({again})") from again
 
-    def _transact(self, requests: Sequence[Request], records: list[Record]) -> None:
-        with self._database.committing() as conn:
-            self._store(conn, requests, records)
+    def _transact(self, shares: list[Share]) -> None:
+        """Store calls, and their requests where they are not stored yet.
+
+        Raises RowRefused for a value, and never for an id that was taken: then the calls get others.
+        """
+        requests = list({id(request): request for request, _ in shares}.values())
+        for _ in range(_TRIES):
+            try:
+                with self._database.committing() as conn:
+                    self._store(conn, requests, [record for _, record in shares])
+            except DuplicateKey:
+                self._renumber(shares)
+                continue
+            for request in requests:
+                request.continued = True
+            return
+        raise Unavailable("ids of two processes meet again and again")
+
+    def _renumber(self, shares: list[Share]) -> None:
+        """Give calls that are not stored, and their requests where those are not either, ids under another tag.
+
+        Another process drew our tag, and met our microsecond.
+        """
+        self._ids.renew()
+        for request in {id(request): request for request, _ in shares}.values():
+            if not request.continued:
+                request.id = self._ids.next(request.received_at)
+                for record in request.records:
+                    record.request_id = request.id
+        for _, record in shares:
+            record.id = self._ids.next(record.received_at)
 
     def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:
         new = settle(conn, records, self._map_again, self._ids.next)
@@ -97,12 +125,3 @@ class Committer:
                 request_deliveries(conn, new, now)
                 counts += count_waiting(len(new))
             ledger.append(conn, self._ids.tag, now, counts)
-
-
-def _renumber(requests: Sequence[Request], ids: Ids) -> None:
-    """Give requests and records new ids; a request that is stored already keeps its own."""
-    for request in requests:
-        if not request.continued:
-            request.id = ids.next(request.received_at)
-        for record in request.records:
-            record.id, record.request_id = ids.next(record.received_at), request.id

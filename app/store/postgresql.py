@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.abc import PQGen
 
-from app.errors import Unavailable
+from app.errors import SettingInvalid, Unavailable
 
 # A node that vanishes within a commit holds its locks this long. Its own deadline for each answer is a third of that.
 VANISHED_SECONDS = 9
@@ -138,11 +138,15 @@ class _Dialer:
         self._silent_addresses = 0
 
     def connect(self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Connection:
-        """Connect; SQLAlchemy's `do_connect`. Raises psycopg.OperationalError, or Unavailable within a silence."""
+        """Connect; SQLAlchemy's `do_connect`.
+
+        Raises psycopg.OperationalError, Unavailable within a silence, SettingInvalid where the database is not UTF-8.
+        """
         self.silence.refuse()
         self._parameters = parameters
         connection = self._dial(Connection)
         connection.dialer = self
+        _check_encoding(connection)
         if self.patience is Patience.SHORT and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
             # An older server would refuse a connection that asks for it in its options.
             connection.autocommit = True
@@ -188,6 +192,18 @@ class _Dialer:
                     raise
 
 
+def _check_encoding(connection: psycopg.Connection[Any]) -> None:
+    """Raise SettingInvalid for a database that cannot hold every text. The server says it of itself on connecting."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in {"UTF8", None}:
+        name = connection.info.dbname
+        connection.close()
+        raise SettingInvalid(
+            f"the database {name!r} in DATABASE_URL has the encoding {encoding}, which does not hold every text; make"
+            " one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move what is there with pg_dump"
+        )
+
+
 def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_seconds: float) -> sa.Engine:
     """Return an engine that opens nothing yet.
 
@@ -216,6 +232,8 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
         pool_timeout=wait_seconds,
         connect_args={
             "connect_timeout": int(wait_seconds),
+            # Whatever PGCLIENTENCODING or the URL says: the drivers send UTF-8.
+            "client_encoding": "utf8",
             # A server whose machine is gone answers nothing, not even that it is gone.
             "keepalives_idle": 5,
             "keepalives_interval": 2,

@@ -15,7 +15,7 @@ BODY_START_BYTES = 2048
 _REFUSALS = Insert(refusals, ("id", "received_at", "code", "message", "method", "path", "headers", "body_start"))
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct):
     """One refused request. `headers` hold no credentials."""
 
     id: int

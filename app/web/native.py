@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from app.core.native import ROUTE, NativeEvent, find_idempotency_id
+from app.core.native import NO_JSON, ROUTE, NativeEvent, find_idempotency_id
 from app.core.outcome import Outcome
-from app.core.segment import read
+from app.core.segment import Unparsed, read
 from app.store.record import Record
 from app.web.intake import Answer, Door, Intake
 
@@ -35,10 +35,12 @@ class NativeTrack(Door):
             return _ALL
         # By the number of events, and not by that of ids: two that failed may have the same.
         status, success = ("201 Created", "some") if len(failed) < len(records) else ("400 Bad Request", "none")
-        reasons = dict(map(_tell, failed)) if failed else {NO_ID: "Invalid JSON"}
+        reasons = dict(map(_tell, failed)) if failed else {NO_ID: NO_JSON}
         # In ASCII: an id may hold half of a surrogate pair, which UTF-8 cannot.
         return status, json.dumps({"success": success, "failed_events": reasons}).encode()
 
 
 def _tell(record: Record) -> tuple[str, str]:
-    return find_idempotency_id(NativeEvent(read(record.raw))) or NO_ID, record.detail or ""
+    event = NativeEvent(read(record.raw))
+    reason = NO_JSON if type(event.value) is Unparsed else record.detail or ""
+    return find_idempotency_id(event) or NO_ID, reason

@@ -11,7 +11,7 @@ import structlog
 from app.core.json_text import encode
 from app.core.tracking import hide_write_keys
 from app.errors import SegmentLotusError, Unavailable
-from app.store.engine import Database
+from app.store.engine import Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, append_refusals
 
@@ -86,6 +86,12 @@ class Refused:
                 room = KEPT - len(self._waiting)
                 self._waiting.extendleft(reversed(batch[max(0, len(batch) - room) :]))
                 pause = _PAUSE_IN_TROUBLE_SECONDS
+            except DuplicateKey:
+                # Another process drew our tag, and met our microsecond.
+                self._ids.renew()
+                for refusal in batch:
+                    refusal.id = self._ids.next(refusal.received_at)
+                self._waiting.extendleft(reversed(batch))
             except Exception:  # noqa: BLE001
                 # Whatever it was: the next ones must not go unkept for it.
                 _LOG.exception("refusals could not be kept", count=len(batch))

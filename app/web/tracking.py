@@ -1,8 +1,9 @@
 """Segment's tracking API: what its SDKs and analytics.js talk to, so that they can be pointed here."""
 
+import re
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from app.core.tracking import MAX_BATCH_BYTES, MAX_CALL_BYTES, PREFIX, TYPE_OF
 from app.errors import SegmentLotusError, TooLarge
@@ -20,10 +21,13 @@ _SUCCESS = "200 OK", b'{"success":true}'
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding",
     # A day; browsers cut it to what they allow.
     "Access-Control-Max-Age": "86400",
+    "Vary": "Access-Control-Request-Headers",
 }
+_USUAL_HEADERS = "Authorization, Content-Type, Content-Encoding, X-Retry-Count"
+_HEADER_NAMES = re.compile(r"[ \t,]*[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]*)*")
+_HEADER_NAMES_MAX = 1000
 
 
 class Tracking(Door):
@@ -33,7 +37,7 @@ class Tracking(Door):
     paths = (*TYPE_OF, METRICS)
     methods = frozenset({"POST"})
     # Any origin: what opens this is the write key, and never a cookie.
-    headers = (("Access-Control-Allow-Origin", "*"),)
+    headers = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Retry-After"))
     answers_options = True
 
     def __init__(self, intake: Intake) -> None:
@@ -66,8 +70,15 @@ class Tracking(Door):
         blueprint = super().blueprint()
 
         def preflight() -> Response:
-            return Response(status=204, headers=[*self.headers, *_PREFLIGHT.items()])
+            allowed = ("Access-Control-Allow-Headers", _allowed_headers(request.environ))
+            return Response(status=204, headers=[*self.headers, *_PREFLIGHT.items(), allowed])
 
         for path in self.paths:
             blueprint.add_url_rule(path, f"preflight{path}", preflight, methods=["OPTIONS"], strict_slashes=False)
         return blueprint
+
+
+def _allowed_headers(environ: dict[str, Any]) -> str:
+    """Return what a browser asks for, whatever it is: none of it opens anything, and SDKs add headers with time."""
+    names: str = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+    return names if len(names) <= _HEADER_NAMES_MAX and _HEADER_NAMES.fullmatch(names) else _USUAL_HEADERS

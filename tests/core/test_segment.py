@@ -15,6 +15,7 @@ from app.core.segment import (
     Call,
     Shape,
     Sketch,
+    Unparsed,
     Unread,
     parse_body,
     parse_call,
@@ -101,8 +102,8 @@ class TestShapes:
         (b'[[{"type":"track"}]]', 1), (b'{"json":null}', 1), (b'[{"json":null},null]', 2), (b'{"batch":[null,1]}', 2),
     )
     NO_JSON = (
-        b"{", b"[", b"nul", b"\xff", b'{"a":"\xff"}', b"[1,]", b"{} {}", b"a=b", b"[1]2", b'{"batch":[1,]}', b'"a',
-        b"NaN", b'{"batch":[{]}', b'{"json":{"a":"\xff"}}', b'{"batch":[],"context":{"a":"\xff"}}', b"{" + DEEP,
+        b"{", b"[", b"nul", b"\xff", b'{"a" "\xff"}', b"[1,]", b"{} {}", b"a=b", b"[1]2", b'{"batch":[1,]}', b'"a',
+        b"NaN", b'{"batch":[{]}', b'{"json":{"a":NaN]}', b'{"batch":[],"context":{"a":NaN}', b"{" + DEEP,
         DEEP[:-2], b"[" * 100_000, b'{"a":' * 100_000, b'{"batch":[' * 50_000, b"[" * 100_000 + b"}" * 100_000,
         b'{"batch":[],"context":' + b"[" * 3000 + b"]" * 3000 + b"}", b'{"a":"' + b" " * 2_000_000,
     )
@@ -183,7 +184,8 @@ class TestOneBadCallDoesNotSpoilTheOthers:
     BAD = (
         (DEEP, Reason.CALL_TOO_LARGE),
         (b'{"type":"track","event":"e","x":"' + b"a" * 5_000_000 + b'"}', Reason.CALL_TOO_LARGE),
-        (b'{"type":"track","event":"\xff"}', Reason.NOT_AN_OBJECT),
+        (b'{"type":"track","event":"\xff"}', Reason.UNSTORABLE),
+        (b'{"type":"track","event":"e","x":NaN}', Reason.UNSTORABLE),
         (b"null", Reason.NOT_AN_OBJECT),
         (b"{}", Reason.TYPE_MISSING),
         (b'{"type":"track"}', Reason.EVENT_MISSING),
@@ -305,7 +307,7 @@ class TestCall:
     def test_a_kept_call_that_cannot_be_read_is_not_an_error(self) -> None:
         assert read(DEEP) is Unread.TOO_DEEP
         assert read(b" " * (MAX_CALL_BYTES + 1)) is Unread.TOO_LARGE
-        assert read(b"") is Unread.NOT_JSON
+        assert read(b"") == Unparsed("The call is not JSON: expecting value at line 1, column 1 (byte 0).")
 
 
 class TestAnything:

@@ -515,6 +515,62 @@ def test_no_event_is_lost_where_ids_of_any_kind_meet(database: Database, offset:
     assert balance(database).total() == 4
 
 
+TAKEN = 200
+"""Microseconds in a row that a node under tag 1 gave to its calls."""
+
+
+def meeting(database: Database, times: int) -> Ids:
+    """Return the ids of another node, which draws tag 1 so many times in a row, and then tag 2."""
+    first = Ids(lambda _below: 1)
+    records = records_of(TAKEN, "first")
+    for record in records:
+        record.id = first.next(NOW)
+    a_writer(database, ids=first).append(a_request(*records))
+    tags = iter([1] * times)
+    return Ids(lambda _below: next(tags, 2))
+
+
+def a_meeting_request(ids: Ids, *records: Record) -> Request:
+    request = a_request(*records)
+    request.id = ids.next(NOW)
+    for record in records:
+        record.id, record.request_id = ids.next(NOW), request.id
+    return request
+
+
+@pytest.mark.parametrize("times", [2, 3, 7])
+def test_ids_that_meet_again_and_again_reject_no_call(database: Database, times: int) -> None:
+    ids = meeting(database, times)
+    request = a_meeting_request(ids, *records_of(4))
+    a_writer(database, ids=ids).append(request)
+    assert outcomes_of(request.records) == [STORED] * 4
+    assert all(is_kept(database, record) for record in request.records)
+    assert {record.request_id for record in request.records} == {request.id}
+    assert balance(database) == {("stored", ""): TAKEN + 4}
+    assert len(rows_of(database, schema.requests)) == 2
+    assert ids.tag == 2
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_ids_that_meet_beside_a_row_that_is_refused_reject_only_its_call(database: Database, times: int) -> None:
+    ids = meeting(database, times)
+    bad = a_record(unstorable_events()["half of a surrogate pair"](an_event(idempotency_id="bad")), message_id="bad")
+    records = [*records_of(3, "a"), bad, *records_of(3, "b")]
+    request = a_meeting_request(ids, *records)
+    a_writer(database, ids=ids).append(request)
+    assert outcomes_of(records) == [STORED] * 3 + [Outcome.REJECTED] + [STORED] * 3
+    assert {record.request_id for record in records} == {request.id}
+    assert all(is_kept(database, record) for record in records)
+    assert len(rows_of(database, schema.requests)) == 2
+
+
+def test_ids_that_never_stop_meeting_are_trouble_of_ours_and_no_fault_of_a_call(database: Database) -> None:
+    ids = meeting(database, 1000)
+    with pytest.raises(Unavailable, match="ids of two processes meet"):
+        a_writer(database, ids=ids).append(a_meeting_request(ids, *records_of(4)))
+    assert balance(database) == {("stored", ""): TAKEN}
+
+
 # --- Many at once
 
 

@@ -1,5 +1,7 @@
 """Slow reads and calls that come in, side by side in one worker of the real service."""
 
+import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +16,9 @@ from app.settings import Settings
 from app.store.engine import connect
 from app.web.offload import OnThreads
 from tests.builders import a_document, to_raw
-from tests.served import ADMIN_TOKEN, Served, served
+from tests.served import ADMIN_TOKEN, Served, ask, served
+from tests.web.conftest import Site
+from tests.web.test_odd_queries import GET
 
 # Reading this view keeps SQLite itself busy for seconds: the service that reads it is the real one, unchanged.
 SLOW_VIEW = """
@@ -81,6 +85,39 @@ def test_many_reads_at_once_and_calls_that_come_in_are_all_answered(database_url
         for reader in readers:
             reader.join()
         assert statuses == [200] * 100
+
+
+def test_what_is_not_there_is_an_answer_on_every_route_and_no_traceback(
+    sqlite_database_url: str, tmp_path: Path, site: Site
+) -> None:
+    with served(sqlite_database_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
+        slowest_of(service, 1)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        signed_in = service.request("POST", "/sign-in", f"token={ADMIN_TOKEN}".encode(), form)
+        whoever = {
+            "Authorization": f"Bearer {ADMIN_TOKEN}",
+            "Cookie": signed_in.headers["set-cookie"].partition(";")[0],
+        }
+        with contextlib.closing(service.connect()) as connection:
+
+            def look(method: str, path: str) -> None:
+                answer = ask(connection, method, path, b"{}" if method != "GET" else None, whoever)
+                assert answer.status < 500, (method, path)
+
+            for rule, names in GET.items():
+                look("GET", re.sub("<[^>]+>", "1", rule))
+                look("GET", re.sub("<[^>]+>", "nothing", rule))
+                there = rule.replace("<metric_name>", "tokens").replace("<name>", "_default")
+                for name in names:
+                    look("GET", f"{there}?{name}=nothing")
+            for written in site.app.url_map.iter_rules():
+                for method in {"POST", "PUT", "DELETE"} & (written.methods or set()):
+                    if "<" in written.rule:
+                        look(method, re.sub("<[^>]+>", "nothing", written.rule))
+        service.term()
+        service.wait()
+        assert "Traceback" not in service.output()
+        assert {line["level"] for line in service.lines()} <= {"info", "warning"}
 
 
 def test_what_a_slow_read_does_not_find_is_an_answer_and_no_traceback(

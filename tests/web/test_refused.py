@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import sqlalchemy as sa
 
 from app.errors import SignatureMismatch, Unavailable
 from app.store.engine import Database
-from app.store.refusals import BODY_START_BYTES, KEPT, list_refusals
+from app.store.ids import Ids
+from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, list_refusals
 from app.web.refused import Refused, shown_headers
 from tests.builders import IDS, NOW, a_document, to_raw
 from tests.served import signed, wait_until
@@ -74,6 +76,21 @@ def test_what_was_refused_is_not_in_the_ledger_and_not_among_the_calls(site: Sit
     with site.service.database.reading() as conn:
         for table in ("calls", "requests", "events", "ledger"):
             assert conn.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 0  # noqa: S608
+
+
+def test_refusals_of_two_processes_whose_ids_meet_are_all_kept(database: Database) -> None:
+    tags = iter([1, 1, 1, 2])
+    processes = [Refused(database, Ids(lambda _below: next(tags)), lambda: NOW) for _ in range(2)]
+
+    def kept() -> list[Refusal]:
+        with database.reading() as conn:
+            return list_refusals(conn, KEPT)
+
+    for process in processes:
+        before = len(kept())
+        for _ in range(3):
+            process.note(SignatureMismatch(), {"REQUEST_METHOD": "POST"}, b"{}")
+        wait_until(partial(lambda count: len(kept()) == count, before + 3))
 
 
 def test_only_the_last_thousand_are_kept(site: Site) -> None:

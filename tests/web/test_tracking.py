@@ -193,6 +193,32 @@ def test_a_browser_may_ask_first_and_read_the_answer(open_site: Site) -> None:
         _check_cors(open_site, path)
 
 
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ("authorization,content-type,x-retry-count", "authorization,content-type,x-retry-count"),
+        ("x-of-tomorrow, content-type", "x-of-tomorrow, content-type"),
+        *(
+            (odd, "Authorization, Content-Type, Content-Encoding, X-Retry-Count")
+            for odd in ("", "a b", "a\u00fc", "x" * 1001)
+        ),
+        ("a:b", "Authorization, Content-Type, Content-Encoding, X-Retry-Count"),
+    ],
+)
+def test_a_browser_may_send_whatever_header_it_asks_for(open_site: Site, asked: str, allowed: str) -> None:
+    headers = {"Origin": "https://shop.example", "Access-Control-Request-Headers": asked}
+    answer = open_site.client.open("/v1/t", method="OPTIONS", headers=headers)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Headers"]) == (204, allowed)
+
+
+def test_a_page_may_read_when_to_try_again(open_site: Site) -> None:
+    open_site.app.extensions[EXTENSION].start()
+    answer = track(open_site, a_document())
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After"
+
+
 def _check_cors(open_site: Site, path: str) -> None:
     asked = open_site.client.open(
         path,
@@ -206,12 +232,15 @@ def _check_cors(open_site: Site, path: str) -> None:
     assert (asked.status_code, asked.get_data()) == (204, b"")
     assert asked.headers["Access-Control-Allow-Origin"] == "*"
     assert "POST" in asked.headers["Access-Control-Allow-Methods"]
-    assert {"authorization", "content-type"} <= set(asked.headers["Access-Control-Allow-Headers"].lower().split(", "))
+    assert asked.headers["Access-Control-Allow-Headers"] == "content-type"
+    assert int(asked.headers["Access-Control-Max-Age"]) > 0
     body = to_raw(a_document(writeKey=KEY))
     told = track(open_site, body, path, {"Content-Type": "text/plain", "Origin": "https://shop.example"})
     assert (told.status_code, told.get_json()) == (200, SUCCESS)
     refused = track(open_site, b"{", path, {"Content-Type": "text/plain"})
-    assert all(one.headers["Access-Control-Allow-Origin"] == "*" for one in (told, refused))
+    for answer in (asked, told, refused):
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After"
     assert "Access-Control-Allow-Credentials" not in told.headers
 
 
