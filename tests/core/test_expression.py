@@ -750,10 +750,17 @@ def test_decimals_are_numbers_and_add_up_exactly() -> None:
         ("props | regoin", "`props` is not in this call; did you mean `properties`?"),
         ("context.xyz || properties.regoin", "`properties.regoin` is not in this call; did you mean `region`?"),
         ("context.xyz || `null`", "`context` is not in this call"),
+        ("timestamp || originalTimestamp || sentAt", "`timestamp` is empty"),
+        ("originalTimestamp || timestamp || sentAt", "`timestamp` is empty"),
+        ("tags[0] || tags || user_id", "`tags` is empty"),
+        ("userID || userId.x", "`userID` is not in this call"),
+        ("user_id || plan || properties.xyz", "`user_id` is not in this call; did you mean `userId`?"),
     ],
 )
 def test_a_null_says_which_step_was_missing(text: str, sentence: str) -> None:
-    document = {"userId": "u", "properties": {"region": "eu", "plan": {"nome": "x"}}}
+    document = {
+        "userId": "u", "properties": {"region": "eu", "plan": {"nome": "x"}}, "timestamp": "", "sentAt": None, "tags": []
+    }  # fmt: skip
     expression = compile_expression(text)
     assert expression.search(document) is None
     step = explain_null(expression, document)

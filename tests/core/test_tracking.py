@@ -39,7 +39,7 @@ def at(offset: int) -> str:
 # --- Times
 
 
-@pytest.mark.parametrize("skew", [0, -3600 * SECOND, 3600 * SECOND, 400 * DAY, -400 * DAY])
+@pytest.mark.parametrize("skew", [0, -3600 * SECOND, 3600 * SECOND, -DAY, 400 * DAY])
 def test_a_time_is_moved_from_the_senders_clock_to_ours(skew: int) -> None:
     sent_at, timestamp = at(skew), at(skew - 90 * SECOND)
     for done in (
@@ -57,7 +57,7 @@ def test_the_batchs_time_of_sending_goes_before_the_items_own() -> None:
     assert done["sentAt"] == at(-50 * SECOND)
 
 
-@pytest.mark.parametrize("missing", [{}, {"timestamp": None}, {"timestamp": ""}])
+@pytest.mark.parametrize("missing", [{}, {"timestamp": None}, {"timestamp": ""}, {"timestamp": " "}])
 def test_without_a_time_it_is_when_it_came(missing: dict[str, Any]) -> None:
     done = completed({**missing, "sentAt": at(-DAY)})
     assert parse_time(done["timestamp"]) == NOW
@@ -81,6 +81,33 @@ def test_a_time_of_sending_that_cannot_be_right_moves_nothing() -> None:
         assert parse_time(done["timestamp"]) == NOW - SECOND
     old = completed({"timestamp": "2019-05-05T00:00:00Z", "sentAt": at(-2 * DAY)})
     assert parse_time(old["timestamp"]) == parse_time("2019-05-05T00:00:00Z")
+
+
+@pytest.mark.parametrize("age", [DAY + SECOND, 3 * DAY, 29 * DAY, 400 * DAY])
+@pytest.mark.parametrize("unsent", [0, 90 * SECOND, 5 * DAY])
+def test_an_old_call_is_never_made_new(age: int, unsent: int) -> None:
+    # A backfill sends each call with its own time, or with that of the end of its file.
+    timestamp = at(-age - unsent)
+    assert completed({"timestamp": timestamp}, "/v1/batch", sentAt=at(-age))["timestamp"] == timestamp
+
+
+@pytest.mark.parametrize("ahead", [2 * DAY, 20 * DAY])
+def test_a_new_call_is_never_made_old(ahead: int) -> None:
+    assert completed({"timestamp": at(-SECOND), "sentAt": at(ahead)})["timestamp"] == at(-SECOND)
+
+
+@pytest.mark.parametrize("unset", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", 0])
+def test_a_time_that_means_not_set_stays_for_the_event_to_refuse(unset: Any) -> None:
+    for sent_at in (at(0), unset, None):
+        done = completed({"timestamp": unset}, "/v1/batch", sentAt=sent_at)
+        assert parse_time(done["timestamp"]) < parse_time("1970-01-02")
+
+
+@pytest.mark.parametrize("empty", ["", " ", None])
+def test_where_the_batch_gives_no_time_of_sending_the_items_own_counts(empty: Any) -> None:
+    done = completed({"timestamp": at(0), "sentAt": at(-10 * SECOND)}, sentAt=empty)
+    assert parse_time(done["timestamp"]) == NOW + 10 * SECOND
+    assert completed({"timestamp": at(0), "sentAt": empty}, sentAt=at(0))["sentAt"] == at(0)
 
 
 def test_what_is_imported_from_long_ago_is_moved_by_no_more_than_the_clocks_differ() -> None:

@@ -59,7 +59,7 @@ def test_a_field_that_is_left_out_is_inherited(field: str) -> None:
         "event_name": "'other'",
         "idempotency_id": "'other'",
         "customer_id": "'other'",
-        "time_created": "`0`",
+        "time_created": "`1000000000`",
         "properties": "`{}`",
     }
     default = only_event(a_default())
