@@ -629,7 +629,7 @@ def test_a_call_that_the_lane_cannot_map_stays_and_is_counted(database: Database
 def test_an_event_with_a_time_that_means_not_set_stays_where_it_was_stored_before(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older program took year 1 and 1970 for times: such events still count, and a correction says that it left them."""
+    """An older program took year 1 and 1970 for times: such events count, and a correction says that it left them."""
     unset = [a_document(messageId=year, timestamp=f"{year}-01-01T00:00:00Z") for year in ("0001", "1970")]
     with monkeypatch.context() as before:
         before.setattr(lotus, "FIRST_MICROS", 2 * -(10**17))

@@ -18,6 +18,9 @@ CUSTOMER_ID_MAX = 50
 FIRST_MICROS = parse_time("2000-01-01")
 """Earlier times are how senders write a time that is not set: year 1, 1970, 1899. Nothing that is billed is older."""
 
+PLACEHOLDERS = ("undefined", "null", "NaN", "[object Object]", "None", "(null)")
+"""What programs write where they have no id; all who have none would be one customer, or one event."""
+
 # 128 bits: enough that two contents never meet by accident, and half the bytes of a full digest on every row.
 DIGEST_BYTES = 16
 
@@ -108,6 +111,12 @@ def to_id_text(field: str, value: object) -> str:
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     raise EventInvalid(field, f"{field} is {_kind(value)}; it must be text or a number")
+
+
+def is_placeholder(text: str) -> bool:
+    """Tell whether an id is blank, or a word that stands for none."""
+    stripped = text.strip()
+    return not stripped or stripped in PLACEHOLDERS
 
 
 def _clean(field: str, text: str, longest: int) -> str:
