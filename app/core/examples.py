@@ -87,7 +87,8 @@ def _compare(expected: Any, done: Run) -> str | None:
     events = [event for lane in done.lanes for event in lane.events]
     wanted = [expected] if isinstance(expected, dict) else expected
     if len(events) != len(wanted):
-        return f"expected {len(wanted)} events, and there are {len(events)}"
+        there = "there is 1" if len(events) == 1 else f"there are {len(events)}"
+        return f"expected {len(wanted)} {'event' if len(wanted) == 1 else 'events'}, and {there}"
     for index, (want, event) in enumerate(zip(wanted, events, strict=True)):
         if difference := _compare_event(want, event):
             return f"event {index + 1}: {difference}" if len(wanted) > 1 else difference

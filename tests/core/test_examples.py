@@ -59,7 +59,7 @@ FAILS = [
     ("{given: {properties: {total: true}}, expect: {properties: {total: 1, free: null}}}", "properties: expected"),
     ("{given: {properties: {total: [1]}}, expect: {properties: {total: [1, 2], free: null}}}", "properties: expected"),
     ("{given: {properties: {total: 5}}, expect: {time_created: noon}}", "is no time"),
-    ("{given: {properties: {total: 5}}, expect: [{}, {}]}", "expected 2 events, and there are 1"),
+    ("{given: {properties: {total: 5}}, expect: [{}, {}]}", "expected 2 events, and there is 1"),
     ("{given: {properties: {total: 5}}, expect: filtered}", "expected filtered, and it is stored"),
     ("{given: {properties: {}}, expect: {}}", "it is filtered: `when` of order says no"),
     ("{given: {properties: {}}, expect: event_invalid}", "expected event_invalid, and it is filtered"),
