@@ -148,9 +148,22 @@ def tell_added(route: str, document: Any) -> str | None:
     given = document.get("originalTimestamp")
     if given is None:
         said.append("it said no time")
-    elif given != document["timestamp"]:
+    elif (moved := _micros(document["timestamp"])) != _micros(given):
         said.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
+    elif moved is not None and _is_far(_micros(document.get("sentAt")), parse_time(document["receivedAt"])):
+        said.append("its sentAt is more than a day off our clock, and is not believed: its timestamp stays")
     return "; ".join(said)
+
+
+def _micros(time: Any) -> int | None:
+    try:
+        return parse_time(time)
+    except TimeInvalid:
+        return None
+
+
+def _is_far(sent_at: int | None, received_at: int) -> bool:
+    return sent_at is not None and abs(sent_at - received_at) > _LARGE_CORRECTION
 
 
 def _merge(below: dict[str, Any], above: Any) -> Any:
@@ -185,7 +198,7 @@ def _set_times(document: dict[str, Any], sent_with_batch: Any, received_at: int)
 
 
 def _is_empty(time: Any) -> bool:
-    return time is None or (type(time) is str and not time.strip())
+    return time is None or time == ""
 
 
 def _correct(given: int, sent_at: int, received_at: int) -> int:

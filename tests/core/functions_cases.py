@@ -212,14 +212,10 @@ RESULTS: tuple[Case, ...] = (
             ("Etc/GMT+3", "07:00 -0300"),
         )
     ),
-    *(
-        ("is_time_zone(a)", {"a": zone}, known)
-        for zone, known in (
-            *((zone, True) for zone in ("UTC", "Europe/Berlin", "GMT+03:00", "-03:30", "EST5EDT")),
-            *((zone, False) for zone in ("Mars/Base", "", "GMT+24", "GMT+3:60", "CET-", "America", 3, True, [], {})),
-            (None, None),
-        )
-    ),
+    *(("is_time_zone(a)", {"a": zone}, True) for zone in ("UTC", "Europe/Berlin", "GMT+03:00", "-03:30", "EST5EDT")),
+    *(("is_time_zone(a)", {"a": zone}, False) for zone in ("Mars/Base", "", "GMT+24", "GMT+3:60", "CET-", "America")),
+    ("[is_time_zone(`3`), is_time_zone(`true`), is_time_zone(`[]`)]", {}, [False, False, False]),
+    ("is_time_zone(a)", {}, None),
     # ids
     *(
         ("real_id(a)", {"a": word}, None)

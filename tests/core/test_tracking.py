@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from app.core.json_text import decode, encode_canonical
 from app.core.segment import Unread, read
 from app.core.times import format_time, parse_time
-from app.core.tracking import HIDDEN, MAX_CALL_BYTES, complete, find_write_key, hide_write_key, read_beside
+from app.core.tracking import (
+    HIDDEN,
+    MAX_CALL_BYTES,
+    complete,
+    find_write_key,
+    hide_write_key,
+    read_beside,
+    tell_added,
+)
 from app.errors import UnparsableJson
 from tests.builders import NOW
 
@@ -57,7 +65,7 @@ def test_the_batchs_time_of_sending_goes_before_the_items_own() -> None:
     assert done["sentAt"] == at(-50 * SECOND)
 
 
-@pytest.mark.parametrize("missing", [{}, {"timestamp": None}, {"timestamp": ""}, {"timestamp": " "}])
+@pytest.mark.parametrize("missing", [{}, {"timestamp": None}, {"timestamp": ""}])
 def test_without_a_time_it_is_when_it_came(missing: dict[str, Any]) -> None:
     done = completed({**missing, "sentAt": at(-DAY)})
     assert parse_time(done["timestamp"]) == NOW
@@ -96,6 +104,22 @@ def test_a_new_call_is_never_made_old(ahead: int) -> None:
     assert completed({"timestamp": at(-SECOND), "sentAt": at(ahead)})["timestamp"] == at(-SECOND)
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "sent_at", "says"),
+    [
+        (at(-SECOND), at(-10 * SECOND), "by the sender's clock, is 2026-"),
+        ("2026-11-01T10:00:00Z", at(0), ""),
+        (at(-9 * DAY), at(-9 * DAY), "is not believed: its timestamp stays"),
+        ("yesterday", at(-9 * DAY), ""),
+        (None, at(0), "it said no time"),
+    ],
+)
+def test_what_was_done_to_its_time_is_told(timestamp: Any, sent_at: Any, says: str) -> None:
+    told = tell_added("/v1/track", completed({"timestamp": timestamp, "sentAt": sent_at}))
+    assert told is not None
+    assert says in told if says else told.startswith("it came at ") and ";" not in told
+
+
 @pytest.mark.parametrize("unset", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", 0])
 def test_a_time_that_means_not_set_stays_for_the_event_to_refuse(unset: Any) -> None:
     for sent_at in (at(0), unset, None):
@@ -103,7 +127,7 @@ def test_a_time_that_means_not_set_stays_for_the_event_to_refuse(unset: Any) -> 
         assert parse_time(done["timestamp"]) < parse_time("1970-01-02")
 
 
-@pytest.mark.parametrize("empty", ["", " ", None])
+@pytest.mark.parametrize("empty", ["", None])
 def test_where_the_batch_gives_no_time_of_sending_the_items_own_counts(empty: Any) -> None:
     done = completed({"timestamp": at(0), "sentAt": at(-10 * SECOND)}, sentAt=empty)
     assert parse_time(done["timestamp"]) == NOW + 10 * SECOND
