@@ -121,6 +121,11 @@ def to_text(line: CallLine, *, colour: bool) -> str:
     return "  ".join([time, f"{begin}{line.outcome:<9}{end}", *map(printable, parts)])
 
 
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """Write a number with what it counts: `1 call`, `1,200 calls`; `nouns` is the plural where it is no `noun` + s."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def printable(text: str) -> str:
     """Return `text` without what would move the cursor or ring the bell of whoever reads it: a sender wrote it."""
     if text.isprintable():

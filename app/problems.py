@@ -8,12 +8,22 @@ from collections.abc import Iterable
 import msgspec
 
 from app.catalog.live import KIND
+from app.core.lotus import PLACEHOLDERS
 from app.core.outcome import Outcome, Reason
 from app.core.problem import parse_way, problem_key
 from app.core.times import format_time
 from app.store.engine import Database
 from app.store.ids import ID_MAX, first_id_at, micros_of
-from app.store.problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
+from app.store.problems import (
+    Look,
+    ProblemRow,
+    SharedIdRow,
+    UnmappedRow,
+    Window,
+    list_problem_rows,
+    list_shared_ids,
+    list_unmapped_rows,
+)
 from app.store.publications import list_live
 
 LOOKED_AT = 5_000
@@ -25,6 +35,10 @@ SECONDS = 0.05
 
 GROUPS_MAX = 100
 """Groups that are told; of the others only their number."""
+
+_BLANKS_MAX = 8
+_NO_IDS = (*PLACEHOLDERS, *(" " * length for length in range(1, _BLANKS_MAX + 1)))
+"""What is looked for, each by an index; of blanks only spaces."""
 
 _OUTCOMES = (Outcome.REJECTED, Outcome.CONFLICT)
 _PATH_CHARS = 200
@@ -79,6 +93,20 @@ class Unmapped(msgspec.Struct, kw_only=True):
         return {"outcome": Outcome.IGNORED, "reason": Reason.NO_TRANSFORM, **event, "problem": self.key}
 
 
+class SharedId(msgspec.Struct, kw_only=True):
+    """Events that count under an id which stands for none: a blank, `undefined`, `null` ..."""
+
+    field: str
+    """`customer_id` or `idempotency_id`."""
+    id: str
+    count: int
+    is_more: bool
+    """There are more than `count`."""
+    last_at: int
+    sample: str
+    """Id of the newest of their calls."""
+
+
 class Seen(msgspec.Struct, kw_only=True):
     """How far back a look went."""
 
@@ -100,6 +128,7 @@ class Problems(msgspec.Struct, kw_only=True):
     unmapped: list[Unmapped]
     unmapped_more: int
     unmapped_seen: Seen
+    shared_ids: list[SharedId]
 
 
 def find_problems(
@@ -117,6 +146,7 @@ def find_problems(
     with database.reading() as conn:
         rows, look = list_problem_rows(conn, _OUTCOMES, _window(first, before))
         unmapped_rows, unmapped_look = list_unmapped_rows(conn, _window(first, unmapped_before))
+        shared = list_shared_ids(conn, _NO_IDS, first, LOOKED_AT + 1)
         live = {one.digest for one in list_live(conn, KIND).values() if one.digest is not None} if rows else set()
     groups = to_groups(rows, live)
     unmapped = to_unmapped(unmapped_rows)
@@ -127,6 +157,18 @@ def find_problems(
         unmapped=unmapped[:GROUPS_MAX],
         unmapped_more=max(0, len(unmapped) - GROUPS_MAX),
         unmapped_seen=_to_seen(unmapped_look),
+        shared_ids=[_to_shared_id(row) for row in shared],
+    )
+
+
+def _to_shared_id(row: SharedIdRow) -> SharedId:
+    return SharedId(
+        field=row.field,
+        id=row.id,
+        count=min(row.count, LOOKED_AT),
+        is_more=row.count > LOOKED_AT,
+        last_at=micros_of(row.last_id),
+        sample=str(row.last_id),
     )
 
 
@@ -227,4 +269,7 @@ def to_document(found: Problems) -> dict[str, object]:
         "unmapped": [told(one) for one in found.unmapped],
         "unmapped_more": found.unmapped_more,
         "unmapped_seen": seen(found.unmapped_seen),
+        "shared_ids": [
+            {**msgspec.structs.asdict(shared), "last_at": format_time(shared.last_at)} for shared in found.shared_ids
+        ],
     }

@@ -31,12 +31,12 @@ SAMPLES: dict[str, dict[str, Any]] = {
     },
     "seats": {
         "type": "track",
-        "event": "Seats Changed",
+        "event": "Member Added",
         "messageId": "sample-seats",
         "userId": "user-8",
         "context": {"groupId": "acme"},
         "integrations": {},
-        "properties": {"account_id": "acme", "seats": 12},
+        "properties": {"workspace_id": "acme", "role": "Admin"},
     },
     "identify": {
         "type": "identify",

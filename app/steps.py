@@ -85,7 +85,7 @@ def _last_step(call: CallRow) -> Told:
         else:
             new = sum(one.result is Outcome.STORED for one in call.results)
             others = ", the others are duplicates" if new < len(call.results) else ""
-            what = f"{new} of its {len(call.results)} events are new{others}"
+            what = f"{new} of its {len(call.results)} events {'is' if new == 1 else 'are'} new{others}"
         return Told("stored", passed=True, sentence=what)
     why = call.detail or "no more is known"
     if call.outcome in {Outcome.DUPLICATE, Outcome.CONFLICT} or call.reason == Reason.UNSTORABLE:

@@ -288,9 +288,9 @@ def shipped_order_completed(call: JSON) -> Values:
             "product_id": product,
             "quantity": quantity,
             "amount": round(item["price"] * quantity, 6),
-            "currency": get("currency"),
+            "currency": currency.upper() if (currency := get("currency")) is not None else None,
         }
-        identifier = f"{get('order_id')}:{index if product is None else product}"
+        identifier = f"order:{get('order_id')}:{index}"
         events.append(("product_sold", identifier, call.get("userId"), time_by_hand(call), properties))
     return events
 
@@ -304,7 +304,7 @@ def shipped_seats(call: JSON) -> Values:
         "change": 1 if call.get("event") == "Member Added" else -1,
         "role": None if role is None else role.lower(),
     }
-    customer = get("workspace_id") if group is None else group
+    customer = group or get("workspace_id")
     return [("seats", call.get("messageId"), customer, time_by_hand(call), properties)]
 
 

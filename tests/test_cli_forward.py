@@ -84,8 +84,8 @@ def test_deliveries_are_listed_counted_and_tried_again(type_: Type, database: Da
     assert {(one["state"], one["count"]) for one in groups} == {("failed", 1), ("unforwardable", 1)}
     assert type_("deliveries", "retry").exit_code == 2
     assert type_("deliveries", "retry", "--id", "nobody").output == "0 deliveries wait again.\n"
-    assert type_("deliveries", "retry", "--id", "big").output == "1 deliveries wait again.\n"
-    assert type_("deliveries", "retry", "--state", "unforwardable", "--yes").output == "1 deliveries wait again.\n"
+    assert type_("deliveries", "retry", "--id", "big").output == "1 delivery waits again.\n"
+    assert type_("deliveries", "retry", "--state", "unforwardable", "--yes").output == "1 delivery waits again.\n"
     assert balanced(database) == {"delivered": 1, "waiting": 2}
     work(a_worker(database, address), Clock())
     assert states_of(database) == {"delivered": 1, "unforwardable": 1, "failed": 1}

@@ -161,7 +161,9 @@ def test_show_tells_when_and_by_which_version_an_outcome_changed(database: Datab
         (["--transform", "order"], "no lane of its own"),
         (["--transform", "order", "--correct"], "give one of them"),
         (["--since", "soon"], "since must be a time"),
-        (["--id", "x"], "id must be an id"),
+        (["--id", "x"], "there is no call, message or event with the id 'x'"),
+        (["--id", "4711"], "there is no call, message or event with the id '4711'"),
+        (["--id", ""], "id is empty"),
     ],
 )
 def test_what_cannot_be_replayed_is_an_error(database: Database, type_: Type, words: list[str], sentence: str) -> None:
@@ -188,6 +190,21 @@ def test_since_until_and_id_choose_calls(database: Database, type_: Type) -> Non
     assert outcomes(database) == ["rejected", "rejected"]
     type_("replay", "--yes", "--id", str(first))
     assert outcomes(database) == ["stored", "rejected"]
+
+
+def test_an_id_may_be_that_of_a_message_or_of_an_event(database: Database, type_: Type) -> None:
+    take(database, wrong, an_order(1), an_order(2), an_order(2), an_order(3, messageId="3"))
+    take(database, right)
+    type_("replay", "--yes", "--id", "order-2")
+    assert outcomes(database) == ["rejected", "stored", "duplicate", "rejected"]
+    type_("replay", "--yes", "--id", "3")
+    assert outcomes(database) == ["rejected", "stored", "duplicate", "stored"]
+    # By its idempotency id, which here is that of the message.
+    take(database, some_transforms(order=RIGHT + "event: {idempotency_id: \"concat('o:', properties.total)\"}\n"))
+    said = type_("replay", "--correct", "--yes", "--id", "order-2")
+    assert "1  corrected" in said.stdout
+    assert "2 calls looked at" in type_("replay", "--correct", "--dry-run", "--id", "order-2").stdout
+    assert "1 call looked at" in type_("replay", "--correct", "--dry-run", "--id", "o:2").stdout
 
 
 def test_preview_tells_the_difference(database: Database, type_: Type, tmp_path: Path) -> None:

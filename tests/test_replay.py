@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.catalog.live import Catalog
+from app.core import lotus
 from app.core.outcome import Outcome
 from app.errors import NotFound, TransformInvalid, Unavailable
 from app.replay import reading
@@ -630,6 +631,21 @@ def test_a_call_that_the_lane_cannot_map_stays_and_is_counted(database: Database
     plan = replay(database, some_transforms(order=RIGHT, sums=bad), outcomes=tuple(Outcome), transform="sums")
     assert plan.tally.left == {"stays stored: today it would be rejected (event_invalid)": 1}
     assert balance(database) == {("stored", ""): 1}
+
+
+def test_an_event_with_a_time_that_means_not_set_stays_where_it_was_stored_before(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older program took year 1 and 1970 for times: such events count, and a correction says that it left them."""
+    unset = [a_document(messageId=year, timestamp=f"{year}-01-01T00:00:00Z") for year in ("0001", "1970")]
+    with monkeypatch.context() as before:
+        before.setattr(lotus, "FIRST_MICROS", 2 * -(10**17))
+        assert take(database, right, *unset) == ["stored", "stored"]
+    assert take(database, right, unset[0] | {"messageId": "new"}) == ["rejected"]
+    plan = replay(database, right, outcomes=tuple(Outcome), correct=True)
+    assert plan.tally.left == {"cannot be corrected: today it would be rejected (event_invalid)": 2}
+    assert (plan.tally.corrected, [key for key, _, _ in made(database)]) == (0, ["0001", "1970"])
+    balance(database)
 
 
 def test_only_an_also_transform_that_is_live_has_a_lane_to_fill(database: Database) -> None:

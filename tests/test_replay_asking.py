@@ -25,6 +25,9 @@ WORDS: list[dict[str, str]] = [
     {"transform": "tokens"},
     {"transform": "tokens", "outcome": "stored"},
     {"id": "123"},
+    {"id": "m-1"},
+    {"id": "0123"},
+    {"id": "9" * 19},
     {"id": "123", "correct": "yes"},
     {"limit": "5", "event": "--yes"},
 ]
@@ -53,7 +56,7 @@ def test_an_event_of_any_name_is_one_option(event: str) -> None:
         ({"outcome": "nobody"}, "outcome must be one of"),
         ({"version": "abc"}, "32 hexadecimal digits"),
         ({"problem": "abc"}, "16 hexadecimal digits"),
-        ({"id": "x"}, "id must be"),
+        ({"id": ""}, "id is empty"),
         ({"limit": "0"}, "limit must be"),
         ({"limit": "1e9"}, "limit must be"),
         ({"transform": "a", "correct": "yes"}, "give one of them"),

@@ -13,7 +13,7 @@ from app.catalog.files import read_file, read_folder, to_name
 from app.cli.program import Failure, read_settings
 from app.core.metric_schema import SCHEMA as METRIC_SCHEMA
 from app.core.transform_schema import SCHEMA
-from app.logs import printable
+from app.logs import counted, printable
 
 
 @click.command()
@@ -44,12 +44,12 @@ def check(context: click.Context, path: Path | None) -> None:
     if only is not None:
         click.echo(f"{path}: " + ("cannot be published." if grave else "fit to be published."))
         context.exit(1 if grave else 0)
-    counted = f"{_count(len(checked.names), 'transform')}, {_count(checked.examples, 'example')}"
+    totals = f"{counted(len(checked.names), 'transform')}, {counted(checked.examples, 'example')}"
     if grave:
-        click.echo(f"\n{counted}: {_count(len(grave), 'file')} cannot be published.")
+        click.echo(f"\n{totals}: {counted(len(grave), 'file')} cannot be published.")
         context.exit(1)
     hints = len(checked.problems)
-    click.echo(f"{counted}: " + (f"fit, with {_count(hints, 'hint')}." if hints else "all is well."))
+    click.echo(f"{totals}: " + (f"fit, with {counted(hints, 'hint')}." if hints else "all is well."))
 
 
 @click.command()
@@ -76,7 +76,3 @@ def tell_problem(problem: Problem, path: Path) -> str:
     first, *others = text.split("\n")
     kind = click.style("error", fg="red") if problem.grave else click.style("hint", fg="yellow")
     return "\n".join([f"{kind}: {printable(first)}", *map(printable, others)])
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

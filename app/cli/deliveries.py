@@ -7,7 +7,7 @@ import click
 from app.bootstrap import clock
 from app.cli.program import open_reading
 from app.core.json_text import encode
-from app.logs import printable
+from app.logs import counted, printable
 from app.outbox import (
     DeliveryDocument,
     parse_delivery_filters,
@@ -87,9 +87,10 @@ def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
     if dry_run:
         with database.reading() as conn:
             count, _ = count_matching(conn, filters, math.inf)
-        click.echo(f"{count} deliveries would wait again.")
+        click.echo(f"{counted(count, 'delivery', 'deliveries')} would wait again.")
         return
-    click.echo(f"{retry_matching(database, filters, clock, seconds=math.inf).count} deliveries wait again.")
+    count = retry_matching(database, filters, clock, seconds=math.inf).count
+    click.echo(f"{counted(count, 'delivery', 'deliveries')} {'waits' if count == 1 else 'wait'} again.")
 
 
 def _list(conn: Connection, filters: DeliveryFilters, limit: int) -> list[DeliveryRow]:

@@ -17,7 +17,7 @@ from app.core.transform import DEFAULT
 from app.errors import SegmentLotusError, SettingInvalid, Unavailable
 from app.forward.lotus import Lotus
 from app.forward.verdict import read_verdict
-from app.logs import printable
+from app.logs import counted, printable
 from app.outbox import read_outbox
 from app.settings import Settings, list_warnings, load_for_serving
 from app.store.engine import Database, RowRefused
@@ -146,7 +146,9 @@ def _transforms(settings: Settings) -> Finding:
     if bad:
         what = f"not used: {', '.join(bad)}; `segment-lotus check` says why"
         return Finding("transforms", ok=False, sentence=what)
-    return Finding("transforms", ok=True, sentence=f"{len(checked.transforms)} files in {settings.transforms_dir}")
+    return Finding(
+        "transforms", ok=True, sentence=f"{counted(len(checked.transforms), 'file')} in {settings.transforms_dir}"
+    )
 
 
 def _signature(settings: Settings) -> Finding:

@@ -13,7 +13,7 @@ from app.catalog.files import read_file, to_name
 from app.cli.program import open_reading
 from app.core.json_text import encode
 from app.core.outcome import Outcome
-from app.logs import printable
+from app.logs import counted, printable
 from app.preview import OTHERS, Preview, Report, Sample, read_draft
 from app.query import parse_call_filters
 from app.store.ids import first_id_at
@@ -58,7 +58,8 @@ def _tell(report: Report) -> Iterator[str]:
     live = f"version {report.active_digest[:12]}" if report.active_digest else "nothing that is live"
     yield f"{report.transform}: the draft beside {live}"
     removed = f", {report.removed} without their bytes" if report.removed else ""
-    yield f"{report.calls} calls read{removed}; {report.concerned} concern this transform"
+    concern = "concerns" if report.concerned == 1 else "concern"
+    yield f"{counted(report.calls, 'call')} read{removed}; {report.concerned} {concern} this transform"
     yield ""
     groups = (
         ("newly failing", report.newly_failing),

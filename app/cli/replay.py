@@ -13,7 +13,7 @@ from app.bootstrap import clock, tune_garbage_collection
 from app.cli.program import Failure, between_steps, check_pseudonym_key, open_reading, read_settings
 from app.core.json_text import encode
 from app.errors import Unavailable
-from app.logs import printable
+from app.logs import counted, printable
 from app.replay.asking import parse_asked, parse_bounds
 from app.replay.planning import Plan, Tally
 from app.replay.progress import State, to_state
@@ -60,7 +60,9 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.option("--since", metavar="WHEN", help="They came then or later: a time, or a duration: 30m, 1h, 7d.")
 @click.option("--until", metavar="WHEN", help="They came before.")
 @click.option("--transform", metavar="NAME", help="Only fill the lane of this `also` transform, from all calls.")
-@click.option("--id", "id_", metavar="CALL", help="Only the call with this id.")
+@click.option(
+    "--id", "id_", metavar="ID", help="Only the calls with this id: a call's own, its message's, or its event's."
+)
 @click.option("--dry-run", is_flag=True, help="Only count what would become of them.")
 @click.option("--limit", type=click.IntRange(1), help="Read at most so many, the oldest first.")
 @click.option("--correct", is_flag=True, help="Also replace events that today's transforms make differently.")
@@ -109,7 +111,7 @@ def replay(
             tried = dataclasses.replace(plan, tally=Tally())
             _look(replayer, tried)
             click.echo(_tell(tried, [], dry_run=True), err=True)
-        click.confirm(f"Replay {plan.left} calls?", abort=True, err=True)
+        click.confirm(f"Replay {counted(plan.left, 'call')}?", abort=True, err=True)
     if dry_run:
         _look(replayer, plan)
     else:
@@ -122,11 +124,11 @@ def replay(
 
 
 def _announce(plan: Plan, *, dry_run: bool) -> None:
-    about = f"{plan.left} calls to replay, by {len(plan.transforms.transforms)} transforms"
+    about = f"{counted(plan.left, 'call')} to replay, by {counted(len(plan.transforms.transforms), 'transform')}"
     if dry_run:
         about += "; nothing will be written"
     if plan.resumed:
-        done = f"Going on with a replay that was stopped after {plan.tally.read} calls"
+        done = f"Going on with a replay that was stopped after {counted(plan.tally.read, 'call')}"
         about = f"{done}: {plan.left} left (--again starts over)"
     click.echo(f"{about}.", err=True)
 
@@ -175,7 +177,9 @@ def _check_wanted(database: Database, plan: Plan) -> None:
     """Raise Failure where somebody asked this replay to stop."""
     with database.reading() as conn:
         if is_stop_asked(conn, plan.replay.id):
-            raise Failure(f"it was asked to stop, after {plan.tally.read} calls; the same command goes on from there")
+            raise Failure(
+                f"it was asked to stop, after {counted(plan.tally.read, 'call')}; the same command goes on from there"
+            )
 
 
 def _lay_down(database: Database, plan: Plan) -> None:
@@ -192,7 +196,7 @@ def _bar(plan: Plan, label: str) -> "ProgressBar[int]":
 def _tell(plan: Plan, voided: list[str], *, dry_run: bool) -> str:
     tally = plan.tally
     would = "would be " if dry_run else ""
-    lines = [f"{tally.read} calls {'looked at' if dry_run else 'replayed'}"]
+    lines = [f"{counted(tally.read, 'call')} {'looked at' if dry_run else 'replayed'}"]
     lines += [f"  {count:>9}  {change}" for change, count in sorted(tally.changed.items())]
     if tally.corrected:
         lines.append(f"  {tally.corrected:>9}  {would}corrected")
@@ -203,17 +207,13 @@ def _tell(plan: Plan, voided: list[str], *, dry_run: bool) -> str:
         for why, count in sorted(tally.left.items())
     ]
     if dry_run and tally.voided:
-        lines.append(f"{_count_events(tally.voided)} would be made void; {_describe_delivered(tally)}.")
+        lines.append(f"{counted(tally.voided, 'event')} would be made void; {_describe_delivered(tally)}.")
     if voided:
-        lines += ["", f"{_count_events(len(voided))} made void; {_describe_delivered(tally)}:"]
+        lines += ["", f"{counted(len(voided), 'event')} made void; {_describe_delivered(tally)}:"]
         lines += [f"  {printable(one)}" for one in voided[:_SHOWN]]
         if len(voided) > _SHOWN:
             lines.append(f"  and {len(voided) - _SHOWN} more; all: table voids, replay {plan.replay.id}, or --json")
     return "\n".join(lines)
-
-
-def _count_events(number: int) -> str:
-    return f"{number} {'event' if number == 1 else 'events'}"
 
 
 def _describe_delivered(tally: Tally) -> str:

@@ -7,6 +7,7 @@ import click
 
 from app.bootstrap import clock
 from app.cli.program import open_reading
+from app.logs import counted
 from app.store.engine import Database
 from app.store.ids import first_id_at
 from app.store.retention import ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
@@ -32,7 +33,7 @@ def retention(*, days: int, dry_run: bool, yes: bool) -> None:
     with database.reading() as conn:
         envelopes_below = first_envelope(conn, below)
         calls, requests = count_kept(conn, RAW, below), count_kept(conn, ENVELOPE, envelopes_below)
-    what = f"the raw bytes of {calls} calls and the envelopes of {requests} requests older than {days} days"
+    what = f"{_amount(calls, requests)} older than {counted(days, 'day')}"
     if dry_run:
         click.echo(f"This would forget {what}.")
         return
@@ -43,7 +44,11 @@ def retention(*, days: int, dry_run: bool, yes: bool) -> None:
             _forget(database, RAW, below, bar.update),
             _forget(database, ENVELOPE, envelopes_below, bar.update),
         ]
-    click.echo(f"Forgot the raw bytes of {forgotten[0]} calls and the envelopes of {forgotten[1]} requests.")
+    click.echo(f"Forgot {_amount(*forgotten)}.")
+
+
+def _amount(calls: int, requests: int) -> str:
+    return f"the raw bytes of {counted(calls, 'call')} and the envelopes of {counted(requests, 'request')}"
 
 
 def _forget(database: Database, kept: Kept, below: int, advance: Callable[[int], None]) -> int:

@@ -16,7 +16,7 @@ from app.core.json_spans import split_array
 from app.core.json_text import decode, trim
 from app.core.signature import sign
 from app.errors import UnparsableJson
-from app.logs import printable
+from app.logs import counted, printable
 from app.samples import SAMPLES, make_sample
 
 # Segment's own patience with a webhook destination.
@@ -61,7 +61,7 @@ def send(
         raise Failure("there is nothing to sign with: set SEGMENT_SHARED_SECRETS, or give --secret")
     target = _parse_url(url or to_webhook_url(settings))
     if batch:
-        requests = [(f"{len(calls)} calls", b"[" + b",".join(raw for _, raw in calls) + b"]", calls[0][1])]
+        requests = [(counted(len(calls), "call"), b"[" + b",".join(raw for _, raw in calls) + b"]", calls[0][1])]
     else:
         requests = [(name, raw, raw) for name, raw in calls]
     statuses = [_post(target, name, body, sign(signed, key)) for name, body, signed in requests]

@@ -5,7 +5,7 @@ import msgspec
 from app.balance import LedgerDocument
 from app.core.json_text import encode
 from app.core.outcome import REASONS_OF, Outcome
-from app.logs import printable
+from app.logs import counted, printable
 from app.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
 from app.store.ledger import VOIDED
 
@@ -64,15 +64,16 @@ def tell_ledger(ledger: LedgerDocument) -> str:
     if any(count for state, count in ledger.deliveries.items() if state != "not_requested"):
         lines += ["", f"{'of the stored events':<24}"]
         lines += [f"  {state.replace('_', ' '):<34}{count:>12}" for state, count in ledger.deliveries.items()]
-    counted = sum(ledger.calls[outcome.value] for outcome in Outcome)
+    total = sum(ledger.calls[outcome.value] for outcome in Outcome)
     sums = " + ".join(str(ledger.calls[outcome.value]) for outcome in Outcome)
     if ledger.balances is None:
         since, until = ledger.since or "the beginning", ledger.until or "now"
         return "\n".join([*lines, "", f"from {since} to {until}, by the minute of the commit"])
     if ledger.balances:
-        return "\n".join([*lines, "", f"It balances: {ledger.calls['received']} calls = {sums}."])
+        return "\n".join([*lines, "", f"It balances: {counted(ledger.calls['received'], 'call')} = {sums}."])
     kept = ledger.calls["received"]
-    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: there are {kept} calls, and the ledger counts {counted}."])
+    there = f"{'there is' if kept == 1 else 'there are'} {counted(kept, 'call')}"
+    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {there}, and the ledger counts {total}."])
 
 
 def tell_refusal(refusal: RefusalDocument) -> str:

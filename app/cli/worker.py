@@ -17,6 +17,7 @@ from app.errors import Unavailable
 from app.forward.lotus import TIMEOUT_SECONDS, Lotus
 from app.forward.reconciling import MAX_DAYS, find_missing
 from app.forward.worker import LEASE_SECONDS, Worker
+from app.logs import counted
 from app.query import parse_moment
 from app.settings import Settings
 from app.store import ledger
@@ -94,7 +95,7 @@ def forward(*, enqueue: bool, since: str, until: str | None) -> None:  # noqa: A
             ledger.append(conn, tag, clock(), count_waiting(added))
         queued += added
         time.sleep(_PAUSE_SECONDS)
-    click.echo(f"Queued {queued} events.")
+    click.echo(f"Queued {counted(queued, 'event')}.")
 
 
 @click.command()

@@ -6,7 +6,7 @@ expression's literals: whoever wants to change a result copies it first.
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,9 @@ from app.core.expression_call import Function
 from app.core.expression_closures import Closures, path_of
 from app.core.expression_functions import BUILT_IN
 from app.core.expression_limits import Bound, Budget, Meter, bound
-from app.core.expression_shapes import Closure
+from app.core.expression_shapes import Closure, Path
 from app.core.expression_text import ExpressionInvalidAt, Node, parse
+from app.core.expression_values import is_true
 from app.errors import ExpressionFailed
 
 # Comparing a key with thousands of others, or with very long ones, would cost more than the hint is worth.
@@ -47,17 +48,21 @@ class Expression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingStep:
-    """Why a chain of fields gave null: the first key on its way that is not there."""
+    """Why a chain of fields gave null: the first key on its way that is not there, or is empty before an `||`."""
 
     # The keys that were there, as written: "" at the top.
     found: str
     missing: str
     # The key beside it that looks most like it, if any does.
     nearest: str | None
+    # The key is there, and `||` passes its value over.
+    is_empty: bool = False
 
     def sentence(self, where: str = "this call") -> str:
         """Say it: "`properties.regoin` is not in this call; did you mean `region`?"."""
         path = f"{self.found}.{self.missing}" if self.found else self.missing
+        if self.is_empty:
+            return f"`{path}` is empty"
         hint = f"; did you mean `{self.nearest}`?" if self.nearest else ""
         return f"`{path}` is not in {where}{hint}"
 
@@ -85,25 +90,30 @@ def compile_expression(text: str, *, functions: Mapping[str, Function] | None = 
 def explain_null(expression: Expression, document: Any) -> MissingStep | None:
     """Tell which key was missing, for an expression that gave null.
 
-    Answers for chains of fields and for chains joined by `||` (where it prefers one with a near miss); None for any
-    other expression, and where every key is there and the value itself is null.
+    Answers for chains of fields and for chains joined by `||` (where it prefers a value that is empty, then a near
+    miss); None for any other expression, and where every key is there and the value itself is null.
     """
     tree = expression.tree
     chains = tree["children"] if tree["type"] == "or_expression" else [tree]
-    steps = [step for chain in chains if (step := _missing_step(chain, document))]
-    return next((step for step in steps if step.nearest), steps[0] if steps else None)
+    paths = [path for chain in chains if (path := path_of(chain))]
+    steps = [step for path in paths if (step := _missing_step(path, document, paths))]
+    steps.sort(key=lambda step: (not step.is_empty, step.nearest is None))
+    return steps[0] if steps else None
 
 
-def _missing_step(chain: Node, document: Any) -> MissingStep | None:
-    path = path_of(chain) or ()
+def _missing_step(path: Path, document: Any, looked_up: Sequence[Path]) -> MissingStep | None:
     for index, key in enumerate(path):
         if not isinstance(document, dict) or key not in document:
-            keys = list(document)[:_KEYS_COMPARED] if isinstance(document, dict) else []
-            short = [one for one in keys if len(one) <= _KEY_CHARS_COMPARED]
+            # A key that the expression looks up as well was not meant by this one.
+            beside = {other[index] for other in looked_up if other[:index] == path[:index] and len(other) > index}
+            keys = [name for name in document if name not in beside] if isinstance(document, dict) else []
+            short = [name for name in keys[:_KEYS_COMPARED] if len(name) <= _KEY_CHARS_COMPARED]
             nearest = difflib.get_close_matches(key[:_KEY_CHARS_COMPARED], short, n=1)
             return MissingStep(found=".".join(path[:index]), missing=key, nearest=nearest[0] if nearest else None)
         document = document[key]
-    return None
+    if document is None or is_true(document):
+        return None
+    return MissingStep(found=".".join(path[:-1]), missing=path[-1], nearest=None, is_empty=True)
 
 
 def _nodes(node: Node) -> Iterator[Node]:

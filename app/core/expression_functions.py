@@ -1,7 +1,8 @@
 """JMESPath's own 26 functions.
 
 Each does exactly what jmespath.py 1.1.0 does, and says in a sentence what it wanted when it was given something else.
-The sentence names types, never values: a property may be a name or an address.
+The sentence names types, never values: a property may be a name or an address. One thing is refused that jmespath.py
+takes, by min(), max() and sort(): strings whose order is not that of the numbers which they are ('9' and '10').
 """
 
 import json
@@ -12,7 +13,7 @@ from functools import reduce
 from typing import Any
 
 from app.core.expression_call import Function, wrong_list, wrong_type
-from app.core.expression_values import NUMBER_TYPES, type_name
+from app.core.expression_values import NUMBER_TYPES, check_order, type_name
 from app.errors import ExpressionFailed
 
 _STRING_TYPES = frozenset({str})
@@ -51,6 +52,13 @@ def _check_alike(function: str, value: Any) -> None:
         if types <= NUMBER_TYPES or types == _STRING_TYPES:
             return
     raise wrong_list(function, 1, "an array of numbers or an array of strings", value)
+
+
+def _check_extreme(function: str, extreme: Any, values: list[Any]) -> None:
+    """Check the one of many that min() or max() gives against each other one."""
+    if extreme.__class__ is str:
+        for value in values:
+            check_order(function, (value, extreme) if function == "max" else (extreme, value))
 
 
 def _check_object(function: str, value: Any) -> None:
@@ -142,12 +150,16 @@ def _map(expression: Callable[[Any], Any], values: Any) -> list[Any]:
 
 def _max(values: Any) -> Any:
     _check_alike("max", values)
-    return max(values, default=None)
+    greatest = max(values, default=None)
+    _check_extreme("max", greatest, values)
+    return greatest
 
 
 def _min(values: Any) -> Any:
     _check_alike("min", values)
-    return min(values, default=None)
+    least = min(values, default=None)
+    _check_extreme("min", least, values)
+    return least
 
 
 def _merge(*objects: Any) -> dict[Any, Any]:
@@ -177,7 +189,9 @@ def _reverse(value: Any) -> Any:
 
 def _sort(values: Any) -> list[Any]:
     _check_alike("sort", values)
-    return sorted(values)
+    ordered = sorted(values)
+    check_order("sort", ordered)
+    return ordered
 
 
 def _starts_with(text: Any, prefix: Any) -> bool:

@@ -47,6 +47,8 @@ _HINTS = {
     "not": "that is written `!`",
 }
 
+_GOES_ON = frozenset({"dot", "lbracket", "flatten", "filter", "colon"})
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"\w+")
 _WORD = re.compile(r"\w{1,30}|.", re.DOTALL)
 
@@ -94,6 +96,20 @@ def parse(text: str) -> Node:
     except RecursionError:
         # A literal nested a thousand deep, or a caller that itself stands deep in the stack.
         raise ExpressionInvalidAt(_TOO_DEEP, text, 0) from None
+
+
+def list_quoted_names(text: str) -> set[str]:
+    """Return the keys of an expression that stand alone, in double quotes that they do not need: `"pro"`.
+
+    `a."b"` and `"b".c` are paths, and `{"b": a}` names a member: those are not meant.
+    """
+    tokens = list(Lexer().tokenize(text))
+    names: set[str] = set()
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        alone = (before is None or before["type"] != "dot") and (after is None or after["type"] not in _GOES_ON)
+        if token["type"] == "quoted_identifier" and alone and _PLAIN_KEY.fullmatch(token["value"]):
+            names.add(token["value"])
+    return names
 
 
 def _pointed_out(text: str, error: JMESPathError) -> ExpressionInvalidAt:

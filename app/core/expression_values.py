@@ -1,8 +1,10 @@
 """What JMESPath says about values: their types, which count as true, which are equal, which comes first."""
 
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from app.errors import ExpressionFailed
@@ -27,6 +29,9 @@ ORDERINGS: Mapping[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "gt": (">", operator.gt),
     "gte": (">=", operator.ge),
 }
+
+
+_NUMBER_TEXT = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
 
 def type_name(value: object) -> str:
@@ -55,14 +60,40 @@ def equals(left: Any, right: Any) -> bool:
 def in_order(left: Any, right: Any, kind: str) -> Any:
     """Compare two values by size (`kind` is a key of ORDERINGS): null unless both are numbers or strings.
 
-    Raises ExpressionFailed for a number and a string, which have no order.
+    Raises ExpressionFailed for a number and a string, which have no order, and for strings whose order is not that of
+    the numbers which they are.
     """
     for value in (left, right):
         if value.__class__ not in NUMBER_TYPES and value.__class__ is not str:
             return None
     sign, compare = ORDERINGS[kind]
+    if left.__class__ is str and right.__class__ is str:
+        result = compare(left, right)
+        numbers = _numbers((left, right))
+        if len(numbers) == 2 and compare(*numbers) is not result:  # noqa: PLR2004 - both of them
+            raise _misordered(f"`{sign}`")
+        return result
     try:
         return compare(left, right)
     except (TypeError, ArithmeticError):
         names = f"a {type_name(left)} with a {type_name(right)}"
         raise ExpressionFailed(f"`{sign}` cannot compare {names}; to_number() makes numbers of text") from None
+
+
+def check_order(function: str, values: Iterable[Any]) -> None:
+    """Check values that a function has put in order, or the extreme one and another.
+
+    Raises ExpressionFailed where two of them are strings that are numbers, and have another order as such.
+    """
+    if any(first > second for first, second in pairwise(_numbers(values))):
+        raise _misordered(f"{function}()")
+
+
+def _numbers(values: Iterable[Any]) -> list[Decimal]:
+    """Return the numbers that some of the values are as text: none of more than 80 digits."""
+    return [Decimal(value) for value in values if value.__class__ is str and _NUMBER_TEXT.fullmatch(value)]
+
+
+def _misordered(what: str) -> ExpressionFailed:
+    why = "orders strings by their letters, and these are numbers in another order; to_number() makes numbers of text"
+    return ExpressionFailed(f"{what} {why}")

@@ -6,6 +6,7 @@ from app.core.expression_call import Function
 from app.core.expression_shapes import Closure
 from app.core.expression_values import equals, is_true
 from app.core.functions_arguments import array, function
+from app.core.lotus import is_placeholder
 
 
 def _if(node: Any, condition: Closure, then: Closure, otherwise: Closure | None = None) -> Any:
@@ -43,6 +44,10 @@ def _in(value: Any, values: Any) -> bool | None:
     return any(equals(value, item) for item in array("in", 2, values))
 
 
+def _real_id(value: Any) -> Any:
+    return None if value.__class__ is str and is_placeholder(value) else value
+
+
 CHOICE: tuple[Function, ...] = (
     function(_if, 2, 3, growth=1, lazy=True),
     function(_coalesce, 1, None, growth=1, lazy=True),
@@ -50,4 +55,5 @@ CHOICE: tuple[Function, ...] = (
     function(_any, 2, expressions=(1,), growth=1),
     function(_all, 2, expressions=(1,), growth=1),
     function(_in, 2, growth=1, takes_null=True),
+    function(_real_id, 1, growth=1),
 )

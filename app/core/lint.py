@@ -32,6 +32,8 @@ def lint(transforms: TransformSet) -> Iterator[Finding]:
         if transform.name != DEFAULT:
             yield from _shadowed(transform, transforms)
             yield from _alone(transform)
+        for place, sentence, grave in lint_expressions(transform):
+            yield Finding(transform=transform.name, path=place, sentence=sentence, grave=grave)
 
 
 def list_unfit(transform: Transform) -> Iterator[DocumentInvalid]:
@@ -47,8 +49,6 @@ def _alone(transform: Transform) -> Iterator[Finding]:
     if not transform.source.value.get("examples"):
         sentence = "has no example: nothing shows that it does what it should"
         yield Finding(transform=transform.name, path=(), sentence=sentence, grave=False)
-    for place, sentence, grave in lint_expressions(transform):
-        yield Finding(transform=transform.name, path=place, sentence=sentence, grave=grave)
     if transform.fields.whole is not None:
         return
     for field, part in zip(FIELDS, transform.fields.parts, strict=True):

@@ -15,6 +15,12 @@ EVENT_NAME_MAX = 100
 IDEMPOTENCY_ID_MAX = 255
 CUSTOMER_ID_MAX = 50
 
+FIRST_MICROS = parse_time("2000-01-01")
+"""Earlier times are how senders write a time that is not set: year 1, 1970, 1899. Nothing that is billed is older."""
+
+PLACEHOLDERS = ("undefined", "null", "NaN", "[object Object]", "None", "(null)")
+"""What programs write where they have no id; all who have none would be one customer, or one event."""
+
 # 128 bits: enough that two contents never meet by accident, and half the bytes of a full digest on every row.
 DIGEST_BYTES = 16
 
@@ -62,6 +68,9 @@ def make_event(
         micros = parse_time(time_created)
     except TimeInvalid as error:
         raise EventInvalid("time_created", _no_time(time_created)) from error
+    if micros < FIRST_MICROS:
+        sentence = "time_created is earlier than 2000, which is how its sender writes a time that is not set"
+        raise EventInvalid("time_created", sentence)
     encoded = _properties_json(properties)
     content = content_digest(name, customer, encoded)
     return LotusEvent(name, idempotency, customer, micros, encoded.decode(), content)
@@ -82,7 +91,8 @@ def _kind(value: object) -> str:
 def _no_time(value: object) -> str:
     # Not the words of TimeInvalid: they quote the value, which may be a property.
     if type(value) is str:
-        return "time_created is text that is no time; write it as 2026-11-01T10:00:00Z"
+        kind = "text that is no time" if value.strip() else "empty"
+        return f"time_created is {kind}; write it as 2026-11-01T10:00:00Z"
     if type(value) is int or type(value) is float:
         return "time_created is a number outside the years 1 to 9999"
     return f"time_created is {_kind(value)}; it must be a time"
@@ -101,6 +111,12 @@ def to_id_text(field: str, value: object) -> str:
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     raise EventInvalid(field, f"{field} is {_kind(value)}; it must be text or a number")
+
+
+def is_placeholder(text: str) -> bool:
+    """Tell whether an id is blank, or a word that stands for none."""
+    stripped = text.strip()
+    return not stripped or stripped in PLACEHOLDERS
 
 
 def _clean(field: str, text: str, longest: int) -> str:

@@ -42,6 +42,7 @@ HIDDEN = "(hidden)"
 
 _DAY = 86_400_000_000
 _LARGE_CORRECTION = _DAY
+"""Clocks of people's devices are seldom off by more."""
 _LOOKS_BACK = 30 * _DAY
 _LOOKS_AHEAD = _DAY
 
@@ -186,8 +187,10 @@ def tell_added(route: str, document: Any) -> str | None:
     given = document.get("originalTimestamp")
     if given is None:
         said.append("it said no time")
-    elif given != document["timestamp"]:
+    elif (moved := _micros(document["timestamp"])) != _micros(given):
         said.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
+    elif moved is not None and _is_far(_micros(document.get("sentAt")), parse_time(document["receivedAt"])):
+        said.append("its sentAt is more than a day off our clock, and is not believed: its timestamp stays")
     return "; ".join(said)
 
 
@@ -195,6 +198,17 @@ def _set_type(document: Any, route: str) -> None:
     kind = TYPE_OF[route]
     if kind is not None and type(document) is dict and document.get("type") in (None, ""):
         document["type"] = kind
+
+
+def _micros(time: Any) -> int | None:
+    try:
+        return parse_time(time)
+    except TimeInvalid:
+        return None
+
+
+def _is_far(sent_at: int | None, received_at: int) -> bool:
+    return sent_at is not None and abs(sent_at - received_at) > _LARGE_CORRECTION
 
 
 def _merge(below: dict[str, Any], above: Any) -> Any:
@@ -212,12 +226,12 @@ def _merge(below: dict[str, Any], above: Any) -> Any:
 
 def _set_times(document: dict[str, Any], sent_with_batch: Any, received_at: int) -> None:
     # The batch's goes first: it is of the request, and an SDK that tries again leaves its items as they are.
-    sent_at = document.get("sentAt") if sent_with_batch is None else sent_with_batch
-    if document.get("sentAt") is None and sent_at is not None:
+    sent_at = document.get("sentAt") if _is_empty(sent_with_batch) else sent_with_batch
+    if _is_empty(document.get("sentAt")) and not _is_empty(sent_at):
         document["sentAt"] = sent_at
     document["receivedAt"] = format_time(received_at)
     given = document.get("timestamp")
-    if given is None or given == "":
+    if _is_empty(given):
         document["timestamp"] = document["receivedAt"]
         return
     document["originalTimestamp"] = given
@@ -228,12 +242,20 @@ def _set_times(document: dict[str, Any], sent_with_batch: Any, received_at: int)
         return
 
 
+def _is_empty(time: Any) -> bool:
+    return time is None or time == ""
+
+
 def _correct(given: int, sent_at: int, received_at: int) -> int:
     """Move a time from the sender's clock to ours, as Segment does: receivedAt - (sentAt - timestamp).
 
-    A clock that is wrong by more than a day is believed to be that only where the call then lies in the month before
-    it came; else it is rather `sentAt` that is wrong, and the time stays.
+    A clock that is wrong by more than a day is believed to be that only where the time as it stands cannot be right,
+    since it lies ahead, and the moved one lies in the month before the call came. So no old call becomes a new one (a
+    backfill gives each call's own time as `sentAt`), and no new one an old one.
     """
     corrected = received_at - (sent_at - given)
+    if abs(corrected - given) <= _LARGE_CORRECTION:
+        return corrected
+    lies_ahead = given > received_at + _LOOKS_AHEAD
     plausible = received_at - _LOOKS_BACK <= corrected <= received_at + _LOOKS_AHEAD
-    return corrected if plausible or abs(corrected - given) <= _LARGE_CORRECTION else given
+    return corrected if lies_ahead and plausible else given

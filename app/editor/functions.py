@@ -27,6 +27,10 @@ OURS = _described(
     ("any(list, &expression)", "whether it is true for an item; of an empty list false"),
     ("all(list, &expression)", "whether it is true for every item; of an empty list true"),
     ("in(value, list)", "whether the list has it; compares as == does"),
+    (
+        "real_id(value)",
+        "the value; null for what stands for no id: blank text, undefined, null, NaN, [object Object], None, (null)",
+    ),
     ("lower(text)", "small letters"),
     ("upper(text)", "capitals"),
     ("trim(text)", "the text without white space around it"),
@@ -71,6 +75,7 @@ OURS = _described(
     ),
     ("time_diff(time, time, unit)", "the first less the second"),
     ("time_format(time, format[, zone])", "the time as text"),
+    ("is_time_zone(value)", "whether time_format takes it as a zone"),
     ("received_at()", "when the call was received"),
     (
         "merge_deep(object, ...)",

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.problem import KEY_DIGITS
 from app.errors import BadQuery
-from app.query import parse_id, parse_moment
+from app.query import parse_moment
 from app.replay.planning import Asked
+from app.store.ids import ID_MAX
 
 PARAMETERS: tuple[str, ...] = ("outcome", "event", "reason", "by", "version", "problem")
 PARAMETERS += ("since", "until", "transform", "id", "limit", "correct")
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _PROBLEM = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
+_CALL_ID = re.compile(r"[1-9][0-9]{0,18}")
 _LIMIT = re.compile(r"[0-9]{1,18}")
 _UNMADE = (Outcome.REJECTED, Outcome.IGNORED)
 # What no command line can hold.
@@ -58,7 +60,7 @@ def parse_asked(texts: Mapping[str, str]) -> Asked:
         since=texts.get("since"),
         until=texts.get("until"),
         transform=texts.get("transform"),
-        call_id=parse_id("id", texts["id"]) if "id" in texts else None,
+        call_id=_parse_call_id(texts["id"]) if "id" in texts else None,
         limit=_parse_limit(texts["limit"]) if "limit" in texts else None,
         correct=correct,
     )
@@ -122,6 +124,12 @@ def _parse_outcomes(texts: Mapping[str, str]) -> tuple[Outcome, ...]:
         hint = "; give --correct to replace events that are stored" if wrong == Outcome.STORED else ""
         raise BadQuery(f"outcome must be one of {', '.join(allowed)}; it is {wrong[:40]!a}{hint}")
     return tuple(sorted({Outcome(one) for one in given}))
+
+
+def _parse_call_id(text: str) -> int | str:
+    if not text:
+        raise BadQuery("id is empty: give the id of a call, of its message or of its event")
+    return int(text) if _CALL_ID.fullmatch(text) and int(text) <= ID_MAX else text
 
 
 def _parse_limit(text: str) -> int:

@@ -18,7 +18,10 @@ from app.store.ids import first_id_at
 from app.store.kept import Scope, count_ids
 from app.store.publications import find_latest_moment
 from app.store.replays import Replay, find_unfinished
-from app.store.review import newest_call_id
+from app.store.review import CallFilters, list_call_ids, newest_call_id, read_calls
+
+_SAME_ID_MAX = 1000
+"""Calls of one id that a replay takes, the newest."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +39,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     since: str | None = None
     until: str | None = None
     transform: str | None = None
-    call_id: int | None = None
+    call_id: int | str | None = None
+    """A call's own id as a number; as text, the id of a message or the idempotency id of an event."""
     limit: int | None = None
     correct: bool = False
 
@@ -105,6 +109,8 @@ class Plan:
     transforms: TransformSet
     fill: Transform | None
     tally: Tally
+    call_ids: tuple[int, ...] | None = None
+    """The calls that `asked.call_id` names; None where it names none."""
     published_at: int = 0
     """When one of the transforms became live last, in microseconds since 1970."""
 
@@ -129,7 +135,7 @@ def make_plan(
     `bounds` and `now` in microseconds since 1970; `replay_id` is for one that begins, and `again` begins one anyway.
 
     Raises:
-        NotFound: there is no such transform, or none at all.
+        NotFound: there is no such transform, or none at all, or no call with this id.
         TransformInvalid: the transform has no lane of its own.
 
     """
@@ -151,6 +157,7 @@ def make_plan(
         transforms=transforms,
         fill=_find_fill(transforms, asked.transform),
         tally=Tally(),
+        call_ids=None if asked.call_id is None else _find_calls(conn, asked.call_id),
         published_at=find_latest_moment(conn, KIND),
     )
     unfinished = None if again else find_unfinished(conn, what)
@@ -163,7 +170,7 @@ def make_plan(
     last = newest_call_id(conn)
     if until is not None:
         last = min(last, first_id_at(until) - 1)
-    total = count_ids(conn, to_scope(asked), cursor, last)
+    total = count_ids(conn, to_scope(plan), cursor, last)
     plan.replay = msgspec.structs.replace(
         plan.replay, cursor=cursor, until_id=last, total=total if asked.limit is None else min(total, asked.limit)
     )
@@ -183,8 +190,19 @@ def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:
     return transform
 
 
-def to_scope(asked: Asked) -> Scope:
+def _find_calls(conn: Connection, wanted: int | str) -> tuple[int, ...]:
+    """Return the calls with an id: of its own, of its message, or of its event. Raises NotFound."""
+    if isinstance(wanted, int) and read_calls(conn, [wanted]):
+        return (wanted,)
+    ids = list_call_ids(conn, CallFilters(id=str(wanted)), limit=_SAME_ID_MAX)
+    if not ids:
+        raise NotFound(f"there is no call, message or event with the id {str(wanted)[:100]!r}")
+    return tuple(sorted(ids))
+
+
+def to_scope(plan: Plan) -> Scope:
     """Return which kept calls are meant."""
+    asked = plan.asked
     return Scope(
         outcomes=asked.outcomes,
         event=asked.event,
@@ -192,5 +210,5 @@ def to_scope(asked: Asked) -> Scope:
         by=asked.by,
         version=bytes.fromhex(asked.version) if asked.version else None,
         problem=asked.problem,
-        call_id=asked.call_id,
+        call_ids=plan.call_ids,
     )

@@ -53,7 +53,7 @@ class Reader:
 
     def _find_ids(self, conn: Connection, cursor: int, most: int) -> list[int]:
         while True:
-            ids = find_ids(conn, to_scope(self.plan.asked), cursor, self.plan.replay.until_id, most)
+            ids = find_ids(conn, to_scope(self.plan), cursor, self.plan.replay.until_id, most)
             unseen = [id_ for id_ in ids if id_ not in self.seen] if self.seen else ids
             if unseen or not ids:
                 return unseen

@@ -161,7 +161,7 @@ class Replayer:
         with self._database.writing() as conn:
             until_id = newest_call_id(conn)
             cursor = min(plan.replay.cursor, tail - 1)
-            total = plan.tally.read + count_ids(conn, to_scope(plan.asked), cursor, until_id) - seen
+            total = plan.tally.read + count_ids(conn, to_scope(plan), cursor, until_id) - seen
             replay = msgspec.structs.replace(
                 plan.replay, cursor=cursor, until_id=until_id, total=total, progress_at=self._clock()
             )

@@ -15,7 +15,6 @@ from app.core.arrival import WEBHOOK, read_arrived
 from app.core.outcome import Outcome, Reason
 from app.core.problem import problem_key
 from app.store.events import EventFields, base_id_of
-from app.store.ids import ID_MAX
 from app.store.keys import to_key
 from app.store.lookup import among
 from app.store.schema import calls, events, requests
@@ -46,7 +45,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of the version that decided."""
     problem: str | None = None
     """Those of one problem alone, see app.core.problem."""
-    call_id: int | None = None
+    call_ids: tuple[int, ...] | None = None
 
 
 class KeptCall(msgspec.Struct, frozen=True, gc=False):
@@ -204,8 +203,8 @@ def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int,
 def _sources(scope: Scope) -> list[tuple[sa.ColumnElement[bool], ...]]:
     """Return the conditions of one query for each index to read."""
     narrow: list[sa.ColumnElement[bool]] = []
-    if scope.call_id is not None:
-        narrow.append(calls.c.id == min(scope.call_id, ID_MAX))
+    if scope.call_ids is not None:
+        narrow.append(calls.c.id.in_(scope.call_ids))
     if scope.event is not None:
         narrow.append(calls.c.event == to_key(scope.event))
     if scope.reason is not None:

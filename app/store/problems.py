@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from app.core.outcome import Outcome, Reason
-from app.store.schema import calls
+from app.store.schema import calls, events
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +61,18 @@ class UnmappedRow(msgspec.Struct, frozen=True):
     last_id: int
 
 
+class SharedIdRow(msgspec.Struct, frozen=True):
+    """Events that count under an id that many senders may have in common."""
+
+    field: str
+    """`customer_id` or `idempotency_id`."""
+    id: str
+    count: int
+    """At most as many as were asked for."""
+    last_id: int
+    """Of their newest call."""
+
+
 # Word for word the condition of the partial index, and a literal: a bound value would not prove that it holds them.
 _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
 # Between two answers of a server. SQLite gives row by row.
@@ -85,6 +97,27 @@ def list_unmapped_rows(conn: sa.Connection, window: Window) -> tuple[list[Unmapp
     return [
         UnmappedRow(*said[1:], *numbers) for said, numbers in counted.items() if said[0] == Reason.NO_TRANSFORM
     ], look
+
+
+def list_shared_ids(conn: sa.Connection, ids: Sequence[str], first: int, most: int) -> list[SharedIdRow]:
+    """Return which of some ids events have, of calls from the id `first` on; `most` events of each are counted.
+
+    A few looks into two indexes, whatever else there is.
+    """
+    queries = []
+    for column in (events.c.customer_id, events.c.idempotency_id):
+        for one_id in ids:
+            newest = (
+                sa.select(events.c.call_id)
+                .where(column == one_id, events.c.call_id >= first, events.c.voided_at.is_(None))
+                .order_by(events.c.call_id.desc())
+                .limit(most)
+                .subquery()
+            )
+            name, text = (sa.literal(value, sa.Text) for value in (column.name, one_id))
+            queries.append(sa.select(name, text, sa.func.count(newest.c.call_id), sa.func.max(newest.c.call_id)))
+    rows = conn.execute(sa.union_all(*queries))
+    return [SharedIdRow(*row) for row in rows if row[2]]
 
 
 def _count(

@@ -6,11 +6,11 @@ Lists are paged by key: `next` of a page is `before` of the page after it, and a
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from app.balance import read_ledger
 from app.bootstrap import Reading, clock
-from app.errors import BadQuery, NotFound
+from app.errors import NotFound
 from app.query import (
     CALL_PARAMETERS,
     EVENT_PARAMETERS,
@@ -33,6 +33,7 @@ from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
 from app.web.errors import to_json
 from app.web.offload import Offload
+from app.web.parameters import read_parameters
 from app.web.sessions import require_admin_or_session
 
 T = TypeVar("T")
@@ -140,21 +141,3 @@ def _refused() -> Work:
 def _next(found: Sequence[T], limit: int, to_cursor: Callable[[T], str]) -> str | None:
     """Return where the next page begins; `found` holds one more than `limit` where there is one."""
     return to_cursor(found[limit - 1]) if len(found) > limit else None
-
-
-def read_parameters(*accepted: str) -> dict[str, str]:
-    """Return the query's parameters. Raises BadQuery for what is unknown, empty or there twice.
-
-    Of `outcome` there may be several; commas join them.
-    """
-    texts: dict[str, str] = {}
-    for name, values in request.args.lists():
-        if name not in accepted:
-            taken = f"there are {', '.join(accepted)}" if accepted else "this takes none"
-            raise BadQuery(f"there is no parameter {name[:40]!a}: {taken}")
-        if len(values) > 1 and name != "outcome":
-            raise BadQuery(f"{name} is there {len(values)} times; it can have one value")
-        if not all(values):
-            raise BadQuery(f"{name} is empty: give it a value or leave it out")
-        texts[name] = ",".join(values)
-    return texts

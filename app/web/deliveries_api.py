@@ -20,10 +20,10 @@ from app.store.delivery_list import count_undelivered, find_groups, get_delivery
 from app.store.delivery_search import count_matching, search_deliveries
 from app.store.destination import read_destination
 from app.store.ids import micros_of
-from app.web.api import Work, read_parameters
+from app.web.api import Work
 from app.web.errors import to_json
 from app.web.offload import Offload
-from app.web.parameters import read_json_object
+from app.web.parameters import read_json_object, read_parameters
 from app.web.sessions import require_admin_or_session
 
 RETRY_SECONDS = 5.0

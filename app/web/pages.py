@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 from app.bootstrap import Reading, clock
 from app.core.times import format_time
 from app.errors import SegmentLotusError, Unauthorized
+from app.logs import counted
 from app.outbox import tell_pause
 from app.store.destination import read_destination
 from app.web.errors import to_status, to_unavailable
@@ -61,6 +62,7 @@ class Pages:
         # A file's address changes with what it holds, so that a browser may keep it.
         version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
         self._templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
+        self._templates.filters["counted"] = counted
         self._templates.filters["moment"] = to_moment
         self._templates.filters["visible"] = to_visible
 

@@ -30,6 +30,24 @@ def check_address() -> None:
         raise BadQuery("the address holds a NUL character")
 
 
+def read_parameters(*accepted: str) -> dict[str, str]:
+    """Return the query's parameters. Raises BadQuery for what is unknown, empty or there twice.
+
+    Of `outcome` there may be several; commas join them.
+    """
+    texts: dict[str, str] = {}
+    for name, values in request.args.lists():
+        if name not in accepted:
+            taken = f"there are {', '.join(accepted)}" if accepted else "this takes none"
+            raise BadQuery(f"there is no parameter {name[:40]!a}: {taken}")
+        if len(values) > 1 and name != "outcome":
+            raise BadQuery(f"{name} is there {len(values)} times; it can have one value")
+        if not all(values):
+            raise BadQuery(f"{name} is empty: give it a value or leave it out")
+        texts[name] = ",".join(values)
+    return texts
+
+
 def read_json_object() -> dict[str, Any] | None:
     """Return the JSON object that is the body of this request, whatever its content type; None where it is none."""
     try:

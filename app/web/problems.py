@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from app.bootstrap import Reading, clock
-from app.errors import BadQuery
 from app.problems import Problems, find_problems, to_document
 from app.query import parse_id, parse_moment
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
+from app.web.parameters import read_parameters
 from app.web.sessions import require_admin_or_session
 
 RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "time there is"}
@@ -27,7 +27,7 @@ def problem_pages(pages: Pages) -> Blueprint:
 
     @blueprint.get("/problems")
     def show() -> Response:
-        texts = _texts()
+        texts = read_parameters(*_PARAMETERS)
         work = _find(texts)
 
         def read(reading: Reading) -> Values:
@@ -54,20 +54,10 @@ def problem_api(pages: Pages, admin_token: str) -> Blueprint:
 
     @blueprint.get("/problems")
     def show() -> Response:
-        work = _find(_texts())
+        work = _find(read_parameters(*_PARAMETERS))
         return to_json(pages.read(lambda reading: to_document(work(reading))))
 
     return blueprint
-
-
-def _texts() -> dict[str, str]:
-    """Return the query's parameters. Raises BadQuery for what is unknown or empty."""
-    for name, text in request.args.items():
-        if name not in _PARAMETERS:
-            raise BadQuery(f"there is no parameter {name[:40]!a}: there are {', '.join(_PARAMETERS)}")
-        if not text:
-            raise BadQuery(f"{name} is empty: give it a value or leave it out")
-    return request.args.to_dict()
 
 
 def _find(texts: dict[str, str]) -> Callable[[Reading], Problems]:

@@ -21,7 +21,7 @@ from app.store.replay_list import ask_to_stop, get_replay, lay_down, list_replay
 from app.store.replays import append_replay, find_unfinished, take_turn
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
-from app.web.parameters import read_json_object
+from app.web.parameters import read_json_object, read_parameters
 from app.web.replay_process import ReplayProcesses
 from app.web.sessions import CSRF_FIELD, require_admin_or_session
 from app.web.sign_in import go_to
@@ -137,8 +137,9 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
 
     @blueprint.get("")
     def show_list() -> Response:
-        before = parse_id("before", request.args["before"]) if "before" in request.args else None
-        limit = parse_limit(request.args.get("limit"))
+        texts = read_parameters("before", "limit")
+        before = parse_id("before", texts["before"]) if "before" in texts else None
+        limit = parse_limit(texts.get("limit"))
 
         def work(reading: Reading) -> object:
             with reading.database.reading() as conn:

@@ -29,6 +29,7 @@ from app.web.application import body_limit
 from app.web.body import Limit
 from app.web.errors import to_json
 from app.web.offload import Offload
+from app.web.parameters import read_parameters
 from app.web.sandboxes import Sandboxes
 from app.web.sessions import require_admin_or_session
 
@@ -75,12 +76,12 @@ def transforms_api(service: Service, offload: Offload, sandboxes: Sandboxes) -> 
 def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, folder: Path) -> None:
     @blueprint.get("", strict_slashes=False)
     def every() -> Response:
-        _parameters()
+        read_parameters()
         return to_json(offload(lambda reading: _list(reading, folder)))
 
     @blueprint.get("/<name>")
     def one(name: str) -> Response:
-        _parameters()
+        read_parameters()
         to_path(folder, name)
         # Whoever looks at a transform will soon want a preview.
         sandboxes.warm()
@@ -88,18 +89,18 @@ def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, f
 
     @blueprint.get("/<name>/versions/<version>")
     def version(name: str, version: str) -> Response:
-        _parameters()
+        read_parameters()
         return to_json(offload(_reading(lambda conn: read_version(conn, name, version))))
 
     @blueprint.get("/<name>/calls")
     def calls(name: str) -> Response:
-        texts = _parameters("limit", "event")
+        texts = read_parameters("limit", "event")
         limit = min(parse_limit(texts.get("limit", str(_PICKED_CALLS))), _CALLS_MAX)
         return to_json(offload(lambda reading: _calls(reading, name, texts.get("event"), limit)))
 
     @blueprint.get("/<name>/paths")
     def paths(name: str) -> Response:
-        texts = _parameters("event")
+        texts = read_parameters("event")
         return to_json(offload(lambda reading: _paths(reading, name, texts.get("event"))))
 
 
@@ -232,14 +233,6 @@ def _to_digest(version: str) -> bytes:
 def _live_digest(conn: Connection, name: str) -> bytes | None:
     live = list_live(conn, KIND).get(name)
     return live.digest if live else None
-
-
-def _parameters(*accepted: str) -> dict[str, str]:
-    for name in request.args:
-        if name not in accepted:
-            taken = f"there are {', '.join(accepted)}" if accepted else "this takes none"
-            raise BadQuery(f"there is no parameter {name[:40]!a}: {taken}")
-    return request.args.to_dict()
 
 
 def _said(body: bytes) -> Response:

@@ -1,11 +1,12 @@
 """Editing a transform in a browser: what is typed is tried on a real call, saved, published, replayed."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.conftest import NARROW, WIDE, Visitor
 from tests.browser.editing import EVENT_LINE, Editor
@@ -148,6 +149,16 @@ def test_whoever_types_fast_has_one_preview_under_way_and_sees_that_of_the_last_
         editor.page.keyboard.type(f"{number}_", delay=70)
     expect(editor.result).to_contain_text('"event_name": "0_1_2_3_4_5_6_7_8_9_10_11_storage"')
     assert most == [1]
+
+
+def test_what_a_preview_took_is_a_number_whatever_its_digits(editor: Editor) -> None:
+    def answer(route: Route) -> None:
+        body = re.sub(r'"took_ms":[0-9.]+', '"took_ms":6.0', route.fetch().text())
+        route.fulfill(body=body, content_type="application/json")
+
+    editor.page.route("**/preview", answer)
+    editor.open("seats")
+    expect(editor.page.locator("#took")).to_have_text("Run in 6.0 ms")
 
 
 def test_the_keyboard_is_never_caught_in_the_text(editor: Editor) -> None:

@@ -133,3 +133,17 @@ def test_what_a_call_says_is_text_and_fits_a_phone(visitor: Visitor) -> None:
     page.get_by_role("button", name="Replay these").first.click()
     expect(page.get_by_text("<script>alert(1)</script>")).to_be_visible()
     visitor.check()
+
+
+def test_ids_that_stand_for_none_are_a_table_that_leads_to_their_calls(visitor: Visitor, service: Served) -> None:
+    send(service, *(a_document(event="Usual", messageId=f"none-{user}", userId=user) for user in ("undefined", "  ")))
+    visitor.sign_in()
+    visitor.go("/problems")
+    table = visitor.page.get_by_role("region", name="Ids that stand for none")
+    expect(table).to_contain_text("undefined")
+    expect(table).to_contain_text("2 spaces")
+    visitor.check()
+    visitor.page.set_viewport_size(NARROW)
+    visitor.check()
+    table.get_by_role("link", name="Show its calls").first.click()
+    expect(visitor.page.get_by_role("main")).to_contain_text("undefined")

@@ -198,6 +198,31 @@ RESULTS: tuple[Case, ...] = (
     ("time_format(a, '%H %z', 'Europe/Berlin')", {"a": "2026-07-01"}, "02 +0200"),
     ("time_format(a, '%d %H:%M %z', '-03:30')", {"a": "2026-07-01"}, "30 20:30 -0330"),
     ("time_format(a, '')", {"a": "2026-07-01"}, ""),
+    *(
+        (f"time_format(a, '%d %H:%M %z', '{zone}')", {"a": "2026-07-01T10:00Z"}, f"01 {local}")
+        for zone, local in (
+            ("GMT+03:00", "13:00 +0300"),
+            ("GMT+3", "13:00 +0300"),
+            ("GMT-0330", "06:30 -0330"),
+            ("UTC+05:45", "15:45 +0545"),
+            ("+2", "12:00 +0200"),
+            ("+530", "15:30 +0530"),
+            ("GMT", "10:00 +0000"),
+            ("Z", "10:00 +0000"),
+            ("Etc/GMT+3", "07:00 -0300"),
+        )
+    ),
+    *(("is_time_zone(a)", {"a": zone}, True) for zone in ("UTC", "Europe/Berlin", "GMT+03:00", "-03:30", "EST5EDT")),
+    *(("is_time_zone(a)", {"a": zone}, False) for zone in ("Mars/Base", "", "GMT+24", "GMT+3:60", "CET-", "America")),
+    ("[is_time_zone(`3`), is_time_zone(`true`), is_time_zone(`[]`)]", {}, [False, False, False]),
+    ("is_time_zone(a)", {}, None),
+    # ids
+    *(
+        ("real_id(a)", {"a": word}, None)
+        for word in (None, "undefined", "null", "NaN", "[object Object]", " null\n", "")
+    ),
+    *(("real_id(a)", {"a": word}, None) for word in (" \t", "\u00a0", "None", "(null)")),
+    *(("real_id(a)", {"a": id_}, id_) for id_ in ("u-1", " u 1 ", "undefined-1", "0", 0, 1.5, False, ["null"])),
     # objects
     (
         "merge_deep(a, b, c)",

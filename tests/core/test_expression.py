@@ -736,6 +736,39 @@ def test_decimals_are_numbers_and_add_up_exactly() -> None:
     assert compile_expression("[type(d), to_string(d), z || 'none']").search(document) == ["number", "0.5", Decimal(0)]
 
 
+# --- an order of texts that are numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "document"),
+    [
+        *((f"a {sign} b", {"a": "99.50", "b": "100"}) for sign in ("<", "<=", ">", ">=")),
+        *((f"a {sign} b", {"a": "1.0", "b": "1"}) for sign in ("<=", ">")),
+        ("l[?price > '100'].sku", {"l": [{"price": "250"}, {"price": "99.50"}]}),
+        ("min(l)", {"l": ["9", "x", "10"]}),
+        ("max(l)", {"l": ["9", "100", "2"]}),
+        ("sort(l)", {"l": ["x", "9", "10"]}),
+    ],
+)
+def test_texts_that_are_numbers_are_never_put_in_another_order_than_theirs(text: str, document: Any) -> None:
+    with pytest.raises(ExpressionFailed, match=r"these are numbers in another order; to_number\(\)"):
+        compile_expression(text).search(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "document", "result"),
+    [
+        ("a < b", {"a": "20261101", "b": "20261102"}, True),
+        ("a >= b", {"a": "1.0", "b": "1"}, True),
+        ("a < b", {"a": "2026-11-01", "b": "99"}, True),
+        ("[min(l), max(l), sort(l)[0]]", {"l": ["2", "1", "a"]}, ["1", "a", "1"]),
+        ("min(l)", {"l": ["1", "10", "9"]}, "1"),
+    ],
+)
+def test_an_order_of_texts_that_is_theirs_as_numbers_too_stays(text: str, document: Any, result: Any) -> None:
+    assert compile_expression(text).search(document) == result
+
+
 # --- why null
 
 
@@ -750,10 +783,16 @@ def test_decimals_are_numbers_and_add_up_exactly() -> None:
         ("props | regoin", "`props` is not in this call; did you mean `properties`?"),
         ("context.xyz || properties.regoin", "`properties.regoin` is not in this call; did you mean `region`?"),
         ("context.xyz || `null`", "`context` is not in this call"),
+        ("timestamp || originalTimestamp || sentAt", "`timestamp` is empty"),
+        ("originalTimestamp || timestamp || sentAt", "`timestamp` is empty"),
+        ("tags[0] || tags || user_id", "`tags` is empty"),
+        ("userID || userId.x", "`userID` is not in this call"),
+        ("user_id || plan || properties.xyz", "`user_id` is not in this call; did you mean `userId`?"),
     ],
 )
 def test_a_null_says_which_step_was_missing(text: str, sentence: str) -> None:
-    document = {"userId": "u", "properties": {"region": "eu", "plan": {"nome": "x"}}}
+    document: dict[str, Any] = {"userId": "u", "properties": {"region": "eu", "plan": {"nome": "x"}}}
+    document |= {"timestamp": "", "sentAt": None, "tags": []}
     expression = compile_expression(text)
     assert expression.search(document) is None
     step = explain_null(expression, document)

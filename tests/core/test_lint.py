@@ -3,7 +3,7 @@
 import pytest
 
 from app.core.lint import lint
-from tests.builders import some_transforms
+from tests.builders import DEFAULT_TEXT, some_transforms
 
 EXAMPLE = "\nexamples: [{given: {}, expect: stored}]"
 
@@ -44,6 +44,70 @@ FINDINGS: list[tuple[str, dict[str, str], list[tuple[str, str, bool, str]]]] = [
     ("only one source is taken", {"a": "match: {source: s}" + EXAMPLE, "b": "match: {event: A}" + EXAMPLE}, []),
     ("also is never behind another", {"a": "match: {}" + EXAMPLE, "b": "match: {event: A}\nalso: true" + EXAMPLE}, []),
     ("also is never before another", {"a": "match: {}\nalso: true" + EXAMPLE, "b": "match: {event: A}" + EXAMPLE}, []),
+    (
+        "a text in double quotes inside a filter",
+        {"a": "event: {properties: {x: 'properties.pool[?available==\"true\"].ip'}}" + EXAMPLE},
+        [("a", "event.properties.x", False, "`true` is a key of the item here; the value is written in backticks")],
+    ),
+    (
+        "... and of any other word, behind a function or a projection too",
+        {
+            "a": "event: {properties: {x: 'properties.pool[?contains(plan, \"pro\")]',"
+            " y: 'properties.pool[*].coalesce(a, \"none\")', z: 'sum_by(properties.pool, &if(gift == false, a, b))'}}"
+            + EXAMPLE
+        },
+        [
+            (
+                "a",
+                "event.properties.x",
+                False,
+                "`\"pro\"` is a key of the item here: double quotes are for keys; a text is 'pro'",
+            ),
+            ("a", "event.properties.y", False, "a text is 'none'"),
+            ("a", "event.properties.z", False, "`false` is a key of the item"),
+        ],
+    ),
+    (
+        "keys of items as they may be",
+        {
+            "a": 'event: {properties: {x: \'properties.l[?"a b" == c && d."e" == `1` && "f".g].{"h": i}\','
+            " z: 'properties.l[?when > `2`] | [?at > `\"2026-01-01\"`]'}}" + EXAMPLE
+        },
+        [],
+    ),
+    (
+        "an order of text that looks like numbers",
+        {
+            "a": "when: properties.n <= '5'\nevent: {properties: {x: \"properties.items[?price > '100'].sku\"}}"
+            + EXAMPLE
+        },
+        [
+            ("a", "when", False, "`<=` orders '5' as text"),
+            ("a", "event.properties.x", False, "`>` orders '100' as text, in which '99.50' comes after '100'"),
+        ],
+    ),
+    ("an order of other text", {"a": "when: timestamp > '2026-01-01' && event != '5'" + EXAMPLE}, []),
+    (
+        "ids that stand for none",
+        {
+            "a": "match: {event: A}\nevent: {customer_id: \"coalesce(userId, if(event == 'null', 'undefined', ' '))\","
+            " idempotency_id: {const: 'null'}}" + EXAMPLE,
+            "b": "match: {event: B}\n"
+            "event: \"{customer_id: userId || 'NaN', idempotency_id: concat('a', to_string(index))}\"" + EXAMPLE,
+        },
+        [
+            ("a", "event.idempotency_id", False, "gives 'null' as idempotency_id, which stands for no id"),
+            ("a", "event.customer_id", False, "gives 'undefined' as customer_id"),
+            ("a", "event.customer_id", False, "gives blank text as customer_id"),
+            ("b", "event", False, "gives 'NaN' as customer_id"),
+            ("b", "event", False, "to_string() gives the text 'null' for what is missing"),
+        ],
+    ),
+    (
+        "an id as text in _default",
+        {"default": DEFAULT_TEXT.replace("customer_id: userId", "customer_id: to_string(userId)")},
+        [("_default", "event.customer_id", False, "all who have no customer_id become one")],
+    ),
     (
         "a required field that can be null",
         {"a": "event: {customer_id: properties.account}" + EXAMPLE},

@@ -139,9 +139,29 @@ def test_what_is_no_time_is_refused(time: object) -> None:
     assert refused.message.startswith("time_created is ")
 
 
-@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "1970-01-01", "9999-12-31T23:59:59.999999Z"])
-def test_a_time_is_kept_whatever_its_age(time: str) -> None:
+@pytest.mark.parametrize("time", ["2000-01-01T00:00:00Z", 946_684_800, "9999-12-31T23:59:59.999999Z"])
+def test_a_time_is_kept_whatever_its_age(time: object) -> None:
     an_event(time_created=time)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        *("0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", "1970-01-01", "1899-12-30"),
+        *("1999-12-31T23:59:59.999999Z", "2000-01-01T00:00:00+00:01", "-62135596800", "946684799"),
+        *(0, -0.0, 946_684_799.5, -62_135_596_800_000, 20_261_101),
+    ],
+)
+def test_a_time_that_means_not_set_is_refused_and_the_sentence_says_so(time: object) -> None:
+    refused = refusal_of(time_created=time)
+    assert refused.field == "time_created"
+    assert "earlier than 2000" in refused.message
+    assert "not set" in refused.message
+
+
+@pytest.mark.parametrize("time", ["", " ", "\t\n"])
+def test_an_empty_time_is_said_to_be_empty(time: str) -> None:
+    assert "time_created is empty" in refusal_of(time_created=time).message
 
 
 # --- Properties
@@ -230,7 +250,7 @@ def test_a_letter_that_moves_from_the_name_to_the_customer_is_other_content() ->
 
 def test_id_and_time_are_not_content() -> None:
     one = an_event()
-    assert an_event(idempotency_id="other", time_created=0).content == one.content
+    assert an_event(idempotency_id="other", time_created=10**9).content == one.content
     assert len(one.content) == 16
 
 

@@ -117,7 +117,7 @@ def test_the_content_of_a_lane_is_the_contents_of_its_events() -> None:
     lane = map_call(a_call(), a_transform("event: {properties: {n: properties.tokens}}"), NOW)
     assert lane.content == lane.events[0].content
     assert (
-        map_call(a_call(timestamp=0), a_transform("event: {properties: {n: properties.tokens}}"), NOW).content
+        map_call(a_call(timestamp=10**9), a_transform("event: {properties: {n: properties.tokens}}"), NOW).content
         == lane.content
     )
 

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from app.core.json_text import decode, encode_canonical
 from app.core.segment import Unread, read
 from app.core.times import format_time, parse_time
-from app.core.tracking import HIDDEN, MAX_CALL_BYTES, complete, find_write_key, hide_write_key, read_beside
+from app.core.tracking import (
+    HIDDEN,
+    MAX_CALL_BYTES,
+    complete,
+    find_write_key,
+    hide_write_key,
+    read_beside,
+    tell_added,
+)
 from app.errors import UnparsableJson
 from tests.builders import NOW
 
@@ -39,7 +47,7 @@ def at(offset: int) -> str:
 # --- Times
 
 
-@pytest.mark.parametrize("skew", [0, -3600 * SECOND, 3600 * SECOND, 400 * DAY, -400 * DAY])
+@pytest.mark.parametrize("skew", [0, -3600 * SECOND, 3600 * SECOND, -DAY, 400 * DAY])
 def test_a_time_is_moved_from_the_senders_clock_to_ours(skew: int) -> None:
     sent_at, timestamp = at(skew), at(skew - 90 * SECOND)
     for done in (
@@ -81,6 +89,49 @@ def test_a_time_of_sending_that_cannot_be_right_moves_nothing() -> None:
         assert parse_time(done["timestamp"]) == NOW - SECOND
     old = completed({"timestamp": "2019-05-05T00:00:00Z", "sentAt": at(-2 * DAY)})
     assert parse_time(old["timestamp"]) == parse_time("2019-05-05T00:00:00Z")
+
+
+@pytest.mark.parametrize("age", [DAY + SECOND, 3 * DAY, 29 * DAY, 400 * DAY])
+@pytest.mark.parametrize("unsent", [0, 90 * SECOND, 5 * DAY])
+def test_an_old_call_is_never_made_new(age: int, unsent: int) -> None:
+    # A backfill sends each call with its own time, or with that of the end of its file.
+    timestamp = at(-age - unsent)
+    assert completed({"timestamp": timestamp}, "/v1/batch", sentAt=at(-age))["timestamp"] == timestamp
+
+
+@pytest.mark.parametrize("ahead", [2 * DAY, 20 * DAY])
+def test_a_new_call_is_never_made_old(ahead: int) -> None:
+    assert completed({"timestamp": at(-SECOND), "sentAt": at(ahead)})["timestamp"] == at(-SECOND)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "sent_at", "says"),
+    [
+        (at(-SECOND), at(-10 * SECOND), "by the sender's clock, is 2026-"),
+        ("2026-11-01T10:00:00Z", at(0), ""),
+        (at(-9 * DAY), at(-9 * DAY), "is not believed: its timestamp stays"),
+        ("yesterday", at(-9 * DAY), ""),
+        (None, at(0), "it said no time"),
+    ],
+)
+def test_what_was_done_to_its_time_is_told(timestamp: Any, sent_at: Any, says: str) -> None:
+    told = tell_added("/v1/track", completed({"timestamp": timestamp, "sentAt": sent_at}))
+    assert told is not None
+    assert says in told if says else told.startswith("it came at ") and ";" not in told
+
+
+@pytest.mark.parametrize("unset", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", 0])
+def test_a_time_that_means_not_set_stays_for_the_event_to_refuse(unset: Any) -> None:
+    for sent_at in (at(0), unset, None):
+        done = completed({"timestamp": unset}, "/v1/batch", sentAt=sent_at)
+        assert parse_time(done["timestamp"]) < parse_time("1970-01-02")
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_where_the_batch_gives_no_time_of_sending_the_items_own_counts(empty: Any) -> None:
+    done = completed({"timestamp": at(0), "sentAt": at(-10 * SECOND)}, sentAt=empty)
+    assert parse_time(done["timestamp"]) == NOW + 10 * SECOND
+    assert completed({"timestamp": at(0), "sentAt": empty}, sentAt=at(0))["sentAt"] == at(0)
 
 
 def test_what_is_imported_from_long_ago_is_moved_by_no_more_than_the_clocks_differ() -> None:

@@ -1,6 +1,8 @@
 """A transform: what it makes of a call, what it inherits, and its version. The cases: transform_cases.py."""
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from app.core import transform as transform_module
 from app.core.expression_limits import Budget
 from app.core.pipeline import run
 from app.core.segment import Unread
+from app.core.times import format_time
 from app.core.transform import Transform, TransformSet, parse_transform
 from app.core.transform_schema import FIELDS
 from app.errors import EventInvalid, ExpressionFailed, TransformInvalid
@@ -59,13 +62,38 @@ def test_a_field_that_is_left_out_is_inherited(field: str) -> None:
         "event_name": "'other'",
         "idempotency_id": "'other'",
         "customer_id": "'other'",
-        "time_created": "`0`",
+        "time_created": "`1000000000`",
         "properties": "`{}`",
     }
     default = only_event(a_default())
     alone = only_event(a_transform(f'event: {{{field}: "{written[field]}"}}'))
     for other in FIELDS:
         assert (getattr(alone, other) == getattr(default, other)) == (other != field)
+
+
+@pytest.mark.parametrize(
+    ("times", "time_or_sentence"),
+    [
+        ({"timestamp": "", "sentAt": "2026-11-01"}, "2026-11-01T00:00:00.000000Z"),
+        ({"timestamp": None, "originalTimestamp": "", "receivedAt": 10**9}, "2001-09-09T01:46:40.000000Z"),
+        ({"timestamp": "", "receivedAt": None}, "time_created is null: `timestamp` is empty (_default.yaml)"),
+        ({"timestamp": "yesterday", "sentAt": "2026-11-01"}, "time_created is text that is no time"),
+        ({"timestamp": "1970-01-01", "receivedAt": "2026-11-01"}, "time_created is earlier than 2000"),
+        ({"timestamp": 0, "receivedAt": "2026-11-01"}, "time_created is earlier than 2000"),
+        ({"timestamp": " ", "receivedAt": "2026-11-01"}, "time_created is empty"),
+    ],
+)
+def test_by_the_shipped_default_only_an_empty_time_gives_way_to_the_next(
+    times: dict[str, Any], time_or_sentence: str
+) -> None:
+    default = a_default((Path(__file__).parents[2] / "transforms" / "_default.yaml").read_text(encoding="utf-8"))
+    call = a_call(**{"timestamp": MISSING, **times})
+    if time_or_sentence.startswith("time_created"):
+        with pytest.raises(EventInvalid, match="^" + re.escape(time_or_sentence)):
+            default.apply(call, NOW)
+        return
+    [event] = default.apply(call, NOW)
+    assert format_time(event.time_created) == time_or_sentence
 
 
 def test_a_file_of_comments_inherits_everything() -> None:

@@ -23,7 +23,7 @@ PAGES = {
     "/calls?q=customer&since=all": 5,
     "/calls?event=API+Call&customer=customer-1&since=30d": 7,
     "/calls/newer?newest=0": 4,
-    "/problems": 3,
+    "/problems": 4,
     "/replays": 1,
     "/transforms": 8,
     "/transforms/_default": 4,

@@ -70,6 +70,29 @@ def test_what_no_transform_takes_stands_apart_with_a_link_to_make_one(site: Site
     assert f'href="/transforms/new?call={unmapped["sample"]}"' in page
 
 
+def test_ids_that_stand_for_none_are_warned_of(site: Site) -> None:
+    sign_in(site.client)
+    send(site, messageId="usual")
+    assert ask(site)["shared_ids"] == []
+    assert "Ids that stand for none" not in text_of(site.client.get("/problems"))
+    for number, user in enumerate(("undefined", "undefined", " ", "[object Object]", "undefined-1")):
+        send(site, messageId=f"m-{number}", userId=user)
+    send(site, messageId="null")
+    found = [(one["field"], one["id"], one["count"], one["is_more"]) for one in ask(site)["shared_ids"]]
+    assert sorted(found, key=str) == [
+        ("customer_id", " ", 1, False),
+        ("customer_id", "[object Object]", 1, False),
+        ("customer_id", "undefined", 2, False),
+        ("idempotency_id", "null", 1, False),
+    ]
+    page = site.client.get("/problems").get_data(as_text=True)
+    assert "real_id(userId)" in page
+    for shared in ask(site)["shared_ids"]:
+        assert site.client.get(f"/calls/{shared['sample']}").status_code == 200
+    assert 'href="/calls?customer=%5Bobject%20Object%5D&amp;since=all"' in page
+    assert ask(site, "?range=2090-01-01")["shared_ids"] == []
+
+
 def test_a_look_is_bounded_says_so_and_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in(site.client)
     monkeypatch.setattr(problems, "LOOKED_AT", 2)
@@ -84,7 +107,7 @@ def test_a_look_is_bounded_says_so_and_goes_on(site: Site, monkeypatch: pytest.M
         before = f"&before={found['seen']['before']}"
     assert counted == [2, 2, 1]
     page = text_of(site.client.get("/problems"))
-    assert "rejected and conflicting calls were looked at, back to" in page
+    assert "rejected or conflicting calls were looked at, back to" in page
     assert "These are the oldest" in text_of(site.client.get(f"/problems?range=1d{before}"))
 
 
@@ -119,4 +142,4 @@ def test_a_page_asks_the_database_a_few_times_however_many_groups_there_are(site
         send(site, messageId=f"m-{number}", userId=None, timestamp=str(number))
         site.send(to_raw({"type": "page", "messageId": f"p-{number}", "event": f"E{number}"}))
     # The rejected and conflicting, the ignored, what is live.
-    assert len(queries_of(site, "/problems")) == 3
+    assert len(queries_of(site, "/problems")) == 4

@@ -81,7 +81,7 @@ def newest(site: Site) -> Replay:
 def test_asking_counts_and_tries_and_changes_nothing(site: Site) -> None:
     said = text_of(post(site, "/replays", outcome="rejected", event=""))
     assert "Replay 3 calls?" in said
-    assert "3 calls will be run again by the 1 transforms that are live now" in said
+    assert "3 calls will be run again by the 1 transform live now" in said
     assert "3 rejected →to stored" in said
     assert outcomes(site) == ["rejected"] * 3
     assert site.rows(replays) == []
@@ -211,7 +211,7 @@ def test_what_a_program_cannot_ask_for_is_named(site: Site, said: str) -> None:
         {"version": "x"},
         {"since": "soon"},
         {"transform": "api_call"},
-        {"id": "x"},
+        {"id": "x" * 2001},
         {"event": "x" * 2001},
     ],
 )

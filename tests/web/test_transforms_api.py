@@ -515,9 +515,17 @@ def test_texts_calls_and_bodies_have_a_largest_size(lite: Desk) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
 
 
-def test_unknown_parameters_are_refused(lite: Desk) -> None:
-    for path in ("?x=1", "/api_call?x=1", "/api_call/calls?x=1", "/api_call/paths?limit=1"):
-        assert lite.ask("GET", path).get_json()["code"] == "bad_query"
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("?x=1", "/api_call?x=1", "/api_call/calls?x=1", "/api_call/paths?limit=1"),
+        *("/api_call/calls?limit=", "/api_call/calls?event=", "/api_call/paths?event="),
+        *("/api_call/calls?limit=1&limit=2", "/api_call/calls?event=a&event=b", "/api_call/paths?event=a&event=a"),
+    ],
+)
+def test_unknown_empty_and_doubled_parameters_are_refused(lite: Desk, path: str) -> None:
+    answer = lite.ask("GET", path)
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_query")
 
 
 def test_a_session_changes_something_only_with_its_csrf_token(lite: Desk) -> None:

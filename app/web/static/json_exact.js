@@ -5,6 +5,11 @@ export class Numeral {
   constructor(text) {
     this.text = text;
   }
+
+  /** What a page shows of it: a number in an answer of ours may be one of these too (`6.0`). */
+  toString() {
+    return this.text;
+  }
 }
 
 const TOKEN = /[ \t\n\r]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)|(true|false|null)|([[\]{},:]))/y;
