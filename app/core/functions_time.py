@@ -46,7 +46,8 @@ _MONTH_NAMES = (
 )
 
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
-_OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):?(?P<minutes>[0-5][0-9])")
+# With the letters too that phones put before it: GMT+03:00.
+_OFFSET = re.compile(r"(?:GMT|UTC)?(?P<sign>[+-])(?P<hours>[01]?[0-9]|2[0-3])(?::?(?P<minutes>[0-5][0-9]))?")
 # `localtime`, `posixrules` and paths are no names of zones, though files.
 _ZONE = re.compile(r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
 _LONGEST_ZONE = 64
@@ -160,13 +161,23 @@ def _time_format(time: Any, pattern: Any, zone: Any = "UTC") -> str:
     return _DIRECTIVE.sub(directive, text)
 
 
+def _is_zone(value: Any) -> bool:
+    return value.__class__ is str and _find_zone(value) is not None
+
+
 def _zone(value: Any) -> tzinfo:
-    name = string("time_format", 3, value)
+    zone = _find_zone(string("time_format", 3, value))
+    if zone is None:
+        raise is_none("time_format", 3, "a time zone (Europe/Berlin, UTC, +02:00)", value)
+    return zone
+
+
+def _find_zone(name: str) -> tzinfo | None:
     if name == "UTC":
         return UTC
     offset = _OFFSET.fullmatch(name)
     if offset:
-        size = timedelta(hours=int(offset["hours"]), minutes=int(offset["minutes"]))
+        size = timedelta(hours=int(offset["hours"]), minutes=int(offset["minutes"] or 0))
         return timezone(-size if offset["sign"] == "-" else size)
     if len(name) <= _LONGEST_ZONE and _ZONE.fullmatch(name):
         try:
@@ -174,7 +185,7 @@ def _zone(value: Any) -> tzinfo:
         except (KeyError, ValueError, OSError):
             # Not there, no such file's format, or a folder such as `America`.
             pass
-    raise is_none("time_format", 3, "a time zone (Europe/Berlin, UTC, +02:00)", name)
+    return None
 
 
 TIME: tuple[Function, ...] = (
@@ -183,4 +194,5 @@ TIME: tuple[Function, ...] = (
     function(_time_diff, 3, growth=1),
     # The longest that two characters become is the twelve of `%s`.
     function(_time_format, 2, 3, growth=7),
+    function(_is_zone, 1, growth=1),
 )

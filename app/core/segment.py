@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from app.core.json_spans import split_array, split_object
-from app.core.json_text import MAX_DEPTH, TooDeep, decode, encode_canonical, trim
+from app.core.json_text import MAX_DEPTH, TooDeep, decode, encode_canonical, trim, whole_digits
 from app.core.outcome import Reason
 from app.errors import CallRejected, TooLarge, UnparsableJson
 
@@ -313,5 +313,5 @@ def _id(value: Any) -> str | None:
     if type(value) is int:
         return str(value)
     if type(value) is float and value - value == 0:
-        return str(int(value)) if value.is_integer() else repr(value)
+        return str(whole_digits(value)) if value.is_integer() else repr(value)
     return None

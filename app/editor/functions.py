@@ -63,7 +63,13 @@ OURS = _described(
             "what it counts as), 0 for an empty list"
         ),
     ),
-    ("to_number(value)", 'the number that text is; null for anything that is none ("inf", "1_000", " 5 ")'),
+    ("sum(list)", "the exact sum of JSON numbers; sum_by takes text too"),
+    ("avg(list)", "their mean; null for an empty list"),
+    (
+        "to_string(value)",
+        "text as it is, anything else as JSON text; a whole number has no point and no exponent",
+    ),
+    ("to_number(value)", 'the number that text is; null for anything that is none ("inf", "1_000")'),
     ("to_time(value)", "the time"),
     (
         "time_add(time, amount, unit)",
@@ -71,6 +77,7 @@ OURS = _described(
     ),
     ("time_diff(time, time, unit)", "the first less the second"),
     ("time_format(time, format[, zone])", "the time as text"),
+    ("is_zone(value)", "whether that is a time zone; of what comes from a device, ask first"),
     ("received_at()", "when the call was received"),
     (
         "merge_deep(object, ...)",
@@ -105,7 +112,6 @@ OURS = _described(
 
 JMESPATH = _described(
     ("abs(number)", "the number without its sign"),
-    ("avg(numbers)", "the mean of the numbers; null of an empty array"),
     ("contains(subject, search)", "whether an array has the value, or text the part"),
     ("ends_with(text, suffix)", "whether the text ends so"),
     ("join(separator, texts)", "the texts in a row, with the separator between"),
@@ -122,9 +128,7 @@ JMESPATH = _described(
     ("sort(list)", "numbers or texts in order"),
     ("sort_by(list, &expression)", "the items in the order of what the expression gives"),
     ("starts_with(text, prefix)", "whether the text begins so"),
-    ("sum(numbers)", "the sum of the numbers"),
     ("to_array(value)", "the value as an array of one; an array as it is"),
-    ("to_string(value)", "text as it is, anything else as JSON text"),
     ("type(value)", "number, string, boolean, array, object or null"),
     ("values(object)", "the object's values"),
 )

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome, Reason
-from app.core.pipeline import MAIN_LANE, Lane
+from app.core.pipeline import MAIN_LANE, Lane, equals_content
 from app.core.segment import Call
 from app.core.times import format_time
 from app.store.engine import DuplicateKey
@@ -166,9 +166,9 @@ class _Settlement:
         """Compare an event with the one that already has its idempotency id."""
         again = self._map_again(record, lane, rival.transform_digest)
         if again is None:
-            equal = lane.events[position].content == rival.content
+            equal = equals_content(lane, rival.content, position)
         else:
-            equal = rival.position < len(again.events) and again.events[rival.position].content == rival.content
+            equal = rival.position < len(again.events) and equals_content(again, rival.content, rival.position)
         return to_result(lane, position, rival.call_id, equal=equal)
 
     def _release(self, winners: list[_Share]) -> None:
@@ -219,7 +219,7 @@ class _Settlement:
 
     def _same(self, record: Record, lane: Lane, claim: Claim) -> bool:
         again = self._map_again(record, lane, claim.transform_digest)
-        return (lane if again is None else again).content == claim.content
+        return equals_content(lane if again is None else again, claim.content)
 
     def _map_again(self, record: Record, lane: Lane, digest: bytes) -> Lane | None:
         """Map a call by the version that made what is there; None where that is this one, or it takes no such call."""
