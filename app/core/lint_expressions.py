@@ -2,10 +2,13 @@
 
 import difflib
 from collections.abc import Iterator
+from typing import Any
 
 from app.core.expression import Expression
 from app.core.expression_closures import path_of
 from app.core.expression_text import Node
+from app.core.expression_values import ORDERINGS
+from app.core.functions_decimal import find_decimal
 from app.core.transform import Transform
 from app.core.yaml_text import Path
 
@@ -35,6 +38,8 @@ def lint_expressions(transform: Transform) -> Iterator[Suspicion]:
         for node in _nodes(expression.tree):
             if (sentence := _always_null(node)) or (sentence := _no_table(node, transform)):
                 yield path, sentence, True
+            elif sentence := _ordered_as_text(node):
+                yield path, sentence, False
         for name in sorted(set(_top_names(expression.tree)) - _TOP - expected):
             yield path, _about(name), False
 
@@ -80,6 +85,27 @@ def _no_table(node: Node, transform: Transform) -> str | None:
     return f"there is no table {str(first['value'])[:60]!r} under `lookup`" + (
         f"; did you mean {near[0]}?" if near else ""
     )
+
+
+def _ordered_as_text(node: Node) -> str | None:
+    """Find text that is a number where it is put in order: `'99.50' > '100'` is true."""
+    texts: list[Any] = []
+    if node["type"] == "comparator" and node["value"] in ORDERINGS:
+        texts = [child["value"] for child in node["children"] if child["type"] == "literal"]
+    elif node["type"] == "function_expression" and node["value"] in {"max", "min", "sort"}:
+        (listed,) = node["children"]
+        children = listed["children"] if listed["type"] == "multi_select_list" else [listed]
+        for child in children:
+            value = child["value"] if child["type"] == "literal" else None
+            texts += value if isinstance(value, list) else [value]
+    for text in texts:
+        if isinstance(text, str) and find_decimal(text) is not None:
+            shown = text[:60]
+            return (
+                f"'{shown}' is text, and two texts are put in order by their characters: '99.50' comes after '100';"
+                f" write the number `{shown.strip()}`, and to_number() around what is compared with it"
+            )
+    return None
 
 
 def _top_names(node: Node) -> Iterator[str]:

@@ -49,6 +49,19 @@ FINDINGS: list[tuple[str, dict[str, str], list[tuple[str, str, bool, str]]]] = [
         {"a": "event: {customer_id: properties.account}" + EXAMPLE},
         [("a", "event.customer_id", False, "null for a call without `properties.account`")],
     ),
+    *(
+        (
+            f"number-like text in order: {text}",
+            {"a": f'event: {{properties: {{x: "{text}"}}}}' + EXAMPLE},
+            [("a", "event.properties.x", False, f"'{shown}' is text, and two texts are put in order by their")],
+        )
+        for text, shown in (
+            ("properties.items[?price > '100'].sku", "100"),
+            ("properties.n < ' 5 '", " 5 "),
+            ("min([properties.used, '10'])", "10"),
+        )
+    ),
+    ("dates in order", {"a": "event: {properties: {x: properties.day > '2026-01-01'}}" + EXAMPLE}, []),
     ("a second way", {"a": "event: {customer_id: 'coalesce(properties.account, userId)'}" + EXAMPLE}, []),
     (
         "input_schema that requires it",
