@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -26,6 +27,9 @@ from app.core.json_text import whole_digits, with_numbers_by_value
 from app.errors import ExpressionFailed
 
 _SAFE = 2**53
+
+# To add a decimal takes 0.6 us, and a step counts for 50 ns.
+_EFFORT = 12
 
 _jmespath_to_string = BUILT_IN["to_string"].call
 
@@ -117,6 +121,8 @@ def _total(name: str, values: Any) -> Decimal:
     if values.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, values)):
         raise wrong_list(name, 1, "an array of numbers", values)
     total = Decimal(0)
+    if set(map(type, values)) == {int} and -_SAFE < (small := sum(values)) < _SAFE:
+        return Decimal(small)
     for value in values:
         total = WIDE.add(total, exact(name, 1, value))
     return total
@@ -158,8 +164,8 @@ NUMBER: tuple[Function, ...] = (
     function(_floor, 1, growth=1),
     function(_ceil, 1, growth=1),
     function(_sum_by, 2, expressions=(1,), growth=1),
-    function(_sum, 1, growth=1, takes_null=True),
-    function(_avg, 1, growth=1, takes_null=True),
+    replace(function(_sum, 1, growth=1, takes_null=True), effort=_EFFORT),
+    replace(function(_avg, 1, growth=1, takes_null=True), effort=_EFFORT),
     # As for to_json: a number is one step, and up to 400 characters.
     function(_to_string, 1, growth=26, takes_null=True),
     function(_to_number, 1, growth=1),

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import NotFinite, contains_nul, encode_canonical, whole_digits, with_numbers_by_value
+from app.core.json_text import NotFinite, contains_nul, decode, encode_canonical, whole_digits, with_numbers_by_value
 from app.core.times import TimeInvalid, parse_time
-from app.errors import EventInvalid
+from app.errors import EventInvalid, UnparsableJson
 
 EVENT_NAME_MAX = 100
 IDEMPOTENCY_ID_MAX = 255
@@ -78,6 +78,18 @@ def content_digest(event_name: str, customer_id: str, properties: bytes) -> byte
     return blake2b(
         b"%b\0%b\0%b" % (event_name.encode(), customer_id.encode(), properties), digest_size=DIGEST_BYTES
     ).digest()
+
+
+def equals_properties(properties: str, others: str) -> bool:
+    """Tell whether the properties of two events, as they are stored, are equal: equal numbers are."""
+    if properties == others:
+        return True
+    try:
+        values = [with_numbers_by_value(decode(text.encode())) for text in (properties, others)]
+    except UnparsableJson:
+        # What was stored before there was a limit to its depth.
+        return False
+    return encode_canonical(values[0]) == encode_canonical(values[1])
 
 
 def _kind(value: object) -> str:
