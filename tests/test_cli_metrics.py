@@ -12,7 +12,9 @@ from click.testing import CliRunner, Result
 from app import cli
 from app.catalog.files import read_folder
 from app.catalog.metrics import publish_new_metrics
+from app.core.metric_query import MetricEvent
 from app.core.metric_schema import SCHEMA
+from app.core.times import parse_time
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.schema import calls, usage_buckets
@@ -104,6 +106,26 @@ def test_check_needs_no_database_and_names_file_line_and_column(type_: Desk, mon
     assert said(type_("metrics", "check", str(ROOT / "metrics"))).endswith("all is well.\n")
 
 
+def test_check_asks_about_what_is_suspicious(type_: Desk) -> None:
+    (type_.folder / "transforms").mkdir()
+    for name in ("_default", "tokens"):
+        text = (ROOT / "transforms" / f"{name}.yaml").read_text()
+        (type_.folder / "transforms" / f"{name}.yaml").write_text(text)
+    type_.write(
+        used=SUM.replace("event_name: use", "event_name: token"),
+        p95=SUM.replace("event_name: use", "event_name: tokens").replace("sum", "percentile") + "percentile: 0.95\n",
+        nested=SUM.replace("event_name: use", "event_name: tokens").replace(
+            "property_name: n", "property_name: usage.n"
+        ),
+    )
+    output = said(type_("metrics", "check"))
+    assert "hint: metrics/used.yaml:3:13: event_name: no transform but _default could make" in output
+    assert "did you mean tokens?" in output
+    assert "hint: metrics/p95.yaml:7:13: percentile: goes from 0 to 100; if 95 is meant, write 95" in output
+    assert "hint: metrics/nested.yaml:5:16: property_name: is read as one key" in output
+    assert output.endswith("3 metrics: fit, with 3 hints.\n")
+
+
 def test_the_published_schema_is_current(type_: Desk) -> None:
     text = said(type_("schema", "--metric"))
     assert json.loads(text) == SCHEMA
@@ -181,6 +203,22 @@ def test_of_a_call_it_is_said_which_metrics_counted_it(type_: Desk) -> None:
     (document,) = said(type_("metrics", "explain", last, "--json")).splitlines()
     assert json.loads(document)["verdict"] == "skipped"
     assert "there is no call" in said(type_("metrics", "explain", "1"), 1)
+    # As `show` does: by the id of the message, or of the event.
+    for id_ in ("m-e-1", "e-1"):
+        assert said(type_("metrics", "explain", id_)) == said(type_("metrics", "explain", first))
+
+
+def test_a_level_below_zero_is_told(type_: Desk) -> None:
+    type_.write(level="metric_type: gauge\nevent_name: use\nevent_type: delta\nproperty_name: change\n")
+    type_.run_service()
+    fall = MetricEvent("e-9", "use", "ann", parse_time("2026-10-07T10:00:00Z"), {"change": -5})
+    keep_events(type_.database, [fall])
+    hint = "hint: the level was below zero in 1 number, first of ann since 2026-10-07 10:00:00+00:00"
+    assert hint in type_("usage", "level", *OCTOBER).stderr
+    answer = json.loads(said(type_("usage", "level", *OCTOBER, "--format", "json")))
+    assert [row.get("below_zero_at") for row in answer["rows"]] == ["2026-10-07T10:00:00.000000Z"]
+    lines = said(type_("usage", "level", *OCTOBER, "--format", "csv")).splitlines()
+    assert [lines[0].split(",")[-1], lines[1].split(",")[-1]] == ["below_zero_at", "2026-10-07T10:00:00+00:00"]
 
 
 def test_build_adds_up_and_verify_says_whether_raw_events_agree(type_: Desk) -> None:

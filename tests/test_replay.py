@@ -292,6 +292,14 @@ def test_correct_voids_what_differs_and_stores_the_new_event_beside_it(database:
     assert content == new.content
 
 
+def test_a_number_that_is_only_spelled_otherwise_is_not_corrected(database: Database) -> None:
+    take(database, right, an_order(1, properties={"total": 2.0}), an_order(2, properties={"total": 1e22}))
+    fixed = some_transforms(order=RIGHT + "event: {properties: {total: floor(properties.total)}}\n")
+    plan = replay(database, fixed, outcomes=STORED, correct=True)
+    assert (plan.tally.corrected, plan.tally.voided) == (0, 0)
+    assert [event[2] for event in made(database)] == [{"total": 2.0}, {"total": 1e22}]
+
+
 def test_the_tail_tells_folds_what_a_replay_stored_and_what_it_made_void(database: Database) -> None:
     take(database, right, an_order(1))
     fixed = some_transforms(order=RIGHT + "event: {properties: {total: '`7`'}}\n")

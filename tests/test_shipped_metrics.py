@@ -53,7 +53,7 @@ def test_a_transform_makes_what_it_counts(metric: Metric) -> None:
     wanted = {*metric.group_by, *([metric.property_name] if metric.property_name else [])}
     assert any(wanted <= event["properties"].keys() for event in made)
     events = [
-        MetricEvent(at, metric.event_name, "acme", parse_time("2026-10-05"), event["properties"])
+        MetricEvent(f"e-{at}", metric.event_name, "acme", parse_time("2026-10-05"), event["properties"])
         for at, event in enumerate(made)
     ]
     query = Query(start=parse_time("2026-10-01"), end=parse_time("2026-11-01"))

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from app.bootstrap import clock
+from app.bootstrap import build_catalog, clock
+from app.catalog.checking import check as check_transforms
 from app.catalog.files import read_folder
 from app.catalog.metrics import (
     MetricStanding,
@@ -21,12 +22,16 @@ from app.catalog.metrics import (
 from app.catalog.standing import State
 from app.cli.program import Failure, between_steps, open_reading, read_settings
 from app.core.json_text import encode
+from app.core.lint_metrics import lint_metrics
 from app.core.metric_definition import MetricType
 from app.core.metric_parts import is_addable
 from app.core.times import format_time
+from app.core.transform import TransformSet
+from app.errors import NotFound
 from app.logs import printable
-from app.query import parse_id
+from app.settings import Settings
 from app.store.ids import Ids
+from app.store.review import CallFilters, list_call_ids
 from app.usage.documents import to_judgement_document, to_metric_document
 from app.usage.explaining import explain_call
 from app.usage.folding import Folder
@@ -95,9 +100,11 @@ def list_(*, as_json: bool) -> None:
 def check(context: click.Context, folder: Path | None) -> None:
     """Look through all metric files of a folder, by default METRICS_DIR; needs no database.
 
-    Exit code 1 where a file cannot be published.
+    Exit code 1 where a file cannot be published. What is suspicious is a hint; whether an event name is made is told
+    from the files of TRANSFORMS_DIR.
     """
-    folder = folder or read_settings().metrics_dir
+    settings = read_settings()
+    folder = folder or settings.metrics_dir
     if not folder.is_dir():
         raise Failure(f"there is no folder {folder}")
     checked = check_metrics(read_folder(folder))
@@ -105,13 +112,29 @@ def check(context: click.Context, folder: Path | None) -> None:
         text = f"{folder}/{problem}" if problem.startswith(f"{name}.yaml:") else problem
         first, *others = text.split("\n")
         click.echo("\n".join([f"{click.style('error', fg='red')}: {printable(first)}", *map(printable, others)]))
+    hints = list(lint_metrics(checked.metrics.values(), _read_transforms(settings)))
+    for name, finding in hints:
+        first, *others = finding.message.removeprefix(f"{name}.yaml:").split("\n")
+        hint = click.style("hint", fg="yellow")
+        click.echo("\n".join([f"{hint}: {printable(f'{folder}/{name}.yaml:{first}')}", *map(printable, others)]))
     count = len(checked.metrics) + len(checked.problems)
     counted = f"{count} metric{'' if count == 1 else 's'}"
     if checked.problems:
         broken = len(checked.problems)
         click.echo(f"\n{counted}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
         context.exit(1)
-    click.echo(f"{counted}: all is well.")
+    if hints:
+        click.echo(f"{counted}: fit, with {len(hints)} hint{'' if len(hints) == 1 else 's'}.")
+    else:
+        click.echo(f"{counted}: all is well.")
+
+
+def _read_transforms(settings: Settings) -> TransformSet | None:
+    if not settings.transforms_dir.is_dir():
+        return None
+    found = read_folder(settings.transforms_dir)
+    checked = check_transforms(found.texts, found.problems, parse=build_catalog(settings).parse)
+    return TransformSet(checked.transforms.values())
 
 
 @metrics.command()
@@ -175,9 +198,16 @@ def build(*, name: str | None, anew: bool) -> None:
 @click.argument("call_id", metavar="CALL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def explain(*, call_id: str, as_json: bool) -> None:
-    """Say which metrics counted the events of a call, with what value, and which did not and why."""
+    """Say which metrics counted the events of a call, with what value, and which did not and why.
+
+    CALL: the id of the call, of its message, or the idempotency id of its event; of all calls that have it.
+    """
     with open_reading().database.reading() as conn:
-        found = explain_call(conn, read_live_metrics(conn).values(), parse_id("CALL", call_id), clock())
+        ids = list_call_ids(conn, CallFilters(id=call_id), limit=100)
+        if not ids:
+            raise NotFound(f"there is no call, message or event with the id {call_id[:100]!r}")
+        live = read_live_metrics(conn).values()
+        found = [one for id_ in reversed(ids) for one in explain_call(conn, live, id_, clock())]
     for one in found:
         if as_json:
             click.echo(encode(to_judgement_document(one)).decode())

@@ -83,7 +83,7 @@ def _tell_answer(found: Answer, metric: Metric, query: Query, shape: str, *, sam
         click.echo(encode(to_answer_document(found, same=same)).decode())
         return
     if shape == "csv":
-        for piece in to_csv(found, names):
+        for piece in to_csv(found, metric, names):
             click.echo(piece, nl=False)
         return
     zone = query.zone()
@@ -98,6 +98,14 @@ def _tell_answer(found: Answer, metric: Metric, query: Query, shape: str, *, sam
         lines.append((row.customer_id, *groups, *when, value, str(row.events_count), tell_skipped(row.skipped)))
     numeric = {len(names) + len(windowed) + 1, len(names) + len(windowed) + 2}
     _write_table(lines, numeric)
+    below = [row for row in found.rows if row.below_zero_at is not None]
+    if below:
+        first = min(below, key=lambda row: row.below_zero_at or 0)
+        where = f"{first.customer_id} since {_local(first.below_zero_at or 0, zone)}"
+        counted = f"{len(below)} number{'' if len(below) == 1 else 's'}"
+        hint = click.style("hint", fg="yellow")
+        sentence = f"the level was below zero in {counted}, first of {where}: events are missing, nearly always."
+        click.echo(f"{hint}: {printable(sentence)}", err=True)
     if not found.rows and sys.stdout.isatty():
         click.echo("No event counts here.", err=True)
 

@@ -43,7 +43,7 @@ def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
         for key in sorted(old.keys() | new.keys()):
             was, now = old.get(key, _MISSING), new.get(key, _MISSING)
             yield from _walk(f"{path}.{key}" if path else key, was, now)
-    elif type(old) is not type(new) or old != new:
+    elif old != new or not (type(old) is type(new) or {type(old), type(new)} == {int, float}):
         yield path, _shown(old), _shown(new)
 
 

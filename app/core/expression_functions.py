@@ -8,23 +8,17 @@ takes, by min(), max() and sort(): strings whose order is not that of the number
 import json
 import math
 from collections.abc import Callable, Mapping
-from decimal import Context, Decimal
-from functools import reduce
+from decimal import Decimal
 from typing import Any
 
 from app.core.expression_call import Function, wrong_list, wrong_type
-from app.core.expression_values import NUMBER_TYPES, check_order, type_name
+from app.core.expression_values import NUMBER_TYPES, check_order, order_key, type_name
 from app.errors import ExpressionFailed
 
 _STRING_TYPES = frozenset({str})
 
 # A separator times a list can be far more than both. 4 million characters are more than any event that is sent on.
 MAX_JOINED_CHARS = 4_000_000
-
-# Python's default context rounds at 28 digits without a word. Numbers of 38 digits and exponents from -30 to 38 add up
-# exactly within 120 digits; a mean cannot always be exact, and keeps 38.
-_EXACT = Context(prec=120)
-_MEAN = Context(prec=38)
 
 _to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
@@ -66,15 +60,6 @@ def _check_object(function: str, value: Any) -> None:
         raise wrong_type(function, 1, "an object", value)
 
 
-def _exact(number: Any) -> Decimal:
-    # A double counts as what it prints: 0.1 is one tenth.
-    return number if number.__class__ is Decimal else Decimal(repr(number))
-
-
-def _exact_total(numbers: list[Any]) -> Decimal:
-    return reduce(_EXACT.add, map(_exact, numbers), Decimal(0))
-
-
 def _abs(value: Any) -> Any:
     _check_number("abs", value)
     # abs() of a Decimal rounds to the digits of the context.
@@ -83,9 +68,7 @@ def _abs(value: Any) -> Any:
 
 def _avg(values: Any) -> Any:
     total = _sum(values, "avg")
-    if not values:
-        return None
-    return _MEAN.divide(total, len(values)) if total.__class__ is Decimal else total / len(values)
+    return total / len(values) if values else None
 
 
 def _ceil(value: Any) -> int:
@@ -150,14 +133,14 @@ def _map(expression: Callable[[Any], Any], values: Any) -> list[Any]:
 
 def _max(values: Any) -> Any:
     _check_alike("max", values)
-    greatest = max(values, default=None)
+    greatest = max(values, key=order_key(values), default=None)
     _check_extreme("max", greatest, values)
     return greatest
 
 
 def _min(values: Any) -> Any:
     _check_alike("min", values)
-    least = min(values, default=None)
+    least = min(values, key=order_key(values), default=None)
     _check_extreme("min", least, values)
     return least
 
@@ -189,7 +172,7 @@ def _reverse(value: Any) -> Any:
 
 def _sort(values: Any) -> list[Any]:
     _check_alike("sort", values)
-    ordered = sorted(values)
+    ordered = sorted(values, key=order_key(values))
     check_order("sort", ordered)
     return ordered
 
@@ -204,12 +187,7 @@ def _starts_with(text: Any, prefix: Any) -> bool:
 def _sum(values: Any, name: str = "sum") -> Any:
     if values.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, values)):
         raise wrong_list(name, 1, "an array of numbers", values)
-    try:
-        total: Any = sum(values)
-    except TypeError:
-        # Doubles among decimals.
-        return _exact_total(values)
-    return total if total.__class__ is not Decimal else _exact_total(values)
+    return sum(values)
 
 
 def _to_array(value: Any) -> list[Any]:
@@ -252,7 +230,8 @@ def _keys_for(function: str, expression: Callable[[Any], Any], values: Any) -> l
         names = " and ".join(sorted({f"{type_name(key)}s" for key in keys}))
         wanted = "an expression that gives only numbers or only strings"
         raise ExpressionFailed(f"{function}() takes {wanted} as argument 2, and it gave {names}")
-    return keys
+    key = order_key(keys)
+    return keys if key is None else [key(value) for value in keys]
 
 
 def _sort_by(values: Any, expression: Callable[[Any], Any]) -> list[Any]:

@@ -57,6 +57,18 @@ def equals(left: Any, right: Any) -> bool:
         raise ExpressionFailed("`==` cannot compare values that are nested this deeply") from None
 
 
+def order_key(values: list[Any]) -> Callable[[Any], Any] | None:
+    """Return what numbers are to be ordered by, as `key` of sorted(); None: by themselves.
+
+    Python compares a Decimal with the binary value of a double, and 0.1 counts as one tenth.
+    """
+    return _as_written if Decimal in set(map(type, values)) else None
+
+
+def _as_written(number: Any) -> Any:
+    return Decimal(repr(number)) if number.__class__ is float else number
+
+
 def in_order(left: Any, right: Any, kind: str) -> Any:
     """Compare two values by size (`kind` is a key of ORDERINGS): null unless both are numbers or strings.
 
@@ -74,6 +86,8 @@ def in_order(left: Any, right: Any, kind: str) -> Any:
             raise _misordered(f"`{sign}`")
         return result
     try:
+        if Decimal in (left.__class__, right.__class__):
+            return compare(_as_written(left), _as_written(right))
         return compare(left, right)
     except (TypeError, ArithmeticError):
         names = f"a {type_name(left)} with a {type_name(right)}"

@@ -3,7 +3,8 @@
 docs/functions.md has each of them, with an example that a test runs. All are pure: what they give follows from their
 arguments and the Scope. They give null for null (where nulls are not the point), and raise ExpressionFailed only.
 
-`to_number`, `floor` and `ceil` take the place of JMESPath's own; for JSON numbers they give the same.
+Those that take the place of JMESPath's own make numbers exactly, or write equal ones alike; the engine's stay as they
+are in jmespath.py, which judges them.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
 """Numbers as billing needs them: exact decimals, within the bounds of ../shared/contracts/metrics.md.
 
-A number counts as its shortest form says (0.1 is one tenth), and text that is a finite decimal is a number too. All is
-exact to 38 significant digits; only what is longer, as a third is, is rounded there, half up. Python's own decimal
-context, which rounds at 28 digits, is never used.
+A number counts as its shortest form says (0.1 is one tenth), and text that is a finite decimal is a number too, with
+blanks around it or without. All is exact to 38 significant digits; what is longer, as a third is, or a double that was
+printed with 60 digits, is rounded there, half up. Python's own decimal context, which rounds at 28 digits, is never
+used.
 
 What comes out is a JSON number where a JSON number (a double) says it exactly, and a `Decimal` otherwise: a number
 everywhere in an expression, and its digits as text in an event. A double instead would be another number.
@@ -25,9 +26,11 @@ MAX_EXPONENT = 38
 WIDE = Context(prec=160, rounding=ROUND_HALF_UP, Emin=MIN_EMIN, Emax=MAX_EMAX)
 ROUNDED = Context(prec=MAX_DIGITS, rounding=ROUND_HALF_UP, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
+BLANKS = " \t\n\r\v\f"
+"""What PostgreSQL, and so Lotus, takes around a number in text."""
+
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE](?P<exponent>[+-]?[0-9]+))?")
-_LONGEST = 150
-_EXPONENT_CHARS = 6
+_EXPONENT_DIGITS = 6
 _BEYOND = Decimal("Infinity")
 
 # From here on a double does not tell each whole number from the next.
@@ -36,44 +39,41 @@ _LONGEST_INTEGER = 10**64
 _LARGEST = 10 ** (MAX_EXPONENT + 1)
 _WIDEST = 10**MAX_DIGITS
 
-_BOUNDS = f"at most {MAX_DIGITS} significant digits and an exponent from {MIN_EXPONENT} to {MAX_EXPONENT}"
+_BOUNDS = f"an exponent from {MIN_EXPONENT} to {MAX_EXPONENT}"
 
 
 def find_decimal(value: Any) -> Decimal | None:
-    """Give the exact value of a JSON number or of text that is a finite decimal; None for anything else.
+    """Give the value of a JSON number or of text that is a finite decimal, in 38 digits; None for anything else.
 
     A value outside the bounds is found too (see `is_within`), perhaps as Infinity.
     """
     kind = value.__class__
     if kind is int:
-        return Decimal(value) if -_LARGEST < value < _LARGEST else _BEYOND
+        return ROUNDED.plus(Decimal(value)) if -_LARGEST < value < _LARGEST else _BEYOND
     if kind is float:
         return Decimal(repr(value))
     if kind is Decimal:
-        number: Decimal = value
-        return number
+        return ROUNDED.plus(value)
     return _parse(value) if kind is str else None
 
 
 def _parse(text: str) -> Decimal | None:
+    text = text.strip(BLANKS)
     found = _DECIMAL.fullmatch(text)
     if found is None:
         return None
-    if len(text) > _LONGEST or len(found["exponent"] or "") > _EXPONENT_CHARS:
+    exponent = found["exponent"]
+    if exponent is not None and len(exponent.lstrip("+-").lstrip("0")) > _EXPONENT_DIGITS:
+        # Whatever stands before it: nobody waits for ten million digits.
         return _BEYOND
-    return Decimal(text)
+    return ROUNDED.plus(Decimal(text))
 
 
 def is_within(number: Decimal) -> bool:
     """Tell whether a number is within the bounds of ../shared/contracts/metrics.md."""
     if not number:
         return True
-    return (
-        number.is_finite()
-        and MIN_EXPONENT <= number.adjusted() <= MAX_EXPONENT
-        # Zeros at the end are no significant digits.
-        and ROUNDED.plus(number) == number
-    )
+    return number.is_finite() and MIN_EXPONENT <= number.adjusted() <= MAX_EXPONENT
 
 
 def exact(name: str, position: int, value: Any) -> Decimal:
@@ -92,8 +92,13 @@ def exact(name: str, position: int, value: Any) -> Decimal:
             )
         raise wrong_type(name, position, "a number", value)
     if not is_within(number):
-        raise ExpressionFailed(f"{name}() takes numbers of {_BOUNDS}, and argument {position} has more")
+        raise beyond(name, position)
     return number
+
+
+def beyond(name: str, position: int) -> ExpressionFailed:
+    """Make the error for an argument that is a number outside the bounds."""
+    return ExpressionFailed(f"{name}() takes numbers with {_BOUNDS}, and argument {position} is beyond")
 
 
 def bounded(name: str, number: Decimal) -> Decimal:
@@ -105,7 +110,7 @@ def bounded(name: str, number: Decimal) -> Decimal:
     if number:
         number = ROUNDED.plus(number)
         if not MIN_EXPONENT <= number.adjusted() <= MAX_EXPONENT:
-            raise ExpressionFailed(f"{name}() gives numbers of {_BOUNDS}, and this one would be beyond")
+            raise ExpressionFailed(f"{name}() gives numbers with {_BOUNDS}, and this one would be beyond")
     return number
 
 
@@ -122,16 +127,22 @@ def plain(number: Decimal) -> Number:
 
 
 def to_number(value: Any) -> Number | None:
-    """Give a JSON number as it is, and the number that text is; null for all that is no number within the bounds."""
+    """Give a JSON number as it is, and the number that text is; null for all that is no number.
+
+    Raises:
+        ExpressionFailed: it is one outside the bounds, of which null would say nothing.
+    """
     if value.__class__ in (int, Decimal):
         return value
-    if value.__class__ is float:
-        return value if value - value == 0 else None
+    if value.__class__ is float and value - value == 0:
+        return value
     number = find_decimal(value)
-    if number is None or not is_within(number):
+    if number is None:
         return None
+    if not is_within(number):
+        raise beyond("to_number", 1)
     # Digits alone are a whole number of that size, as they are in JSON.
-    return int(number) if value.lstrip("+-").isdigit() else plain(number)
+    return int(number) if value.strip(BLANKS).lstrip("+-").isdigit() else plain(number)
 
 
 def digits_of(name: str, position: int, value: Number) -> str:

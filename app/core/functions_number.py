@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
-from app.core.expression_call import Function
-from app.core.expression_values import type_name
+from app.core.expression_call import Function, wrong_list
+from app.core.expression_functions import BUILT_IN
+from app.core.expression_values import NUMBER_TYPES, type_name
 from app.core.functions_arguments import array, function, is_none, whole
 from app.core.functions_decimal import (
     MAX_EXPONENT,
@@ -21,9 +23,15 @@ from app.core.functions_decimal import (
     plain,
     to_number,
 )
+from app.core.json_text import whole_digits, with_numbers_by_value
 from app.errors import ExpressionFailed
 
 _SAFE = 2**53
+
+# To add a decimal takes 0.6 us, and a step counts for 50 ns.
+_EFFORT = 12
+
+_jmespath_to_string = BUILT_IN["to_string"].call
 
 
 def _add(*values: Any) -> Number:
@@ -93,10 +101,37 @@ def _to_whole(name: str, value: Any, of_double: Callable[[float], int], rounding
     if value.__class__ is int:
         number: int = value
         return number
-    # A double gives the int that it gives in JMESPath, however large; infinity is none in either.
+    # A double gives an int as in JMESPath, however large or small it is; infinity is none in either.
     if value.__class__ is float and value - value == 0:
-        return of_double(value)
+        return whole_digits(value) if value.is_integer() else of_double(value)
     return plain(bounded(name, exact(name, 1, value).to_integral_value(rounding, WIDE)))
+
+
+def _sum(values: Any) -> Number:
+    return plain(bounded("sum", _total("sum", values)))
+
+
+def _avg(values: Any) -> Number | None:
+    total = _total("avg", values)
+    return plain(bounded("avg", ROUNDED.divide(total, Decimal(len(values))))) if values else None
+
+
+def _total(name: str, values: Any) -> Decimal:
+    """Add JSON numbers up. Text is none here, as in JMESPath's own; `sum_by` takes it."""
+    if values.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, values)):
+        raise wrong_list(name, 1, "an array of numbers", values)
+    total = Decimal(0)
+    if set(map(type, values)) == {int} and -_SAFE < (small := sum(values)) < _SAFE:
+        return Decimal(small)
+    for value in values:
+        total = WIDE.add(total, exact(name, 1, value))
+    return total
+
+
+def _to_string(value: Any) -> Any:
+    if value.__class__ is float and value.is_integer():
+        return str(whole_digits(value))
+    return _jmespath_to_string(with_numbers_by_value(value) if value.__class__ in (list, dict) else value)
 
 
 def _sum_by(values: Any, expression: Callable[[Any], Any]) -> Number | None:
@@ -129,5 +164,9 @@ NUMBER: tuple[Function, ...] = (
     function(_floor, 1, growth=1),
     function(_ceil, 1, growth=1),
     function(_sum_by, 2, expressions=(1,), growth=1),
+    replace(function(_sum, 1, growth=1, takes_null=True), effort=_EFFORT),
+    replace(function(_avg, 1, growth=1, takes_null=True), effort=_EFFORT),
+    # As for to_json: a number is one step, and up to 400 characters.
+    function(_to_string, 1, growth=26, takes_null=True),
     function(_to_number, 1, growth=1),
 )

@@ -13,7 +13,7 @@ from app.core.functions_arguments import (
     strings,
     too_many_chars,
 )
-from app.core.json_text import decode, encode_canonical
+from app.core.json_text import decode, encode_canonical, with_numbers_by_value
 from app.errors import ExpressionFailed, UnparsableJson
 
 
@@ -94,7 +94,7 @@ def _from_json(text: Any) -> Any:
 def _to_json(value: Any) -> str:
     try:
         try:
-            return encode_canonical(value).decode()
+            return encode_canonical(with_numbers_by_value(value)).decode()
         except TypeError:
             # A decimal beside half of a surrogate pair.
             return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)

@@ -7,6 +7,7 @@ of the Python stack that occurs: a replayed call must read as it did the first t
 
 import json
 import re
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import msgspec
@@ -22,6 +23,12 @@ MAX_INTEGER_DIGITS = 400
 
 _RAW_KEY = f"raw JSON of {MAX_DEPTH}"
 """Of a dict that stands for raw JSON. Known by its identity: made at run time, so that no text that was read is it."""
+
+# From here on a double does not tell each whole number from the next.
+_FIRST_INEXACT = 2.0**53
+
+# Where integers end that other programs read as integers, and equal numbers are written as doubles here.
+_HUGE = 10**19
 
 _BOM = b"\xef\xbb\xbf"
 WHITESPACE = b" \t\n\r"
@@ -136,6 +143,66 @@ def encode_canonical(value: Any) -> bytes:
     if b"null" in encoded and not _is_finite(value):
         _refuse_not_finite(value)
     return encoded
+
+
+def with_numbers_by_value(value: Any) -> Any:
+    """Give a JSON value in which equal numbers have one form: 2.0 is 2, and 10**22 is 1e22.
+
+    Equal is what is equal as written, so a double counts as its shortest form says. The same object comes back where
+    nothing differs, which is nearly always. Raises RecursionError for what nests too deep to be encoded, too.
+    """
+    return _by_value(value) if _holds_other_form(value) else value
+
+
+def whole_digits(number: float) -> int:
+    """Return a whole double by its digits: int() alone makes of 1e23 the double's own 99999999999999991611392."""
+    return int(number) if -_FIRST_INEXACT < number < _FIRST_INEXACT else int(Decimal(repr(number)))
+
+
+def _by_value(value: Any) -> Any:
+    kind = value.__class__
+    if kind is dict:
+        return {key: _by_value(inner) for key, inner in value.items()}
+    if kind is list:
+        return [_by_value(inner) for inner in value]
+    if kind is float:
+        return whole_digits(value) if -_HUGE < value < _HUGE and value.is_integer() else value
+    return _short_form(value) if kind is int else value
+
+
+def _short_form(number: int) -> float | int:
+    """Return a huge integer as the double that is written with the same digits, where there is one.
+
+    The other way round, each six bytes of `1e300` would become three hundred.
+    """
+    if -_HUGE < number < _HUGE:
+        return number
+    try:
+        double = float(number)
+    except OverflowError:
+        return number
+    return double if Decimal(repr(double)) == number else number
+
+
+def _holds_other_form(value: Any) -> bool:
+    # For every event that is made: most values are text, and no value costs a call.
+    levels: list[Any] = [value.values()] if value.__class__ is dict else [(value,)]
+    for level in levels:  # it grows while it is walked
+        for item in level:
+            kind = item.__class__
+            if kind is str:
+                continue
+            if kind is int:
+                if not -_HUGE < item < _HUGE:
+                    return True
+            elif kind is float:
+                if item.is_integer() and -_HUGE < item < _HUGE:
+                    return True
+            elif kind is dict:
+                levels.append(item.values())
+            elif kind is list:
+                levels.append(item)
+    return False
 
 
 def contains_nul(encoded: bytes) -> bool:

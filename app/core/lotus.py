@@ -7,9 +7,18 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import MAX_DEPTH, NotFinite, contains_nul, encode_canonical, nests_too_deep
+from app.core.json_text import (
+    MAX_DEPTH,
+    NotFinite,
+    contains_nul,
+    decode,
+    encode_canonical,
+    nests_too_deep,
+    whole_digits,
+    with_numbers_by_value,
+)
 from app.core.times import TimeInvalid, parse_time
-from app.errors import EventInvalid
+from app.errors import EventInvalid, UnparsableJson
 
 EVENT_NAME_MAX = 100
 IDEMPOTENCY_ID_MAX = 255
@@ -45,7 +54,8 @@ class LotusEvent(msgspec.Struct, frozen=True, gc=False):
     properties: str
     """A JSON object as text, keys sorted, so that equal properties are equal text."""
     content: bytes
-    """Digest of event_name, customer_id and properties: what makes two events the same. Time is not part of it."""
+    """Digest of event_name, customer_id and properties: what makes two events the same. Time is not part of it, and
+    equal numbers are equal: 2 and 2.0, though `properties` keep them as they came."""
 
 
 def make_event(
@@ -71,17 +81,33 @@ def make_event(
     if micros < FIRST_MICROS:
         sentence = "time_created is earlier than 2000, which is how its sender writes a time that is not set"
         raise EventInvalid("time_created", sentence)
-    encoded = _properties_json(properties)
-    content = content_digest(name, customer, encoded)
-    return LotusEvent(name, idempotency, customer, micros, encoded.decode(), content)
+    encoded, by_value = _properties_json(properties)
+    return LotusEvent(name, idempotency, customer, micros, encoded.decode(), content_digest(name, customer, by_value))
+
+
+def former_content(event: LotusEvent) -> bytes:
+    """Return the digest that an event had before equal numbers were one there: stored digests stay as they are."""
+    return content_digest(event.event_name, event.customer_id, event.properties.encode())
 
 
 def content_digest(event_name: str, customer_id: str, properties: bytes) -> bytes:
-    """Digest what makes two events the same; 16 bytes. `properties` is canonical JSON."""
+    """Digest what makes two events the same; 16 bytes. `properties` is canonical JSON, its numbers by value."""
     # The parts hold no NUL (the rules above), so it separates them beyond doubt.
     return blake2b(
         b"%b\0%b\0%b" % (event_name.encode(), customer_id.encode(), properties), digest_size=DIGEST_BYTES
     ).digest()
+
+
+def equals_properties(properties: str, others: str) -> bool:
+    """Tell whether the properties of two events, as they are stored, are equal: equal numbers are."""
+    if properties == others:
+        return True
+    try:
+        values = [with_numbers_by_value(decode(text.encode())) for text in (properties, others)]
+    except UnparsableJson:
+        # What was stored before there was a limit to its depth.
+        return False
+    return encode_canonical(values[0]) == encode_canonical(values[1])
 
 
 def _kind(value: object) -> str:
@@ -105,7 +131,7 @@ def to_id_text(field: str, value: object) -> str:
     if type(value) is int:
         return str(value)
     if type(value) is float and isfinite(value):
-        return str(int(value)) if value.is_integer() else repr(value)
+        return str(whole_digits(value)) if value.is_integer() else repr(value)
     if type(value) is Decimal:
         # What our own arithmetic gives where a JSON number would not be exact.
         text = format(value, "f")
@@ -135,13 +161,17 @@ def _clean(field: str, text: str, longest: int) -> str:
     return text
 
 
-def _properties_json(properties: object) -> bytes:
+def _properties_json(properties: object) -> tuple[bytes, bytes]:
+    """Return properties as JSON with their numbers as they came, and with equal numbers alike."""
     if properties is None:
-        return b"{}"
+        return b"{}", b"{}"
     if type(properties) is not dict:
         raise EventInvalid("properties", f"properties is {_kind(properties)}; it must be an object")
     try:
-        encoded = encode_canonical(properties)
+        encoded = by_value = encode_canonical(properties)
+        alike = with_numbers_by_value(properties)
+        if alike is not properties:
+            by_value = encode_canonical(alike)
     except NotFinite as error:
         raise EventInvalid("properties", f"properties: {error}") from error
     except RecursionError as error:
@@ -151,7 +181,7 @@ def _properties_json(properties: object) -> bytes:
     if contains_nul(encoded):
         where = _nul_path(properties, "properties") or "properties"
         raise EventInvalid("properties", f"{where} holds a NUL character, which Lotus cannot store")
-    return encoded
+    return encoded, by_value
 
 
 def _too_deep() -> EventInvalid:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from itertools import groupby
 
 from app.core.metric_definition import Aggregation, Metric, MetricType
 from app.core.metric_query import Answer, Group, MetricEvent, Query, Row, group_order, no_value
@@ -51,7 +52,7 @@ def compute(metric: Metric, events: Iterable[MetricEvent], query: Query, now: in
     end = query.end_at(now)
     names = query.groups(metric)
     by_key: dict[tuple[str, Group], list[_Value]] = {}
-    for event in sorted(events, key=lambda one: (one.time_created, one.id)):
+    for event in sorted(events, key=lambda one: (one.time_created, one.base_id)):
         if is_taken(metric, event) and event.time_created < end and query.customer_id in {None, event.customer_id}:
             group = tuple(read_text(event.properties, name) for name in names)
             by_key.setdefault((event.customer_id, group), []).append(_Value(event, metric.read(event.properties)))
@@ -84,7 +85,13 @@ def empty_row(metric: Metric, query: Query, key: tuple[str, Group], window: Wind
 
 
 def _to_row(
-    metric: Metric, query: Query, key: tuple[str, Group], window: Window, inside: Sequence[_Value], value: str | None
+    metric: Metric,
+    query: Query,
+    key: tuple[str, Group],
+    window: Window,
+    inside: Sequence[_Value],
+    value: str | None,
+    below_zero_at: int | None = None,
 ) -> Row:
     skipped: dict[str, int] = {}
     for one in inside:
@@ -99,19 +106,22 @@ def _to_row(
         value=value,
         events_count=len(inside) - sum(skipped.values()),
         skipped=dict(sorted(skipped.items())),
+        below_zero_at=below_zero_at,
     )
 
 
 def _row(metric: Metric, query: Query, key: tuple[str, Group], values: list[_Value], window: Window) -> Row | None:
-    """Return the number of one window; None where it is empty. `values` are in order of time, then of arrival."""
+    """Return the number of one window; None where it is empty. `values` are in order of time, then of base id."""
     start, end = window
     inside = [one for one in values if start <= one.event.time_created < end]
     good = [one for one in values if not isinstance(one.read, Skip)]
+    below_zero_at = None
     if metric.metric_type is MetricType.GAUGE:
-        level = _level_before(metric, good, start)
-        if not inside and not level:
+        levels = _list_levels(metric, good)
+        if not inside and not _level_before(levels, start):
             return None
-        number: Decimal | None = _gauge(metric, query.zone(), good, window)
+        number: Decimal | None = _gauge(metric, query.zone(), levels, window)
+        below_zero_at = min((moment for moment, level in _held_in(levels, window) if level < 0), default=None)
     elif not inside:
         return None
     elif metric.metric_type is MetricType.RATE:
@@ -119,7 +129,8 @@ def _row(metric: Metric, query: Query, key: tuple[str, Group], values: list[_Val
     else:
         counted = [one for one in inside if not isinstance(one.read, Skip)]
         number = _counter(metric, counted)
-    return _to_row(metric, query, key, window, inside, None if number is None else format_number(number))
+    value = None if number is None else format_number(number)
+    return _to_row(metric, query, key, window, inside, value, below_zero_at)
 
 
 def _counter(metric: Metric, counted: list[_Value]) -> Decimal | None:
@@ -133,7 +144,7 @@ def _counter(metric: Metric, counted: list[_Value]) -> Decimal | None:
 
 
 def _of_some(metric: Metric, counted: list[_Value]) -> Decimal:
-    """Return what there is only where there are values. They are in order of time, then of arrival."""
+    """Return what there is only where there are values. They are in order of time, then of base id."""
     numbers = [one.number for one in counted]
     match metric.aggregation:
         case Aggregation.MAX:
@@ -176,38 +187,57 @@ def _rate(metric: Metric, good: list[_Value], window: Window) -> Decimal | None:
     return None if metric.aggregation is Aggregation.MAX else ZERO
 
 
-def _level_before(metric: Metric, good: list[_Value], moment: int) -> Decimal:
-    """Return the level that holds when a moment begins."""
-    level = ZERO
-    for one in good:
-        if one.event.time_created < moment:
-            level = one.number if metric.event_type == "total" else add(level, one.number)
-    return level
+_Levels = list[tuple[int, Decimal]]
+"""(moment, the level from then on), in order of time. All that happens at one moment happens at once."""
 
 
-def _levels_in(metric: Metric, good: list[_Value], window: Window) -> list[Decimal]:
-    """Return the levels that the events of a window make."""
-    level = _level_before(metric, good, window[0])
-    levels = []
-    for one in good:
-        if window[0] <= one.event.time_created < window[1]:
-            level = one.number if metric.event_type == "total" else add(level, one.number)
-            levels.append(level)
+def _list_levels(metric: Metric, good: list[_Value]) -> _Levels:
+    levels: _Levels = []
+    held: dict[Group, Decimal] = {}
+    for moment, at_once in groupby(good, key=lambda one: one.event.time_created):
+        for one in at_once:
+            # A total replaces the level of its own group alone, of several at one moment the greatest base id.
+            group = level_group(metric, one.event)
+            held[group] = one.number if metric.event_type == "total" else add(held.get(group, ZERO), one.number)
+        level = ZERO
+        for part in held.values():
+            level = add(level, part)
+        levels.append((moment, level))
     return levels
 
 
-def _gauge(metric: Metric, zone: tzinfo, good: list[_Value], window: Window) -> Decimal:
+def level_group(metric: Metric, event: MetricEvent) -> Group:
+    """Return which level a gauge's event is about: totals have one for each group of the metric's own."""
+    return tuple(read_text(event.properties, name) for name in metric.group_by) if metric.event_type == "total" else ()
+
+
+def _level_before(levels: _Levels, moment: int) -> Decimal:
+    """Return the level that holds when a moment begins."""
+    return next((level for at, level in reversed(levels) if at < moment), ZERO)
+
+
+def _levels_in(levels: _Levels, window: Window) -> list[Decimal]:
+    """Return the levels that the events of a window make."""
+    return [level for at, level in levels if window[0] <= at < window[1]]
+
+
+def _held_in(levels: _Levels, window: Window) -> _Levels:
+    """Return the levels that hold in a window, the one that it begins with included, and from when on."""
+    inside = [(at, level) for at, level in levels if window[0] <= at < window[1]]
+    if inside and inside[0][0] == window[0]:
+        return inside
+    return [(window[0], _level_before(levels, window[0])), *inside]
+
+
+def _gauge(metric: Metric, zone: tzinfo, levels: _Levels, window: Window) -> Decimal:
     start, end = window
     if metric.proration is None:
-        levels = _levels_in(metric, good, window)
-        if not any(one.event.time_created == start for one in good):
-            levels.append(_level_before(metric, good, start))
-        return max(levels)
+        return max(level for _, level in _held_in(levels, window))
     buckets = list(cut(zone, metric.proration, start, end))
     total = Fraction(0)
     for first, last in buckets:
         part = (max(first, start), min(last, end))
-        level = max(_levels_in(metric, good, part), default=_level_before(metric, good, part[0]))
+        level = max(_levels_in(levels, part), default=_level_before(levels, part[0]))
         divisor = units_in(metric, zone, part[0]) if metric.granularity else Fraction(len(buckets))
         total += Fraction(level) / divisor
     return from_fraction(total)

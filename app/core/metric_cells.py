@@ -6,16 +6,24 @@ from datetime import tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.core.metric_buckets import Buckets, to_buckets
 from app.core.metric_definition import Aggregation, Metric
 from app.core.metric_parts import Part
+from app.core.metric_query import Group
 from app.core.metric_values import ZERO, add, divide, from_fraction, interpolate, subtract
 from app.core.metric_windows import SECONDS_OF, Window
 
-Number = tuple[Decimal | None, int]
-"""A value, and how many events of the window it is made of."""
+
+class Number(NamedTuple):
+    """What one window's events say."""
+
+    value: Decimal | None
+    events_count: int
+    """Of the events of the window that it is made of."""
+    below_zero_at: int | None = None
+    """When the level of a gauge was below zero first."""
 
 
 class Cell(Protocol):
@@ -23,7 +31,7 @@ class Cell(Protocol):
 
     count: int
 
-    def add(self, time_created: int, event_id: int, value: Decimal | str | None) -> int:
+    def add(self, time_created: int, base_id: str, value: Decimal | str | None) -> int:
         """Take an event; return how many more values are held."""
 
     def absorb(self, part: Part) -> None:
@@ -37,7 +45,7 @@ class _Count:
     def __init__(self) -> None:
         self.count = 0
 
-    def add(self, _time_created: int, _event_id: int, _value: object) -> int:
+    def add(self, _time_created: int, _base_id: str, _value: object) -> int:
         self.count += 1
         return 0
 
@@ -53,7 +61,7 @@ class _Sum(_Count):
         super().__init__()
         self.total = ZERO
 
-    def add(self, _time_created: int, _event_id: int, value: object) -> int:
+    def add(self, _time_created: int, _base_id: str, value: object) -> int:
         self.count += 1
         assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
         self.total = add(self.total, value)
@@ -76,22 +84,22 @@ class _Average(_Sum):
 class _Best(_Count):
     """The largest, the smallest or the latest: whatever has the best rank."""
 
-    def __init__(self, rank: Callable[[int, int, Decimal], tuple[object, ...]]) -> None:
+    def __init__(self, rank: Callable[[int, str, Decimal], tuple[object, ...]]) -> None:
         super().__init__()
         self._rank = rank
         self._best: tuple[tuple[object, ...], Decimal] | None = None
 
-    def add(self, time_created: int, event_id: int, value: object) -> int:
+    def add(self, time_created: int, base_id: str, value: object) -> int:
         self.count += 1
         assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
-        rank = self._rank(time_created, event_id, value)
+        rank = self._rank(time_created, base_id, value)
         if self._best is None or rank > self._best[0]:
             self._best = rank, value
         return 0
 
     def absorb(self, part: Part) -> None:
         if part.value is not None:
-            self.add(part.best_at or 0, part.best_id or 0, part.value)
+            self.add(part.best_at or 0, part.best_base_id or "", part.value)
             self.count += part.count - 1
 
     def value(self) -> Decimal | None:
@@ -103,7 +111,7 @@ class _Unique(_Count):
         super().__init__()
         self._seen: set[object] = set()
 
-    def add(self, _time_created: int, _event_id: int, value: object) -> int:
+    def add(self, _time_created: int, _base_id: str, value: object) -> int:
         self.count += 1
         before = len(self._seen)
         self._seen.add(value)
@@ -119,7 +127,7 @@ class _Percentile(_Count):
         self._percentile = percentile
         self._seen: list[Decimal] = []
 
-    def add(self, _time_created: int, _event_id: int, value: object) -> int:
+    def add(self, _time_created: int, _base_id: str, value: object) -> int:
         self.count += 1
         assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
         self._seen.append(value)
@@ -136,7 +144,7 @@ _CELLS: dict[Aggregation, Callable[[], Cell]] = {
     # Python's own minus would round to 28 digits.
     Aggregation.MAX: partial(_Best, lambda _time, _id, value: (value,)),
     Aggregation.MIN: partial(_Best, lambda _time, _id, value: (value.copy_negate(),)),
-    Aggregation.LATEST: partial(_Best, lambda time, event_id, _value: (time, event_id)),
+    Aggregation.LATEST: partial(_Best, lambda time, base_id, _value: (time, base_id)),
     Aggregation.UNIQUE: _Unique,
 }
 
@@ -181,7 +189,7 @@ class RateCells:
         """Give the number of each window that has events."""
         self._close()
         for place, most in self._most.items():
-            yield place, (most, self._counts[place])
+            yield place, Number(most, self._counts[place])
 
     def _close(self) -> None:
         """End a second: now it is known what its events see when they look back."""
@@ -202,7 +210,7 @@ class RateCells:
 
 
 class GaugeCells:
-    """The level of one customer and group. Events come in order of time."""
+    """The level of one customer and group. Events come in order of time; those of one moment happen at once."""
 
     def __init__(self, metric: Metric, windows: list[Window], buckets: Callable[[int], Buckets]) -> None:
         self._says_level = metric.event_type == "total"
@@ -210,10 +218,19 @@ class GaugeCells:
         self._windows = windows
         self._buckets = buckets
         self._level = ZERO
+        self._held: dict[Group, Decimal] = {}
+        """Totals: the levels that add up to it."""
+        self._moment: int | None = None
+        """The moment that is still being added to, and ..."""
+        self._change = ZERO
+        """... the sum of its deltas, or ..."""
+        self._said: dict[Group, tuple[str, Decimal]] = {}
+        """... its totals, each with the base id that says it."""
         self._place = -1
         """The window that is being added to."""
         self._count = 0
         self._peak: Decimal | None = None
+        self._below_zero_at: int | None = None
         self._total = Fraction(0)
         self._bucket: Window = (0, 0)
         """The bucket that is being added to, and ..."""
@@ -232,46 +249,79 @@ class GaugeCells:
 
         return lambda: GaugeCells(metric, windows, buckets)
 
-    def add(self, place: int, moment: int, number: Decimal) -> None:
-        """Take an event in window number `place` (-1: before the first)."""
-        self._go_to(place)
-        before = self._level
-        self._level = number if self._says_level else add(before, number)
-        if place < 0:
+    def add(self, place: int, moment: int, base_id: str, group: Group, number: Decimal) -> int:
+        """Take an event in window number `place` (-1: before the first); return how many more levels are held.
+
+        `group` is that of `level_group`.
+        """
+        if moment != self._moment:
+            self._end_moment()
+            self._go_to(place)
+            self._moment = moment
+        if place >= 0:
+            self._count += 1
+        if not self._says_level:
+            self._change = add(self._change, number)
+            return 0
+        is_new = group not in self._held and group not in self._said
+        if group not in self._said or base_id > self._said[group][0]:
+            self._said[group] = base_id, number
+        return int(is_new)
+
+    def numbers(self) -> Iterator[tuple[int, Number]]:
+        """Give the number of each window from the first on, those that only carry a level included."""
+        self._end_moment()
+        self._go_to(len(self._windows))
+        yield from self._done
+
+    def _end_moment(self) -> None:
+        """Change the level by all that happened at the last moment."""
+        if self._moment is None:
             return
-        self._count += 1
+        moment, before, self._moment = self._moment, self._level, None
+        self._level, self._change = add(before, self._change), ZERO
+        for group, (_, number) in self._said.items():
+            self._level = add(self._level, subtract(number, self._held.get(group, ZERO)))
+            self._held[group] = number
+        self._said.clear()
+        if self._place < 0:
+            return
+        start = self._windows[self._place][0]
+        if self._below_zero_at is None and (before < 0 or self._level < 0):
+            # What was below zero before is so from the window's start on, unless that changes at once.
+            if before < 0 and moment > start:
+                self._below_zero_at = start
+            elif self._level < 0:
+                self._below_zero_at = moment
         if not self._prorated:
-            if self._peak is None and moment > self._windows[place][0]:
+            if self._peak is None and moment > start:
                 self._peak = before
             self._peak = self._level if self._peak is None else max(self._peak, self._level)
             return
         if not self._bucket[0] <= moment < self._bucket[1]:
-            bucket = self._buckets(place).at(moment)
+            bucket = self._buckets(self._place).at(moment)
             self._close_bucket(before, bucket[0])
             self._bucket, self._bucket_level = bucket, self._level
         else:
             self._bucket_level = max(self._bucket_level, self._level)
 
-    def numbers(self) -> Iterator[tuple[int, Number]]:
-        """Give the number of each window from the first on, those that only carry a level included."""
-        self._go_to(len(self._windows))
-        yield from self._done
-
     def _go_to(self, place: int) -> None:
         """End windows up to, and without, number `place`; in between the level is carried."""
         while self._place < place:
             if self._place >= 0:
-                self._done.append((self._place, (self._end_window(), self._count)))
+                self._done.append((self._place, self._end_window()))
             self._place += 1
-            self._count, self._peak, self._total = 0, None, Fraction(0)
+            self._count, self._peak, self._below_zero_at, self._total = 0, None, None, Fraction(0)
             if self._place < len(self._windows):
                 self._bucket = (self._windows[self._place][0],) * 2
 
-    def _end_window(self) -> Decimal:
+    def _end_window(self) -> Number:
+        if self._below_zero_at is None and self._level < 0:
+            self._below_zero_at = self._windows[self._place][0]
         if not self._prorated:
-            return self._level if self._peak is None else self._peak
+            return Number(self._level if self._peak is None else self._peak, self._count, self._below_zero_at)
         self._close_bucket(self._level, self._windows[self._place][1])
-        return from_fraction(self._total)
+        return Number(from_fraction(self._total), self._count, self._below_zero_at)
 
     def _close_bucket(self, carried: Decimal, until: int) -> None:
         """Add the bucket up that was added to, and those after it that carry a level."""

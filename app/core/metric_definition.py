@@ -23,7 +23,7 @@ from app.core.yaml_text import Path
 from app.errors import DocumentInvalid, MetricInvalid
 
 # Part of every digest: a change of the engine that can change a number makes new versions of all metrics.
-ENGINE = 1
+ENGINE = 2
 
 TOTAL = "total"
 
@@ -150,7 +150,7 @@ class Metric:
         if self.property_name not in properties:
             return Skip.MISSING
         text = read_text(properties, self.property_name)
-        return Skip.NULL if text is None else text
+        return Skip.NULL if text is None else text or Skip.EMPTY
 
 
 class MetricSource(Source):
@@ -218,16 +218,19 @@ def parse_metric(name: str, text: str) -> Metric:
 # What each type of metric knows, beside what all of them do.
 _KEYS = {
     MetricType.COUNTER: ("usage_aggregation_type", "percentile"),
-    MetricType.RATE: ("usage_aggregation_type", "granularity"),
+    MetricType.RATE: ("usage_aggregation_type", "billable_aggregation_type", "granularity"),
     MetricType.GAUGE: ("usage_aggregation_type", "granularity", "proration", "event_type"),
 }
 
 
 def _check_keys(source: MetricSource, kind: MetricType) -> None:
-    for key in ("usage_aggregation_type", "granularity", "proration", "event_type", "percentile"):
+    for key in sorted({key for keys in _KEYS.values() for key in keys}):
         if key in source.value and key not in _KEYS[kind]:
             owners = " or ".join(f"a {one}" for one in MetricType if key in _KEYS[one])
             raise source.invalid_key((key,), f"belongs to {owners}, and this is a {kind}")
+    if source.value.get("billable_aggregation_type", "max") != "max":
+        sentence = "a rate is billed by the most that any of its events saw: write max, or leave it out"
+        raise source.invalid(("billable_aggregation_type",), sentence)
     needed = {MetricType.COUNTER: "usage_aggregation_type", MetricType.GAUGE: "event_type"}.get(kind, "granularity")
     if needed not in source.value:
         raise source.invalid((), f"a {kind} needs the key {needed}")
@@ -291,7 +294,7 @@ def _group_by(source: MetricSource) -> tuple[str, ...]:
 def _number(source: MetricSource, path: Path, written: Any) -> Decimal:
     number = read_number({"": written}, "")
     if isinstance(number, Skip):
-        raise source.invalid(path, f"must be a number of at most 38 digits; this is {number.replace('_', ' ')}")
+        raise source.invalid(path, f"must be a number; this is {number.replace('_', ' ')}")
     return number
 
 

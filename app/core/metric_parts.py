@@ -41,8 +41,8 @@ class Part:
     value: Decimal | None = None
     """Their sum, or the best of them."""
     best_at: int | None = None
-    best_id: int | None = None
-    """When, and in which order of arrival, the latest value came."""
+    best_base_id: str | None = None
+    """When the latest value was, and the greatest base id of that instant."""
     skipped: dict[str, int] = field(default_factory=dict)
     first_call: int = 0
     last_call: int = 0
@@ -55,7 +55,7 @@ class Part:
         if isinstance(read, Skip):
             self.skipped[read.value] = self.skipped.get(read.value, 0) + 1
             return
-        self._add(metric, 1, read if isinstance(read, Decimal) else None, (event.time_created, event.id))
+        self._add(metric, 1, read if isinstance(read, Decimal) else None, (event.time_created, event.base_id))
 
     def merge(self, metric: Metric, other: "Part") -> None:
         """Add what other events add."""
@@ -63,7 +63,7 @@ class Part:
         for reason, count in other.skipped.items():
             self.skipped[reason] = self.skipped.get(reason, 0) + count
         if other.count:
-            self._add(metric, other.count, other.value, (other.best_at or 0, other.best_id or 0))
+            self._add(metric, other.count, other.value, (other.best_at or 0, other.best_base_id or ""))
 
     def _span(self, first: int, last: int) -> None:
         if not (self.count or self.skipped or self.last_call):
@@ -72,7 +72,7 @@ class Part:
         self.first_call = min(self.first_call, first)
         self.last_call = max(self.last_call, last)
 
-    def _add(self, metric: Metric, count: int, value: Decimal | None, rank: tuple[int, int]) -> None:
+    def _add(self, metric: Metric, count: int, value: Decimal | None, rank: tuple[int, str]) -> None:
         self.count += count
         if value is None:
             return
@@ -84,5 +84,5 @@ class Part:
             case Aggregation.MIN:
                 self.value = value if self.value is None else min(self.value, value)
             case Aggregation.LATEST:
-                if self.best_at is None or self.best_id is None or rank > (self.best_at, self.best_id):
-                    self.value, (self.best_at, self.best_id) = value, rank
+                if self.best_at is None or self.best_base_id is None or rank > (self.best_at, self.best_base_id):
+                    self.value, (self.best_at, self.best_base_id) = value, rank

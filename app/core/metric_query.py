@@ -112,8 +112,8 @@ class Query:
 class MetricEvent(msgspec.Struct, frozen=True, gc=False):
     """One event as a metric sees it."""
 
-    id: int
-    """In order of arrival."""
+    base_id: str
+    """Its idempotency id before any correction: of several events at one instant the greatest of them counts."""
     event_name: str
     customer_id: str
     time_created: int
@@ -134,6 +134,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """How many events of this window the number is made of."""
     skipped: dict[str, int]
     """How many events of this window are not part of it, by reason."""
+    below_zero_at: int | None = None
+    """Of a gauge: when in this window its level was below zero first, which is nearly always missing data."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

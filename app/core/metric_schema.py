@@ -53,6 +53,10 @@ SCHEMA: dict[str, Any] = {
             "enum": list(AGGREGATIONS),
             "description": "How a counter adds up (any of these), or what a rate adds up (count, sum, max).",
         },
+        "billable_aggregation_type": {
+            "type": "string",
+            "description": "rate, as Lotus's API gives it: always max, and it may be left out.",
+        },
         "property_name": {**_PROPERTY, "description": "The property that holds the value; count needs none."},
         "numeric_filters": {
             **_filters(

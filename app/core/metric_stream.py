@@ -1,7 +1,7 @@
 """What a metric says about events that come one by one: equal to the reference, in memory that the answer bounds.
 
     stream = Stream(metric, query, now)
-    for event in ...: stream.add(event)         where `needs_order`: those of each customer by time, then by arrival
+    for event in ...: stream.add(event)         where `needs_order`: those of each customer by time
     stream.rows()
 
 A test holds it equal to `app.core.metric.compute` on random events, orders and definitions.
@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Sized
 from decimal import Decimal
 
-from app.core.metric import empty_row
-from app.core.metric_cells import Cell, GaugeCells, RateCells, to_cell
+from app.core.metric import empty_row, level_group
+from app.core.metric_cells import Cell, GaugeCells, Number, RateCells, to_cell
 from app.core.metric_definition import Metric, MetricType
 from app.core.metric_parts import Part
 from app.core.metric_query import Answer, Group, MetricEvent, Query, Row, group_order, no_value
@@ -67,7 +67,7 @@ class Stream:
 
     @property
     def needs_order(self) -> bool:
-        """Whether the events of each customer must come in order of time, then of arrival."""
+        """Whether the events of each customer must come in order of time."""
         return self._metric.metric_type is not MetricType.COUNTER
 
     def add(self, event: MetricEvent) -> None:
@@ -98,7 +98,8 @@ class Stream:
             if gauge is None:
                 self._check_room(self._gauges)
                 gauge = self._gauges[key] = self._make_gauge()
-            gauge.add(place, event.time_created, number)
+            group = level_group(metric, event)
+            self._hold(gauge.add(place, event.time_created, event.base_id, group, number))
         else:
             rate = self._rates.get(key)
             if rate is None:
@@ -129,7 +130,10 @@ class Stream:
         return cell
 
     def _count(self, key: _Key, place: int, event: MetricEvent, value: Decimal | str | None) -> None:
-        self._held += self._cell(key, place).add(event.time_created, event.id, value)
+        self._hold(self._cell(key, place).add(event.time_created, event.base_id, value))
+
+    def _hold(self, more: int) -> None:
+        self._held += more
         if self._held > MAX_VALUES:
             raise BadQuery(f"there are more than {MAX_VALUES:,} values to hold: ask for a shorter period or a customer")
 
@@ -164,25 +168,25 @@ class Stream:
             for window in self._windows:
                 yield empty_row(metric, query, (query.customer_id, ()), window)
 
-    def _numbers(self) -> dict[tuple[_Key, int], tuple[Decimal | None, int]]:
+    def _numbers(self) -> dict[tuple[_Key, int], Number]:
         """Return the number and the count of events of every window that has some."""
         if self._metric.metric_type is MetricType.COUNTER:
-            return {place: (cell.value(), cell.count) for place, cell in self._cells.items()}
-        found: dict[tuple[_Key, int], tuple[Decimal | None, int]] = {}
+            return {place: Number(cell.value(), cell.count) for place, cell in self._cells.items()}
+        found: dict[tuple[_Key, int], Number] = {}
         for key, rate in self._rates.items():
             for place, number in rate.numbers():
                 found[key, place] = number
         for key, gauge in self._gauges.items():
             for place, number in gauge.numbers():
-                if number[0] or number[1] or (key, place) in self._skipped:
+                if number.value or number.events_count or (key, place) in self._skipped:
                     found[key, place] = number
             self._check_room(found)
         return found
 
-    def _row(self, key: _Key, place: int, found: dict[tuple[_Key, int], tuple[Decimal | None, int]]) -> Row:
-        value, count = self._none, 0
+    def _row(self, key: _Key, place: int, found: dict[tuple[_Key, int], Number]) -> Row:
+        value, count, below_zero_at = self._none, 0, None
         if (key, place) in found:
-            number, count = found[key, place]
+            number, count, below_zero_at = found[key, place]
             value = None if number is None else format_number(number)
         skipped = self._skipped.get((key, place))
         customer, group = key
@@ -195,4 +199,5 @@ class Stream:
             value=value,
             events_count=count,
             skipped=dict(sorted(skipped.items())) if skipped else {},
+            below_zero_at=below_zero_at,
         )

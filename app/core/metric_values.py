@@ -13,8 +13,8 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
-from app.core.functions_decimal import ROUNDED, WIDE, find_decimal, is_within
-from app.core.json_text import decode, encode_canonical
+from app.core.functions_decimal import BLANKS, ROUNDED, WIDE, find_decimal, is_within
+from app.core.json_text import decode, encode_canonical, whole_digits, with_numbers_by_value
 from app.errors import UnparsableJson
 
 ZERO = Decimal(0)
@@ -22,7 +22,7 @@ ZERO = Decimal(0)
 # From here on JSON's numbers, which are doubles, do not tell each whole number from the next.
 _FIRST_INEXACT = 2**53
 
-_NOT_FINITE = re.compile(r"[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
+_NOT_FINITE = re.compile(rf"[{BLANKS}]*+[+-]?(?:nan|inf(?:inity)?)[{BLANKS}]*+", re.IGNORECASE)
 
 
 class Skip(StrEnum):
@@ -61,7 +61,7 @@ def read_properties(text: str) -> Mapping[str, Any]:
 
 
 def read_number(properties: Mapping[str, Any], name: str) -> Decimal | Skip:
-    """Return the exact value of a property, or why it has none."""
+    """Return the value of a property, exact to 38 digits, or why it has none."""
     if name not in properties:
         return Skip.MISSING
     value = properties[name]
@@ -80,7 +80,7 @@ def read_number(properties: Mapping[str, Any], name: str) -> Decimal | Skip:
 def _find_skip(value: Any) -> Skip | None:
     kind = value.__class__
     if kind is str:
-        if not value:
+        if not value.strip(BLANKS):
             return Skip.EMPTY
         return Skip.NOT_FINITE if _NOT_FINITE.fullmatch(value) else None
     if kind is float and not isfinite(value):
@@ -100,18 +100,25 @@ def _as_json(value: Any) -> Any:
 
 
 def read_text(properties: Mapping[str, Any], name: str) -> str | None:
-    """Return a property as text: JSON without quotes around it; None where it is missing or null."""
+    """Return a property as text (see `to_text`); None where it is missing or null."""
     value = properties.get(name)
     return None if value is None else to_text(value)
 
 
 def to_text(value: Any) -> str:
-    """Return the JSON text of a value, without the quotes of a string: `1` and `"1"` are one, `1` and `1.0` are two."""
+    """Return the JSON text of a value, equal for equal numbers, without the quotes of a string: 1, 1.0 and "1" are one.
+
+    A text is taken as it is: "1.0" is another one.
+    """
     if value.__class__ is str:
         text: str = value
         # Half of a surrogate pair cannot be answered; JSON writes it as an escape.
         return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-    return encode_canonical(value).decode()
+    if value.__class__ is float and value.is_integer():
+        value = whole_digits(value)
+    if value.__class__ is int:
+        return str(value)
+    return encode_canonical(with_numbers_by_value(value)).decode()
 
 
 def add(one: Decimal, other: Decimal) -> Decimal:

@@ -4,20 +4,21 @@ Webhook, `show`, `preview` and `replay` all call `run`, so what a preview says i
 mapped call is new, a duplicate or a conflict only the database can say: that part is in `app/store/settle.py`.
 """
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
 
 from app.core import native
-from app.core.lotus import DIGEST_BYTES, LotusEvent
+from app.core.lotus import DIGEST_BYTES, LotusEvent, former_content
 from app.core.native import NativeEvent, check_event
 from app.core.outcome import Outcome, Reason
 from app.core.segment import Call, parse_call
 from app.core.transform import MAIN_LANE, Filtered, Transform, TransformSet
 from app.errors import CallRejected, EventInvalid, ExpressionFailed
 
-__all__ = ["MAIN_LANE", "Lane", "Run", "Step", "explain", "map_call", "run"]
+__all__ = ["MAIN_LANE", "Lane", "Run", "Step", "equals_content", "explain", "map_call", "run"]
 
 # https://segment.com/docs/connections/spec/ and `delete`, which Segment's own destinations also get.
 _SEGMENT_TYPES = frozenset({"track", "identify", "page", "screen", "group", "alias", "delete"})
@@ -158,12 +159,28 @@ def map_call(call: Call, transform: Transform, received_at: int) -> Lane:
 
     """
     events = transform.apply(call, received_at)
-    if len(events) == 1:
-        content = events[0].content
-    else:
-        content = blake2b(b"".join(event.content for event in events), digest_size=DIGEST_BYTES).digest()
+    content = events[0].content if len(events) == 1 else _lane_content(event.content for event in events)
     name = transform.name if transform.also else MAIN_LANE
     return Lane(name, transform.name, transform.digest, events, content)
+
+
+def _lane_content(contents: Iterable[bytes]) -> bytes:
+    return blake2b(b"".join(contents), digest_size=DIGEST_BYTES).digest()
+
+
+def equals_content(lane: Lane, content: bytes, position: int | None = None) -> bool:
+    """Tell whether a stored digest is that of a lane, or of its event number `position`.
+
+    A digest that was stored before equal numbers were one there cannot be made again; it is compared in its own form,
+    which is only made where the two differ.
+    """
+    if position is not None:
+        event = lane.events[position]
+        return event.content == content or former_content(event) == content
+    if lane.content == content:
+        return True
+    former = [former_content(event) for event in lane.events]
+    return content == (former[0] if len(former) == 1 else _lane_content(former))
 
 
 def _untaken(call: Call) -> tuple[Reason, str]:

@@ -14,7 +14,7 @@ import msgspec
 
 from app.core.json_oddities import describe, mask, mend
 from app.core.json_spans import Checkpoint, is_whole, no_checkpoint, split_array, split_object
-from app.core.json_text import MAX_DEPTH, TooDeep, decode, encode_canonical, trim
+from app.core.json_text import MAX_DEPTH, TooDeep, decode, encode_canonical, trim, whole_digits
 from app.core.outcome import Reason
 from app.errors import CallRejected, TooLarge, UnparsableJson
 
@@ -349,5 +349,5 @@ def _id(value: Any) -> str | None:
     if type(value) is int:
         return str(value)
     if type(value) is float and value - value == 0:
-        return str(int(value)) if value.is_integer() else repr(value)
+        return str(whole_digits(value)) if value.is_integer() else repr(value)
     return None

@@ -31,7 +31,7 @@ MAIN_LANE = "main"
 """The lane of all transforms but those with `also`, each of which has one of its own name."""
 
 # Part of every digest: a change of the engine that can change an event makes new versions of all transforms.
-ENGINE = 2
+ENGINE = 3
 
 MAX_EVENTS_PER_CALL = 1000
 """A call of 32 KB, Segment's limit, has no more items; it bounds what one call can cost."""

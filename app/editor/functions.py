@@ -67,7 +67,13 @@ OURS = _described(
             "what it counts as), 0 for an empty list"
         ),
     ),
-    ("to_number(value)", 'the number that text is; null for anything that is none ("inf", "1_000", " 5 ")'),
+    ("sum(list)", "the exact sum of JSON numbers; sum_by takes text too"),
+    ("avg(list)", "their mean; null for an empty list"),
+    (
+        "to_string(value)",
+        "text as it is, anything else as JSON text; a whole number has no point and no exponent",
+    ),
+    ("to_number(value)", 'the number that text is; null for anything that is none ("inf", "1_000")'),
     ("to_time(value)", "the time"),
     (
         "time_add(time, amount, unit)",
@@ -110,7 +116,6 @@ OURS = _described(
 
 JMESPATH = _described(
     ("abs(number)", "the number without its sign"),
-    ("avg(numbers)", "the mean of the numbers; null of an empty array"),
     ("contains(subject, search)", "whether an array has the value, or text the part"),
     ("ends_with(text, suffix)", "whether the text ends so"),
     ("join(separator, texts)", "the texts in a row, with the separator between"),
@@ -127,9 +132,7 @@ JMESPATH = _described(
     ("sort(list)", "numbers or texts in order"),
     ("sort_by(list, &expression)", "the items in the order of what the expression gives"),
     ("starts_with(text, prefix)", "whether the text begins so"),
-    ("sum(numbers)", "the sum of the numbers"),
     ("to_array(value)", "the value as an array of one; an array as it is"),
-    ("to_string(value)", "text as it is, anything else as JSON text"),
     ("type(value)", "number, string, boolean, array, object or null"),
     ("values(object)", "the object's values"),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from app.core.lotus import IDEMPOTENCY_ID_MAX, LotusEvent
+from app.core.lotus import IDEMPOTENCY_ID_MAX, LotusEvent, equals_properties
 from app.core.outcome import Outcome
 from app.core.pipeline import Lane, Run
 from app.store.events import to_revision_id
@@ -151,7 +151,7 @@ def _difference(old: OwnEvent, event: LotusEvent) -> str:
         "idempotency_id": old.base == event.idempotency_id,
         "customer_id": old.customer_id == event.customer_id,
         "time_created": old.time_created == event.time_created,
-        "properties": old.properties == event.properties,
+        "properties": equals_properties(old.properties, event.properties),
     }
     return ", ".join(name for name, same in fields.items() if not same)
 

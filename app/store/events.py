@@ -38,6 +38,9 @@ class EventFields(msgspec.Struct, frozen=True):
 _EVENTS = Insert(events, (*EventFields.__struct_fields__, "transform", "transform_digest"), skip_known=True)
 
 
+BASE_ID = sa.func.coalesce(events.c.base_id, events.c.idempotency_id).label("base_id")
+"""Of an event, as `base_id_of` has it."""
+
 _MOVED = Update(events, new=("idempotency_id", "base_id", "revision"), known=("id",))
 _REVISED = Update(events, new=("base_id", "revision"), known=("id",))
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome, Reason
-from app.core.pipeline import MAIN_LANE, Lane
+from app.core.pipeline import MAIN_LANE, Lane, equals_content
 from app.core.segment import Call
 from app.core.times import format_time
 from app.store.engine import DuplicateKey
@@ -165,8 +165,9 @@ class _Settlement:
     def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""
         again = self._map_again(record, lane, rival.transform_digest)
-        event = lane.events[position] if again is None else _find_same(again, lane.events[position], rival)
-        return to_result(lane, position, rival.call_id, equal=event is not None and event.content == rival.content)
+        made, place = (lane, position) if again is None else (again, _find_same(again, lane.events[position], rival))
+        equal = place is not None and equals_content(made, rival.content, place)
+        return to_result(lane, position, rival.call_id, equal=equal)
 
     def _release(self, winners: list[_Share]) -> None:
         """Give up the claims of calls that made nothing but conflicts: after a fix they may still make their events."""
@@ -216,7 +217,7 @@ class _Settlement:
 
     def _same(self, record: Record, lane: Lane, claim: Claim) -> bool:
         again = self._map_again(record, lane, claim.transform_digest)
-        return (lane if again is None else again).content == claim.content
+        return equals_content(lane if again is None else again, claim.content)
 
     def _map_again(self, record: Record, lane: Lane, digest: bytes) -> Lane | None:
         """Map a call by the version that made what is there; None where that is this one, or it takes no such call."""
@@ -243,15 +244,15 @@ def _slot(record: Record, lane: Lane) -> str:
     return lane.name if record.made_lanes else MAIN_LANE
 
 
-def _find_same(again: Lane, event: LotusEvent, rival: Stored) -> LotusEvent | None:
-    """Find what an earlier version makes of an event: what has its id, else what stands where the rival stood.
+def _find_same(again: Lane, event: LotusEvent, rival: Stored) -> int | None:
+    """Find where an earlier version makes an event: by its id, else where the rival stood; None where there is nothing.
 
     Another call may have the same event at another place; and the version may have given it another id.
     """
-    same = next((other for other in again.events if other.idempotency_id == event.idempotency_id), None)
-    if same is not None or rival.position >= len(again.events):
-        return same
-    return again.events[rival.position]
+    for place, other in enumerate(again.events):
+        if other.idempotency_id == event.idempotency_id:
+            return place
+    return rival.position if rival.position < len(again.events) else None
 
 
 def _is_of_same_lane(new: NewEvent, rival: Stored) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from app.store.events import BASE_ID
 from app.store.keys import to_key
 from app.store.schema import events
 
@@ -30,6 +31,8 @@ class UsageValue(msgspec.Struct, frozen=True, gc=False):
     """What a metric needs of an event."""
 
     id: int
+    base_id: str
+    """Its idempotency id before any correction."""
     customer_id: str
     time_created: int
     properties: str
@@ -45,8 +48,8 @@ class UsageEvent(UsageValue, frozen=True, gc=False):
     transform_digest: bytes
 
 
-_VALUE = [events.c[name] for name in UsageValue.__struct_fields__]
-_EVENT = [events.c[name] for name in UsageEvent.__struct_fields__]
+_VALUE = [BASE_ID if name == "base_id" else events.c[name] for name in UsageValue.__struct_fields__]
+_EVENT = [BASE_ID if name == "base_id" else events.c[name] for name in UsageEvent.__struct_fields__]
 
 
 def stream_values(conn: sa.Connection, wanted: Wanted) -> Iterator[UsageValue]:
@@ -87,7 +90,7 @@ def list_customers(conn: sa.Connection) -> list[str]:
     return found
 
 
-def _select(columns: Sequence[sa.Column[Any]], wanted: Wanted) -> sa.Select[Any]:
+def _select(columns: Sequence[sa.ColumnElement[Any]], wanted: Wanted) -> sa.Select[Any]:
     query = sa.select(*columns).where(
         events.c.event_name == to_key(wanted.event_name),
         events.c.time_created < wanted.until,

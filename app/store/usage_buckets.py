@@ -25,7 +25,7 @@ RETIRED = -2
 
 _SLICE = 500
 _KEYS = ("metric", "level", "bucket", "customer_id", "grp")
-_VALUES = ("count", "value", "best_at", "best_id", "skipped", "first_call", "last_call")
+_VALUES = ("count", "value", "best_at", "skipped", "first_call", "last_call", "best_base_id")
 _BUCKETS = Insert(usage_buckets, (*_KEYS, *_VALUES), replace=True)
 _METRICS = Insert(usage_metrics, ("id", "meaning", "event_name", "cursor", "until_id", "done", "total"), replace=True)
 _FOLDS = Insert(usage_folds, ("id", "done", "holder", "held_until"))
@@ -33,8 +33,8 @@ _FOLDS = Insert(usage_folds, ("id", "done", "holder", "held_until"))
 Key = tuple[int, int, int, str, str]
 """(metric, level, bucket, customer_id, group as JSON)"""
 
-Values = tuple[int, str | None, int | None, int | None, str | None, int, int]
-"""(count, value, best_at, best_id, skipped as JSON, first_call, last_call)"""
+Values = tuple[int, str | None, int | None, str | None, int, int, str | None]
+"""(count, value, best_at, skipped as JSON, first_call, last_call, best_base_id)"""
 
 
 class UsageMetric(msgspec.Struct, frozen=True, kw_only=True):

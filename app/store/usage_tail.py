@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.store import ledger
-from app.store.events import NewEvent
+from app.store.events import BASE_ID, NewEvent
 from app.store.inserts import Insert
 from app.store.keys import to_key
 from app.store.lookup import among
@@ -42,6 +42,8 @@ class FoldEvent(msgspec.Struct, frozen=True, gc=False):
 
     id: int
     call_id: int
+    base_id: str
+    """Its idempotency id before any correction."""
     event_name: str
     customer_id: str
     time_created: int
@@ -49,7 +51,7 @@ class FoldEvent(msgspec.Struct, frozen=True, gc=False):
     voided_at: int | None
 
 
-_COLUMNS = [events.c[name] for name in FoldEvent.__struct_fields__]
+_COLUMNS = [BASE_ID if name == "base_id" else events.c[name] for name in FoldEvent.__struct_fields__]
 
 
 def append_tail(conn: sa.Connection, tail_id: int, stored: Sequence[NewEvent], voided: Sequence[int] = ()) -> None:

@@ -38,4 +38,4 @@ def to_wanted(metric: Metric, query: Query, since: int | None, until: int) -> Wa
 def to_metric_event(metric: Metric, stored: UsageValue) -> MetricEvent:
     """Return a stored event of the metric's name as metrics see it."""
     properties = read_properties(stored.properties)
-    return MetricEvent(stored.id, metric.event_name, stored.customer_id, stored.time_created, properties)
+    return MetricEvent(stored.base_id, metric.event_name, stored.customer_id, stored.time_created, properties)

@@ -6,18 +6,23 @@ Ids and numbers are text: no reader rounds them. Times are RFC 3339 in UTC, dige
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 
 import msgspec
 
-from app.core.metric_definition import Metric
+from app.core.metric_definition import Metric, MetricType
 from app.core.metric_query import Answer, Row
+from app.core.metric_windows import find_zone
 from app.core.times import format_time
 from app.usage.asking import to_after
 from app.usage.explaining import Judgement, Share, SharePage
 
 # Rows that become one piece of a CSV file.
 _PIECE = 1000
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MetricDocument(msgspec.Struct, kw_only=True):
@@ -49,6 +54,8 @@ class RowDocument(msgspec.Struct, kw_only=True):
     value: str | None
     events_count: int
     skipped: dict[str, int]
+    below_zero_at: str | msgspec.UnsetType = msgspec.UNSET
+    """When the level of a gauge was below zero first; left out where it never was."""
 
 
 class AnswerDocument(msgspec.Struct, kw_only=True):
@@ -144,28 +151,55 @@ def to_row_document(row: Row) -> RowDocument:
         value=row.value,
         events_count=row.events_count,
         skipped=row.skipped,
+        below_zero_at=msgspec.UNSET if row.below_zero_at is None else format_time(row.below_zero_at),
     )
 
 
-def to_csv(answer: Answer, names: Iterable[str]) -> Iterator[str]:
-    """Give an answer as pieces of a CSV file: a column for each property of a group; a missing one is an empty cell."""
+def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str]:
+    """Give an answer as pieces of a CSV file for spreadsheets, with a column for each property of a group in `names`.
+
+    Times are of the answer's zone, with their offset. A missing property is an empty cell, and an empty one is `""`.
+    """
     rows = iter(answer.rows)
     columns = list(names)
-    head: list[object] = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
-    yield _lines([head])
+    zone = find_zone(answer.tz) or UTC
+    is_gauge = metric.metric_type is MetricType.GAUGE
+    head = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
+    yield _lines([[*map(_to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
     while some := list(islice(rows, _PIECE)):
         yield _lines(
             [
-                row.customer_id,
-                *(row.group[name] for name in columns),
-                format_time(row.window_start),
-                format_time(row.window_end),
+                _to_cell(row.customer_id),
+                *(_to_group_cell(row.group[name]) for name in columns),
+                _local(row.window_start, zone),
+                _local(row.window_end, zone),
                 row.value,
                 row.events_count,
                 tell_skipped(row.skipped),
+                *([None if row.below_zero_at is None else _local(row.below_zero_at, zone)] if is_gauge else []),
             ]
             for row in some
         )
+
+
+def to_csv_name(answer: Answer) -> str:
+    """Return the name of an answer's CSV file, which says the metric and the period in the answer's zone."""
+    zone = find_zone(answer.tz) or UTC
+    start, end = (_local(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end))
+    return f"{answer.metric}_{start}_{end}.csv"
+
+
+def _to_cell(text: str) -> str:
+    """Return a text as a spreadsheet shows it: what it would run begins with an apostrophe."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _to_group_cell(text: str | None) -> str:
+    return "" if text is None else _to_cell(text) or '""'
+
+
+def _local(micros: int, zone: tzinfo) -> str:
+    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat()
 
 
 def tell_skipped(skipped: dict[str, int]) -> str:
@@ -215,6 +249,10 @@ def to_judgement_document(one: Judgement) -> JudgementDocument:
 
 
 def _lines(rows: Iterable[list[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    lines = []
+    for row in rows:
+        # Only what is part of the line's end is quoted, and a carriage return in a cell would end its line.
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n"))
+    return "\n".join([*lines, ""])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.core.metric import level_group
 from app.core.metric_buckets import to_buckets
 from app.core.metric_definition import CategoricalFilter, Metric, MetricType, NumericFilter
 from app.core.metric_query import Group, MetricEvent, Query
@@ -118,23 +119,28 @@ class _Before:
         self._query = query
         self._wanted = wanted
         self._first: dict[_Key, int] = {}
-        self._last: dict[_Key, int] = {}
+        self._last: dict[tuple[_Key, Group], tuple[int, str]] = {}
+        """Of each level that a gauge of totals begins with: when it was said, and by which base id."""
         self.since = read_from(metric, query)
         if metric.metric_type is MetricType.COUNTER or metric.event_type == "delta" or query.start >= end:
             return
+        first_levels: dict[tuple[_Key, Group], int] = {}
         for event, key in self._good(query.start, end):
             self._first.setdefault(key, event.time_created)
-            if query.customer_id is not None and wanted is not None:
+            first_levels.setdefault((key, level_group(metric, event)), event.time_created)
+            if metric.event_type is None and query.customer_id is not None and wanted is not None:
                 break
         if metric.event_type == "total":
-            # The last level that was said before the period is the one that it begins with, unless its first bucket
-            # (or, without proration, its first moment) has a level of its own.
+            # The last level that was said before the period is the one that it begins with, unless the first bucket
+            # (or, without proration, the first moment) says it anew with the first of its events.
             begun = query.start + 1
             if metric.proration is not None:
                 begun = to_buckets(metric, query.zone(), (query.start, end)).at(query.start)[1]
             for event, key in self._good(None, query.start):
-                if self._first.get(key, begun) >= begun:
-                    self._last[key] = event.id
+                level = (key, level_group(metric, event))
+                first = first_levels.get(level, begun)
+                if first >= begun or first > self._first[key]:
+                    self._last[level] = max(self._last.get(level, (0, "")), (event.time_created, event.base_id))
 
     def holds(self, event: MetricEvent, key: _Key) -> bool:
         """Tell whether an event before the period, with a value, is part of the number."""
@@ -143,7 +149,8 @@ class _Before:
             first = self._first.get(key)
             span = SECONDS_OF[self._metric.granularity]
             return first is not None and event.time_created // SECOND >= first // SECOND - span
-        return self._metric.event_type == "delta" or self._last.get(key) == event.id
+        last = self._last.get((key, level_group(self._metric, event)))
+        return self._metric.event_type == "delta" or last == (event.time_created, event.base_id)
 
     def _good(self, since: int | None, until: int) -> Iterator[tuple[MetricEvent, _Key]]:
         metric, query = self._metric, self._query

@@ -22,7 +22,7 @@ _decode_skipped = msgspec.json.Decoder(dict[str, int]).decode
 def to_event(stored: FoldEvent) -> MetricEvent:
     """Return a stored event as metrics see it."""
     return MetricEvent(
-        stored.id, stored.event_name, stored.customer_id, stored.time_created, read_properties(stored.properties)
+        stored.base_id, stored.event_name, stored.customer_id, stored.time_created, read_properties(stored.properties)
     )
 
 
@@ -46,12 +46,12 @@ def to_keys(metric: int, event: MetricEvent, group: str) -> list[Key]:
 
 def to_part(values: Any) -> Part:
     """Return what stands in a bucket: Values, as they came from the database."""
-    count, value, best_at, best_id, skipped, first, last = values
+    count, value, best_at, skipped, first, last, best_base_id = values
     return Part(
         count=count,
         value=None if value is None else Decimal(value),
         best_at=best_at,
-        best_id=best_id,
+        best_base_id=best_base_id,
         skipped=_decode_skipped(skipped) if skipped else {},
         first_call=first,
         last_call=last,
@@ -64,8 +64,8 @@ def to_values(part: Part) -> Values:
         part.count,
         None if part.value is None else str(part.value),
         part.best_at,
-        part.best_id,
         msgspec.json.encode(part.skipped).decode() if part.skipped else None,
         part.first_call,
         part.last_call,
+        part.best_base_id,
     )

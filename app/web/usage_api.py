@@ -15,6 +15,7 @@ from app.usage.answering import answer, verify
 from app.usage.asking import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
 from app.usage.documents import (
     to_answer_document,
+    to_csv_name,
     to_judgement_document,
     to_metric_document,
     to_shares_document,
@@ -73,11 +74,11 @@ def _usage(offload: Offload, name: str) -> Response:
         with reading.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
             found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
-        return (found, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
+        return (found, metric, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
 
     made = offload(work)
     if isinstance(made, tuple):
-        headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+        headers = {"Content-Disposition": f'attachment; filename="{to_csv_name(made[0])}"'}
         return Response(stream_csv(offload, *made), content_type=_CSV, headers=headers)
     return to_json(made)
 

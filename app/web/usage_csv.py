@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 
 from app.bootstrap import Reading
+from app.core.metric_definition import Metric
 from app.core.metric_query import Answer
 from app.usage.documents import to_csv
 from app.web.offload import Offload
 
 
-def stream_csv(offload: Offload, found: Answer, names: tuple[str, ...]) -> Iterator[str]:
+def stream_csv(offload: Offload, found: Answer, metric: Metric, names: tuple[str, ...]) -> Iterator[str]:
     """Give an answer piece by piece: each is written once the one before was sent, and where `offload` runs it.
 
     So no more than one piece is held beside the answer, and no large file holds up a webhook request.
     """
-    pieces = to_csv(found, names)
+    pieces = to_csv(found, metric, names)
 
     def following(_reading: Reading) -> str | None:
         return next(pieces, None)

@@ -37,14 +37,14 @@ _TO_MINUTES = len("2026-11-23 17:30")
 REASONS = {
     "missing": "it is not there",
     "null": "it is null",
-    "empty": "it is the empty text",
+    "empty": "it is the empty text, or blanks",
     "boolean": "it is true or false",
     "object": "it is an object",
     "array": "it is an array",
     "text": "it is text that is no number",
     "not_finite": "it is NaN or Infinity",
     "unreadable": "the event's properties cannot be read; its call's page shows them as they are stored",
-    "out_of_range": "it has more than 38 digits, or is too large or too small",
+    "out_of_range": "it is below 1e-30, or 1e39 and more",
 }
 """Why an event is no part of a number, about its property."""
 
@@ -181,6 +181,7 @@ def _show(asked: Asked, metric: Metric, query: Query, found: Answer, page: int) 
         "customers": len({row.customer_id for row in rows}),
         "counted": sum(row.events_count for row in rows),
         "skipped": [(reason, count, REASONS.get(reason, reason)) for reason, count in sorted(skipped.items())],
+        "below_zero": [(row.customer_id, tell(row.below_zero_at)) for row in rows if row.below_zero_at is not None],
         "property_name": metric.property_name,
         "chart": draw(metric, rows, windows, windowed=windowed, tell=lambda at: tell(at)[:_TO_MINUTES])
         if rows

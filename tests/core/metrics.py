@@ -27,10 +27,10 @@ def a_metric(name: str = "a_metric", **keys: Any) -> Metric:
 
 
 def some_events(*told: tuple[Any, ...], customer: str = "ann", event_name: str = "use") -> list[MetricEvent]:
-    """Return events in order of arrival from (time, n) or (time, properties)."""
+    """Return events, in the order of their base ids, from (time, n) or (time, properties)."""
     return [
         MetricEvent(
-            id=at,
+            base_id=f"e-{at}",
             event_name=event_name,
             customer_id=customer,
             time_created=parse_time(time),

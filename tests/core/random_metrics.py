@@ -85,7 +85,8 @@ def cases(draw: st.DrawFn, most_events: int = 25) -> tuple[Metric, list[MetricEv
     moments = times(draw)
     events = [
         MetricEvent(
-            id=at,
+            # In another order than they came in.
+            base_id=f"e-{draw(st.integers(0, 9))}-{at}",
             event_name=draw(st.sampled_from(("use", "use", "use", "other"))),
             customer_id=draw(st.sampled_from(("ann", "bob"))),
             time_created=draw(moments),

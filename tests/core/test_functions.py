@@ -20,7 +20,7 @@ from app.core.expression_limits import size_of
 from app.core.expression_values import NUMBER_TYPES
 from app.core.functions import FUNCTIONS, Scope
 from app.core.functions_decimal import find_decimal, is_within, to_number
-from app.core.json_text import decode
+from app.core.json_text import decode, with_numbers_by_value
 from app.core.times import parse_time
 from app.errors import ExpressionFailed
 
@@ -156,9 +156,8 @@ def test_a_quotient_and_what_is_left_make_the_number_again(first: Any, second: A
         context.prec = 200
         a, b = exactly(first), exactly(second)
         rest = exactly(search("modulo(a, b)", document))
-        assert (a - rest) % b == 0
-        assert abs(rest) < abs(b)
-        assert rest == 0 or (rest < 0) == (b < 0)
+        left = a % b
+        assert rest == round_to_38(left + b if left and (left < 0) != (b < 0) else left)
         try:
             quotient = exactly(search("divide(a, b)", document))
         except ExpressionFailed:
@@ -207,6 +206,9 @@ def test_pythons_decimal_context_changes_nothing() -> None:
 def test_floor_ceil_and_to_number_are_jmespaths_for_json_numbers(number: Any) -> None:
     for name in ("floor", "ceil", "to_number"):
         ours, theirs = search(f"{name}(@)", number), compile_expression(f"{name}(@)").search(number)
+        # Beyond 2**53 the digits count as they are written: 1e23 is not 99999999999999991611392.
+        if name != "to_number" and isinstance(number, float) and abs(number) >= 2**53:
+            theirs = int(Decimal(repr(number)))
         assert (ours, type(ours)) == (theirs, type(theirs))
 
 
@@ -216,9 +218,11 @@ def test_text_is_a_number_where_it_is_a_finite_decimal_within_the_bounds(text: s
         value = Decimal(text)
     except ArithmeticError:
         value = Decimal("NaN")
-    is_number = bool(text.isascii() and "_" not in text and text == text.strip() and value.is_finite())
-    if is_number and value:
-        is_number = -30 <= value.adjusted() <= 38
+    is_number = bool(text.isascii() and "_" not in text and value.is_finite())
+    if is_number and value and not -30 <= value.adjusted() <= 38:
+        with pytest.raises(ExpressionFailed, match="exponent from -30 to 38"):
+            to_number(text)
+        return
     found = to_number(text)
     assert (found is not None) is is_number
     if found is not None:
@@ -234,11 +238,12 @@ def test_the_bounds_are_those_of_metrics() -> None:
         "0." + "1" * 38,
         "1" + "0" * 38,
         "0e99999",
-        "0" * 100 + "1",
+        "0" * 200 + "1",
+        "1" * 39,
     ]
-    outside = ["1e39", "9" * 39, "1e-31", "1e50000000", "1e-99999999999999999999", "1" + "0" * 39, "0" * 200 + "1"]
+    outside = ["1e39", "9" * 39, "1e-31", "1e50000000", "1e-99999999999999999999", "1" + "0" * 39]
     numbers = [find_decimal(text) for text in inside + outside]
-    assert [number is not None and is_within(number) for number in numbers] == [True] * 8 + [False] * 7
+    assert [number is not None and is_within(number) for number in numbers] == [True] * 9 + [False] * 6
 
 
 # --- regular expressions
@@ -433,7 +438,8 @@ def test_a_result_is_no_larger_than_the_engine_was_told(text: str, document: Any
 @given(DOCUMENTS)
 def test_json_text_gives_the_value_again(value: Any) -> None:
     again = search("from_json(to_json(@))", value)
-    assert again == value
+    # A double beyond 2**53 comes back as the digits that it is written with.
+    assert with_numbers_by_value(again) == with_numbers_by_value(value)
     assert value is None or again == decode(search("to_json(@)", value).encode("utf-8", "surrogatepass"))
 
 
@@ -465,5 +471,5 @@ def test_pseudonyms_are_the_same_for_a_number_and_its_text_and_differ_by_key() -
     assert other != pseudonym
 
 
-def test_only_three_of_jmespaths_functions_are_replaced() -> None:
-    assert set(FUNCTIONS) & set(BUILT_IN) == {"to_number", "floor", "ceil"}
+def test_only_jmespaths_functions_that_make_numbers_or_write_them_are_replaced() -> None:
+    assert set(FUNCTIONS) & set(BUILT_IN) == {"avg", "ceil", "floor", "sum", "to_number", "to_string"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from app.core.json_text import (
@@ -18,10 +18,19 @@ from app.core.json_text import (
     decode,
     encode,
     encode_canonical,
+    with_numbers_by_value,
 )
 from app.errors import UnparsableJson
 
 from .examples import DOCUMENTS, JSON_VALUES, LONE, deep, often, read_or_none
+
+ANY_NUMBER = st.one_of(
+    st.integers(-20, 20),
+    st.integers(-20, 20).map(float),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.builds(lambda digits, exponent: digits * 10**exponent, st.integers(-99, 99), st.integers(0, 40)),
+    st.builds(lambda digits, exponent: float(f"{digits}e{exponent}"), st.integers(-99, 99), st.integers(0, 40)),
+)
 
 
 class TestDecode:
@@ -163,6 +172,24 @@ class TestEncode:
         with pytest.raises(NotFinite) as refused:
             encode_canonical(wrap(number))
         assert refused.value.path == path
+
+    @often
+    @given(st.lists(ANY_NUMBER, min_size=2, max_size=2))
+    @example([2, 2.0])
+    @example([0, -0.0])
+    @example([10**23, 1e23])
+    @example([9007199254740993, 9007199254740992.0])
+    @example([10**19, 1e19])
+    @example([10**300, 1e300])
+    @example([10**400, 10**400 + 1])
+    def test_numbers_have_one_form_by_value_exactly_where_they_are_equal_as_written(self, numbers: list[Any]) -> None:
+        first, second = (encode_canonical(with_numbers_by_value({"a": [number]})) for number in numbers)
+        assert (first == second) is (Decimal(repr(numbers[0])) == Decimal(repr(numbers[1])))
+
+    def test_what_has_one_form_already_is_the_same_object(self) -> None:
+        values: list[Any] = [{"a": [1, 1.5, "2.0", None, True, 2**63]}, [], "2.0", 1e300, 0]
+        for value in values:
+            assert with_numbers_by_value(value) is value
 
     def test_null_itself_is_fine(self) -> None:
         assert encode_canonical([None, {"a": None, "b": [None, 1.5]}]) == b'[null,{"a":null,"b":[null,1.5]}]'

@@ -113,6 +113,7 @@ FINDINGS: list[tuple[str, dict[str, str], list[tuple[str, str, bool, str]]]] = [
         {"a": "event: {customer_id: properties.account}" + EXAMPLE},
         [("a", "event.customer_id", False, "null for a call without `properties.account`")],
     ),
+    ("dates in order", {"a": "event: {properties: {x: properties.day > '2026-01-01'}}" + EXAMPLE}, []),
     ("a second way", {"a": "event: {customer_id: 'coalesce(properties.account, userId)'}" + EXAMPLE}, []),
     (
         "input_schema that requires it",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.core.metric_definition import Metric
@@ -100,7 +101,7 @@ def test_a_day_counts_the_hours_it_has(tz: str, start: str, end: str, counts: li
     first, last = parse_time(start), parse_time(end)
     # Two days, an event at the full hour counted from the day's beginning: ceil(24.5) = 25, ceil(23.5) = 24.
     events = [
-        MetricEvent(id=at, event_name="use", customer_id="ann", time_created=moment, properties={})
+        MetricEvent(base_id=f"e-{at}", event_name="use", customer_id="ann", time_created=moment, properties={})
         for at, moment in enumerate([*range(first, last, hour), last, first - 1])
     ]
     query = Query(start=first, end=last, window=Unit.DAY, tz=tz)
@@ -184,7 +185,7 @@ def test_sums_have_no_exponent() -> None:
 
 def test_voided_events_are_in_no_number() -> None:
     first, second = some_events(("2026-10-01", 1), ("2026-10-01", 2))
-    voided = MetricEvent(3, "use", "ann", first.time_created, {"n": "much"}, voided=True)
+    voided = MetricEvent("e-0003", "use", "ann", first.time_created, {"n": "much"}, voided=True)
     (row,) = rows(SUM, [first, second, voided])
     assert (row.value, row.events_count, row.skipped) == ("3", 2, {})
     assert rows(SUM, [voided]) == []
@@ -209,8 +210,13 @@ def test_voided_events_are_in_no_number() -> None:
         ("average", [1, 2, 4, "x"], "2." + "3" * 37),
         ("average", [1, 2], "1.5"),
         ("average", ["x"], None),
-        # 1 and "1" are one, true and "true" are one, 1 and 1.0 are two; missing and null are skipped; "" is a value.
-        ("unique", [1, "1", True, "true", 1.0, None, {}, ""], "4"),
+        # 1, "1" and 1.0 are one, "1.0" is another text, true and "true" are one; missing, null and empty are skipped.
+        ("unique", [1, "1", True, "true", 1.0, "1.0", None, {}, ""], "3"),
+        # By the digits as written, of any length: two users, and one.
+        ("unique", [9007199254740993, 9007199254740992], "2"),
+        ("unique", [10**23, 1e23, "1" + "0" * 23], "1"),
+        ("unique", ["1" * 40, "1" * 39 + "2"], "2"),
+        ("unique", [[2.0], [2], {"n": {"a": 2e0}}, {"n": {"a": 2}}], "2"),
         ("unique", [None], "0"),
         ("latest", [1, 5, 3], "3"),
         ("latest", [1, 5, "x"], "5"),
@@ -226,12 +232,12 @@ def test_every_aggregation_of_a_counter(aggregation: str, numbers: list[Any], ex
         assert row.value == expected
 
 
-def test_unique_skips_what_is_missing_or_null_and_nothing_else() -> None:
+def test_unique_skips_what_is_missing_null_or_empty_and_nothing_else() -> None:
     row = of_values(a_metric(usage_aggregation_type="unique"), "", {}, None, [1], {"n": {"a": 1}}, False)
-    assert (row.value, row.events_count, row.skipped) == ("4", 4, {"missing": 1, "null": 1})
+    assert (row.value, row.events_count, row.skipped) == ("3", 3, {"empty": 1, "missing": 1, "null": 1})
 
 
-def test_latest_is_by_time_and_then_by_arrival() -> None:
+def test_latest_is_by_time_and_then_by_base_id() -> None:
     metric = a_metric(usage_aggregation_type="latest")
     late = some_events(("2026-10-05T10:00Z", 1), ("2026-10-05T12:00Z", 2), ("2026-10-05T11:00Z", 3))
     assert value(metric, late) == "2"
@@ -431,6 +437,7 @@ def test_a_level_of_nothing_is_an_empty_window() -> None:
 
 
 MONTHLY = a_gauge(granularity="months", proration="days")
+MONTHLY_CHANGE = a_gauge("delta", granularity="months", proration="days")
 
 
 def test_a_prorated_level_is_the_sum_of_its_days_over_the_days_of_the_month() -> None:
@@ -553,6 +560,59 @@ def test_a_prorated_level_is_cut_at_now() -> None:
     assert value(MONTHLY, events, a_query(), parse_time("2026-10-03T10:00Z")) == "3"
 
 
+def test_what_happens_at_one_instant_happens_at_once() -> None:
+    # A seat changes hands on the 15th: 5 at every moment, in whatever order the two came.
+    changes = [("2026-10-01", 5), ("2026-10-15T12:00Z", 1), ("2026-10-15T12:00Z", -1)]
+    for told in (changes, [*changes[:1], *reversed(changes[1:])]):
+        assert value(a_gauge("delta"), some_events(*told)) == "5"
+        assert value(a_gauge("delta", granularity="months", proration="days"), some_events(*told)) == "5"
+    # Of two totals at one instant the greater base id wins, by Unicode's order: Z, a, é, and the last plane.
+    totals = some_events(*[("2026-10-15", n) for n in (1, 2, 3, 4)])
+    named = [
+        msgspec.structs.replace(event, base_id=base_id)
+        for event, base_id in zip(totals, ("Z", "\U0001f600", "a", "\u00e9"), strict=True)
+    ]
+    after = a_query("2026-10-16")
+    assert value(a_gauge(), named, after) == value(a_gauge(), named[::-1], after) == "2"
+    assert value(a_metric(usage_aggregation_type="latest"), named[::-1]) == "2"
+
+
+def test_the_levels_of_a_gauge_of_totals_add_up_where_its_groups_are_joined() -> None:
+    by_bucket = a_gauge(granularity="months", proration="days", group_by=["bucket"])
+    peak = a_gauge(group_by=["bucket"])
+    told: list[tuple[str, Any]] = [
+        ("2026-10-01", {"n": 10, "bucket": "a"}),
+        ("2026-10-01T00:00:01Z", {"n": 5, "bucket": "b"}),
+    ]
+    for metric in (by_bucket, peak):
+        assert value(metric, some_events(*told), a_query(group_by=())) == "15"
+        assert values(metric, some_events(*told), a_query()) == ["10", "5"]
+    # A bucket that is filled while another is emptied, at one moment, is no peak.
+    moved = [*told, ("2026-10-09", {"n": 0, "bucket": "a"}), ("2026-10-09", {"n": 15, "bucket": "b"})]
+    assert value(peak, some_events(*moved), a_query(group_by=())) == "15"
+    assert value(peak, some_events(*moved, ("2026-10-10", {"n": 1, "bucket": "a"})), a_query(group_by=())) == "16"
+
+
+def test_an_answer_says_when_a_level_was_below_zero() -> None:
+    events = some_events(("2026-09-01", 20), ("2026-09-11T10:00Z", -25), ("2026-11-05", 6))
+    found = rows(MONTHLY_CHANGE, events, a_query("2026-09-01", "2026-12-01", window=Unit.MONTH))
+    below = [row.below_zero_at for row in found]
+    assert below == [parse_time("2026-09-11T10:00Z"), parse_time("2026-10-01"), parse_time("2026-11-01")]
+    assert found[1].value == "-5"
+    # What happens at once with the first moment is no time below zero.
+    at_once = rows(MONTHLY_CHANGE, [*events, *some_events(("2026-10-01", 5), customer="ann")], a_query())
+    assert [row.below_zero_at for row in at_once] == [None]
+    assert rows(SUM, some_events(("2026-10-01", -5)))[0].below_zero_at is None
+
+
+def test_the_peak_of_a_level_that_only_fell_is_the_level_it_fell_from() -> None:
+    (row,) = rows(a_gauge("delta"), some_events(("2026-10-05", -5)))
+    assert (row.value, row.below_zero_at) == ("0", parse_time("2026-10-05"))
+    # From its first moment on, the next month has no other level.
+    (row,) = rows(a_gauge("delta"), some_events(("2026-10-05", -5)), a_query("2026-11-01", "2026-12-01"))
+    assert (row.value, row.below_zero_at) == ("-5", parse_time("2026-11-01"))
+
+
 # The answer.
 
 
@@ -561,7 +621,7 @@ def test_an_answer_names_the_metric_its_version_the_period_and_the_zone() -> Non
     assert (found.metric, found.version, found.tz) == ("a_metric", SUM.digest.hex(), "Europe/Berlin")
     assert (found.start, found.end) == (parse_time("2026-10-01"), parse_time("2026-11-01"))
     assert found.rows[0].__struct_fields__ == (
-        *("customer_id", "group", "window_start", "window_end", "value", "events_count", "skipped"),
+        *("customer_id", "group", "window_start", "window_end", "value", "events_count", "skipped", "below_zero_at"),
     )
 
 

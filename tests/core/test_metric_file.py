@@ -64,10 +64,10 @@ def test_another_text_is_another_version_and_another_description_means_the_same(
         (SUM + "percentile: 50\n", "m.yaml:11:13: percentile: belongs to usage_aggregation_type: percentile"),
         (SUM.replace("sum", "percentile") + "percentile: 100.1\n", "m.yaml:11:13: percentile: must be from 0 to 100"),
         (SUM.replace("sum", "percentile") + "percentile: -1\n", "m.yaml:11:13: percentile: must be from 0 to 100"),
-        (SUM.replace("sum", "percentile") + "percentile: half\n", "m.yaml:11:13: percentile: must be a number of at"),
+        (SUM.replace("sum", "percentile") + "percentile: half\n", "percentile: must be a number; this is text"),
         (SUM.replace("\nproperty_name: total_tokens", ""), "m.yaml:1:1: sum needs the key property_name"),
         (SUM.replace("gt,", "greater,"), "m.yaml:7:45: numeric_filters.0.operator: must be one of gt, gte, lt, lte"),
-        (SUM.replace('"0.1"', "many"), "m.yaml:7:67: numeric_filters.0.comparison_value: must be a number of at most"),
+        (SUM.replace('"0.1"', "many"), "m.yaml:7:67: numeric_filters.0.comparison_value: must be a number;"),
         (SUM.replace('"0.1"', "[1]"), "m.yaml:7:67: numeric_filters.0.comparison_value: must be a number or text"),
         (SUM.replace('"0.1"', "1e99"), "this is out of range"),
         (SUM.replace("isnotin", "is"), "categorical_filters.0.operator: must be one of isin, isnotin"),
@@ -111,6 +111,16 @@ def test_keys_that_do_not_go_together_are_refused(keys: dict[str, Any], error: s
         a_metric(**keys)
 
 
+def test_lotus_own_word_for_what_a_rate_is_billed_by_is_taken() -> None:
+    rate = {"metric_type": "rate", "granularity": "minutes"}
+    lotus = a_metric(**rate, billable_aggregation_type="max")
+    assert lotus.meaning == a_metric(**rate).meaning
+    with pytest.raises(MetricInvalid, match="a rate is billed by the most that any of its events saw: write max"):
+        a_metric(**rate, billable_aggregation_type="sum")
+    with pytest.raises(MetricInvalid, match="billable_aggregation_type: belongs to a rate, and this is a counter"):
+        a_metric(billable_aggregation_type="max")
+
+
 def test_every_granularity_is_there_for_each_finer_proration() -> None:
     spelled = ["seconds", "minutes", "hours", "days", "weeks", "months", "total"]
     for at, granularity in enumerate(spelled):
@@ -123,7 +133,7 @@ def test_the_schema_is_a_schema_and_names_every_key_of_the_contract() -> None:
     assert set(SCHEMA["properties"]) == {
         *("name", "description", "metric_type", "event_name", "usage_aggregation_type", "property_name"),
         *("numeric_filters", "categorical_filters", "granularity", "proration", "event_type", "percentile"),
-        "group_by",
+        *("group_by", "billable_aggregation_type"),
     }
 
 

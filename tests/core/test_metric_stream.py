@@ -17,7 +17,7 @@ from tests.core.random_metrics import cases
 def stream(metric: Metric, events: list[MetricEvent], query: Query, now: int) -> Answer:
     made = Stream(metric, query, now)
     since = read_from(metric, query)
-    ordered = sorted(events, key=lambda one: (one.time_created, one.id)) if made.needs_order else events
+    ordered = sorted(events, key=lambda one: one.time_created) if made.needs_order else events
     for event in ordered:
         wanted = event.event_name == metric.event_name and not event.voided
         if wanted and query.customer_id in {None, event.customer_id} and event.time_created >= (since or 0):

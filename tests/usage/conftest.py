@@ -22,13 +22,13 @@ Keep = Callable[[Sequence[MetricEvent]], None]
 
 def keep_events(kept: Database, told: Sequence[MetricEvent], ids: Sequence[str] | None = None, group: int = 7) -> None:
     """Store events in order, some in one commit; then make void what is to be void. `ids`: their idempotency ids."""
-    named = list(zip(told, ids or [f"e-{one.id}" for one in told], strict=True))
+    named = list(zip(told, ids or [one.base_id for one in told], strict=True))
     records = [
         # Each comes as a call of its own: a message id would make two of them one before the events are compared.
         a_record(
             # As text: a number would be taken for seconds where it is small.
             make_event(one.event_name, name, one.customer_id, format_time(one.time_created), one.properties),
-            message_id=f"m-{one.id}",
+            message_id=f"m-{one.base_id}",
         )
         for one, name in named
     ]

@@ -30,7 +30,7 @@ def first_of_each(events: Sequence[MetricEvent], ids: Sequence[str]) -> list[Met
     for one, name in zip(events, ids, strict=True):
         kept.setdefault(
             name,
-            MetricEvent(one.id, one.event_name, one.customer_id, one.time_created, one.properties, name in void),
+            MetricEvent(name, one.event_name, one.customer_id, one.time_created, one.properties, name in void),
         )
     return list(kept.values())
 
@@ -63,7 +63,7 @@ def test_thirty_digits_survive(database: Database, keep: Keep) -> None:
 def test_an_event_that_comes_late_counts_at_once(database: Database, keep: Keep) -> None:
     keep(some_events(("2026-10-05", 1)))
     assert [row.value for row in ask(database, a_metric(), a_query()).rows] == ["1"]
-    late = MetricEvent(99, "use", "ann", some_events(("2026-10-01", 0))[0].time_created, {"n": 4})
+    late = MetricEvent("e-0099", "use", "ann", some_events(("2026-10-01", 0))[0].time_created, {"n": 4})
     keep([late])
     assert [row.value for row in ask(database, a_metric(), a_query()).rows] == ["5"]
 
@@ -81,7 +81,7 @@ def test_more_events_than_are_read_at_a_time(database: Database) -> None:
 def test_names_with_quotes_are_only_names(database: Database) -> None:
     nasty = "'; DROP TABLE events; --"
     events = [
-        MetricEvent(1, nasty, nasty, some_events(("2026-10-05", 1))[0].time_created, {nasty: "2", "k": nasty}),
+        MetricEvent("e-0001", nasty, nasty, some_events(("2026-10-05", 1))[0].time_created, {nasty: "2", "k": nasty}),
     ]
     keep_events(database, events)
     metric = a_metric(event_name=nasty, property_name=nasty, group_by=["k"])
@@ -90,9 +90,9 @@ def test_names_with_quotes_are_only_names(database: Database) -> None:
 
 
 def test_customers_are_listed_without_looking_at_every_event(database: Database, keep: Keep) -> None:
-    for customer in ("bob", "ann", "bob", "\u00e9ve"):
+    for place, customer in enumerate(("bob", "ann", "bob", "\u00e9ve")):
         event = some_events(("2026-10-05", 1), customer=customer)[0]
-        keep([MetricEvent(len(customer) + ord(customer[0]), "use", customer, event.time_created, {})])
+        keep([MetricEvent(f"e-{customer}-{place}", "use", customer, event.time_created, {})])
     with database.reading() as conn:
         assert set(list_customers(conn)) == {"ann", "bob", "\u00e9ve"}
 
@@ -100,7 +100,7 @@ def test_customers_are_listed_without_looking_at_every_event(database: Database,
 def test_every_customer_of_any_spelling_has_its_level(database: Database) -> None:
     names = ["a", "A", "b", "B1", "\u00e9", "z", "_", "~", " a", "\U0001f600"]
     events = [
-        MetricEvent(at, "use", name, some_events(("2026-10-05", 1))[0].time_created, {"n": at})
+        MetricEvent(f"e-{at}", "use", name, some_events(("2026-10-05", 1))[0].time_created, {"n": at})
         for at, name in enumerate(names, start=1)
     ]
     keep_events(database, events)

@@ -127,7 +127,7 @@ def test_a_bucket_is_made_anew_without_what_the_same_fold_adds(database: Databas
     keep(some_events(("2026-10-05", 4)))
     fold_all(database)
     (other,) = some_events(("2026-10-05", 2))
-    keep([msgspec.structs.replace(other, id=2)])
+    keep([msgspec.structs.replace(other, base_id="e-2")])
     make_void(database, ["e-1"])
     fold_all(database)
     assert added_up(database, metric) == ["2"]
@@ -135,11 +135,11 @@ def test_a_bucket_is_made_anew_without_what_the_same_fold_adds(database: Databas
 
 def keep_between(database: Database, told: MetricEvent, before: MetricEvent) -> None:
     """Store an event of a call that came just after another's, and is committed only now."""
-    query = events.select().with_only_columns(events.c.call_id).where(events.c.idempotency_id == f"e-{before.id}")
+    query = events.select().with_only_columns(events.c.call_id).where(events.c.idempotency_id == before.base_id)
     with database.reading() as conn:
         call_id = conn.execute(query).scalar_one()
-    event = make_event("use", f"e-{told.id}", "ann", "2026-10-05T10:01:00Z", told.properties)
-    record = a_record(event, message_id=f"m-{told.id}")
+    event = make_event("use", told.base_id, "ann", "2026-10-05T10:01:00Z", told.properties)
+    record = a_record(event, message_id=f"m-{told.base_id}")
     record.id = call_id + 1
     Committer(database, IDS, know_no_version).commit(lambda: [a_request(record)])
 
@@ -159,7 +159,7 @@ def test_a_bucket_is_made_anew_without_what_the_tail_still_holds(database: Datab
 
 def test_a_bucket_is_made_anew_without_what_its_build_has_not_come_to(database: Database, keep: Keep) -> None:
     metric = a_metric()
-    others = [MetricEvent(at, "other", "ann", A.time_created, {}) for at in range(10, 15)]
+    others = [MetricEvent(f"e-{at}", "other", "ann", A.time_created, {}) for at in range(10, 15)]
     keep([A, C, *others])
     fold_all(database)
     publish(database, metric)
@@ -206,7 +206,7 @@ def test_a_build_ends_however_many_events_come_meanwhile(database: Database, kee
     folder = a_folder(database)
     folder.step()
     for at in range(100, 120):
-        keep([MetricEvent(at, "use", "ann", A.time_created, {"n": 1})])
+        keep([MetricEvent(f"e-{at}", "use", "ann", A.time_created, {"n": 1})])
         # One event of history; the one that just came in is folded every other time.
         folder.step(build_events=1)
     assert rows_of(database, usage_metrics, usage_metrics.c.cursor) == [(BUILT,)]

@@ -65,7 +65,8 @@ class Life:
     def check(self) -> None:
         """Compare: the answer, raw events in the database, and the reference over a list."""
         with self.database.reading() as conn:
-            columns = [events.c[name] for name in ("id", "event_name", "customer_id", "time_created", "properties")]
+            names = ("idempotency_id", "event_name", "customer_id", "time_created", "properties")
+            columns = [events.c[name] for name in names]
             stored = [
                 MetricEvent(*row[:4], decode(row[4].encode()), row[5] is not None)
                 for row in conn.execute(events.select().with_only_columns(*columns, events.c.voided_at))
@@ -87,7 +88,7 @@ class Life:
             one, name = self._told[self._at], self._names[self._at]
             self._at += 1
             event = make_event(one.event_name, name, one.customer_id, format_time(one.time_created), one.properties)
-            record = a_record(event, message_id=f"m-{one.id}")
+            record = a_record(event, message_id=f"m-{one.base_id}")
             before = [one for one in values_of(rows_of(self.database, calls, calls.c.id)) if one % TAGS == IDS.tag]
             record.id = self._chance.choice(before or [record.id]) + self._at
             record.received_at = NOW - 1_000_000

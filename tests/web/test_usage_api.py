@@ -140,13 +140,27 @@ def test_csv_has_a_column_for_each_group(asking: Asking) -> None:
     asking.send("m-2", "2026-10-05", userId="ann", properties={"tokens": "x", "model": "s"})
     answer = asking.site.ask(f"/api/v1/metrics/tokens/usage?{OCTOBER}&format=csv", ADMIN_TOKEN)
     assert answer.content_type == "text/csv; charset=utf-8"
-    assert answer.headers["Content-Disposition"] == 'attachment; filename="tokens.csv"'
-    period = ["2026-10-01T00:00:00.000000Z", "2026-11-01T00:00:00.000000Z"]
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="tokens_2026-10-01_2026-11-01.csv"'
+    period = ["2026-10-01T00:00:00+00:00", "2026-11-01T00:00:00+00:00"]
     assert list(csv.reader(io.StringIO(answer.get_data(as_text=True)))) == [
         ["customer_id", "model", "window_start", "window_end", "value", "events_count", "skipped"],
         ['a,"b"', "s", *period, "0.1", "1", ""],
         ["ann", "s", *period, "0", "0", "text=1"],
     ]
+
+
+def test_csv_is_safe_in_a_spreadsheet_and_tells_all_groups_apart(asking: Asking) -> None:
+    formulas = ["=HYPERLINK(1)", "+1", "-1", "@a", "\tx", "\rx"]
+    for at, text in enumerate([*formulas, "a=b", ""]):
+        asking.send(f"m-{at}", "2026-10-05", userId="=1+1", properties={"tokens": -1, "model": text})
+    asking.send("m-9", "2026-10-05", userId="=1+1", properties={"tokens": -1})
+    period = "start=2026-10-01&end=2026-11-01T12:30&tz=Asia/Kathmandu"
+    answer = asking.site.ask(f"/api/v1/metrics/tokens/usage?{period}&format=csv", ADMIN_TOKEN)
+    assert 'filename="tokens_2026-10-01_2026-11-01T123000.csv"' in answer.headers["Content-Disposition"]
+    _, *lines = csv.reader(io.StringIO(answer.get_data(as_text=True), newline=""))
+    assert {line[0] for line in lines} == {"'=1+1"}
+    assert sorted(line[1] for line in lines) == sorted(["", '""', "a=b", *(f"'{text}" for text in formulas)])
+    assert {tuple(line[2:5]) for line in lines} == {("2026-10-01T00:00:00+05:45", "2026-11-01T12:30:00+05:45", "-1")}
 
 
 def test_of_a_call_it_is_told_which_metrics_counted_it(asking: Asking) -> None:

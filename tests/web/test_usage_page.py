@@ -189,6 +189,14 @@ def test_events_before_the_period_that_made_a_level_are_marked(visited: Site) ->
     assert "before the period" in page(visited, link)
 
 
+def test_a_level_below_zero_is_told_above_the_chart(visited: Site) -> None:
+    store(visited, "s-1", "2026-10-05", event="Seats", properties={"seats": -5})
+    text = page(visited, f"/usage?metric=seats&{OCTOBER}")
+    assert "The level was below zero in 1 number, which is nearly always missing data" in text
+    assert re.search(r"customer-1 since\s+2026-10-05", text)
+    assert "below zero" not in page(visited, "/usage?metric=seats&start=2026-09-01&end=2026-10-01")
+
+
 def test_the_chart_stacks_what_adds_up_and_draws_lines_of_the_rest(visited: Site) -> None:
     for day in (5, 6, 9):
         store(visited, f"a-{day}", f"2026-10-0{day}", userId="ann", properties={"tokens": day, "model": "s"})

@@ -41,10 +41,12 @@ usage_buckets = Table(
     Column("count", Id, nullable=False),
     Column("value", Text, comment="the sum, or the best value: an exact decimal"),
     Column("best_at", Id, comment="time_created of the latest value"),
-    Column("best_id", Id),
+    # Nodes of before 0012 may still run beside this one, and name it in what they write.
+    Column("best_id", Id, comment="not used any more"),
     Column("skipped", Text, comment="JSON: how many, by reason"),
     Column("first_call", Id, nullable=False, comment="ids between which the calls of its events lie"),
     Column("last_call", Id, nullable=False),
+    Column("best_base_id", Text, comment="of the latest value: its idempotency id before any correction"),
     comment="What the events of a quarter hour or a day add to a metric. All of it can be made again from events.",
     sqlite_with_rowid=False,
 )
