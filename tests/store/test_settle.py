@@ -614,7 +614,7 @@ def test_calls_under_changing_versions_are_compared_by_the_version_of_what_is_th
 
 
 def test_what_was_stored_is_what_was_mapped(database: Database) -> None:
-    made = an_event(properties={"b": "é\ud83d", "a": [1.5, None, True]}, time_created=1.5)
+    made = an_event(properties={"b": "é\ud83d", "a": [1.5, None, True]}, time_created=1_793_527_200.5)
     record = a_record(made, message_id="m-1", raw=b'\xef\xbb\xbf {"any": "bytes\\u0000"} \xff')
     request = a_request(record)
     a_writer(database).append(request)
@@ -632,7 +632,7 @@ def test_what_was_stored_is_what_was_mapped(database: Database) -> None:
         columns.properties,
         columns.content,
         columns.voided_at,
-    ) == [("id-1", record.id, "main", 0, "api_call", "customer-1", 1_500_000, made.properties, made.content, None)]
+    ) == [("id-1", record.id, "main", 0, "api_call", "customer-1", 1_793_527_200_500_000, made.properties, made.content, None)]
     assert rows_of(database, schema.calls, schema.calls.c.raw) == [(record.raw,)]
     assert rows_of(database, schema.requests, schema.requests.c.id) == [(request.id,)]
     assert rows_of(database, schema.calls, schema.calls.c.request_id, schema.calls.c.position) == [(request.id, 0)]
