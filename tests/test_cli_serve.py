@@ -118,7 +118,7 @@ def test_set_changes_what_is_sent(served: Folder) -> None:
     sent = served.type("send", "seats", *(word for change in changes for word in ("--set", change)))
     assert sent.returncode == 0, sent.stderr
     raw = json.loads(served.type("show", "set-1", "--raw").stdout)
-    assert raw["properties"] == {"account_id": "acme", "seats": 12, "tokens": 5, "new": {"deep": [1]}}
+    assert raw["properties"] == {"workspace_id": "acme", "role": "Admin", "tokens": 5, "new": {"deep": [1]}}
     assert (raw["userId"], raw["context"]["groupId"]) == ("007", "x y")
 
 

@@ -314,7 +314,7 @@ def test_a_preview_shows_both_events_and_where_they_differ(desk: Desk) -> None:
 def test_a_pasted_call_is_tried_whatever_it_is(lite: Desk) -> None:
     pasted = json.dumps(a_document(properties={"tokens": 1}))
     assert lite.do("POST", "/api_call/preview", text=TEXT, call=pasted)["draft"]["events"]
-    for call, reason in (("", "not_an_object"), ("[1]", "not_an_object"), ("{}", "type_missing")):
+    for call, reason in (("", "unstorable"), ("[1]", "not_an_object"), ("{}", "type_missing")):
         assert lite.do("POST", "/api_call/preview", text=TEXT, call=call)["draft"]["reason"] == reason
     half = '{"type": "track", "event": "API Call", "userId": "u", "messageId": "m", "timestamp": "2026-01-01T00:00:00Z"'
     odd = half + ', "properties": {"tokens": "\\ud83d", "n": 123456789012345678901234567890}}'
