@@ -215,15 +215,21 @@ def test_the_log_says_now_and_then_that_a_worker_is_full(small: Served) -> None:
     wait_until(lambda: _gauge(small) < _ROOM / 2)
 
 
+@pytest.fixture(scope="module")
+def slow(service: Served) -> Slow:
+    """Half a minute, in which the test before it waits too."""
+    return Slow(service.port)
+
+
+@pytest.mark.usefixtures("slow")
 def test_behind_nginx_pauses_of_twenty_seconds_give_no_502(service: Served, tmp_path: Path) -> None:
     with proxy("nginx", service.port, tmp_path) as port:
         answered = _pausing(port, clients=4, pause_seconds=20)
     assert answered == [200] * 60
 
 
-def test_whoever_takes_too_long_is_given_up_and_told_so(service: Served) -> None:
+def test_whoever_takes_too_long_is_given_up_and_told_so(service: Served, slow: Slow) -> None:
     """One test for all of them: they take half a minute, and take it at the same time."""
-    slow = Slow(service.port)
     slow.join()
     ended = {name: (client.seconds, client.answer) for name, client in slow.clients.items()}
     assert ended["nothing"][1] == b""

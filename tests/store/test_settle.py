@@ -632,7 +632,20 @@ def test_what_was_stored_is_what_was_mapped(database: Database) -> None:
         columns.properties,
         columns.content,
         columns.voided_at,
-    ) == [("id-1", record.id, "main", 0, "api_call", "customer-1", 1_793_527_200_500_000, made.properties, made.content, None)]
+    ) == [
+        (
+            "id-1",
+            record.id,
+            "main",
+            0,
+            "api_call",
+            "customer-1",
+            1_793_527_200_500_000,
+            made.properties,
+            made.content,
+            None,
+        )
+    ]
     assert rows_of(database, schema.calls, schema.calls.c.raw) == [(record.raw,)]
     assert rows_of(database, schema.requests, schema.requests.c.id) == [(request.id,)]
     assert rows_of(database, schema.calls, schema.calls.c.request_id, schema.calls.c.position) == [(request.id, 0)]

@@ -6,6 +6,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app.store.schema import events
+from app.web import sign_in as sign_in_module
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed
 from tests.web.conftest import Site
@@ -65,7 +66,8 @@ def test_the_open_routes_show_nothing_that_is_kept(site: Site) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_spelling_of_any_route_redirects(site: Site, method: str) -> None:
+def test_no_spelling_of_any_route_redirects(site: Site, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_in_module, "DELAY_SECONDS", 0.0)
     for path in {*paths_of(site), "/", "/nowhere", "/api", "/webhooks"}:
         for spelling in (path, *spellings(path)):
             for headers in ({}, {"Authorization": f"Bearer {ADMIN_TOKEN}"}):
