@@ -3,9 +3,12 @@
 `.ci/run` installs the programs. A test that CI skips in silence is one that nobody runs.
 """
 
+import contextlib
 import os
 import shutil
-from collections.abc import Generator
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,23 @@ def require_program(*names: str) -> str:
     if path is None:
         pytest.skip(f"needs {names[0]}: install it to run this test")
     return path
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """Give a disk of so many bytes; skip the test where this user may not mount one."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        [require_program("mount"), "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,16 +1,13 @@
 """Real proxies in front of a service, as child processes with a configuration as operators write it."""
 
 import contextlib
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from string import Template
 
-import pytest
-
+from tests.programs import require_program
 from tests.served import free_port, wait_until
 
 # What nginx's documentation says for WebSockets, and a pool of kept connections to the service.
@@ -83,11 +80,7 @@ KINDS = tuple(_KINDS)
 @contextlib.contextmanager
 def proxy(kind: str, port: int, folder: Path) -> Iterator[int]:
     """Run a proxy that denies `/metrics` in front of a port; yield its own port. Skips where it is not installed."""
-    # Debian puts both where only root's PATH looks.
-    binary = shutil.which(kind, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-    if binary is None:
-        assert not os.environ.get("CI"), f"CI must install {kind}"
-        pytest.skip(f"{kind} is not installed: install it to see what passes through it")
+    binary = require_program(kind)
     configuration, to_command = _KINDS[kind]
     own = free_port()
     file = folder / f"{kind}.conf"

@@ -3,11 +3,10 @@
 import contextlib
 import importlib.util
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from app.store.engine import connect
 from app.store.migrate import migrate
 from tests.builders import a_record, a_request, a_writer, an_event
 from tests.hostile.operator import serving, type_command, type_command_for
+from tests.programs import require_program, small_disk
 from tests.served import ADMIN_TOKEN, ROOT, wait_until
 from tests.survival.load import Load, a_call
 from tests.survival.whole import find_broken, opened, stored_messages
@@ -199,21 +199,9 @@ def test_a_restore_into_nothing_and_over_a_damaged_database_keeps_what_was_there
     assert "ok  pages" in type_here("doctor").stdout
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False)
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def test_a_full_disk_leaves_no_half_backup(file: Path, tmp_path: Path, type_here: Type) -> None:
     a_database(file, *(str(number) for number in range(100)), size=40_000)
-    with small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", 3 << 20) as disk:
         typed = type_here("backup", str(disk / "backup.db"))
         assert (typed.exit_code, "disk is full" in typed.stderr) == (1, True), typed.output
         assert list(disk.iterdir()) == []
@@ -297,10 +285,7 @@ def postgres_programs() -> Path:
         assert found is not None
         assert found.submodule_search_locations
         return max(Path(found.submodule_search_locations[0]).glob("pginstall*/bin"))
-    program = shutil.which("pg_dump")
-    if program is None:
-        pytest.skip("needs pg_dump")
-    return Path(program).parent
+    return Path(require_program("pg_dump")).parent
 
 
 def libpq(url: str) -> str:

@@ -2,15 +2,14 @@
 
 import contextlib
 import resource
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.builders import a_document, to_raw
-from tests.programs import require_program
+from tests.programs import small_disk
 from tests.served import ADMIN_TOKEN, Served, served, signed, wait_until
 from tests.survival.load import a_call
 from tests.survival.whole import find_broken, stored_messages
@@ -19,23 +18,6 @@ pytestmark = pytest.mark.survival
 
 _DISK_BYTES = 6 << 20
 _ROOM_LEFT = 400_000
-
-
-@contextlib.contextmanager
-def _small_disk(folder: Path) -> Iterator[Path]:
-    """Give a disk of 6 MB; skip the test where this user may not mount one."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        [require_program("mount"), "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _fill(file: Path) -> None:
@@ -95,7 +77,7 @@ def _show_that_it_survives(
 
 
 def test_with_the_disk_full_it_is_503_and_with_space_again_it_goes_on(tmp_path: Path) -> None:
-    with _small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", _DISK_BYTES) as disk:
         url = f"sqlite:///{disk / 'test.db'}"
         # The log is on the full disk as well.
         log = disk / "service.log"
