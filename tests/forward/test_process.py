@@ -46,6 +46,11 @@ def start(folder: Path, url: str, address: str, *, lease: str = "2", key: str = 
         )
 
 
+def has_begun(folder: Path) -> bool:
+    """Tell whether a worker in this folder is past its start: before, SIGTERM ends any process at once."""
+    return b'"forwarding"' in (folder / "worker.log").read_bytes()
+
+
 def has_at_least(lotus: FakeLotus, count: int) -> bool:
     return len(lotus.events) >= count
 
@@ -96,6 +101,8 @@ def test_killed_at_any_point_every_event_arrives_and_only_the_batch_under_way_ag
     pair = [start(tmp_path / name, migrated_url, address, lease="600") for name in ("one", "two")]
     with ended(*pair):
         wait_until(lambda: not states_of(database)["waiting"], 60)
+        # One of them may have sent all of it before the other was there.
+        wait_until(lambda: has_begun(tmp_path / "one") and has_begun(tmp_path / "two"))
         for process in pair:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0

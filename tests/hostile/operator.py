@@ -7,14 +7,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.served import ADMIN_TOKEN, ROOT, Served, served
+from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
 
 
 @contextlib.contextmanager
 def serving(file: Path, name: str = "service") -> Iterator[Served]:
     """Run the service on a SQLite file; it stands, and logs, in another folder than that of the file."""
     with served(f"sqlite:///{file}", file.parent.parent / name, WEB_CONCURRENCY="2") as service:
+        # A worker that opens it only after the operator's deed refuses that, and says so in other words.
+        wait_until(lambda: all(_has_open(pid, file) for pid in service.worker_pids()))
         yield service
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return any(os.readlink(link) == str(file) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def type_command(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
