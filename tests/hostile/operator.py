@@ -21,7 +21,7 @@ def serving(file: Path, name: str = "service") -> Iterator[Served]:
 
 def _has_open(pid: int, file: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
-        return any(os.readlink(link) == str(file) for link in Path(f"/proc/{pid}/fd").iterdir())
+        return any(link.readlink() == file for link in Path(f"/proc/{pid}/fd").iterdir())
     return False
 
 
