@@ -145,6 +145,23 @@ def encode_canonical(value: Any) -> bytes:
     return encoded
 
 
+def encode_both(value: Any) -> tuple[bytes, bytes]:
+    """Write what `decode` gave as `encode_canonical` does, as it came and with its numbers by value.
+
+    Both are the same object where nothing differs. Raises NotFinite as `encode_canonical` does; RecursionError for
+    what nests too deep to be encoded.
+    """
+    try:
+        encoded = _encode_sorted(value)
+    except UnicodeEncodeError:
+        encoded = encode_canonical(value)
+    # One walk for both questions: for every event that is made.
+    if not _holds_other_form(value):
+        return encoded, encoded
+    _refuse_not_finite(value)
+    return encoded, encode_canonical(_by_value(value))
+
+
 def with_numbers_by_value(value: Any) -> Any:
     """Give a JSON value in which equal numbers have one form: 2.0 is 2, and 10**22 is 1e22.
 
@@ -185,7 +202,8 @@ def _short_form(number: int) -> float | int:
 
 
 def _holds_other_form(value: Any) -> bool:
-    # For every event that is made: most values are text, and no value costs a call.
+    """Tell whether a number in a value has another form, or is none: infinite, or NaN."""
+    # Most values are text, and no value costs a call.
     levels: list[Any] = [value.values()] if value.__class__ is dict else [(value,)]
     for level in levels:  # it grows while it is walked
         for item in level:
@@ -196,7 +214,8 @@ def _holds_other_form(value: Any) -> bool:
                 if not -_HUGE < item < _HUGE:
                     return True
             elif kind is float:
-                if item.is_integer() and -_HUGE < item < _HUGE:
+                # The difference: not 0 where it is infinite or NaN.
+                if (item.is_integer() and -_HUGE < item < _HUGE) or item - item != 0:
                     return True
             elif kind is dict:
                 levels.append(item.values())

@@ -12,6 +12,7 @@ from app.core.json_text import (
     NotFinite,
     contains_nul,
     decode,
+    encode_both,
     encode_canonical,
     nests_too_deep,
     whole_digits,
@@ -168,10 +169,7 @@ def _properties_json(properties: object) -> tuple[bytes, bytes]:
     if type(properties) is not dict:
         raise EventInvalid("properties", f"properties is {_kind(properties)}; it must be an object")
     try:
-        encoded = by_value = encode_canonical(properties)
-        alike = with_numbers_by_value(properties)
-        if alike is not properties:
-            by_value = encode_canonical(alike)
+        encoded, by_value = encode_both(properties)
     except NotFinite as error:
         raise EventInvalid("properties", f"properties: {error}") from error
     except RecursionError as error:
