@@ -22,10 +22,10 @@ from report import Row, ratio_row, to_markdown
 from servers import ROOT
 from wire import Wire
 
-from app.bootstrap import clock
 from app.core.times import format_time
 from app.forward.lotus import Lotus
 from app.forward.worker import Worker
+from app.service.build import clock
 from app.store.commit import Committer
 from app.store.deliveries import find_next_due
 from app.store.engine import Database, connect
@@ -66,7 +66,7 @@ def store(database: Database, count: int, name: str, *, forwards: bool, commit: 
 @contextlib.contextmanager
 def fake_lotus() -> Iterator[str]:
     """Run the stand-in as a process of its own; give its address."""
-    command = [sys.executable, "-m", "app.cli", "fake-lotus", "--port", "0", "--key", _KEY]
+    command = [sys.executable, "-m", "app.service", "fake-lotus", "--port", "0", "--key", _KEY]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -25,18 +25,18 @@ from databases import Source, folder_on_disk, postgresql
 from metrics_seed import CUSTOMERS, END, START, seed
 from report import Row, below_row, ratio_row, to_markdown
 
-from app.bootstrap import clock, tune_garbage_collection
 from app.catalog.files import Folder as Files
-from app.catalog.metrics import publish_new_metrics, read_live_metrics
-from app.core.metric_definition import Metric
-from app.core.metric_parts import is_addable
-from app.core.metric_query import Query
-from app.core.metric_windows import Unit
+from app.metrics.answer import answer, answer_raw
+from app.metrics.catalog import publish_new_metrics, read_live_metrics
+from app.metrics.definition import Metric
+from app.metrics.fold import Folder
+from app.metrics.parts import is_addable
+from app.metrics.query import Query
+from app.metrics.windows import Unit
+from app.service.build import clock, tune_garbage_collection
 from app.store.engine import Connection, Database, connect
 from app.store.ids import Ids
 from app.store.schema import calls, events, usage_tail
-from app.usage.answering import answer, answer_raw
-from app.usage.folding import Folder
 
 METRICS = {
     "tokens": "{metric_type: counter, event_name: use, usage_aggregation_type: sum, property_name: amount}",

@@ -19,14 +19,14 @@ from statistics import median
 
 import msgspec
 
-from app.bootstrap import Service, build, clock
 from app.core.outcome import Outcome
-from app.ingest import Ingest
+from app.ingest.ingest import Ingest
+from app.service.build import Service, build, clock
+from app.service.flask_app import create_app
 from app.settings import Settings
 from app.store.engine import connect
 from app.store.migrate import migrate
 from app.store.review import CallFilters, list_call_ids
-from app.web.factory import create_app
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "an-admin-token-for-benchmarks"  # noqa: S105  of a database of made-up calls

@@ -50,7 +50,7 @@ def ours(
     folder: Path, url: str, workers: int, flags: Sequence[str] = (), *, name: str = "ours", **settings: str
 ) -> Iterator[Server]:
     """The service on a migrated database, its log lines in a file of `folder`; `settings` beside the usual ones."""
-    arguments = [*flags, "app.web.factory:serve()"]
+    arguments = [*flags, "app.service.flask_app:serve()"]
     with _gunicorn(f"{name}-{workers}", folder, url, workers, arguments, **settings) as server:
         yield server
 
@@ -84,7 +84,7 @@ def _gunicorn(
         **settings,
     }
     log = folder / f"{''.join(one if one.isalnum() else '-' for one in name)}.log"
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", *arguments]
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:app.service.gunicorn_conf", *arguments]
     with log.open("wb") as out:
         # In `folder`, where no `.env` can change what is measured.
         process = subprocess.Popen(command, env=environ, cwd=folder, stdout=out, stderr=subprocess.STDOUT)

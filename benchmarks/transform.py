@@ -22,15 +22,15 @@ from jmespath.exceptions import UnknownFunctionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from app.core.expression import compile_expression
-from app.core.expression_closures import Closures
-from app.core.expression_functions import BUILT_IN
-from app.core.expression_limits import Meter
-from app.core.expression_text import parse
-from app.core.functions_scope import Scope
+from app.core.jmespath.closures import Closures
+from app.core.jmespath.expression import compile_expression
+from app.core.jmespath.functions.scopes import Scope
+from app.core.jmespath.limits import Meter
+from app.core.jmespath.parser import parse
+from app.core.jmespath.standard_functions import BUILT_IN
 from app.core.pipeline import run
-from app.core.transform import Transform, TransformSet, parse_transform
-from app.core.transform_schema import FIELDS as LOTUS_FIELDS
+from app.core.transform.schema import FIELDS as LOTUS_FIELDS
+from app.core.transform.transform import Transform, TransformSet, parse_transform
 
 JSON = dict[str, Any]
 

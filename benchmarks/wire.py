@@ -90,7 +90,7 @@ class Wire:
     @contextlib.contextmanager
     def _worker(self, url: str) -> Iterator[None]:
         environ = {**os.environ, **self._forwards, "PYTHONPATH": str(servers.ROOT), "DATABASE_URL": url}
-        command = [sys.executable, "-m", "app.cli", "worker"]
+        command = [sys.executable, "-m", "app.service", "worker"]
         with (self._folder / "worker.log").open("wb") as log:
             process = subprocess.Popen(command, cwd=self._folder, env=environ, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -13,15 +13,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.catalog.live import Catalog
-from app.catalog.publishing import Publisher
+from app.catalog.publish import Publisher
 from app.core.credentials import Credentials
 from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Lane, Run, run
 from app.core.segment import Call, parse_call, read, sketch
 from app.core.signature import sign
-from app.core.transform import DEFAULT, Transform, TransformSet, parse_transform
-from app.ingest import Ingest
+from app.core.transform.transform import DEFAULT, Transform, TransformSet, parse_transform
+from app.ingest.ingest import Ingest
 from app.store import ledger
 from app.store.commit import Committer
 from app.store.engine import Connection, Database

@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 from app.core.outcome import Outcome
-from app.core.transform import TransformSet
-from app.replay.planning import Asked, Plan
-from app.replay.running import Replayer
+from app.core.transform.transform import TransformSet
+from app.replay.plan import Asked, Plan
+from app.replay.replayer import Replayer
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.review import CallFilters, get_call, list_call_ids

@@ -152,7 +152,14 @@ def served(
         "PYTHONPATH": str(ROOT),
         **settings,
     }
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:app.web.gunicorn_conf", "app.web.factory:serve()"]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        "python:app.service.gunicorn_conf",
+        "app.service.flask_app:serve()",
+    ]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,

@@ -9,12 +9,13 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from app import cli
-from app.bootstrap import Reading
+from app.calls import commands as review
+from app.calls import commands_retention as retain
 from app.catalog.live import Catalog
-from app.cli import retain, review
 from app.core.outcome import Outcome
-from app.core.transform import TransformSet
+from app.core.transform.transform import TransformSet
+from app.service import commands
+from app.service.build import Reading
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.ids import Ids
@@ -72,7 +73,7 @@ def type_(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(setting.name, raising=False)
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(cli.main, words)
+    return lambda *words: CliRunner().invoke(commands.main, words)
 
 
 def ids_of(result: Result) -> list[str]:

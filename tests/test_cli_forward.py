@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from app.bootstrap import clock
-from app.cli import main
-from app.cli.doctor import judge_lock_release
-from app.fake_lotus.server import FakeLotus
+from app.forward.fake_lotus.server import FakeLotus
+from app.service.build import clock
+from app.service.commands import main
+from app.service.doctor import judge_lock_release
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.migrate import migrate

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from app import cli
 from app.catalog.files import read_folder
-from app.catalog.metrics import publish_new_metrics
-from app.core.metric_query import MetricEvent
-from app.core.metric_schema import SCHEMA
 from app.core.times import parse_time
+from app.metrics.catalog import publish_new_metrics
+from app.metrics.query import MetricEvent
+from app.metrics.schema import SCHEMA
+from app.service import commands
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.schema import calls, usage_buckets
@@ -44,7 +44,7 @@ class Desk:
 
     def __call__(self, *words: str) -> Result:
         """Type a command."""
-        return CliRunner().invoke(cli.main, words)
+        return CliRunner().invoke(commands.main, words)
 
     def write(self, **texts: str) -> None:
         for name, text in texts.items():

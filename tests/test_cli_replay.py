@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from app import cli
 from app.cli.program import between_steps
+from app.service import commands
 from app.settings import SETTINGS
 from app.store.engine import Database
 from app.store.schema import calls, replays, versions
@@ -33,7 +33,7 @@ def type_(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(setting.name, raising=False)
     monkeypatch.setenv("DATABASE_URL", migrated_url)
     monkeypatch.chdir(tmp_path)
-    return lambda *words, **more: CliRunner().invoke(cli.main, words, **more)
+    return lambda *words, **more: CliRunner().invoke(commands.main, words, **more)
 
 
 def test_it_counts_asks_and_replays(database: Database, type_: Type) -> None:
@@ -130,7 +130,7 @@ def test_after_an_upgrade_of_the_engine_commands_that_only_read_keep_the_new_ver
     """It makes new versions of what is live; on PostgreSQL they were written in a transaction that only reads."""
     take(database, right, an_order(1))
     (tmp_path / "order.yaml").write_text(RIGHT)
-    monkeypatch.setattr("app.core.transform.ENGINE", 99)
+    monkeypatch.setattr("app.core.transform.transform.ENGINE", 99)
     said = type_(*words)
     assert said.exit_code == 0, said.output
     assert len(rows_of(database, versions)) == 4
@@ -233,7 +233,7 @@ def test_a_draft_that_cannot_be_read_is_told_with_its_place(database: Database, 
 
 def started(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "app.cli", *words],
+        [sys.executable, "-m", "app.service", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from app import cli
 from app.core.signature import sign
-from app.samples import SAMPLES
+from app.ingest.samples import SAMPLES
+from app.service import commands
 from app.settings import SETTINGS
 from tests.served import free_port
 
@@ -27,7 +27,7 @@ def type_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
         monkeypatch.delenv(setting.name, raising=False)
     monkeypatch.setenv("PORT", str(free_port()))
     monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(cli.main, words)
+    return lambda *words: CliRunner().invoke(commands.main, words)
 
 
 class Listener:

@@ -38,7 +38,7 @@ class Folder:
 
     def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *words],
+            [sys.executable, "-m", "app.service", *words],
             cwd=self.path,
             env={**self.environment, **settings},
             stdin=subprocess.DEVNULL,
@@ -161,7 +161,7 @@ def test_following_ends_quietly_with_ctrl_c(served: Folder) -> None:
 
 def test_a_reader_that_goes_away_is_no_error(served: Folder) -> None:
     served.type("send", "seats", "--set", "messageId=pipe", "--set", f"properties.long={'x' * 100}")
-    command = f"{sys.executable} -m app.cli log --json --limit 1000 | true"
+    command = f"{sys.executable} -m app.service log --json --limit 1000 | true"
     done = subprocess.run(
         ["bash", "-c", command], cwd=served.path, env=served.environment, capture_output=True, text=True, check=False
     )
@@ -224,7 +224,7 @@ def on_a_terminal(folder: Folder, enough: Callable[[str], bool]) -> str:
     """Type `serve` on a terminal; stop it once it has shown enough; return all that it showed."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve"],
+        [sys.executable, "-m", "app.service", "serve"],
         cwd=folder.path,
         env=folder.environment,
         stdin=theirs,
@@ -245,6 +245,7 @@ def on_a_terminal(folder: Folder, enough: Callable[[str], bool]) -> str:
 
 
 def test_the_command_line_loads_no_web_framework_and_no_server() -> None:
-    code = "import sys, app.cli; print([name for name in ('flask', 'gevent', 'gunicorn') if name in sys.modules])"
+    names = "('flask', 'gevent', 'gunicorn')"
+    code = f"import sys, app.service.commands; print([name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

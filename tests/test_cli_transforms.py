@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from app import cli
-from app.bootstrap import build_watcher
-from app.cli.check import to_schema_text
 from app.core.yaml_text import parse_yaml
+from app.service import commands
+from app.service.build import build_watcher
 from app.settings import SETTINGS, Settings
 from app.store.engine import Database, connect
+from app.transforms.commands_check import to_schema_text
 from tests.builders import DEFAULT_TEXT, a_document, a_record_of, some_transforms, store, to_raw
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ class Desk:
 
     def __call__(self, *words: str, **more: object) -> Result:
         """Type a command."""
-        return CliRunner().invoke(cli.main, words, **more)  # type: ignore[arg-type]
+        return CliRunner().invoke(commands.main, words, **more)  # type: ignore[arg-type]
 
     def write(self, **texts: str) -> None:
         (self.folder / "transforms").mkdir(exist_ok=True)

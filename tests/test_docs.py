@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from app import errors
-from app.bootstrap import build
-from app.cli import main
 from app.core.outcome import Outcome, Reason
+from app.service.build import build
+from app.service.commands import main
+from app.service.flask_app import create_app
+from app.service.telemetry import Telemetry
 from app.settings import SETTINGS, Settings
 from app.store.engine import connect
 from app.store.migrate import migrate
-from app.telemetry import Telemetry
-from app.web.factory import create_app
 
 ROOT = Path(__file__).parent.parent
 

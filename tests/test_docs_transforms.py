@@ -25,14 +25,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import main
-from app.core.examples import run_examples, to_call, to_document
 from app.core.json_text import decode
 from app.core.lotus import CUSTOMER_ID_MAX, EVENT_NAME_MAX, IDEMPOTENCY_ID_MAX
 from app.core.pipeline import Run, run
 from app.core.times import parse_time
-from app.core.transform import DEFAULT, MAX_EVENTS_PER_CALL, Transform, TransformSet, parse_transform
-from app.core.transform_schema import SCHEMA
+from app.core.transform.examples import run_examples, to_call, to_document
+from app.core.transform.schema import SCHEMA
+from app.core.transform.transform import DEFAULT, MAX_EVENTS_PER_CALL, Transform, TransformSet, parse_transform
+from app.service.commands import main
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "transforms.md"

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from app.core.expression_functions import BUILT_IN
-from app.core.functions import FUNCTIONS
-from app.editor.functions import FUNCTION_DOCUMENTS, JMESPATH, OURS
+from app.core.jmespath.functions import FUNCTIONS
+from app.core.jmespath.standard_functions import BUILT_IN
+from app.transforms.functions import FUNCTION_DOCUMENTS, JMESPATH, OURS
 
 PAGE = Path(__file__).parent.parent / "docs" / "functions.md"
 

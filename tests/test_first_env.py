@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.first_env import write_first_env
+from app.service.first_env import write_first_env
 from app.settings import Settings, load_for_serving
 
 

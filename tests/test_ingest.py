@@ -21,7 +21,7 @@ from app.errors import (
     Unauthorized,
     UnparsableJson,
 )
-from app.ingest import Ingest, to_receipt
+from app.ingest.ingest import Ingest, to_receipt
 from app.store import schema
 from app.store.engine import Database
 from app.store.record import Record

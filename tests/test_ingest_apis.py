@@ -11,21 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.calls.review import to_whole_document
+from app.calls.steps import tell_steps
 from app.catalog.live import Catalog
 from app.core.credentials import Auth, Credentials
 from app.core.outcome import Outcome
 from app.core.times import format_time
-from app.core.transform import TransformSet
+from app.core.transform.transform import TransformSet
 from app.errors import UnparsableJson
-from app.ingest import Ingest
-from app.preview import Preview, preview
-from app.review import to_whole_document
-from app.steps import tell_steps
+from app.ingest.ingest import Ingest
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.record import Record
 from app.store.review import CallFilters, get_call
 from app.store.schema import calls, claims, events, requests
+from app.transforms.preview import Preview, preview
 from tests.builders import (
     DEFAULT_TEXT,
     IDS,

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from app import preview as comparing
+from app.calls.sql_retention import RAW, blank
 from app.catalog.live import Catalog
-from app.core.transform import TransformSet
+from app.core.transform.transform import TransformSet
 from app.errors import TransformInvalid
-from app.preview import BATCH, KINDS_MAX, PATHS_MAX, Preview, Report, read_draft
 from app.store.engine import Database
-from app.store.retention import RAW, blank
 from app.store.review import CallFilters
 from app.store.schema import calls
+from app.transforms import preview as comparing
+from app.transforms.preview import BATCH, KINDS_MAX, PATHS_MAX, Preview, Report, read_draft
 from tests.builders import DEFAULT_TEXT, a_document, rows_of, some_transforms
 from tests.replaying import RIGHT, WRONG, an_order, outcomes, replay, take
 from tests.test_replay import dump

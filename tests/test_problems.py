@@ -2,10 +2,10 @@
 
 import pytest
 
+from app.calls.problems import to_groups
+from app.calls.sql_problems import ProblemRow
 from app.core.outcome import Outcome, Reason
 from app.core.problem import Way, parse_way
-from app.problems import to_groups
-from app.store.problems import ProblemRow
 from tests.builders import a_digest
 
 DIGEST = a_digest()

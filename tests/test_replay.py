@@ -9,18 +9,18 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.calls.sql_retention import RAW, blank
 from app.catalog.live import Catalog
 from app.core import lotus
 from app.core.outcome import Outcome
 from app.errors import NotFound, TransformInvalid, Unavailable
-from app.replay import reading
+from app.replay import reader as reading
 from app.replay.batch import TAKEN
-from app.replay.planning import Asked
-from app.replay.running import Replayer
+from app.replay.plan import Asked
+from app.replay.replayer import Replayer
 from app.store import ledger
 from app.store.engine import Database
 from app.store.history import list_outcome_changes
-from app.store.retention import RAW, blank
 from app.store.review import CallFilters, list_call_ids
 from app.store.schema import METADATA, calls, claims, events, outcome_changes, replays, voids
 from app.store.schema import ledger as ledger_table

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from app.core.outcome import Outcome
 from app.errors import BadQuery
-from app.replay.asking import parse_asked, parse_bounds, to_options, to_texts
+from app.replay.parameters import parse_asked, parse_bounds, to_options, to_texts
 from tests.builders import NOW
 
 WORDS: list[dict[str, str]] = [

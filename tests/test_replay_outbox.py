@@ -4,8 +4,8 @@ import pytest
 
 from app.catalog.live import Catalog
 from app.core.outcome import Outcome
-from app.replay.planning import Asked
-from app.replay.running import Replayer
+from app.replay.plan import Asked
+from app.replay.replayer import Replayer
 from app.store import ledger
 from app.store.deliveries import Settled, State, claim, settle
 from app.store.engine import Database

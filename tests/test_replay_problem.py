@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from app.calls.problems import Group, find_problems
 from app.core.outcome import Outcome
-from app.problems import Group, find_problems
-from app.replay import reading
-from app.replay.asking import parse_asked
+from app.replay import reader as reading
+from app.replay.parameters import parse_asked
 from app.store import kept
 from app.store.engine import Database
 from tests.builders import DEFAULT_TEXT, a_document, some_transforms

@@ -18,10 +18,10 @@ import pytest
 import sqlalchemy as sa
 
 from app.errors import TransformInvalid, Unavailable
-from app.sandbox.calling import Sandbox, SandboxFailed
-from app.sandbox.wire import Setup
 from app.store.engine import connect
 from app.store.migrate import migrate
+from app.transforms.sandbox.calling import Sandbox, SandboxFailed
+from app.transforms.sandbox.wire import Setup
 from tests.builders import DEFAULT_TEXT, a_document, published, some_transforms, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
 
@@ -200,8 +200,8 @@ def test_it_ends_with_whoever_started_it_even_in_the_middle_of_a_job(
 ) -> None:
     program = f"""
 import sys, threading, time
-from app.sandbox.calling import Sandbox
-from app.sandbox.wire import Setup
+from app.transforms.sandbox.calling import Sandbox
+from app.transforms.sandbox.wire import Setup
 sandbox = Sandbox(Setup(database_url={sqlite_database_url!r}, transforms_dir={str(tmp_path)!r}, pseudonym_key="",
                         idle_seconds=60, memory_bytes=768 << 20))
 sandbox.warm()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.fake_lotus.server import FakeLotus, running
-from app.web.worker_process import next_pause
+from app.forward.fake_lotus.server import FakeLotus, running
+from app.forward.supervisor import next_pause
 from tests.forward.forwarding import KEY
 from tests.served import free_port, wait_until
 from tests.test_cli_serve import Folder, answers

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from app.catalog.files import read_folder
-from app.catalog.metrics import check_metrics
-from app.core.metric import compute
-from app.core.metric_definition import Metric
-from app.core.metric_query import MetricEvent, Query
 from app.core.times import parse_time
-from app.core.transform import DEFAULT, Transform, parse_transform
+from app.core.transform.transform import DEFAULT, Transform, parse_transform
+from app.metrics.aggregation import compute
+from app.metrics.catalog import check_metrics
+from app.metrics.definition import Metric
+from app.metrics.query import MetricEvent, Query
 
 ROOT = Path(__file__).parent.parent
 METRICS = check_metrics(read_folder(ROOT / "metrics"))

@@ -9,9 +9,9 @@ import pytest
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.errors import RequestRefused, Unavailable
+from app.service.telemetry import REFUSAL_CODES, Telemetry
 from app.store.record import Record
 from app.store.writer import Commit
-from app.telemetry import REFUSAL_CODES, Telemetry
 from tests.builders import a_record
 from tests.served import ROOT
 
@@ -96,7 +96,7 @@ _PROCESS = """
 import sys
 from app.core.outcome import Outcome
 from app.store.writer import Commit
-from app.telemetry import Telemetry
+from app.service.telemetry import Telemetry
 from tests.builders import a_record
 
 telemetry = Telemetry(shared=True)

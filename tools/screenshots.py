@@ -21,20 +21,20 @@ from typing import Any, Literal, NamedTuple
 
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
-from app.bootstrap import build, clock
 from app.core.credentials import Credentials
 from app.core.outcome import Outcome
 from app.core.signature import sign
-from app.fake_lotus.server import FakeLotus, running
+from app.forward.fake_lotus.server import FakeLotus, running
 from app.forward.lotus import Lotus
+from app.forward.sql_destination import pause, read_destination, resume
+from app.forward.sql_lists import count_undelivered
 from app.forward.worker import Worker
-from app.ingest import Ingest
+from app.ingest.ingest import Ingest
+from app.service.build import build, clock
 from app.settings import Settings
 from app.store import ledger
 from app.store.commit import Committer
 from app.store.deliveries import Attempt, Settled, State, claim, release, settle
-from app.store.delivery_list import count_undelivered
-from app.store.destination import pause, read_destination, resume
 from app.store.engine import Database, connect
 from app.store.ids import Ids
 from app.store.migrate import migrate
@@ -199,7 +199,7 @@ def take(service: Served, home: Path, transforms: Path, address: str, to_look_at
     wait_until(lambda: _live(service, "backup_finished") != before)
     url = f"sqlite:///{home / 'screenshots.db'}"
     environment = {"DATABASE_URL": url, "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "app.cli", "replay", "--by=backup_finished", f"--version={before}", "--yes"]
+    command = [sys.executable, "-m", "app.service", "replay", "--by=backup_finished", f"--version={before}", "--yes"]
     subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
     _send_some(service)
     forward(url, address)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.catalog.checking import breathe_not
+from app.catalog.check import breathe_not
 from app.core.pipeline import Lane, map_call
 from app.core.segment import Call
-from app.core.transform import DEFAULT, Filtered, Transform, TransformSet, parse_transform
+from app.core.transform.transform import DEFAULT, Filtered, Transform, TransformSet, parse_transform
 from app.errors import CallRejected, EventInvalid, ExpressionFailed, NotFound, TransformInvalid
 from app.store.engine import Connection, Database
 from app.store.publications import Publication, find_latest_id, list_history, list_live

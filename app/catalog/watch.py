@@ -9,8 +9,8 @@ import structlog
 
 from app.catalog.files import Folder, fingerprint, read_folder
 from app.catalog.live import Catalog
-from app.catalog.publishing import publish_new
-from app.catalog.standing import State, Survey
+from app.catalog.publish import publish_new
+from app.catalog.status import State, Survey
 from app.errors import TransformInvalid, Unavailable
 from app.store.engine import Database
 from app.store.ids import Ids

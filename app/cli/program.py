@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from app.bootstrap import Reading, build_reading
 from app.errors import SegmentLotusError, Unavailable
-from app.logs import printable
+from app.service.build import Reading, build_reading
+from app.service.logs import printable
 from app.settings import Settings, load
 from app.store.engine import Database, connect
 from app.store.fingerprints import PSEUDONYM_KEY, find_fingerprint, keep_fingerprint, make_fingerprint

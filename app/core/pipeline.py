@@ -15,7 +15,7 @@ from app.core.lotus import DIGEST_BYTES, LotusEvent, former_content
 from app.core.native import NativeEvent, check_event
 from app.core.outcome import Outcome, Reason
 from app.core.segment import Call, parse_call
-from app.core.transform import MAIN_LANE, Filtered, Transform, TransformSet
+from app.core.transform.transform import MAIN_LANE, Filtered, Transform, TransformSet
 from app.errors import CallRejected, EventInvalid, ExpressionFailed
 
 __all__ = ["MAIN_LANE", "Lane", "Run", "Step", "equals_content", "explain", "map_call", "run"]

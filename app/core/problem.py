@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from app.core.outcome import Reason
-from app.core.transform_schema import FIELDS
+from app.core.transform.schema import FIELDS
 
 KEY_DIGITS = 16
 

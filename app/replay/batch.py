@@ -9,14 +9,14 @@ import msgspec
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Run
 from app.replay.correction import Correction, Replacement
-from app.replay.judging import Judged
+from app.replay.decide import Judged
+from app.replay.sql_replays import Stale, Verdict, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store import ledger
 from app.store.deliveries import count_delivered, count_waiting, request_deliveries, void_deliveries
 from app.store.engine import Connection
 from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
 from app.store.keys import to_key
 from app.store.record import EventResult, Record
-from app.store.replays import Stale, Verdict, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store.settle import MapAgain, conclude, settle
 from app.store.usage_tail import append_tail
 

@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from app.replay.reading import Ahead
+from app.replay.reader import Ahead
 from app.store.engine import Database
 
 _BATCHES_TO_A_WAIT = 4

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from app.core.times import format_time
-from app.replay.asking import to_texts
-from app.replay.planning import Asked, Tally
-from app.store.replays import Replay
+from app.replay.parameters import to_texts
+from app.replay.plan import Asked, Tally
+from app.replay.sql_replays import Replay
 
 SILENT_MICROS = 30_000_000
 """A process that writes no batch for so long is taken to have died."""

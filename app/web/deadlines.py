@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.5
 
 GAUGE = "segment_lotus_connections"
 """Where the Flask application keeps, in `extensions`, what is told how many connections there are. It stands here
-because gunicorn's first process must not import the application: see app.web.gunicorn_conf."""
+because gunicorn's first process must not import the application: see app.service.gunicorn_conf."""
 
 _SECONDS = {
     Phase.NEW: 10.0,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 EXTENSION = "segment_lotus_draining"
 """Where the Flask application keeps its Draining, in `extensions`. It stands here, and not where the application is
-made, because gunicorn's first process must not import that: see app.web.gunicorn_conf."""
+made, because gunicorn's first process must not import that: see app.service.gunicorn_conf."""
 
 LEFT_UNREAD = "segment_lotus.left_unread"
 """Set in the environment of a request whose body was not read to its end: its connection ends with the answer."""

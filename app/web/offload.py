@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from gevent.monkey import get_original
 from gevent.threadpool import ThreadPool
 
-from app.bootstrap import Reading
+from app.service.build import Reading
 
 T = TypeVar("T")
 

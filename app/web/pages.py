@@ -13,12 +13,12 @@ from flask import Blueprint, Response, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from werkzeug.exceptions import HTTPException
 
-from app.bootstrap import Reading, clock
 from app.core.times import format_time
 from app.errors import SegmentLotusError, Unauthorized
-from app.logs import counted
-from app.outbox import tell_pause
-from app.store.destination import read_destination
+from app.forward.outbox import tell_pause
+from app.forward.sql_destination import read_destination
+from app.service.build import Reading, clock
+from app.service.logs import counted
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.parameters import full_address

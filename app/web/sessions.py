@@ -16,8 +16,8 @@ from hashlib import blake2b
 from flask import Flask, Request, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 
-from app.bootstrap import Reading, clock
 from app.errors import Forbidden, Unauthorized
+from app.service.build import Reading, clock
 from app.store.nodes import append_ended_session, list_ended_sessions
 from app.web.auth import authorization, require_admin
 from app.web.offload import Offload

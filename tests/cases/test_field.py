@@ -11,16 +11,16 @@ import pytest
 import sqlalchemy as sa
 from ruamel.yaml import YAML
 
-from app.catalog.checking import check
+from app.catalog.check import check
 from app.catalog.files import read_folder
-from app.core.lint_metrics import lint_metrics
-from app.core.metric_definition import parse_metric
 from app.core.times import format_time
+from app.metrics.answer import answer, answer_raw
+from app.metrics.definition import parse_metric
+from app.metrics.documents import to_answer_document, to_csv
+from app.metrics.lint import lint_metrics
+from app.metrics.parameters import USAGE_PARAMETERS, parse_usage_query
 from app.store.engine import Database
 from app.store.schema import calls, events
-from app.usage.answering import answer, answer_raw
-from app.usage.asking import USAGE_PARAMETERS, parse_usage_query
-from app.usage.documents import to_answer_document, to_csv
 from tests.builders import DEFAULT_TEXT, a_record, an_event, an_ingest, post, rows_of, some_transforms, store
 from tests.core.metrics import LATER
 from tests.usage.conftest import fold_all, publish

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.catalog.acts import Acts
+from app.catalog.actions import Acts
 from app.catalog.files import read_folder
 from app.catalog.live import Catalog
-from app.catalog.publishing import publish_new
-from app.catalog.standing import State, Survey
+from app.catalog.publish import publish_new
+from app.catalog.status import State, Survey
 from app.catalog.watch import Watcher
 from app.store.engine import Database
 from app.store.ids import Ids

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.catalog.checking import Checked, check
+from app.catalog.check import Checked, check
 from app.catalog.files import fingerprint, read_folder, to_name, to_path, write_file
-from app.core.transform import DEFAULT, TransformSet
+from app.core.transform.transform import DEFAULT, TransformSet
 from app.errors import TransformInvalid
 from tests.builders import DEFAULT_TEXT, NOW, a_call, some_transforms
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from app.catalog.live import Catalog
-from app.core.transform import TransformSet
+from app.core.transform.transform import TransformSet
 from app.store import schema
 from app.store.engine import Database
 from tests.builders import DEFAULT_TEXT, MISSING, NOW, a_call, a_digest, a_document, published, rows_of, some_transforms

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from app.catalog.files import read_folder
-from app.catalog.metrics import (
+from app.catalog.status import State
+from app.errors import MetricInvalid, NotFound
+from app.metrics.catalog import (
     KIND,
     check_metrics,
     get_metric,
@@ -14,10 +16,8 @@ from app.catalog.metrics import (
     read_live_metrics,
     survey_metrics,
 )
-from app.catalog.standing import State
-from app.catalog.watch_metrics import MetricWatcher
-from app.core.metric_definition import Metric
-from app.errors import MetricInvalid, NotFound
+from app.metrics.definition import Metric
+from app.metrics.watch import MetricWatcher
 from app.store.engine import Database
 from app.store.publications import list_history
 from tests.builders import IDS, NOW, published, some_transforms

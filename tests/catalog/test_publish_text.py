@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from app.catalog.acts import Change
-from app.core.transform import DEFAULT
+from app.catalog.actions import Change
+from app.core.transform.transform import DEFAULT
 from app.errors import EditConflict, NotFound, TransformInvalid
 from app.store.engine import Database
 from tests.builders import DEFAULT_TEXT

@@ -7,8 +7,8 @@ from threading import Barrier
 import pytest
 import sqlalchemy as sa
 
-from app.catalog.standing import State
-from app.core import transform
+from app.catalog.status import State
+from app.core.transform import transform
 from app.errors import NotFound, TransformInvalid
 from app.store import schema
 from app.store.engine import Database, connect

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.catalog.standing import State
+from app.catalog.status import State
 from app.errors import TransformInvalid, Unavailable
 from app.store.engine import Database
 from app.store.publications import list_history

@@ -4,11 +4,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from app.core.metric_definition import Metric
-from app.core.metric_query import MetricEvent, Query
-from app.core.metric_schema import AGGREGATIONS, CATEGORICAL_OPERATORS, GRANULARITIES, NUMERIC_OPERATORS
-from app.core.metric_windows import WINDOWS, Unit
 from app.core.times import parse_time
+from app.metrics.definition import Metric
+from app.metrics.query import MetricEvent, Query
+from app.metrics.schema import AGGREGATIONS, CATEGORICAL_OPERATORS, GRANULARITIES, NUMERIC_OPERATORS
+from app.metrics.windows import WINDOWS, Unit
 from tests.core.metrics import a_metric
 
 SECOND = 1_000_000

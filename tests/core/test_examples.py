@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.examples import run_examples
-from app.core.transform import parse_transform
+from app.core.transform.examples import run_examples
+from app.core.transform.transform import parse_transform
 from tests.builders import a_default
 
 TRANSFORM = """

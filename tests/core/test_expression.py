@@ -30,13 +30,13 @@ from jmespath.exceptions import (
     UnknownFunctionError,
 )
 
-from app.core.expression import Expression, compile_expression, explain_null
-from app.core.expression_call import Function, wrong_type
-from app.core.expression_closures import Closures
-from app.core.expression_functions import BUILT_IN, MAX_JOINED_CHARS
-from app.core.expression_limits import MAX_STEPS, Meter, size_of
-from app.core.expression_text import MAX_DEPTH, MAX_EXPRESSION_CHARS, ExpressionInvalidAt, parse
-from app.core.expression_values import is_true
+from app.core.jmespath.call import Function, wrong_type
+from app.core.jmespath.closures import Closures
+from app.core.jmespath.expression import Expression, compile_expression, explain_null
+from app.core.jmespath.limits import MAX_STEPS, Meter, size_of
+from app.core.jmespath.parser import MAX_DEPTH, MAX_EXPRESSION_CHARS, ExpressionInvalidAt, parse
+from app.core.jmespath.semantics import is_true
+from app.core.jmespath.standard_functions import BUILT_IN, MAX_JOINED_CHARS
 from app.errors import ExpressionFailed, ExpressionInvalid
 
 # More for a thorough run: EXPRESSION_EXAMPLES=20000 pytest tests/core/test_expression.py

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.expression import compile_expression
-from app.core.expression_call import Function
-from app.core.expression_functions import BUILT_IN
-from app.core.expression_limits import size_of
-from app.core.expression_values import NUMBER_TYPES
-from app.core.functions import FUNCTIONS, Scope
-from app.core.functions_decimal import find_decimal, is_within, to_number
+from app.core.jmespath.call import Function
+from app.core.jmespath.expression import compile_expression
+from app.core.jmespath.functions import FUNCTIONS, Scope
+from app.core.jmespath.functions.decimals import find_decimal, is_within, to_number
+from app.core.jmespath.limits import size_of
+from app.core.jmespath.semantics import NUMBER_TYPES
+from app.core.jmespath.standard_functions import BUILT_IN
 from app.core.json_text import decode, with_numbers_by_value
 from app.core.times import parse_time
 from app.errors import ExpressionFailed

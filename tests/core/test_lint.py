@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.core.lint import lint
+from app.core.transform.lint import lint
 from tests.builders import DEFAULT_TEXT, some_transforms
 
 EXAMPLE = "\nexamples: [{given: {}, expect: stored}]"

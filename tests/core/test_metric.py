@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.metric_definition import Metric
-from app.core.metric_query import MetricEvent, Query
-from app.core.metric_windows import Unit
 from app.core.times import format_time, parse_time
 from app.errors import BadQuery
+from app.metrics.definition import Metric
+from app.metrics.query import MetricEvent, Query
+from app.metrics.windows import Unit
 from tests.core.metrics import a_metric, a_query, answer, of_values, rows, some_events, value, values
 
 SUM = a_metric()

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from app.core.metric_definition import Aggregation, MetricType, parse_metric
-from app.core.metric_schema import SCHEMA
-from app.core.metric_windows import Unit
 from app.errors import MetricInvalid
+from app.metrics.definition import Aggregation, MetricType, parse_metric
+from app.metrics.schema import SCHEMA
+from app.metrics.windows import Unit
 from tests.core.metrics import a_metric
 
 SUM = """\

@@ -4,12 +4,12 @@ from fractions import Fraction
 
 from hypothesis import given
 
-from app.core.metric import compute, units_in
-from app.core.metric_buckets import to_buckets
-from app.core.metric_definition import Metric
-from app.core.metric_query import Answer, MetricEvent, Query
-from app.core.metric_stream import Stream, read_from
-from app.core.metric_windows import cut, find_zone
+from app.metrics.aggregation import compute, units_in
+from app.metrics.definition import Metric
+from app.metrics.proration import to_buckets
+from app.metrics.query import Answer, MetricEvent, Query
+from app.metrics.stream import Stream, read_from
+from app.metrics.windows import cut, find_zone
 from tests.core.metrics import a_metric, a_query
 from tests.core.random_metrics import cases
 

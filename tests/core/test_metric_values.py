@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.json_text import decode
-from app.core.metric_values import (
+from app.metrics.values import (
     Skip,
     add,
     divide,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.metric_windows import SECOND, Unit, count_windows, cut, day_start, find_zone, window_at
 from app.core.times import format_time, parse_time
+from app.metrics.windows import SECOND, Unit, count_windows, cut, day_start, find_zone, window_at
 
 
 def zone(name: str) -> tzinfo:

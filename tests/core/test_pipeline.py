@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Run, explain, map_call, run
 from app.core.segment import MAX_CALL_BYTES, Unread, read
-from app.core.transform import TransformSet
+from app.core.transform.transform import TransformSet
 from tests.builders import MISSING, NOW, a_call, a_document, a_transform, some_transforms, to_raw
 
 STOPPING = {

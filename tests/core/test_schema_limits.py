@@ -9,9 +9,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from app.core.schema_limits import weigh
-from app.core.schema_patterns import count_positions
-from app.core.transform_input import InputCheck
+from app.core.transform.input_schema import InputCheck
+from app.core.transform.schema_limits import weigh
+from app.core.transform.schema_patterns import count_positions
 from app.errors import CallRejected
 
 # The machine may be busy with others; what is refuted here took minutes.

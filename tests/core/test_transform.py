@@ -9,13 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.core import transform as transform_module
-from app.core.expression_limits import Budget
+from app.core.jmespath.limits import Budget
 from app.core.pipeline import run
 from app.core.segment import Unread
 from app.core.times import format_time
-from app.core.transform import Transform, TransformSet, parse_transform
-from app.core.transform_schema import FIELDS
+from app.core.transform import transform as transform_module
+from app.core.transform.schema import FIELDS
+from app.core.transform.transform import Transform, TransformSet, parse_transform
 from app.errors import EventInvalid, ExpressionFailed, TransformInvalid
 from tests.builders import DEFAULT_TEXT, MISSING, NOW, a_call, a_default, a_transform, some_transforms
 from tests.core.examples import often

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core.segment import Call
-from app.core.transform import MAIN_LANE, Choice, Transform, TransformSet, parse_transform
-from app.core.transform_schema import SCHEMA
+from app.core.transform.schema import SCHEMA
+from app.core.transform.transform import MAIN_LANE, Choice, Transform, TransformSet, parse_transform
 from app.errors import TransformInvalid
 from tests.builders import MISSING, NOW, a_call, a_default, a_transform, some_transforms
 from tests.core.examples import often

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.core.times import format_time
-from app.fake_lotus.faults import Fault, Planned, parse_fault
-from app.fake_lotus.rules import BROKER, DAY, INVALID_JSON, INVALID_TIME, NO_CUSTOMER, NO_ID, OUTSIDE, WHOLE
-from app.fake_lotus.server import FAULTS, PING, RECEIVED, TRACK, VERIFY, FakeLotus
+from app.forward.fake_lotus.faults import Fault, Planned, parse_fault
+from app.forward.fake_lotus.rules import BROKER, DAY, INVALID_JSON, INVALID_TIME, NO_CUSTOMER, NO_ID, OUTSIDE, WHOLE
+from app.forward.fake_lotus.server import FAULTS, PING, RECEIVED, TRACK, VERIFY, FakeLotus
 from tests.builders import NOW
 
 KEY = "a-key"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.bootstrap import clock
-from app.fake_lotus.server import FakeLotus
+from app.forward.fake_lotus.server import FakeLotus
+from app.service.build import clock
 from tests.forward.forwarding import KEY, MADE
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.fake_lotus.faults import Fault, Planned
-from app.fake_lotus.server import FakeLotus
+from app.forward.fake_lotus.faults import Fault, Planned
+from app.forward.fake_lotus.server import FakeLotus
 from app.forward.verdict import Answer
 from app.forward.worker import LEASE_SECONDS, Worker
 from app.store.engine import Database

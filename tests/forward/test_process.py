@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.fake_lotus.faults import Fault, Planned
-from app.fake_lotus.server import FakeLotus
+from app.forward.fake_lotus.faults import Fault, Planned
+from app.forward.fake_lotus.server import FakeLotus
 from app.store.engine import Database
 from app.store.schema import deliveries, events
 from tests.builders import rows_of
@@ -37,7 +37,7 @@ def start(folder: Path, url: str, address: str, *, lease: str = "2", key: str = 
     }
     with (folder / "worker.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "worker", "--lease", lease],
+            [sys.executable, "-m", "app.service", "worker", "--lease", lease],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

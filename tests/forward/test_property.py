@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.core.lotus import LotusEvent
-from app.fake_lotus.faults import Fault, Faults, Planned
-from app.fake_lotus.server import FakeLotus, running
+from app.forward.fake_lotus.faults import Fault, Faults, Planned
+from app.forward.fake_lotus.server import FakeLotus, running
 from app.store.engine import Database, connect
 from app.store.schema import attempts
 from tests.builders import empty, rows_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.fake_lotus.rules import BROKER, INVALID_JSON, NO_CUSTOMER, OUTSIDE, WHOLE
+from app.forward.fake_lotus.rules import BROKER, INVALID_JSON, NO_CUSTOMER, OUTSIDE, WHOLE
 from app.forward.verdict import Answer, read_verdict
 from tests.builders import NOW
 

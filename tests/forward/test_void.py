@@ -4,9 +4,9 @@ import threading
 
 import sqlalchemy as sa
 
-from app.fake_lotus.server import FakeLotus
+from app.forward.fake_lotus.server import FakeLotus
 from app.forward.lotus import Lotus
-from app.forward.reconciling import find_missing
+from app.forward.reconcile import find_missing
 from app.store import ledger
 from app.store.deliveries import count_waiting, request_later, send_again, void_deliveries
 from app.store.engine import Connection, Database

@@ -40,5 +40,5 @@ def type_command_for(database_url: str, folder: Path, *words: str) -> subprocess
         "SEGMENT_SHARED_SECRETS": "a-secret-of-the-tests",
         "ADMIN_TOKEN": ADMIN_TOKEN,
     }
-    command = [sys.executable, "-m", "app.cli", *words]
+    command = [sys.executable, "-m", "app.service", *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)

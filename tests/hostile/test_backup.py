@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import main
+from app.service.commands import main
 from app.store.engine import connect
 from app.store.migrate import migrate
 from tests.builders import a_record, a_request, a_writer, an_event

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app import ingest as ingest_module
 from app.core.credentials import Credentials
 from app.core.outcome import Outcome
 from app.errors import Unavailable
-from app.ingest import Ingest
+from app.ingest import ingest as ingest_module
+from app.ingest.ingest import Ingest
 from app.store import writer as writer_module
 from app.store.engine import Database
 from app.store.ids import TAG_BITS, Ids, micros_of
@@ -255,7 +255,7 @@ _A_LOOP = """
 from gevent import monkey
 monkey.patch_all()
 import sys, time, gevent
-from app.bootstrap import tune_garbage_collection
+from app.service.build import tune_garbage_collection
 from app.core.signature import sign
 from app.store.engine import connect
 from tests.builders import SECRET, a_document, an_ingest, post, to_raw

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import pytest
 from flask import Flask
 
-from app.bootstrap import build
+from app.service.build import build
+from app.service.flask_app import create_app
 from app.settings import Settings
 from app.store.engine import connect
 from app.store.migrate import migrate
+from app.transforms.sandboxes import SANDBOXES
 from app.web.application import limit_of
-from app.web.factory import create_app
-from app.web.sandboxes import SANDBOXES
 from app.web.sessions import CSRF_HEADER
 from tests.builders import SECRET
 from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until

@@ -17,14 +17,14 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.cli import main
 from app.errors import Unavailable
-from app.fake_lotus.server import FakeLotus
+from app.forward.fake_lotus.server import FakeLotus
 from app.forward.lotus import Lotus
-from app.forward.reconciling import find_missing
+from app.forward.reconcile import find_missing
+from app.forward.sql_destination import read_destination
 from app.forward.verdict import INVALID_JSON, PERMANENT, Answer, read_verdict
+from app.service.commands import main
 from app.store.deliveries import to_storable
-from app.store.destination import read_destination
 from app.store.engine import Database
 from app.store.schema import attempts
 from tests.builders import NOW, empty, rows_of

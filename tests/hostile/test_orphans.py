@@ -52,9 +52,9 @@ def test_a_forwarder_whose_parents_are_killed_while_it_starts_ends(
     delay: float, migrated_sqlite_url: str, tmp_path: Path
 ) -> None:
     with forwarding(migrated_sqlite_url, tmp_path, free_port(), started=False) as service:
-        wait_until(lambda: helpers_of(service, "app.cli worker"))
+        wait_until(lambda: helpers_of(service, "app.service worker"))
         time.sleep(delay)
-        kill(processes_of(service).keys() - helpers_of(service, "app.cli worker"))
+        kill(processes_of(service).keys() - helpers_of(service, "app.service worker"))
         service.process.wait(10)
         wait_until(lambda: not processes_of(service), A_FEW_SECONDS)
 
@@ -80,7 +80,7 @@ def test_a_sandbox_whose_parents_are_killed_while_it_starts_ends(migrated_sqlite
     with served(migrated_sqlite_url, tmp_path, WEB_CONCURRENCY="1") as service:
         # Whoever looks at a transform will soon want a preview.
         assert service.get("/api/v1/transforms/api_call", ADMIN_TOKEN).status == 200
-        sandboxes = helpers_of(service, "app.sandbox")
+        sandboxes = helpers_of(service, "app.transforms.sandbox")
         assert len(sandboxes) == 1
         kill(processes_of(service).keys() - sandboxes)
         service.process.wait(10)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.catalog.checking import check
-from app.catalog.publishing import Publisher
-from app.core.lint import lint
+from app.catalog.check import check
+from app.catalog.publish import Publisher
 from app.core.outcome import Reason
 from app.core.pipeline import run
 from app.core.segment import Call, read
-from app.core.transform import Choice, Transform, TransformSet
+from app.core.transform.lint import lint
+from app.core.transform.transform import Choice, Transform, TransformSet
 from app.errors import TransformInvalid
 from app.store.engine import Database
 from app.store.publications import Origin

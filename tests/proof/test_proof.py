@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from app.calls.choice import tell_choice
+from app.calls.conflict import differences_of, tell_conflicts
+from app.calls.curl import INLINE_BYTES, to_curl
+from app.calls.fields import tell_fields
+from app.calls.pretty import SHOWN_BYTES, to_pretty, to_value_text
 from app.core.outcome import Outcome
 from app.core.signature import Coverage, verify
-from app.core.transform import TransformSet
-from app.proof.again import INLINE_BYTES, to_curl
-from app.proof.choice import tell_choice
-from app.proof.conflict import differences_of, tell_conflicts
-from app.proof.fields import tell_fields
-from app.proof.pretty import SHOWN_BYTES, to_pretty, to_value_text
+from app.core.transform.transform import TransformSet
 from app.store.engine import Database
 from app.store.review import get_call
 from tests.builders import (

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
 from app.store import ledger
 from app.store.commit import Committer
 from app.store.deliveries import (
@@ -19,7 +20,6 @@ from app.store.deliveries import (
     settle,
     void_deliveries,
 )
-from app.store.destination import Destination, pause, probe_now, read_destination, resume, take_probe
 from app.store.engine import Database
 from app.store.schema import attempted, deliveries, events
 from app.store.writer import Writer

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from app.store.drafts import Draft, DraftMoved, discard_draft, find_draft, list_drafted, save_draft
 from app.store.engine import Database
+from app.transforms.sql_drafts import Draft, DraftMoved, discard_draft, find_draft, list_drafted, save_draft
 from tests.builders import NOW, a_digest
 
 

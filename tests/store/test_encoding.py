@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from app.cli import main
 from app.core.outcome import Outcome
 from app.errors import SettingInvalid
+from app.service.commands import main
 from app.settings import SETTINGS
 from app.store.engine import connect
 from app.store.migrate import migrate

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.core.outcome import Outcome, Reason
-from app.core.transform import TransformSet
+from app.core.transform.transform import TransformSet
 from app.store import schema
 from app.store.engine import Database
 from app.store.record import Record

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.calls.sql_problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
 from app.core.outcome import Outcome
 from app.store.engine import Database
 from app.store.ids import ID_MAX
-from app.store.problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
 from app.store.schema import calls
 from tests.store.test_review_plans import seed as seed_many
 

@@ -3,9 +3,9 @@
 import pytest
 
 from app.errors import NotFound
+from app.replay.sql_replay_list import ask_to_stop, get_replay, is_stop_asked, lay_down, list_replays, take_up
+from app.replay.sql_replays import Replay, append_replay
 from app.store.engine import Database
-from app.store.replay_list import ask_to_stop, get_replay, is_stop_asked, lay_down, list_replays, take_up
-from app.store.replays import Replay, append_replay
 
 
 def a_replay(number: int, finished_at: int | None = None) -> Replay:

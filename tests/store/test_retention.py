@@ -4,8 +4,8 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from app.calls.sql_retention import BATCH, ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
 from app.store.engine import Database
-from app.store.retention import BATCH, ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
 from app.store.schema import METADATA, calls, requests
 from tests.builders import a_record, a_request, a_writer, an_event, rows_of, store, values_of
 

@@ -3,11 +3,11 @@
 from collections import Counter
 
 from app.core.outcome import Outcome, Reason
+from app.service.sql_series import count_calls_by_step, count_refusals, last_steps
 from app.store import ledger
 from app.store.engine import Database
 from app.store.ledger import CALL, EVENT, MINUTE
 from app.store.refusals import Refusal, append_refusals
-from app.store.series import count_calls_by_step, count_refusals, last_steps
 from tests.builders import IDS, NOW
 
 ENTRIES = (

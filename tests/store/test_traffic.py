@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.core.transform_match import Match
-from app.editor.traffic import list_ids_matched
-from app.store import traffic
+from app.core.transform.match import Match
 from app.store.engine import Connection, Database
 from app.store.ids import first_id_at
 from app.store.ledger import CALL
 from app.store.ledger import append as append_counts
 from app.store.schema import calls
-from app.store.traffic import (
+from app.transforms import sql_traffic as traffic
+from app.transforms.sql_traffic import (
     Share,
     list_event_names,
     list_ids_by_event,
@@ -24,6 +23,7 @@ from app.store.traffic import (
     list_ids_of_type,
     read_activity,
 )
+from app.transforms.traffic import list_ids_matched
 from tests.builders import NOW
 from tests.store.test_review_plans import seed
 

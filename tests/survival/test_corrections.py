@@ -91,7 +91,7 @@ class Shell:
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
         """Start a command."""
-        command = [sys.executable, "-m", "app.cli", *words]
+        command = [sys.executable, "-m", "app.service", *words]
         return subprocess.Popen(
             command, cwd=self._folder, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.metrics.sql_buckets import BUILT
 from app.store.schema import events, usage_folds, usage_metrics, usage_tail
-from app.store.usage_buckets import BUILT
 from tests.served import ADMIN_TOKEN, Served, served, wait_until
 from tests.survival.load import Load
 from tests.survival.whole import find_broken, opened

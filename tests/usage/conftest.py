@@ -6,15 +6,15 @@ import pytest
 import sqlalchemy as sa
 
 from app.catalog.files import Folder as Files
-from app.catalog.metrics import publish_new_metrics
 from app.core.lotus import make_event
-from app.core.metric_definition import Metric
-from app.core.metric_query import MetricEvent
 from app.core.times import format_time
+from app.metrics.catalog import publish_new_metrics
+from app.metrics.definition import Metric
+from app.metrics.fold import Folder
+from app.metrics.query import MetricEvent
 from app.store.engine import Database
 from app.store.schema import events
 from app.store.usage_tail import append_tail
-from app.usage.folding import Folder
 from tests.builders import IDS, NOW, a_record, store
 
 Keep = Callable[[Sequence[MetricEvent]], None]

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.core.metric import compute
-from app.core.metric_definition import Metric
-from app.core.metric_query import Answer, MetricEvent, Query
-from app.core.metric_windows import Unit
+from app.metrics.aggregation import compute
+from app.metrics.answer import answer
+from app.metrics.definition import Metric
+from app.metrics.query import Answer, MetricEvent, Query
+from app.metrics.sql_events import list_customers
+from app.metrics.windows import Unit
 from app.store.engine import Database
-from app.store.usage import list_customers
-from app.usage.answering import answer
 from tests.builders import empty
 from tests.core.metrics import LATER, a_metric, a_query, some_events
 from tests.core.random_metrics import cases

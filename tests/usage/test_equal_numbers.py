@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from app.core.json_text import decode
 from app.core.lotus import former_content
-from app.core.metric_definition import Metric
 from app.core.outcome import Outcome
+from app.metrics.answer import answer, answer_raw
+from app.metrics.definition import Metric
 from app.store.engine import Database
 from app.store.schema import claims, events
-from app.usage.answering import answer, answer_raw
 from tests.builders import a_document, a_record_of, empty, rows_of, some_transforms, store
 from tests.core.metrics import LATER, a_metric, a_query
 from tests.usage.conftest import fold_all, publish

@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from app.core.metric import compute
-from app.core.metric_definition import Metric, MetricType
-from app.core.metric_query import MetricEvent, Query
-from app.core.metric_values import Skip
 from app.core.times import parse_time
 from app.errors import NotFound
+from app.metrics.aggregation import compute
+from app.metrics.answer import answer, to_metric_event
+from app.metrics.definition import Metric, MetricType
+from app.metrics.explain import Share, Verdict, explain, explain_call
+from app.metrics.query import MetricEvent, Query
+from app.metrics.sql_events import Place
+from app.metrics.values import Skip
 from app.store.engine import Database
 from app.store.schema import calls
-from app.store.usage import Place
-from app.usage.answering import answer, to_metric_event
-from app.usage.explaining import Share, Verdict, explain, explain_call
 from tests.builders import empty, rows_of
 from tests.core.metrics import LATER, a_metric, a_query, some_events
 from tests.core.random_metrics import cases

@@ -6,16 +6,16 @@ import msgspec
 import pytest
 
 from app.core.lotus import make_event
-from app.core.metric_definition import Metric
-from app.core.metric_query import MetricEvent
+from app.metrics.answer import answer, answer_raw
+from app.metrics.answer_from_buckets import add_up
+from app.metrics.definition import Metric
+from app.metrics.fold import Folder
+from app.metrics.query import MetricEvent
+from app.metrics.sql_buckets import BUILT
 from app.store.commit import Committer
 from app.store.engine import Database
 from app.store.ids import Ids, micros_of
 from app.store.schema import events, usage_buckets, usage_folds, usage_metrics, usage_tail
-from app.store.usage_buckets import BUILT
-from app.usage.adding import add_up
-from app.usage.answering import answer, answer_raw
-from app.usage.folding import Folder
 from tests.builders import IDS, NOW, a_record, a_request, know_no_version, rows_of
 from tests.core.metrics import LATER, a_metric, a_query, some_events
 from tests.usage.conftest import Keep, fold_all, keep_events, make_void, publish
@@ -266,7 +266,7 @@ def test_a_holder_whose_clock_was_ahead_keeps_nobody_from_folding(
     other = a_folder(database, holder=2)
     assert not other.is_free()
     began = time.monotonic()
-    monkeypatch.setattr("app.usage.folding.time.monotonic", lambda: began + 1)
+    monkeypatch.setattr("app.metrics.fold.time.monotonic", lambda: began + 1)
     assert not other.is_free()
-    monkeypatch.setattr("app.usage.folding.time.monotonic", lambda: began + 4)
+    monkeypatch.setattr("app.metrics.fold.time.monotonic", lambda: began + 4)
     assert other.is_free()

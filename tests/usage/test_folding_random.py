@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 
 from app.core.json_text import decode
 from app.core.lotus import make_event
-from app.core.metric import compute
-from app.core.metric_definition import Metric
-from app.core.metric_parts import is_addable
-from app.core.metric_query import MetricEvent, Query
-from app.core.metric_windows import Unit
 from app.core.times import format_time
+from app.metrics.aggregation import compute
+from app.metrics.answer import answer, answer_raw, verify
+from app.metrics.answer_from_buckets import add_up
+from app.metrics.definition import Metric
+from app.metrics.fold import Folder
+from app.metrics.parts import is_addable
+from app.metrics.progress import forget
+from app.metrics.query import MetricEvent, Query
+from app.metrics.windows import Unit
 from app.store.commit import Committer
 from app.store.engine import Database
 from app.store.ids import TAG_BITS, Ids
 from app.store.schema import calls, events, usage_tail
-from app.usage.adding import add_up
-from app.usage.answering import answer, answer_raw, verify
-from app.usage.folding import Folder
-from app.usage.progress import forget
 from tests.builders import IDS, NOW, a_record, a_request, empty, know_no_version, rows_of, values_of
 from tests.core.metrics import LATER, a_metric
 from tests.core.random_metrics import cases

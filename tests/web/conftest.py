@@ -13,16 +13,16 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.bootstrap import Service, build
 from app.core.credentials import Credentials
-from app.ingest import Ingest
+from app.ingest.ingest import Ingest
+from app.service.build import Service, build
+from app.service.flask_app import create_app
 from app.settings import Settings
 from app.store.engine import connect
 from app.store.migrate import migrate
 from app.store.refusals import KEPT, Refusal, list_refusals
 from app.store.writer import Writer
-from app.web.factory import create_app
-from app.web.sandboxes import SANDBOXES
+from app.transforms.sandboxes import SANDBOXES
 from tests.builders import DEFAULT_TEXT, SECRET, rows_of
 from tests.forward.forwarding import KEY
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed, wait_until

@@ -11,13 +11,13 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from app.bootstrap import Reading, Service, build
+from app.ingest.http_tracking import Tracking
+from app.service.build import Reading, Service, build
+from app.service.flask_app import create_app
 from app.settings import Settings
 from app.store.engine import connect
 from app.store.migrate import migrate
 from app.store.schema import calls, requests
-from app.web.factory import create_app
-from app.web.tracking import Tracking
 from tests.builders import DEFAULT_TEXT, NOW, SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed, wait_until
 from tests.web.conftest import wait_for_refusals

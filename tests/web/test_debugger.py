@@ -6,9 +6,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import sqlalchemy as sa
 
-from app.bootstrap import clock
+from app.calls import sql_search as search
 from app.core.outcome import Outcome
-from app.store import search
+from app.service.build import clock
 from app.store.schema import calls
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site

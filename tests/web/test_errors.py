@@ -18,10 +18,10 @@ from app.errors import (
     TransformInvalid,
     Unavailable,
 )
+from app.service.telemetry import Telemetry
 from app.store.record import Request
 from app.store.schema import calls
 from app.store.writer import Writer
-from app.telemetry import Telemetry
 from app.web import errors
 from app.web.draining import EXTENSION
 from tests.builders import a_document, to_raw

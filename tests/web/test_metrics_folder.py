@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app.web.metrics_folder import LOCK, PREFIX, make_metrics_folder, remove_abandoned
+from app.service.metrics_folder import LOCK, PREFIX, make_metrics_folder, remove_abandoned
 from tests.served import ROOT, Served, served, wait_until
 
-MAKE = "import sys, pathlib, os; from app.web.metrics_folder import make_metrics_folder as make; "
+MAKE = "import sys, pathlib, os; from app.service.metrics_folder import make_metrics_folder as make; "
 
 
 def folders_of(service: Served) -> set[Path]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner
 
-from app.cli import main
 from app.core.outcome import Outcome
+from app.service.commands import main
 from app.store.engine import Database
 from app.store.schema import calls, requests
 from tests.builders import a_document, an_ingest, balance, outcomes_of, post, rows_of, some_transforms, to_raw

@@ -14,11 +14,11 @@ import pytest
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from app.outbox import DELIVERY_PARAMETERS
-from app.query import CALL_PARAMETERS, EVENT_PARAMETERS
-from app.replay.asking import PARAMETERS
-from app.usage.asking import USAGE_PARAMETERS
-from app.web.usage_query import EVENTS_PARAMETERS, PAGE_PARAMETERS
+from app.forward.outbox import DELIVERY_PARAMETERS
+from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS
+from app.metrics.parameters import USAGE_PARAMETERS
+from app.replay.parameters import PARAMETERS
+from app.store.query import CALL_PARAMETERS, EVENT_PARAMETERS
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from app.bootstrap import Reading, build_reading
 from app.errors import NotFound
+from app.service.build import Reading, build_reading
 from app.settings import Settings
 from app.store.engine import connect
 from app.web.offload import OnThreads

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.balance import read_ledger
+from app.service.balance import read_ledger
+from app.service.overview import draw
+from app.service.sql_series import Span
+from app.service.telemetry import Telemetry
 from app.store.ledger import MINUTE
-from app.store.series import Span
-from app.telemetry import Telemetry
-from app.web.overview import draw
 from tests.builders import NOW, a_document, to_raw
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.replay.asking import parse_asked
-from app.replay.running import Replayer
+from app.replay.parameters import parse_asked
+from app.replay.replayer import Replayer
 from app.store.ids import Ids
 from tests.builders import DEFAULT_TEXT, published, some_ids, some_transforms
 from tests.served import ADMIN_TOKEN

@@ -3,7 +3,7 @@
 import html5lib
 import pytest
 
-from app import problems
+from app.calls import problems
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed
 from tests.web.conftest import Site

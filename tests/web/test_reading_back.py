@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from app import cli
+from app.metrics.fold import Folder
+from app.service import commands
 from app.settings import SETTINGS
 from app.store.schema import calls
-from app.usage.folding import Folder
 from tests.builders import DEFAULT_TEXT, NOW, a_document, balance, to_raw
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site, counts
@@ -50,7 +50,7 @@ def type_(visited: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cal
     monkeypatch.setenv("DATABASE_URL", visited.service.settings.database_url)
     monkeypatch.setenv("TRANSFORMS_DIR", str(visited.service.settings.transforms_dir))
     monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(cli.main, words)
+    return lambda *words: CliRunner().invoke(commands.main, words)
 
 
 @pytest.mark.parametrize("name", ODD)

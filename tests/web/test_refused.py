@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from app.errors import SignatureMismatch, Unavailable
+from app.ingest.refused import Refused, shown_headers
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, list_refusals
-from app.web.refused import Refused, shown_headers
 from tests.builders import IDS, NOW, a_document, to_raw
 from tests.served import signed, wait_until
 from tests.web.conftest import Site, counts
@@ -167,7 +167,7 @@ def test_a_good_call_is_taken_in_the_middle_of_a_flood(site: Site) -> None:
 def test_while_the_database_is_away_the_last_ones_wait_and_are_kept_when_it_is_back(
     counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.web.refused._PAUSE_IN_TROUBLE_SECONDS", 0.05)
+    monkeypatch.setattr("app.ingest.refused._PAUSE_IN_TROUBLE_SECONDS", 0.05)
     refused = Refused(counting, IDS, lambda: NOW)
     counting.trouble = Unavailable()
     for number in range(KEPT):

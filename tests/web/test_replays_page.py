@@ -9,13 +9,13 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from app.bootstrap import clock
 from app.catalog.live import Catalog
-from app.replay.asking import parse_asked
+from app.replay.parameters import parse_asked
 from app.replay.progress import SILENT_MICROS
-from app.replay.running import Replayer
-from app.store.replay_list import get_replay, list_replays
-from app.store.replays import Replay, append_replay
+from app.replay.replayer import Replayer
+from app.replay.sql_replay_list import get_replay, list_replays
+from app.replay.sql_replays import Replay, append_replay
+from app.service.build import clock
 from app.store.schema import calls, replays
 from tests.builders import DEFAULT_TEXT, a_document, published, some_ids, some_transforms, to_raw
 from tests.served import ADMIN_TOKEN, wait_until

@@ -9,9 +9,9 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app import errors
-from app.bootstrap import clock
+from app.service.build import clock
+from app.service.setup import TESTER, WAYS_OUT
 from app.store.schema import calls, events, sightings
-from app.web.setup import TESTER, WAYS_OUT
 from tests.builders import SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, signed, wait_until
 from tests.web.conftest import Site

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.bootstrap import Service, build
+from app.service.build import Service, build
+from app.service.flask_app import create_app
 from app.settings import Settings
 from app.store.engine import connect
 from app.store.migrate import migrate
 from app.store.schema import drafts, publications
-from app.web.factory import create_app
-from app.web.sandboxes import SANDBOXES
+from app.transforms.sandboxes import SANDBOXES
 from tests.builders import DEFAULT_TEXT, SECRET, a_document, rows_of, to_raw
 from tests.served import ADMIN_TOKEN, signed
 

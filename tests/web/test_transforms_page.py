@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.store import traffic
 from app.store.schema import publications
+from app.transforms import sql_traffic as traffic
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site

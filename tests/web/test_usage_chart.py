@@ -5,12 +5,12 @@ from decimal import Decimal
 
 import pytest
 
-from app.core.metric_definition import parse_metric
-from app.core.metric_query import Row
-from app.core.metric_windows import find_zone
 from app.core.times import parse_time
-from app.web.usage_chart import STEPS_MAX, Chart, draw, to_short
-from app.web.usage_view import best_window, tell_meaning, tell_number, tell_start
+from app.metrics.definition import parse_metric
+from app.metrics.pages_chart import STEPS_MAX, Chart, draw, to_short
+from app.metrics.pages_view import best_window, tell_meaning, tell_number, tell_start
+from app.metrics.query import Row
+from app.metrics.windows import find_zone
 from tests.web.test_usage_page import MOST, SEATS, SUM
 
 

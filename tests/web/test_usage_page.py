@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.bootstrap import Reading, clock
 from app.catalog.files import read_folder
-from app.catalog.metrics import publish_new_metrics
-from app.core.metric_definition import parse_metric
+from app.metrics.catalog import publish_new_metrics
+from app.metrics.definition import parse_metric
+from app.metrics.fold import Folder
+from app.metrics.pages_chart import TOP
+from app.service.build import Reading, clock
+from app.service.flask_app import create_app
 from app.store.schema import usage_buckets
-from app.usage.folding import Folder
-from app.web.factory import create_app
-from app.web.usage_chart import TOP
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, signed
 from tests.web.conftest import Site

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from werkzeug.test import Client
 
 from app.core.signature import sign
+from app.service.telemetry import REFUSAL_CODES
 from app.store.schema import calls, events, requests
-from app.telemetry import REFUSAL_CODES
 from app.web.draining import EXTENSION
 from tests.builders import SECRET, a_document, to_raw
 from tests.served import WEBHOOK, signed

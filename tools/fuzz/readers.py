@@ -12,11 +12,11 @@ from typing import Any
 import click
 from click.testing import CliRunner
 
-from app.cli import main
-from app.cli.told import tell_call
+from app.calls.review import to_whole_document
+from app.calls.steps import tell_steps
+from app.calls.text import tell_call
 from app.core.outcome import REASONS_OF
-from app.review import to_whole_document
-from app.steps import tell_steps
+from app.service.commands import main
 from app.store.review import get_call
 from tests.served import ADMIN_TOKEN
 from tools.fuzz.model import StoredCall

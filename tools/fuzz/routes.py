@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-from app.query import CALL_PARAMETERS, EVENT_PARAMETERS
-from app.usage.asking import USAGE_PARAMETERS
+from app.metrics.parameters import USAGE_PARAMETERS
+from app.store.query import CALL_PARAMETERS, EVENT_PARAMETERS
 from tests.served import ADMIN_TOKEN
 from tools.fuzz.grammar import Grammar
 from tools.fuzz.mutation import mutate

@@ -14,14 +14,14 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 from flask import Flask
 
-from app.bootstrap import Service, build, clock
-from app.logs import configure
+from app.metrics.fold import Folder
+from app.service.build import Service, build, clock
+from app.service.flask_app import create_app
+from app.service.logs import configure
 from app.settings import Settings
 from app.store.engine import Database, connect
 from app.store.migrate import migrate
-from app.usage.folding import Folder
-from app.web.factory import create_app
-from app.web.sandboxes import SANDBOXES
+from app.transforms.sandboxes import SANDBOXES
 from tests.builders import SECRET
 from tests.served import ADMIN_TOKEN
 from tools.fuzz.requests import BASIC, BEARER, INGEST_KEY, WRITE_KEY, Request

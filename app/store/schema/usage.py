@@ -20,7 +20,7 @@ usage_metrics = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     Column("meaning", Digest, nullable=False, comment="of its definition; a description is no part of it"),
     Column("event_name", Text, nullable=False),
-    # What tells folds, the build and answers apart, see app.usage.folding.
+    # What tells folds, the build and answers apart, see app.metrics.fold.
     Column("cursor", Id, nullable=False, comment="its buckets hold the folded events up to this id, and ..."),
     Column("until_id", Id, nullable=False, comment="... above this one: the largest there was when it began"),
     Column("done", Id, nullable=False, comment="events of history that were looked at"),

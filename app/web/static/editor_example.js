@@ -2,7 +2,7 @@
 
 import { Numeral } from "./json_exact.js";
 
-// Of a call's context: what says where it was made, and by whom, but not what is billed. As in app/catalog/starter.py.
+// Of a call's context: what says where it was made, and by whom, but not what is billed. As in app/transforms/starter.py.
 const ABOUT_THE_SENDER = new Set(
   ("active app campaign device ip library locale location network os page referrer screen timezone traits userAgent " +
     "userAgentData protocols").split(" "),

@@ -1,0 +1,202 @@
+"""Looking at what came: `log`, `show`, `ledger`, `refused`."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import click
+import msgspec
+
+from app.calls.review import (
+    CallDocument,
+    to_call_document,
+    to_refusal_document,
+    to_whole_document,
+)
+from app.calls.steps import tell_steps
+from app.calls.text import tell_call, tell_ledger, tell_refusal
+from app.cli.program import open_reading
+from app.core.json_text import encode
+from app.core.outcome import Outcome, Reason
+from app.errors import NotFound
+from app.service.balance import read_ledger
+from app.service.build import Reading, clock
+from app.service.logs import CallLine, to_text
+from app.store.ids import TAG_BITS
+from app.store.query import parse_call_filters, parse_moment
+from app.store.refusals import KEPT, list_refusals
+from app.store.review import (
+    CallFilters,
+    get_call,
+    list_call_ids,
+    list_calls,
+    newest_call_id,
+    read_calls,
+)
+
+# The values: of an enum as it is, click takes the names.
+_OUTCOME = click.Choice([one.value for one in Outcome])
+_REASON = click.Choice([one.value for one in Reason])
+
+_POLL_SECONDS = 0.5
+
+_LATE = 30_000_000 << TAG_BITS
+"""30 s as a distance between ids. An id is made before the commit that shows it, at most some seconds before."""
+
+_AT_ONCE = 10_000
+"""Ids that one query of `--follow` reads."""
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with the calls that come in, until Ctrl-C.")
+@click.option("--outcome", multiple=True, type=_OUTCOME, help="May be given several times.")
+@click.option(
+    "--reason",
+    type=_REASON,
+    metavar="REASON",
+    help="Such as event_invalid, no_transform.",
+)
+@click.option("--event", help="Segment's event name.")
+@click.option("--customer", help="The customer of the event, else the call's userId.")
+@click.option("--id", help="A call id, a message id or an idempotency id.")
+@click.option("--transform", help="The name of a transform.")
+@click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d.")
+@click.option("--until", metavar="WHEN", help="The same.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def log(*, follow: bool, outcome: Sequence[str], limit: int, as_json: bool, **texts: str | None) -> None:
+    """Show stored calls, the newest last."""
+    given = {name: text for name, text in {"outcome": ",".join(outcome), **texts}.items() if text}
+    filters = parse_call_filters(given, clock())
+    reading = open_reading()
+    if follow:
+        for calls in _follow(reading, filters, limit):
+            _write(calls, as_json=as_json)
+        return
+    with reading.database.reading() as conn:
+        rows = list_calls(conn, filters, limit=limit)
+    _write([to_call_document(row) for row in reversed(rows)], as_json=as_json)
+    if not rows and sys.stdout.isatty():
+        click.echo(
+            "There is no such call." if given else "No call came yet: try `segment-lotus send sample`.", err=True
+        )
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.option("--raw", is_flag=True, help="Only the call's own bytes, as they came.")
+@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+def show(*, id_: str, raw: bool, as_json: bool) -> None:
+    """Show everything about one call. ID: of the call, of its message, or the idempotency id of its event."""
+    reading = open_reading()
+    with reading.database.reading() as conn:
+        ids = list_call_ids(conn, CallFilters(id=id_), limit=100)
+        if not ids:
+            raise NotFound(f"there is no call, message or event with the id {id_[:100]!r}")
+        whole = get_call(conn, ids[0])
+        steps = tell_steps(conn, reading.catalog, whole)
+    if len(ids) > 1:
+        many = f"{len(ids)}" if len(ids) < 100 else "100 or more"  # noqa: PLR2004  the limit above
+        click.echo(f"{many} calls have this id; this is the newest. All: segment-lotus log --id {id_!r}", err=True)
+    if raw:
+        if whole.raw is None:
+            raise NotFound(f"the bytes of call {ids[0]} were removed by retention")
+        click.echo(whole.raw, nl=False)
+        return
+    document = to_whole_document(whole, steps)
+    click.echo(_to_json(document) if as_json else tell_call(document))
+
+
+@click.command()
+@click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d. Cut to the minute.")
+@click.option("--until", metavar="WHEN", help="The same.")
+@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+@click.pass_context
+def ledger(context: click.Context, *, since: str | None, until: str | None, as_json: bool) -> None:
+    """Count how calls and events ended, and say whether that is all of them."""
+    now = clock()
+    first = parse_moment("since", since, now) if since else None
+    last = parse_moment("until", until, now) if until else None
+    document = read_ledger(open_reading().database, first, last)
+    click.echo(_to_json(document) if as_json else tell_ledger(document))
+    if document.balances is False:
+        context.exit(1)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, KEPT), default=20, show_default=True, help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def refused(*, limit: int, as_json: bool) -> None:
+    """Show the last requests that were turned away as a whole, and why; the newest last."""
+    with open_reading().database.reading() as conn:
+        documents = [to_refusal_document(one) for one in reversed(list_refusals(conn, limit))]
+    for document in documents:
+        click.echo(_to_json(document) if as_json else tell_refusal(document))
+    if not documents and sys.stdout.isatty():
+        click.echo("No request was refused.", err=True)
+
+
+def _follow(reading: Reading, filters: CallFilters, limit: int) -> Iterator[list[CallDocument]]:
+    """Give the newest calls, and then each call once, as soon as its commit can be seen.
+
+    Ids do not come in order of their commits. So each round reads the last 30 s again and leaves out what it knows;
+    they are counted back from the newest call there is, not from this machine's clock, which may be wrong.
+    """
+    with reading.database.reading() as conn:
+        after = newest_call_id(conn) - _LATE
+    seen = set(_ids_after(reading, filters, after))
+    with reading.database.reading() as conn:
+        first = list_calls(conn, filters, limit=limit)
+    seen.update(row.id for row in first)
+    yield [to_call_document(row) for row in reversed(first)]
+    while True:
+        time.sleep(_POLL_SECONDS)
+        with reading.database.reading() as conn:
+            newest = newest_call_id(conn)
+        ids = _ids_after(reading, filters, after)
+        fresh = sorted(set(ids) - seen)
+        if fresh:
+            with reading.database.reading() as conn:
+                rows = read_calls(conn, fresh)
+            yield [to_call_document(row) for row in rows]
+        after, seen = newest - _LATE, set(ids)
+
+
+def _ids_after(reading: Reading, filters: CallFilters, after: int) -> list[int]:
+    ids: list[int] = []
+    while True:
+        with reading.database.reading() as conn:
+            some = list_call_ids(conn, filters, after=after, before=ids[-1] if ids else None, limit=_AT_ONCE)
+        ids += some
+        if len(some) < _AT_ONCE:
+            return ids
+
+
+def _write(calls: Sequence[CallDocument], *, as_json: bool) -> None:
+    colour = sys.stdout.isatty()
+    lines = [_to_json(call) if as_json else to_text(_to_line(call), colour=colour) for call in calls]
+    if lines:
+        click.echo("\n".join(lines))
+
+
+def _to_line(call: CallDocument) -> CallLine:
+    """Return the line that the service wrote into its log when the call came."""
+    return CallLine(
+        call.received_at,
+        "info",
+        call.id,
+        call.outcome,
+        call.reason,
+        call.detail,
+        call.type,
+        call.event,
+        call.transform,
+        call.transform_digest,
+        call.message_id,
+        idempotency_id=call.idempotency_ids[0] if call.idempotency_ids else None,
+        customer_id=call.customer_id,
+    )
+
+
+def _to_json(document: msgspec.Struct) -> str:
+    return encode(document).decode()

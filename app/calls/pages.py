@@ -1,0 +1,159 @@
+"""The debugger: the calls, newest first, and one call whole. It answers why a call was counted, or why not."""
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
+
+from app.calls.curl import to_curl
+from app.calls.pages_call import read_call
+from app.calls.pages_query import RANGES, Asked, read_query, to_texts, written
+from app.calls.review import to_call_document
+from app.calls.sql_search import Step, search_calls
+from app.core.outcome import REASONS_OF, Outcome
+from app.errors import BadQuery, NotFound
+from app.service.build import Reading, clock
+from app.settings import Settings
+from app.store.engine import Connection
+from app.store.ids import TAG_BITS, micros_of
+from app.store.query import parse_id
+from app.store.review import WholeCall, get_call, get_raw, newest_call_id, read_calls
+from app.web.pages import Pages, Values, Work
+
+PAGE = 50
+
+NEWER_MAX = 100
+"""Calls that one look for newer ones brings; of more, the newest."""
+
+_LATE = 30_000_000 << TAG_BITS
+"""30 s as a distance between ids: an id is made before the commit that shows it, at most some seconds before."""
+
+_ID_DIGITS = 30
+
+_REMOVED = "the bytes of this call were removed by retention"
+
+
+def debugger(pages: Pages, settings: Settings) -> Blueprint:
+    """Return the routes `/calls` and those below it."""
+    blueprint = pages.blueprint("debugger")
+
+    @blueprint.get("/calls")
+    def calls() -> Response:
+        try:
+            asked = read_query(request.args.lists(), clock())
+        except BadQuery as error:
+            return pages.show("calls.html", status=400, **_unread(error))
+        return pages.show("calls.html", _calls(asked), problem=None, **_choices())
+
+    @blueprint.get("/calls/newer")
+    def newer() -> Response:
+        given = dict(request.args.lists())
+        newest = parse_id("newest", "".join(given.pop("newest", ["0"])[:1]))
+        work = _newer(read_query(given.items(), clock()), newest)
+        return pages.show("calls_newer.html", work, fragment=True)
+
+    @blueprint.get("/calls/<call_id>")
+    def call(call_id: str) -> Response:
+        return pages.show("call.html", read_call(_to_id(call_id), clock()))
+
+    @blueprint.get("/calls/<call_id>/raw")
+    def raw(call_id: str) -> Response:
+        number = _to_id(call_id)
+        # As a file: whatever is in it, no browser runs it here.
+        headers = {"Content-Disposition": f'attachment; filename="call-{number}.json"'}
+        return Response(pages.read(_raw(number)), headers=headers, content_type="application/octet-stream")
+
+    @blueprint.get("/calls/<call_id>/curl")
+    def curl(call_id: str) -> Response:
+        number = _to_id(call_id)
+        address = settings.public_url or request.host_url
+        secret = next(iter(settings.segment_shared_secrets), None)
+        whole: WholeCall = pages.read(_whole(number))
+        text = to_curl(str(number), whole.raw or b"", address, secret, route=whole.call.route, envelope=whole.envelope)
+        return Response(text, content_type="text/plain; charset=utf-8")
+
+    return blueprint
+
+
+def _calls(asked: Asked) -> Work:
+    def work(reading: Reading) -> Values:
+        with reading.database.reading() as conn:
+            newest = newest_call_id(conn)
+            step = search_calls(conn, asked.filters, asked.q, before=asked.before, limit=PAGE)
+            rows = read_calls(conn, step.ids)
+        return {
+            "asked": asked,
+            "calls": [to_call_document(row) for row in rows],
+            "newest": newest,
+            "looked_at": step.looked_at,
+            "back_to": _reached_at(step),
+            "further": None if step.reached is None else asked.address(before=str(step.reached)),
+            "full": step.full,
+        }
+
+    return work
+
+
+def _newer(asked: Asked, newest: int) -> Work:
+    def work(reading: Reading) -> Values:
+        with reading.database.reading() as conn:
+            step, now = _find_newer(conn, asked, newest)
+            rows = read_calls(conn, step.ids)
+        return {"calls": [to_call_document(row) for row in rows], "newest": max(now, newest), "more": step.full}
+
+    return work
+
+
+def _find_newer(conn: Connection, asked: Asked, newest: int) -> tuple[Step, int]:
+    """Find what came after the call `newest`. Ids do not come in the order of their commits: 30 s are read again."""
+    now = newest_call_id(conn)
+    return search_calls(conn, asked.filters, asked.q, after=max(0, newest - _LATE), limit=NEWER_MAX), now
+
+
+def _raw(number: int) -> Callable[[Reading], bytes]:
+    def work(reading: Reading) -> bytes:
+        with reading.database.reading() as conn:
+            raw = get_raw(conn, number)
+        if raw is None:
+            raise NotFound(_REMOVED)
+        return raw
+
+    return work
+
+
+def _whole(number: int) -> Callable[[Reading], WholeCall]:
+    def work(reading: Reading) -> WholeCall:
+        with reading.database.reading() as conn:
+            whole = get_call(conn, number, same_message_limit=0)
+        if whole.raw is None:
+            raise NotFound(_REMOVED)
+        return whole
+
+    return work
+
+
+def _reached_at(step: Step) -> int | None:
+    return None if step.reached is None else micros_of(step.reached)
+
+
+def _unread(error: BadQuery) -> Values:
+    """Return what the page shows of a query that cannot be used."""
+    try:
+        texts = to_texts(request.args.lists())
+    except BadQuery:
+        texts = {}
+    shown = {"calls": [], "newest": 0, "looked_at": 0, "back_to": None, "further": None, "full": False}
+    return {**shown, **_choices(), "asked": written(texts), "problem": error.message}
+
+
+def _choices() -> Values:
+    return {
+        "outcomes": list(Outcome),
+        "reasons": {outcome: reasons for outcome, reasons in REASONS_OF.items() if len(reasons) > 1},
+        "ranges": RANGES,
+    }
+
+
+def _to_id(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise NotFound("the id of a call is a number; the filter `id` of the calls page takes message ids too")
+    return int(text[:_ID_DIGITS])

@@ -1,0 +1,161 @@
+"""What the page of one call shows: how it came to its outcome, and what its event is made of."""
+
+from typing import Any
+
+import msgspec
+
+from app.calls.choice import Candidate, Verdict, tell_choice
+from app.calls.conflict import tell_conflicts
+from app.calls.fields import FieldOrigin, tell_fields
+from app.calls.pretty import Pretty, to_pretty, to_value_text
+from app.calls.review import EventDocument, WholeCallDocument, to_whole_document
+from app.calls.steps import Step, tell_steps
+from app.catalog.live import Catalog
+from app.core.json_text import encode
+from app.core.segment import parse_call
+from app.core.times import format_time
+from app.core.transform.transform import Transform, TransformSet
+from app.errors import CallRejected
+from app.forward.pages_call import tell_deliveries
+from app.metrics.pages_call import tell_metrics
+from app.service.build import Reading
+from app.store.engine import Connection
+from app.store.review import WholeCall, get_call
+from app.web.pages import Values, Work
+from app.web.stages import Stage
+
+EVENTS_MAX = 20
+"""Events of one call that its page shows; the API gives all of them."""
+
+_OTHERS_MAX = 100
+_VALUE_CHARS = 200
+
+_VERIFIED = {
+    "signature": "its signature covers all of the request",
+    "first_call": "the signature of its request covers only the first call of the batch, as Segment signs batches",
+    "bearer": "its request came with a bearer token",
+    "basic": "its request came with a user and a password",
+    "write_key": "its request came with one of SEGMENT_WRITE_KEYS",
+    "api_key": "its request came with one of LOTUS_INGEST_KEYS",
+}
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of an event, and where it comes from."""
+
+    path: str
+    value: str | None
+    origin: FieldOrigin
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version of a transform made of the call."""
+
+    transform: str
+    version: str
+    is_live: bool
+    lines: list[Line]
+
+
+def read_call(number: int, now: int) -> Work:
+    """Return the work that reads everything about a call. Raises NotFound when it is run."""
+
+    def work(reading: Reading) -> Values:
+        with reading.database.reading() as conn:
+            whole = get_call(conn, number)
+            steps = tell_steps(conn, reading.catalog, whole)
+            document = to_whole_document(whole, steps)
+            live = reading.catalog.read_live(conn).transforms
+            return {
+                "call": document,
+                "stages": _stages(document, whole, steps),
+                "raw": None if whole.raw is None else to_pretty(whole.raw),
+                "envelope": None if whole.envelope is None else to_pretty(whole.envelope),
+                "events": [(event, _event_text(event)) for event in document.events[:EVENTS_MAX]],
+                "would_be": [to_pretty(one) for one in _would_be(whole)[:1]],
+                "conflicts": tell_conflicts(conn, whole.call),
+                "made": _made(conn, reading.catalog, whole, live),
+                **tell_metrics(conn, whole, now),
+                **tell_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]]),
+                **_choice(whole, live),
+            }
+
+    return work
+
+
+def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[Step]) -> list[Stage]:
+    """Return the way of a call in the order of time: a replay begins anew after the parsing."""
+    batch = {"single": "", "batch": ", in a batch"}.get(call.shape or "single", ", in an array")
+    stages = [Stage(name="received", passed=True, sentence=f"by {call.route}{batch}", at=call.received_at)]
+    if call.auth is not None:
+        said = _VERIFIED.get(call.auth, call.auth)
+        stages.append(_stage(Step(name="verified", passed=True, sentence=said, at=whole.verified_at), whole))
+    stages.append(_stage(steps[0], whole))
+    for change in call.history:
+        before = f"{change.before} ({change.before_reason})" if change.before_reason else change.before
+        now = f"{change.now} ({change.now_reason})" if change.now_reason else change.now
+        by = f", by version {change.now_digest[:12]}" if change.now_digest else ""
+        stages.append(Stage(name="replayed", passed=True, sentence=f"from {before} to {now}{by}", at=change.at))
+    return stages + [_stage(one, whole) for one in steps[1:]]
+
+
+def _stage(step: Step, whole: WholeCall) -> Stage:
+    at = None if step.at is None else format_time(step.at)
+    after = None
+    if step.at is not None and not (whole.changes and step.at == whole.changes[-1].changed_at):
+        # A machine's clock may be set back meanwhile; nothing is done before it is begun.
+        after = max(0, step.at - whole.call.received_at) / 1_000_000
+    return Stage(name=step.name, passed=step.passed, sentence=step.sentence, at=at, after=after)
+
+
+def _event_text(event: EventDocument) -> Pretty:
+    fields = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
+    return to_pretty(encode({name: getattr(event, name) for name in fields}))
+
+
+def _would_be(whole: WholeCall) -> list[bytes]:
+    """Return the events that conflicted, as JSON."""
+    return [bytes(one.event) for one in whole.call.results if one.event is not msgspec.UNSET]
+
+
+def _made(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, Transform]) -> list[Made]:
+    """Tell of each version that made an event, or tried to, what it takes each field from."""
+    firsts: dict[bytes, dict[str, Any] | None] = {}
+    if whole.call.transform_digest is not None:
+        would_be = next((values for result in whole.call.results if (values := result.read_event())), None)
+        firsts[whole.call.transform_digest] = None if whole.events else would_be
+    for event in whole.events[:EVENTS_MAX]:
+        if event.voided_at is None and firsts.get(event.transform_digest) is None:
+            firsts[event.transform_digest] = event.to_values()
+    made = []
+    for digest, values in firsts.items():
+        transform = catalog.find_transform(conn, digest)
+        if transform is None:
+            continue
+        default = catalog.find_transform(conn, transform.inherits) if transform.inherits else None
+        lines = [_line(origin, values) for origin in tell_fields(transform, default)]
+        is_live = transform.name in live and live[transform.name].digest == digest
+        made.append(Made(transform=transform.name, version=digest.hex(), is_live=is_live, lines=lines))
+    return made
+
+
+def _line(origin: FieldOrigin, values: dict[str, Any] | None) -> Line:
+    value: Any = values
+    for key in origin.path:
+        value = value.get(key) if isinstance(value, dict) else None
+    text = None if value is None else to_value_text(value, _VALUE_CHARS)
+    return Line(path=".".join(origin.path), value=text, origin=origin)
+
+
+def _choice(whole: WholeCall, live: dict[str, Transform]) -> Values:
+    """Hold the call against what is live now: that is what a replay would go by."""
+    near: list[Candidate] = []
+    others: list[Candidate] = []
+    if whole.raw is not None:
+        try:
+            candidates = tell_choice(TransformSet(live.values()), parse_call(whole.raw, whole.read()))
+        except CallRejected:
+            candidates = []
+        for one in candidates:
+            (others if one.verdict is Verdict.OTHER_CALLS else near).append(one)
+    return {"near": near, "others": others[:_OTHERS_MAX], "others_count": len(others)}

@@ -1,0 +1,74 @@
+"""Problems: calls that need a person, grouped by what is wrong with them."""
+
+from collections.abc import Callable
+from urllib.parse import quote, urlencode
+
+from flask import Blueprint, Response
+
+from app.calls.problems import Problems, find_problems, to_document
+from app.service.build import Reading, clock
+from app.store.query import parse_id, parse_moment
+from app.web.errors import to_json
+from app.web.pages import Pages, Values
+from app.web.parameters import read_parameters
+from app.web.sessions import require_admin_or_session
+
+RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "time there is"}
+"""What a page offers; any duration or time does as well."""
+
+_RANGE = "7d"
+_PARAMETERS = ("range", "before", "unmapped_before")
+_NOBODY = "new"
+
+
+def problem_pages(pages: Pages) -> Blueprint:
+    """Return the route `/problems`."""
+    blueprint = pages.blueprint("problems")
+
+    @blueprint.get("/problems")
+    def show() -> Response:
+        texts = read_parameters(*_PARAMETERS)
+        work = _find(texts)
+
+        def read(reading: Reading) -> Values:
+            return {"found": work(reading)}
+
+        return pages.show(
+            "problems.html",
+            read,
+            range=texts.get("range", _RANGE),
+            ranges=RANGES,
+            continued="before" in texts,
+            unmapped_continued="unmapped_before" in texts,
+            with_parameter=lambda name, value: f"/problems?{urlencode({**texts, name: value})}",
+            to_editor=_to_editor,
+        )
+
+    return blueprint
+
+
+def problem_api(pages: Pages, admin_token: str) -> Blueprint:
+    """Return the route `/api/v1/problems`."""
+    blueprint = Blueprint("problem_api", __name__, url_prefix="/api/v1")
+    blueprint.before_request(require_admin_or_session(admin_token))
+
+    @blueprint.get("/problems")
+    def show() -> Response:
+        work = _find(read_parameters(*_PARAMETERS))
+        return to_json(pages.read(lambda reading: to_document(work(reading))))
+
+    return blueprint
+
+
+def _find(texts: dict[str, str]) -> Callable[[Reading], Problems]:
+    text = texts.get("range", _RANGE)
+    since = None if text == "all" else parse_moment("range", text, clock())
+    before, unmapped = (
+        parse_id(name, texts[name]) if name in texts else None for name in ("before", "unmapped_before")
+    )
+    return lambda reading: find_problems(reading.database, since, before=before, unmapped_before=unmapped)
+
+
+def _to_editor(transform: str | None, sample: str) -> str:
+    """Return where the editor has a call open, with the transform that took it."""
+    return f"/transforms/{quote(transform or _NOBODY, safe='')}?{urlencode({'call': sample})}"

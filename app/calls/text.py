@@ -1,0 +1,127 @@
+"""How a call, the ledger and a refused request look on a terminal."""
+
+import msgspec
+
+from app.calls.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
+from app.core.json_text import encode
+from app.core.outcome import REASONS_OF, Outcome
+from app.service.balance import LedgerDocument
+from app.service.logs import counted, printable
+from app.store.ledger import VOIDED
+
+_LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
+
+
+def tell_call(call: WholeCallDocument) -> str:
+    """Tell everything about a call."""
+    version = f"{call.transform} at version {(call.transform_digest or '')[:12]}" if call.transform else None
+    why = f"{call.outcome} ({call.reason})" if call.reason and call.reason != call.outcome else call.outcome
+    facts = {
+        "outcome": why,
+        "because": call.detail,
+        "received": f"{call.received_at} by {call.route}: {call.shape}, {call.auth}",
+        "type": call.type,
+        "event": call.event,
+        "message": call.message_id,
+        "customer": call.customer_id,
+        "transform": version,
+        "problem": call.problem,
+    }
+    lines = [f"call {call.id}", *(f"  {name:<10} {printable(text)}" for name, text in facts.items() if text)]
+    lines += ["", "steps"]
+    lines += [
+        f"  {'ok' if one.passed else 'no':<3} {one.name:<10} {(one.at or '')[11:26]:<16}{printable(one.sentence)}"
+        for one in call.steps
+    ]
+    for event in call.events:
+        lines += ["", *_event_lines(event)]
+    for result in call.results:
+        if result.result != Outcome.STORED:
+            lines += ["", *_result_lines(result)]
+    if call.history:
+        lines += ["", "history", *(printable(_told_change(one)) for one in call.history)]
+    if call.same_message:
+        lines += ["", "other calls with this message id"]
+        lines += [f"  {one.id}  {one.received_at}  {one.outcome}" for one in call.same_message]
+    if call.envelope is not None:
+        lines += ["", "said beside the batch", *json_lines(bytes(call.envelope))]
+    return "\n".join([*lines, "", "raw", *_raw_lines(call)])
+
+
+def tell_ledger(ledger: LedgerDocument) -> str:
+    """Tell the ledger as a small table, and whether it balances."""
+    lines = [f"{'':<24}{'calls':>12}{'events':>12}", f"{'received':<24}{ledger.calls['received']:>12}"]
+    for outcome in Outcome:
+        events = ledger.events.get(outcome.value)
+        lines.append(f"{outcome.value:<24}{ledger.calls[outcome.value]:>12}{'' if events is None else events:>12}")
+        lines += [
+            f"  {reason:<22}{count:>12}"
+            for reason, count in ledger.calls["by_reason"].items()
+            if reason != outcome and reason in _reasons(outcome)
+        ]
+    if voided := ledger.events.get(VOIDED):
+        lines.append(f"{'made void since':<24}{'':>12}{voided:>12}")
+    if any(count for state, count in ledger.deliveries.items() if state != "not_requested"):
+        lines += ["", f"{'of the stored events':<24}"]
+        lines += [f"  {state.replace('_', ' '):<34}{count:>12}" for state, count in ledger.deliveries.items()]
+    total = sum(ledger.calls[outcome.value] for outcome in Outcome)
+    sums = " + ".join(str(ledger.calls[outcome.value]) for outcome in Outcome)
+    if ledger.balances is None:
+        since, until = ledger.since or "the beginning", ledger.until or "now"
+        return "\n".join([*lines, "", f"from {since} to {until}, by the minute of the commit"])
+    if ledger.balances:
+        return "\n".join([*lines, "", f"It balances: {counted(ledger.calls['received'], 'call')} = {sums}."])
+    kept = ledger.calls["received"]
+    there = f"{'there is' if kept == 1 else 'there are'} {counted(kept, 'call')}"
+    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {there}, and the ledger counts {total}."])
+
+
+def tell_refusal(refusal: RefusalDocument) -> str:
+    """Tell one refused request."""
+    time = f"{refusal.received_at[:10]} {refusal.received_at[11:23]}"
+    headers = msgspec.json.decode(refusal.headers, type=dict[str, str])
+    agent = f"  ({headers['user-agent']})" if "user-agent" in headers else ""
+    return printable(f"{time}  {refusal.code:<22}  {refusal.method} {refusal.path}  {refusal.message}{agent}")
+
+
+def _told_change(change: ChangeDocument) -> str:
+    before, now = (
+        f"{outcome} ({reason})" if reason and reason != outcome else outcome
+        for outcome, reason in ((change.before, change.before_reason), (change.now, change.now_reason))
+    )
+    version = f", by version {change.now_digest[:12]}" if change.now_digest else ""
+    earlier = f" (version {change.before_digest[:12]})" if change.before_digest else ""
+    return f"  {change.at}  {before}{earlier} became {now}{version}, in replay {change.replay}"
+
+
+def _reasons(outcome: Outcome) -> set[str]:
+    return {reason.value for reason in REASONS_OF[outcome]}
+
+
+def _event_lines(event: EventDocument) -> list[str]:
+    void = f", void since {event.voided_at}: {event.void_reason}" if event.voided_at else ""
+    fields = {name: getattr(event, name) for name in _LOTUS_FIELDS}
+    return [printable(f"event {event.id}{void}"), *json_lines(encode(fields))]
+
+
+def _result_lines(result: ResultDocument) -> list[str]:
+    rival = f", call {result.rival_call_id} was first" if result.rival_call_id else ""
+    told = printable(f"event {result.idempotency_id!r}: {result.result}{rival}")
+    return [told, *(json_lines(bytes(result.event)) if result.event is not None else [])]
+
+
+def _raw_lines(call: WholeCallDocument) -> list[str]:
+    if call.raw is not None:
+        return json_lines(call.raw.encode())
+    if call.raw_base64 is not None:
+        return [f"  not UTF-8; in base64: {call.raw_base64}"]
+    return ["  removed by retention"]
+
+
+def json_lines(text: bytes) -> list[str]:
+    """JSON on several lines with its numbers and escapes as they were written; what is no JSON as it is."""
+    try:
+        pretty = msgspec.json.format(text, indent=2).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pretty = text.decode(errors="backslashreplace")
+    return [f"  {printable(line)}" for line in pretty.split("\n")]

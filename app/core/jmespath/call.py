@@ -1,0 +1,126 @@
+"""What a function is to the engine, what it says when it is given something else, and the closure that calls it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.core.jmespath.semantics import type_name
+from app.core.jmespath.shapes import Closure
+from app.errors import ExpressionFailed
+
+# What Python's own functions raise for values that they cannot use.
+_RAISED = (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A function that expressions can call, and what the engine has to know about it.
+
+    `call` is given one positional argument for each argument in the expression: its value, or for a position in
+    `expressions` a callable (`&price` becomes `item -> item's price`). Two marks change that:
+
+    - `lazy`: `call(node, *closures)`. Nothing is evaluated yet; `closures[i](node)` gives the value of argument i.
+    - `scoped`: `call(scope, *values)`. `scope` is what `Expression.search_in` was given (`search`: the document). With
+      `growth=None` it gives a part of the scope as it is, which costs nothing until something is made of it.
+
+    It raises ExpressionFailed (see `wrong_type`) for what it cannot use. A TypeError, ValueError or ArithmeticError
+    becomes an ExpressionFailed that names the function.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    min_args: int
+    # None: any number of arguments.
+    max_args: int | None
+    # The positions, from 0, of arguments written `&expression`.
+    expressions: frozenset[int] = field(default=frozenset())
+    # The result is at most this many times as large as the arguments together (4 for "at most four times"). None: not
+    # known; then what it gives, and what is made of that, is counted as it runs, at some 50 ns for each node.
+    # What a function makes is counted afterwards, so one that can multiply bounds itself before it does.
+    growth: int | None = None
+    # Where all steps are counted: how many it takes for each of its arguments'.
+    effort: int = 1
+    lazy: bool = False
+    scoped: bool = False
+
+    def arity(self) -> str:
+        """Say how many arguments it takes."""
+        if self.max_args is None:
+            return f"at least {self.min_args} argument{'' if self.min_args == 1 else 's'}"
+        if self.min_args != self.max_args:
+            return f"{self.min_args} to {self.max_args} arguments"
+        return f"{self.min_args} argument{'' if self.min_args == 1 else 's'}"
+
+
+def wrong_type(function: str, position: int, expected: str, value: object) -> ExpressionFailed:
+    """Make the error for an argument, counted from 1, that is not what the function takes; `expected` is "a number"."""
+    given = type_name(value)
+    article = "" if given == "null" else "an " if given[0] in "ao" else "a "
+    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given {article}{given}")
+
+
+def wrong_list(function: str, position: int, expected: str, value: Any) -> ExpressionFailed:
+    """Make the error for an array whose items are of a wrong type, or for what is no array."""
+    if value.__class__ is not list:
+        return wrong_type(function, position, expected, value)
+    names = " and ".join(sorted({f"{type_name(item)}s" for item in value}))
+    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given an array of {names}")
+
+
+def call(function: Function, arguments: tuple[Closure, ...]) -> Closure:
+    """Call a function with the values of its arguments. What Python raises inside it becomes a sentence."""
+    run = function.call
+    name = function.name
+    if len(arguments) == 1:
+        (only,) = arguments
+
+        def with_one(value: Any) -> Any:
+            try:
+                return run(only(value))
+            except _RAISED as error:
+                raise _failed(name, error) from None
+
+        return with_one
+    if len(arguments) == 2:  # noqa: PLR2004
+        first, second = arguments
+
+        def with_two(value: Any) -> Any:
+            try:
+                return run(first(value), second(value))
+            except _RAISED as error:
+                raise _failed(name, error) from None
+
+        return with_two
+
+    def with_many(value: Any) -> Any:
+        try:
+            return run(*[argument(value) for argument in arguments])
+        except _RAISED as error:
+            raise _failed(name, error) from None
+
+    return with_many
+
+
+def special_call(function: Function, arguments: tuple[Closure, ...], scope: list[Any]) -> Closure:
+    """Call a function that is lazy or scoped; `scope` is the cell that each search fills."""
+    run = function.call
+
+    def with_more(value: Any) -> Any:
+        before = (scope[0],) if function.scoped else ()
+        try:
+            if function.lazy:
+                return run(*before, value, *arguments)
+            return run(*before, *[argument(value) for argument in arguments])
+        except _RAISED as error:
+            raise _failed(function.name, error) from None
+
+    return with_more
+
+
+def _failed(name: str, error: Exception) -> ExpressionFailed:
+    # Nothing of Python's own message is told: it may quote a value.
+    if isinstance(error, RecursionError):
+        return ExpressionFailed(f"{name}() was given a value that is nested too deeply")
+    if isinstance(error, MemoryError):
+        return ExpressionFailed(f"{name}() was given more than fits into memory")
+    return ExpressionFailed(f"{name}() cannot work with the values it was given")

@@ -1,0 +1,59 @@
+"""Functions that choose and decide. `if`, `coalesce` and `default_empty` evaluate nothing that they do not give."""
+
+from typing import Any
+
+from app.core.jmespath.call import Function
+from app.core.jmespath.functions.arguments import array, function
+from app.core.jmespath.semantics import equals, is_true
+from app.core.jmespath.shapes import Closure
+from app.core.lotus import is_placeholder
+
+
+def _if(node: Any, condition: Closure, then: Closure, otherwise: Closure | None = None) -> Any:
+    if is_true(condition(node)):
+        return then(node)
+    return None if otherwise is None else otherwise(node)
+
+
+def _coalesce(node: Any, *alternatives: Closure) -> Any:
+    for alternative in alternatives:
+        value = alternative(node)
+        if value is not None:
+            return value
+    return None
+
+
+def _default_empty(node: Any, value: Closure, fallback: Closure) -> Any:
+    found = value(node)
+    if found is None or found in ("", [], {}) or (found.__class__ is str and found.isspace()):
+        return fallback(node)
+    return found
+
+
+def _any(values: Any, condition: Closure) -> bool:
+    return any(is_true(condition(item)) for item in array("any", 1, values))
+
+
+def _all(values: Any, condition: Closure) -> bool:
+    return all(is_true(condition(item)) for item in array("all", 1, values))
+
+
+def _in(value: Any, values: Any) -> bool | None:
+    if values is None:
+        return None
+    return any(equals(value, item) for item in array("in", 2, values))
+
+
+def _real_id(value: Any) -> Any:
+    return None if value.__class__ is str and is_placeholder(value) else value
+
+
+CHOICE: tuple[Function, ...] = (
+    function(_if, 2, 3, growth=1, lazy=True),
+    function(_coalesce, 1, None, growth=1, lazy=True),
+    function(_default_empty, 2, growth=1, lazy=True),
+    function(_any, 2, expressions=(1,), growth=1),
+    function(_all, 2, expressions=(1,), growth=1),
+    function(_in, 2, growth=1, takes_null=True),
+    function(_real_id, 1, growth=1),
+)

@@ -1,0 +1,117 @@
+"""Functions of objects, arrays and JSON text. None changes what it is given; results share its parts."""
+
+import json
+from typing import Any
+
+from app.core.jmespath.call import Function
+from app.core.jmespath.functions.arguments import (
+    MAX_CHARS,
+    function,
+    is_none,
+    mapping,
+    string,
+    strings,
+    too_many_chars,
+)
+from app.core.json_text import decode, encode_canonical, with_numbers_by_value
+from app.errors import ExpressionFailed, UnparsableJson
+
+
+def _merge_deep(*values: Any) -> dict[str, Any] | None:
+    merged: dict[str, Any] | None = None
+    for position, value in enumerate(values, 1):
+        if value is not None:
+            members = mapping("merge_deep", position, value)
+            merged = members if merged is None else _merged(merged, members)
+    return merged
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    merged = first | second
+    for key, value in second.items():
+        before = first.get(key)
+        if value.__class__ is dict and before.__class__ is dict:
+            merged[key] = _merged(before, value)
+    return merged
+
+
+def _omit(value: Any, keys: Any) -> dict[str, Any]:
+    members, unwanted = mapping("omit", 1, value), frozenset(strings("omit", 2, keys))
+    return {key: member for key, member in members.items() if key not in unwanted}
+
+
+def _pick(value: Any, keys: Any) -> dict[str, Any]:
+    members, wanted = mapping("pick", 1, value), frozenset(strings("pick", 2, keys))
+    return {key: member for key, member in members.items() if key in wanted}
+
+
+def _omit_null(value: Any) -> Any:
+    if value.__class__ is dict:
+        return {key: _omit_null(member) for key, member in value.items() if member is not None}
+    if value.__class__ is list:
+        return [_omit_null(item) for item in value if item is not None]
+    return value
+
+
+def _flatten_object(value: Any, separator: Any = ".") -> dict[str, Any]:
+    members, between = mapping("flatten_object", 1, value), string("flatten_object", 2, separator)
+    flat: dict[str, Any] = {}
+    chars = 0
+    # Each place: the key so far, and what is there. A stack keeps the order, and needs no recursion.
+    pending: list[tuple[str, Any]] = [(key, member) for key, member in reversed(members.items())]
+    while pending:
+        path, inner = pending.pop()
+        chars += len(path)
+        if chars > MAX_CHARS:
+            raise too_many_chars("flatten_object")
+        if inner and inner.__class__ in (dict, list):
+            # What it makes is counted before it is made: a long key would be copied for each member.
+            chars += (len(path) + len(between)) * len(inner)
+            if chars > MAX_CHARS:
+                raise too_many_chars("flatten_object")
+            steps = inner.items() if inner.__class__ is dict else enumerate(inner)
+            pending += reversed([(f"{path}{between}{step}", one) for step, one in steps])
+        elif path in flat:
+            raise ExpressionFailed("flatten_object() would give two values the same key; another separator may not")
+        else:
+            flat[path] = inner
+    return flat
+
+
+def _entries(value: Any) -> list[dict[str, Any]]:
+    return [{"key": key, "value": member} for key, member in mapping("entries", 1, value).items()]
+
+
+def _from_json(text: Any) -> Any:
+    source = string("from_json", 1, text).encode("utf-8", "surrogatepass")
+    try:
+        return decode(source)
+    except UnparsableJson:
+        # Its message is about a request body.
+        raise is_none("from_json", 1, "JSON text", text) from None
+
+
+def _to_json(value: Any) -> str:
+    try:
+        try:
+            return encode_canonical(with_numbers_by_value(value)).decode()
+        except TypeError:
+            # A decimal beside half of a surrogate pair.
+            return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    except ValueError:
+        raise ExpressionFailed("to_json() was given a number that is not finite, which JSON cannot hold") from None
+
+
+OBJECT: tuple[Function, ...] = (
+    function(_merge_deep, 1, None, growth=1, takes_null=True),
+    function(_omit, 2, growth=1),
+    function(_pick, 2, growth=1),
+    function(_omit_null, 1, growth=1),
+    # A key is repeated for all that is below it.
+    function(_flatten_object, 1, 2, growth=None),
+    # Each member becomes an object of its own, with two keys more.
+    function(_entries, 1, growth=3),
+    # A step is 16 characters, and two are enough for a value; a number is one step, and up to 400 characters.
+    function(_from_json, 1, growth=9),
+    function(_to_json, 1, growth=26),
+)

@@ -1,0 +1,188 @@
+"""A transform's text to a checked document; every problem is told with its file, line, column, and a caret."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import jsonschema_rs
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from app.core.jmespath.parser import ExpressionInvalidAt
+from app.core.transform.schema import SCHEMA
+from app.core.yaml_text import MAX_DEPTH, Path, YamlDocument, YamlInvalid, parse_yaml
+from app.errors import DocumentInvalid, ExpressionInvalid, TransformInvalid
+
+# What YAML takes for the end of a line.
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_SHOWN_CHARS = 120
+_SHOWN_BEFORE = 60
+_WHERE_CHARS = 200
+_MESSAGE_CHARS = 500
+_COMPARED_CHARS = 64
+
+_CONST_ALONE = (
+    "beside `const` nothing else can stand: a constant is {const: value}. For a property that is called const, write"
+    " all of properties as one expression: '{const: properties.const, other: userId}'"
+)
+
+
+# What is wrong is that a key stands there, and not its value.
+_OF_A_KEY = frozenset({"additionalProperties", "not"})
+
+
+class Source:
+    """One file: its name, its text, and what it says."""
+
+    # Documents of another kind have another schema, and an error of their own.
+    validator: ClassVar = Draft202012Validator(SCHEMA)
+    # A hundred times as fast; what is wrong the other one says better.
+    quick_validator: ClassVar = jsonschema_rs.Draft202012Validator(SCHEMA)
+    error: ClassVar[type[DocumentInvalid]] = TransformInvalid
+
+    def __init__(self, name: str, text: str) -> None:
+        """Parse and check `text`. Raises `error`."""
+        self.name = name
+        self.text = text
+        self._lines = _LINE_END.split(text)
+        try:
+            self.document: YamlDocument = parse_yaml(text)
+        except YamlInvalid as error:
+            raise self._at(error.line, error.column, str(error)) from error
+        try:
+            problem = self._problem()
+        except RecursionError:
+            # The caller itself stands deep in the stack: the same text may be fine elsewhere, though it is no good.
+            raise self._at(1, 1, f"nests too deep; {MAX_DEPTH} levels are the most anywhere") from None
+        if problem is not None:
+            path, message = _told(problem)
+            of_a_key = problem.validator in _OF_A_KEY
+            line, column = self.document.key_place(path) if of_a_key else self.document.place(path)
+            raise self._at(line, column, _under(path, message))
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r})"
+
+    def unfit(self) -> Iterator[DocumentInvalid]:
+        """Give an error for each text in it that cannot be kept: a NUL character, half of a surrogate pair."""
+        for line, column, sentence in self.document.unfit:
+            yield self._at(line, column, sentence)
+
+    def _problem(self) -> ValidationError | None:
+        # Half of a surrogate pair it cannot read.
+        if not self.document.unfit and self.quick_validator.is_valid(self.document.value):
+            return None
+        return _deepest(list(self.validator.iter_errors(self.document.value)))
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """What the file says."""
+        value: dict[str, Any] = self.document.value
+        return value
+
+    def invalid(self, path: Path, message: str) -> DocumentInvalid:
+        """Return the error for what stands at `path` of the document."""
+        line, column = self.document.place(path)
+        return self._at(line, column, _under(path, message))
+
+    def invalid_key(self, path: Path, message: str) -> DocumentInvalid:
+        """Return the error for the key that ends `path`, and not for its value."""
+        line, column = self.document.key_place(path)
+        return self._at(line, column, _under(path, message))
+
+    def invalid_expression(self, path: Path, error: ExpressionInvalid) -> DocumentInvalid:
+        """Return the error for an expression that stands at `path`, with the place inside it where that can be told."""
+        line, column = self.document.place(path)
+        if isinstance(error, ExpressionInvalidAt) and "\n" not in error.text:
+            # Plain, or right behind a quote; anything else is folded or escaped, and then the message has a picture
+            # of the expression of its own.
+            start = self._line(line).find(error.text, column - 1, column + len(error.text))
+            if error.text and start >= 0:
+                return self._at(line, start + error.column, _under(path, error.reason))
+        return self._at(line, column, _under(path, error.message))
+
+    def _line(self, line: int) -> str:
+        return self._lines[line - 1] if 0 < line <= len(self._lines) else ""
+
+    def _at(self, line: int, column: int, message: str) -> DocumentInvalid:
+        shown = self._line(line)
+        first = max(0, column - 1 - _SHOWN_BEFORE) if column > _SHOWN_CHARS else 0
+        # A tab before the place stays a tab below it, so that the caret is right whatever a tab's width is.
+        gap = "".join("\t" if char == "\t" else " " for char in shown[first : column - 1].ljust(column - 1 - first))
+        picture = f"    {shown[first : first + _SHOWN_CHARS]}\n    {gap}^"
+        said = f"{self.name}.yaml:{line}:{column}: {message}\n{picture}"
+        # Half of a surrogate pair can be written in YAML, and no log and no terminal takes it.
+        whole, alone = (text.encode("utf-8", "backslashreplace").decode() for text in (said, message))
+        return self.error(whole, place=(line, column), sentence=alone)
+
+
+def _under(path: Path, message: str) -> str:
+    where = ".".join(map(str, path))
+    return f"{where[:_WHERE_CHARS]}: {message}" if where else message
+
+
+def _deepest(problems: list[ValidationError]) -> ValidationError | None:
+    """Find the problem that says most: of several ways that all fail, the one that got furthest."""
+    if not problems:
+        return None
+    found = max(problems, key=lambda one: len(one.absolute_path))
+    while found.context:
+        # A way of another type was not meant; what is wrong is inside the one that was.
+        other = {one.schema_path[0] for one in found.context if one.validator == "type" and not one.path}
+        meant = [one for one in found.context if one.schema_path[0] not in other]
+        if not meant:
+            break
+        # `not` is the one rule of ours that says what was meant wrongly, and not only that it fails.
+        found = max(meant, key=lambda one: (one.validator == "not", len(one.absolute_path)))
+    return found
+
+
+def _told(problem: ValidationError) -> tuple[Path, str]:
+    """Return the path and the sentence for a problem; what was written is not quoted but for its key."""
+    path = tuple(problem.absolute_path)
+    rule, wanted, given = problem.validator, problem.validator_value, problem.instance
+    if rule == "additionalProperties":
+        return _unknown_key(path, given, list(problem.schema.get("properties", {})))
+    if rule == "not":
+        return (*path, "const"), _CONST_ALONE
+    if rule == "required":
+        return path, f"the key {next(key for key in wanted if key not in given)} is missing"
+    return path, _sentence(rule, wanted, given) or problem.message[:_MESSAGE_CHARS]
+
+
+def _unknown_key(path: Path, given: dict[str, Any], known: list[str]) -> tuple[Path, str]:
+    unknown = next(key for key in given if key not in known)
+    if known == ["const"]:
+        return (*path, unknown), _CONST_ALONE
+    return (*path, unknown), f"there is no such key; {_nearest(unknown, known) or 'known here: ' + ', '.join(known)}"
+
+
+def _sentence(rule: str, wanted: Any, given: Any) -> str | None:
+    if rule == "enum":
+        near = _nearest(str(given), wanted)
+        return f"must be one of {', '.join(wanted)}" + (f"; {near}" if near else "")
+    if rule == "type":
+        return f"must be {_kinds([wanted] if isinstance(wanted, str) else wanted)}"
+    if rule == "oneOf":
+        return f"must be {_kinds([one['type'] for one in wanted if isinstance(one.get('type'), str)])}"
+    return "must not be empty" if rule in {"minLength", "minItems"} else None
+
+
+def _nearest(given: str, known: list[str]) -> str | None:
+    near = difflib.get_close_matches(given[:_COMPARED_CHARS], known, n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
+_KINDS = {
+    "string": "text",
+    "object": "a map",
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+}
+
+
+def _kinds(types: list[str]) -> str:
+    return " or ".join(dict.fromkeys(_KINDS.get(one, one) for one in types))

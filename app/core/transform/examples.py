@@ -1,0 +1,136 @@
+"""The examples inside a transform file: a call, and what is to become of it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.core.json_text import NotFinite, decode, encode_canonical
+from app.core.lotus import LotusEvent
+from app.core.outcome import Outcome
+from app.core.pipeline import Run, run
+from app.core.times import TimeInvalid, format_time, parse_time
+from app.core.transform.schema import FIELDS
+from app.core.transform.transform import Transform, TransformSet
+
+# sha256() gives the same in every example, whatever key an installation has.
+_PSEUDONYM_KEY = b"example"
+
+# What an example leaves out. Times are fixed: an example gives the same today and in a year.
+_RECEIVED_AT = parse_time("2026-01-01T00:00:01Z")
+_SHOWN_CHARS = 500
+_USUAL: dict[str, Any] = {
+    "messageId": "example-1",
+    "userId": "customer-1",
+    "timestamp": "2026-01-01T00:00:00Z",
+    "properties": {},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleResult:
+    """How one example ended."""
+
+    name: str
+    position: int
+    difference: str | None
+    """What was not as expected; None: all was."""
+
+
+def run_examples(transform: Transform) -> Iterator[ExampleResult]:
+    """Run every example of a transform through the pipeline, with that transform alone, as though it were enabled."""
+    transforms = TransformSet([replace(transform, enabled=True, pseudonym_key=_PSEUDONYM_KEY)])
+    for position, example in enumerate(transform.source.value.get("examples", ())):
+        name = example.get("name") or f"example {position + 1}"
+        difference = _difference(example, transform, transforms)
+        yield ExampleResult(name=name, position=position, difference=difference)
+
+
+def to_call(given: dict[str, Any], transform: Transform) -> dict[str, Any]:
+    """Return a whole call from the fields that matter to an example."""
+    usual = {**_USUAL, "type": transform.match.type}
+    if transform.match.type == "track":
+        usual["event"] = _usual_event(transform)
+    if transform.match.sources:
+        usual["projectId"] = min(transform.match.sources)
+    return {**usual, **given}
+
+
+def _usual_event(transform: Transform) -> str:
+    """Return a name that it takes: the first one of its list, a pattern filled in, or any name."""
+    said = transform.source.value.get("match", {}).get("event", "Example")
+    first: str = said if isinstance(said, str) else said[0]
+    return first.replace("*", "Example").replace("?", "x")
+
+
+def _difference(example: dict[str, Any], transform: Transform, transforms: TransformSet) -> str | None:
+    try:
+        received_at = parse_time(example["received_at"]) if "received_at" in example else _RECEIVED_AT
+    except TimeInvalid as error:
+        return f"received_at is no time: {error}"
+    try:
+        raw = encode_canonical(to_call(example["given"], transform))
+    except NotFinite as error:
+        return f"given: {error}"
+    done = run(raw, decode(raw), transforms, received_at)
+    return _compare(example["expect"], done)
+
+
+def _compare(expected: Any, done: Run) -> str | None:
+    if isinstance(expected, str):
+        ended = done.reason or "stored"
+        if expected in {ended, done.outcome or Outcome.STORED}:
+            return None
+        return f"expected {expected}, and it is {ended}" + (f": {done.detail}" if done.detail else "")
+    if done.outcome is not None:
+        return f"expected an event, and it is {done.reason}: {done.detail}"
+    events = [event for lane in done.lanes for event in lane.events]
+    wanted = [expected] if isinstance(expected, dict) else expected
+    if len(events) != len(wanted):
+        there = "there is 1" if len(events) == 1 else f"there are {len(events)}"
+        return f"expected {len(wanted)} {'event' if len(wanted) == 1 else 'events'}, and {there}"
+    for index, (want, event) in enumerate(zip(wanted, events, strict=True)):
+        if difference := _compare_event(want, event):
+            return f"event {index + 1}: {difference}" if len(wanted) > 1 else difference
+    return None
+
+
+def _compare_event(wanted: dict[str, Any], event: LotusEvent) -> str | None:
+    made = to_document(event)
+    for field in FIELDS:
+        if field not in wanted:
+            continue
+        want = wanted[field]
+        if field == "time_created":
+            try:
+                want = format_time(parse_time(want))
+            except TimeInvalid:
+                return f"time_created: {want!r} is no time"
+        if not _equal(want, made[field]):
+            return f"{field}: expected {_shown(want)}, and it is {_shown(made[field])}"
+    return None
+
+
+def to_document(event: LotusEvent) -> dict[str, Any]:
+    """Return an event as plain values, under Lotus's names."""
+    return {
+        "event_name": event.event_name,
+        "idempotency_id": event.idempotency_id,
+        "customer_id": event.customer_id,
+        "time_created": format_time(event.time_created),
+        "properties": decode(event.properties.encode()),
+    }
+
+
+def _equal(wanted: Any, made: Any) -> bool:
+    """Compare as JSON, of objects only what is wanted: 3 and 3.0 are the same number, and true is none."""
+    if isinstance(wanted, dict) and isinstance(made, dict):
+        return wanted.keys() <= made.keys() and all(_equal(inner, made[key]) for key, inner in wanted.items())
+    if isinstance(wanted, list) and isinstance(made, list):
+        return len(wanted) == len(made) and all(map(_equal, wanted, made))
+    return isinstance(wanted, bool) == isinstance(made, bool) and bool(wanted == made)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

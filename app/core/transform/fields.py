@@ -1,0 +1,306 @@
+"""The five fields of the event, compiled from what a file writes under `event`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.core.jmespath.expression import Expression, compile_expression, explain_null
+from app.core.jmespath.functions import FUNCTIONS
+from app.core.jmespath.functions.scopes import Scope
+from app.core.jmespath.limits import MAX_CALL_SIZE, MAX_EVENT_STEPS, Bound, Budget, BudgetSpent
+from app.core.transform.document import Source
+from app.core.transform.schema import FIELDS
+from app.core.yaml_text import Path
+from app.errors import EventInvalid, ExpressionFailed, ExpressionInvalid
+
+Search = Callable[[Any, Scope], Any]
+
+Searching = Callable[[Expression], Search]
+"""How an expression is searched: counted or not."""
+
+Placed = tuple[Path, Expression]
+"""An expression, and where it stands in the file."""
+
+Plan = Callable[[Searching], Search]
+"""A field, made of expressions that are searched in some way."""
+
+REQUIRED = FIELDS[:4]
+_ALL = "*"
+# `event.properties`; what is longer stands in a map.
+_FIELD_PATH = 2
+_SHOWN_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Where one field comes from."""
+
+    search: Search
+    plan: Plan
+    expression: Expression | None
+    """For the message when it gives null; None for a constant or a map."""
+    owner: str
+    """The file that wrote it."""
+    leaves: tuple[tuple[str, Search], ...]
+    """What it is made of, and where that stands, so that a failure can be told with its place."""
+    expressions: tuple[Placed, ...]
+    """All of them, and where each stands in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """Where all five come from."""
+
+    owner: str
+    """The file."""
+    parts: tuple[Part, Part, Part, Part, Part]
+    whole: Search | None
+    """One expression for all of the event; what it leaves out comes from `parts`."""
+    whole_expression: Expression | None
+    own_id: bool
+    """The file itself says what makes an event unique."""
+
+    def search(self, document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
+        """Return the five values, and whether the idempotency id is the file's own.
+
+        Raises:
+            ExpressionFailed: says which expression failed, and why.
+
+        """
+        name, idempotency, customer, time, properties = self.parts
+        try:
+            if self.whole is None:
+                return (
+                    name.search(document, scope),
+                    idempotency.search(document, scope),
+                    customer.search(document, scope),
+                    time.search(document, scope),
+                    properties.search(document, scope),
+                ), self.own_id
+            said = self.whole(document, scope)
+            if type(said) is dict:
+                return self._complete(said, document, scope)
+        except BudgetSpent:
+            # To look for its place would do once more, uncounted, what was too much.
+            raise
+        except ExpressionFailed as error:
+            raise self._placed(error, document, scope) from None
+        raise ExpressionFailed("event: must give an object with Lotus's fields")
+
+    def steps(self, size: int) -> float:
+        """Return the most steps for one event, from a call of this size."""
+        return sum(bound.steps(size) for bound in self._bounds())
+
+    def free_size(self) -> int | None:
+        """Return the size of the largest call that one event is made of without counting; None where every call is."""
+        bounds = self._bounds()
+        fixed = sum(bound.steps(0) for bound in bounds)
+        passes = sum(bound.passes for bound in bounds if bound.is_small)
+        if fixed + passes * MAX_CALL_SIZE <= MAX_EVENT_STEPS:
+            return None
+        return max(0, int((MAX_EVENT_STEPS - fixed) / max(passes, 1)))
+
+    def _bounds(self) -> list[Bound]:
+        bounds = [expression.bound for part in self.parts for _, expression in part.expressions]
+        if self.whole_expression is not None:
+            bounds.append(self.whole_expression.bound)
+        return bounds
+
+    def counted(self, budget: Budget) -> "Fields":
+        """Return the same, searched with every step counted."""
+
+        def searching(expression: Expression) -> Search:
+            return lambda document, scope: expression.search_counted(document, scope, budget)
+
+        name, idempotency, customer, time, properties = (
+            replace(part, search=part.plan(searching)) for part in self.parts
+        )
+        whole = searching(self.whole_expression) if self.whole_expression else None
+        return replace(self, parts=(name, idempotency, customer, time, properties), whole=whole)
+
+    def _complete(self, said: dict[str, Any], document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
+        if not said.keys() <= _KNOWN:
+            unknown = next(key for key in said if key not in _KNOWN)
+            raise ExpressionFailed(f"gives {unknown[:_SHOWN_CHARS]!r}, which is no field of a Lotus event")
+        values = [
+            said[field] if said.get(field) is not None else part.search(document, scope)
+            for field, part in zip(FIELDS, self.parts, strict=True)
+        ]
+        return values, said.get("idempotency_id") is not None
+
+    def _placed(self, error: ExpressionFailed, document: dict[str, Any], scope: Scope) -> ExpressionFailed:
+        """Find out which expression failed, by evaluating them once more, one by one: a good call pays nothing."""
+        said: dict[str, Any] = {}
+        if self.whole is not None:
+            try:
+                said = self.whole(document, scope)
+                if not said.keys() <= _KNOWN:
+                    return ExpressionFailed(f"event: {error.message}")
+            except ExpressionFailed as again:
+                return ExpressionFailed(f"event: {again.message}")
+        for field, part in zip(FIELDS, self.parts, strict=True):
+            if said.get(field) is not None:
+                continue
+            for place, search in part.leaves:
+                try:
+                    search(document, scope)
+                except ExpressionFailed as again:
+                    return ExpressionFailed(f"{place}: {again.message}{self._named(part)}")
+        return error
+
+    def _named(self, part: Part) -> str:
+        return "" if part.owner == self.owner else f" ({part.owner}.yaml)"
+
+    def explain(self, values: Sequence[Any], document: dict[str, Any]) -> EventInvalid:
+        """Say which required field is null, and which step of its expression was missing."""
+        at = next(index for index, value in enumerate(values[:4]) if value is None)
+        field, part = FIELDS[at], self.parts[at]
+        left_out = "`event` does not give it, and " if self.whole is not None else ""
+        if part.expression is None:
+            return EventInvalid(field, f"{field} is null: {left_out}its constant is null ({part.owner}.yaml)")
+        why = _why_null(part.expression, document)
+        return EventInvalid(field, f"{field} is null: {left_out}{why} ({part.owner}.yaml)")
+
+
+_KNOWN = frozenset(FIELDS)
+
+
+def _why_null(expression: Expression, document: dict[str, Any]) -> str:
+    if step := explain_null(expression, document):
+        return step.sentence()
+    text = expression.text if len(expression.text) <= _SHOWN_CHARS else f"{expression.text[:_SHOWN_CHARS]}..."
+    sentence = f"`{text}` gives null for this call"
+    # lower(properties.regoin) is null for what it was given: look through the arguments as through an `||`.
+    alternatives = replace(expression, tree={"type": "or_expression", "children": list(_arguments(expression.tree))})
+    step = explain_null(alternatives, document)
+    return f"{sentence}: {step.sentence()}" if step else sentence
+
+
+def _arguments(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if tree["type"] in {"function_expression", "or_expression", "and_expression"}:
+        for child in tree["children"]:
+            yield from _arguments(child)
+    else:
+        yield tree
+
+
+def compile_search(source: Source, path: Path, text: str) -> Expression:
+    """Compile one expression of a file. Raises TransformInvalid with its place."""
+    try:
+        return compile_expression(text, functions=FUNCTIONS)
+    except ExpressionInvalid as error:
+        raise source.invalid_expression(path, error) from error
+
+
+def compile_fields(source: Source, inherited: Fields | None) -> Fields:
+    """Compile what a file writes under `event`; what it leaves out is `inherited`. Raises TransformInvalid."""
+    said = source.value.get("event", {})
+    whole = None
+    if isinstance(said, str):
+        whole, said = compile_search(source, ("event",), said), {}
+    parts = []
+    for position, field in enumerate(FIELDS):
+        if field in said:
+            parts.append(_part(source, ("event", field), said[field]))
+        elif inherited is not None:
+            parts.append(inherited.parts[position])
+        else:
+            raise source.invalid(("event",), f"{source.name} must say where {field} comes from")
+    name, idempotency, customer, time, properties = parts
+    return Fields(
+        owner=source.name,
+        parts=(name, idempotency, customer, time, properties),
+        whole=whole.search_in if whole else None,
+        whole_expression=whole,
+        own_id="idempotency_id" in said,
+    )
+
+
+def _part(source: Source, path: Path, written: Any) -> Part:
+    leaves: list[tuple[str, Search]] = []
+    expressions: list[Placed] = []
+    plan = _plan(source, path, written, leaves, expressions)
+    alone = isinstance(written, str) and bool(expressions)
+    return Part(
+        search=plan(_uncounted),
+        plan=plan,
+        expression=expressions[0][1] if alone else None,
+        owner=source.name,
+        leaves=tuple(leaves),
+        expressions=tuple(expressions),
+    )
+
+
+def _uncounted(expression: Expression) -> Search:
+    return expression.search_in
+
+
+def _plan(
+    source: Source,
+    path: Path,
+    written: Any,
+    leaves: list[tuple[str, Search]],
+    expressions: list[Placed],
+) -> Plan:
+    """Compile an expression, a constant, `*`, or a map of such; note in `leaves` what can fail."""
+    place = ".".join(map(str, path))[: 2 * _SHOWN_CHARS]
+    if isinstance(written, str):
+        # In a map, `*` stands for all properties anywhere; as a field of its own, only for `properties`.
+        if written == _ALL and (len(path) > _FIELD_PATH or path[-1] == "properties"):
+            everything = _all_properties({}, frozenset())
+            leaves.append((place, everything))
+            return lambda _searching: everything
+        expression = compile_search(source, path, written)
+        expressions.append((path, expression))
+        leaves.append((place, expression.search_in))
+        return lambda searching: searching(expression)
+    if set(written) == {"const"}:
+        constant = written["const"]
+        return lambda _searching: lambda _document, _scope: constant
+    plans = [
+        (key, _plan(source, (*path, key), inner, leaves, expressions)) for key, inner in written.items() if key != _ALL
+    ]
+    base = None
+    if _ALL in written:
+        base = _renaming(source, (*path, _ALL), written[_ALL] or {})
+        leaves.append((f"{place}.{_ALL}", base))
+    return lambda searching: _map([(key, plan(searching)) for key, plan in plans], base)
+
+
+def _map(parts: list[tuple[str, Search]], base: Search | None) -> Search:
+    if base is None:
+        return lambda document, scope: {key: search(document, scope) for key, search in parts}
+    return lambda document, scope: {
+        **base(document, scope),
+        **{key: search(document, scope) for key, search in parts},
+    }
+
+
+def _renaming(source: Source, path: Path, said: dict[str, Any]) -> Search:
+    rename: dict[str, str] = said.get("rename", {})
+    seen: dict[str, str] = {}
+    for key, name in rename.items():
+        if (other := seen.setdefault(name, key)) != key:
+            raise source.invalid((*path, "rename", key), f"{other} gets the same new name")
+    return _all_properties(rename, frozenset(said.get("drop", ())))
+
+
+def _all_properties(rename: dict[str, str], drop: frozenset[str]) -> Search:
+    # A property that is already there under a new name gives way, whatever the order of the call's keys.
+    taken = drop | frozenset(rename.values())
+
+    def search(document: Any, _scope: Scope) -> dict[str, Any]:
+        properties = document.get("properties")
+        if properties is None:
+            return {}
+        if type(properties) is not dict:
+            raise ExpressionFailed("`properties` of the call is no object")
+        if not taken:
+            return properties
+        kept = {key: value for key, value in properties.items() if key not in taken and key not in rename}
+        for key, name in rename.items():
+            if key in properties and key not in drop:
+                kept[name] = properties[key]
+        return kept
+
+    return search

@@ -1,0 +1,191 @@
+"""`input_schema`: a JSON Schema (draft 2020-12) that calls must keep, checked before anything is mapped.
+
+jsonschema_rs checks calls, with regular expressions in linear time and without ever fetching a document; jsonschema
+looks at the schema itself, for it says better what is wrong there. What a schema may cost is in `schema_limits`.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jsonschema_rs
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, best_match
+
+from app.core.outcome import Reason
+from app.core.transform.schema_graph import Unbounded
+from app.core.transform.schema_limits import Weight, weigh
+from app.core.yaml_text import Path
+from app.errors import CallRejected
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_REFERENCES = ("$ref", "$dynamicRef")
+
+# A hundred times as fast as jsonschema, which is asked only where something is wrong.
+_META = jsonschema_rs.Draft202012Validator(Draft202012Validator.META_SCHEMA, offline=True)
+
+# Rules of which the sentence shows what the schema wants: it stands in the file, and tells nothing about the call.
+_SHOWN = frozenset({
+    "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
+    "minItems", "maxItems", "pattern", "multipleOf",
+})  # fmt: skip
+_SHOWN_CHARS = 200
+_ALTERNATIVES = ("anyOf", "oneOf")
+_UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
+_NO_PATTERN = "is no regular expression that runs in linear time (there is no looking around and no going back in it)"
+
+
+class SchemaUnusable(ValueError):
+    """The schema cannot be used; `path` is where in it."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class InputCheck:
+    """A compiled schema."""
+
+    def __init__(self, schema: Any) -> None:
+        """Compile. Raises SchemaUnusable where it is no JSON Schema, or refers to other documents.
+
+        One that costs too much is compiled all the same, since it may be live already: `excess` says so, to whoever
+        publishes, and `verify` rejects each call that it could take too long for.
+        """
+        _refuse_outside(schema, ())
+        try:
+            if not _META.is_valid(schema):
+                problem = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
+                if problem is not None:
+                    raise SchemaUnusable(tuple(problem.absolute_path), problem.message[:_SHOWN_CHARS])
+            self.excess, self._weight = _weigh(schema)
+            self._validator = self._explainer = None
+            if self._weight is not None:
+                self._validator = _compile(schema)
+                self._explainer = _explainer(schema, self._validator)
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, SchemaError) as error:
+            path = tuple(getattr(error, "instance_path", ()))
+            if "pattern" in path or "patternProperties" in path:
+                raise SchemaUnusable(path, _NO_PATTERN) from error
+            message = str(getattr(error, "message", error)).partition("\n")[0][:_SHOWN_CHARS]
+            raise SchemaUnusable(path, f"this schema cannot be used: {message}") from error
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            if isinstance(error, SchemaUnusable):
+                raise
+            raise SchemaUnusable((), f"this schema cannot be used ({type(error).__name__})") from error
+        self._guard = None if self._weight is None or self._weight.is_free else self._weight.verify
+
+    def verify(self, document: dict[str, Any]) -> None:
+        """Raise CallRejected (input_schema) with the path of what is wrong. No value of the call is quoted."""
+        if self._guard is not None:
+            self._guard(document)
+        if self._validator is None:
+            raise CallRejected(Reason.INPUT_SCHEMA, "no call can be checked by input_schema, which costs too much")
+        try:
+            if self._validator.is_valid(document):
+                return
+            if self._explainer is not None:
+                self._explainer.validate(document)
+        except jsonschema_rs.ValidationError as error:
+            where = ".".join(map(str, error.instance_path))[:_SHOWN_CHARS] or "the call"
+            sentence = f"{where} breaks input_schema: {_rule(error)}"
+            raise CallRejected(Reason.INPUT_SCHEMA, sentence) from None
+        except (ValueError, TypeError, OverflowError) as error:
+            sentence = f"the call cannot be checked by input_schema ({type(error).__name__})"
+            raise CallRejected(Reason.INPUT_SCHEMA, sentence) from None
+        raise CallRejected(Reason.INPUT_SCHEMA, "the call breaks input_schema")
+
+
+def _weigh(schema: Any) -> tuple[SchemaUnusable | None, Weight | None]:
+    """Return why a schema must not be published, and what it costs; None where nothing bounds that."""
+    try:
+        weight = weigh(schema)
+    except Unbounded as error:
+        return SchemaUnusable(error.path, str(error)), None
+    excess = weight.excess()
+    return SchemaUnusable(excess.path, str(excess)) if excess is not None else None, weight
+
+
+def _compile(schema: Any) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(
+        schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True, mask=""
+    )
+
+
+def _explainer(schema: Any, validator: jsonschema_rs.Draft202012Validator) -> jsonschema_rs.Draft202012Validator | None:
+    """Return what says why a call breaks the schema; None where that cannot be said at a price.
+
+    Of `anyOf` and `oneOf` jsonschema_rs collects every failure of every way, a thousand times the work of the check,
+    and only the name of the rule is told: so they are asked for yes or no, through a `not` of `not`. That would hide
+    from `unevaluatedProperties` what they have looked at.
+    """
+    keys = set(_keys(schema))
+    if keys.isdisjoint(_ALTERNATIVES):
+        return validator
+    if not keys.isdisjoint(_UNEVALUATED):
+        return None
+    try:
+        return _compile(_asked_for_yes_or_no(schema))
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
+        # A `$ref` leads into one of them.
+        return None
+
+
+def _keys(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema
+    for inner in _inner(schema):
+        yield from _keys(inner)
+
+
+def _inner(schema: Any) -> Iterable[Any]:
+    return schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+
+
+def _asked_for_yes_or_no(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_asked_for_yes_or_no(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    ways = [{"not": {"not": {key: schema[key]}}} for key in _ALTERNATIVES if isinstance(schema.get(key), list)]
+    rest = {
+        key: _asked_for_yes_or_no(inner)
+        for key, inner in schema.items()
+        if key not in _ALTERNATIVES or not isinstance(inner, list)
+    }
+    return {**rest, "allOf": [*rest.get("allOf", ()), *ways]} if ways else rest
+
+
+def _refuse_outside(schema: Any, path: Path) -> None:
+    """Refuse what leads to another document: a transform is its own file and nothing else."""
+    if isinstance(schema, dict):
+        for key, inner in schema.items():
+            if key in _REFERENCES and isinstance(inner, str) and not inner.startswith("#"):
+                message = f"{key} {inner[:100]!r} leads out of the file; only references that begin with # are followed"
+                raise SchemaUnusable((*path, key), message)
+            if key == "$schema" and path == () and inner != _DRAFT:
+                raise SchemaUnusable((key,), f"only draft 2020-12 is known here ({_DRAFT}); leave $schema out")
+            _refuse_outside(inner, (*path, key))
+    elif isinstance(schema, list):
+        for index, inner in enumerate(schema):
+            _refuse_outside(inner, (*path, index))
+
+
+def _rule(error: jsonschema_rs.ValidationError) -> str:
+    """Name the rule that is broken, never the value."""
+    kind: Any = error.kind
+    if kind.name == "required":
+        return f"`{kind.property}` is required"
+    if not {"additionalProperties", "unevaluatedProperties"}.isdisjoint(error.schema_path):
+        return "it has a key that is not known"
+    if kind.name == "falseSchema":
+        return "nothing may stand there"
+    if kind.name == "not" and isinstance(kind.schema, dict) and isinstance(ways := kind.schema.get("not"), dict):
+        return f"rule {next(iter(ways), 'not')}"
+    if kind.name in _SHOWN:
+        wanted = next(iter(kind.as_dict().values()), None)
+        return f"{kind.name} {_said(wanted)}"[:_SHOWN_CHARS]
+    return f"rule {kind.name}"
+
+
+def _said(wanted: Any) -> str:
+    return ", ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)

@@ -1,0 +1,299 @@
+"""A transform: which calls it takes, and the JMESPath that makes the Lotus events.
+
+    parse_transform(name, text, default) -> Transform      one file of transforms/
+    TransformSet(transforms).choose(call) -> Choice         which ones take this call
+    transform.apply(call, received_at) -> events            what it makes of it
+
+A file may leave out any field of `event`; it is then taken from `_default.yaml`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from app.core.jmespath.expression import Expression
+from app.core.jmespath.functions.scopes import Scope
+from app.core.jmespath.limits import MAX_EACH_STEPS, Budget, size_of
+from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event, to_id_text
+from app.core.segment import Call
+from app.core.transform.document import Source
+from app.core.transform.fields import Fields, Search, compile_fields, compile_search
+from app.core.transform.input_schema import InputCheck, SchemaUnusable
+from app.core.transform.match import Match, compile_match
+from app.errors import EventInvalid, ExpressionFailed, TransformInvalid
+
+DEFAULT = "_default"
+
+MAIN_LANE = "main"
+"""The lane of all transforms but those with `also`, each of which has one of its own name."""
+
+# Part of every digest: a change of the engine that can change an event makes new versions of all transforms.
+ENGINE = 3
+
+MAX_EVENTS_PER_CALL = 1000
+"""A call of 32 KB, Segment's limit, has no more items; it bounds what one call can cost."""
+
+MAX_CHARS_PER_CALL = 1_000_000
+"""Of the properties of all events of one call: a thousand events that each copy the whole call pass it."""
+
+
+class Filtered(Exception):
+    """The transform takes the call, and wants no event of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform:
+    """One version of one transform, compiled."""
+
+    name: str
+    digest: bytes
+    """Names this version for ever: 16 bytes over the name, the text, what it inherits and the engine."""
+    text: str
+    inherits: bytes | None
+    """Digest of the `_default` version that the missing fields came from; None for `_default` itself."""
+    match: Match
+    priority: int
+    also: bool
+    enabled: bool
+    when: Search | None
+    each: Search | None
+    when_expression: Expression | None = field(repr=False, compare=False)
+    each_expression: Expression | None = field(repr=False, compare=False)
+    input_check: InputCheck | None
+    fields: Fields
+    free_size: int | None
+    """The largest call of which one event is made without counting steps; None where any is."""
+    lookups: dict[str, dict[str, Any]]
+    source: Source = field(repr=False, compare=False)
+    pseudonym_key: bytes | None = field(repr=False, compare=False)
+
+    def accepts(self, call: Call) -> bool:
+        """Tell whether this version takes `call`, where no other transform goes first."""
+        return self.match.accepts(call)
+
+    def apply(self, call: Call, received_at: int) -> tuple[LotusEvent, ...]:
+        """Make the events of a call that was received at `received_at` (microseconds since 1970).
+
+        Raises:
+            Filtered: `when` says no, or `each` finds nothing.
+            CallRejected: the call breaks `input_schema`.
+            ExpressionFailed: an expression met a value of the wrong type, or a limit; says which expression.
+            EventInvalid: the event breaks a rule of Lotus; names the field.
+
+        """
+        document = call.document
+        if self.input_check is not None:
+            self.input_check.verify(document)
+        scope = Scope(document=document, received_at=received_at, lookups=self.lookups, secret=self.pseudonym_key)
+        # False and null say no. Nothing else does: 0 is an answer, and equal to False only in Python.
+        if self.when is not None:
+            wanted = _placed("when", self.when, document, scope)
+            if wanted is None or wanted is False:
+                raise Filtered(f"`when` of {self.name} says no")
+        if self.each is None:
+            fields = self.fields
+            if self.free_size is not None and size_of(document, self.free_size) > self.free_size:
+                fields = fields.counted(Budget())
+            return (self._event(fields, document, scope, ""),)
+        return self._each(document, scope, self.each)
+
+    def _each(self, document: dict[str, Any], scope: Scope, each: Search) -> tuple[LotusEvent, ...]:
+        items = _placed("each", each, document, scope)
+        if items is not None and type(items) is not list:
+            raise ExpressionFailed("each: must give a list, or null")
+        if not items:
+            raise Filtered(f"`each` of {self.name} finds nothing")
+        if len(items) > MAX_EVENTS_PER_CALL:
+            raise ExpressionFailed(f"each: gives {len(items)} items, and {MAX_EVENTS_PER_CALL} is the most")
+        fields = self.fields
+        if len(items) * fields.steps(size_of(document, MAX_EACH_STEPS)) > MAX_EACH_STEPS:
+            # Each item may read the whole call. What could be too much for a call is counted; most never are.
+            fields = fields.counted(Budget())
+        events: list[LotusEvent] = []
+        first: dict[str, int] = {}
+        chars = 0
+        for index, item in enumerate(items):
+            try:
+                event = self._event(fields, {**document, "item": item, "index": index}, scope, f":{index}")
+            except ExpressionFailed as error:
+                raise ExpressionFailed(f"{error.message} (index {index})") from None
+            except EventInvalid as error:
+                raise EventInvalid(error.field, f"{error.message} (index {index})") from None
+            if (twin := first.setdefault(event.idempotency_id, index)) != index:
+                sentence = f"idempotency_id is the same for the events of index {twin} and {index} of this call"
+                raise EventInvalid("idempotency_id", sentence)
+            chars += len(event.properties)
+            if chars > MAX_CHARS_PER_CALL:
+                sentence = f"the properties of its events have more than {MAX_CHARS_PER_CALL:,} characters together"
+                raise ExpressionFailed(f"each: {sentence}, which is the limit")
+            events.append(event)
+        return tuple(events)
+
+    def _event(self, fields: Fields, document: dict[str, Any], scope: Scope, suffix: str) -> LotusEvent:
+        values, own_id = fields.search(document, scope)
+        name, idempotency, customer, time, properties = values
+        if name is None or idempotency is None or customer is None or time is None:
+            raise fields.explain(values, document)
+        if not own_id and (self.also or suffix):
+            # The id of the call alone is taken: by the main lane, and by each other item.
+            lane = f":{self.name}" if self.also else ""
+            idempotency = f"{to_id_text('idempotency_id', idempotency)}{lane}{suffix}"
+        return make_event(name, idempotency, customer, time, properties)
+
+
+def _placed(place: str, search: Search, document: dict[str, Any], scope: Scope) -> Any:
+    """Evaluate an expression; a failure says where it stands."""
+    try:
+        return search(document, scope)
+    except ExpressionFailed as error:
+        raise ExpressionFailed(f"{place}: {error.message}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The transforms that take one call."""
+
+    main: Transform | None
+    also: tuple[Transform, ...]
+    passed_over: tuple[Transform, ...] = ()
+    """Those that would have taken it, had `main` not gone first."""
+
+    @property
+    def all(self) -> tuple[Transform, ...]:
+        """All that make events of it, `main` first."""
+        return self.also if self.main is None else (self.main, *self.also)
+
+
+class TransformSet:
+    """The transforms that are active together, and the order in which they are asked.
+
+    The highest priority goes first, then the name that sorts first; `_default` takes what no other does. Those with
+    `also: true` all add theirs.
+    """
+
+    def __init__(self, transforms: Iterable[Transform]) -> None:
+        self._ordered = sorted(transforms, key=lambda one: (one.name == DEFAULT, -one.priority, one.name))
+        self._position = {one.name: position for position, one in enumerate(self._ordered)}
+        self.transforms: tuple[Transform, ...] = tuple(sorted(self._ordered, key=lambda one: one.name))
+        # There may be thousands. By name most calls are taken by one; the others have to be asked.
+        self._named: dict[tuple[str, str], list[int]] = {}
+        self._asked: dict[str, list[int]] = {}
+        for position, one in enumerate(self._ordered):
+            for event in one.match.events:
+                self._named.setdefault((one.match.type, event), []).append(position)
+            if one.match.patterns or not one.match.events:
+                self._asked.setdefault(one.match.type, []).append(position)
+        # What a call of this type and name is taken by, where only those decide; a source is asked of each call.
+        self._known: dict[tuple[str, str | None], Choice] = {}
+        self._by_source = any(one.match.sources for one in self._ordered)
+
+    def choose(self, call: Call) -> Choice:
+        """Return the transforms that take `call`."""
+        if self._by_source:
+            return self._find(call)
+        key = (call.type, call.event)
+        choice = self._known.get(key)
+        if choice is None:
+            choice = self._find(call)
+            if len(call.type) + len(call.event or "") <= _REMEMBERED_CHARS:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = choice
+        return choice
+
+    def goes_before(self, other: Transform, transform: Transform) -> bool:
+        """Tell whether `other` is asked first, so that `transform` never sees the calls which it takes."""
+        return not other.also and not transform.also and self._position[other.name] < self._position[transform.name]
+
+    def list_takers(self, kind: str, event: str | None) -> list[Transform]:
+        """Return those that take calls of a type and event name, as far as that decides, in their order."""
+        named = () if event is None else self._named.get((kind, event), ())
+        asked = [at for at in self._asked.get(kind, ()) if self._ordered[at].match.accepts_name(kind, event)]
+        return [self._ordered[at] for at in sorted({*named, *asked})]
+
+    def list_takers_of_all(self, kind: str) -> list[Transform]:
+        """Return those that take calls of a type whatever their event name is, in their order."""
+        asked = [self._ordered[at] for at in self._asked.get(kind, ())]
+        return [one for one in asked if not one.match.events and not one.match.patterns]
+
+    def _find(self, call: Call) -> Choice:
+        takers = [one for one in self.list_takers(call.type, call.event) if one.accepts(call)]
+        main = [one for one in takers if not one.also]
+        also = tuple(one for one in takers if one.also)
+        return Choice(main=main[0] if main else None, also=also, passed_over=tuple(main[1:]))
+
+
+# Event names come from outside: whoever makes them up must not fill our memory.
+_REMEMBERED = 10_000
+_REMEMBERED_CHARS = 200
+
+
+def parse_transform(name: str, text: str, default: Transform | None, pseudonym_key: bytes | None = None) -> Transform:
+    """Read one transform file. `default` is the `_default` it inherits from, None for `_default` itself.
+
+    `pseudonym_key` is what `sha256()` makes pseudonyms with. It belongs to the installation and not to the version: it
+    is no part of the digest (which is stored and shown, and must not let anybody test a guess of the key), of the repr
+    or of any sentence. The cost: under another key the same version makes other pseudonyms, so an event that is made
+    again is a conflict and not a duplicate. The key is to be kept as long as the events are.
+
+    Raises:
+        TransformInvalid: names the file, line and column, and says what is wrong there.
+
+    """
+    source = Source(name, text)
+    document = source.value
+    also = document.get("also", False)
+    if name == MAIN_LANE and also:
+        raise source.invalid(("also",), f"a transform with `also` cannot be called {MAIN_LANE}: that lane is taken")
+    if name == DEFAULT and also:
+        raise source.invalid(("also",), f"{DEFAULT} takes what no other does, and so it cannot add to others")
+    fields = compile_fields(source, default.fields if default else None)
+    each = _optional(source, "each")
+    when = _optional(source, "when")
+    return Transform(
+        name=name,
+        digest=_digest(source, default),
+        text=text,
+        inherits=default.digest if default else None,
+        match=compile_match(source),
+        priority=document.get("priority", 0),
+        also=also,
+        enabled=document.get("enabled", True),
+        when=when.search_in if when else None,
+        each=each.search_in if each else None,
+        when_expression=when,
+        each_expression=each,
+        input_check=_input_check(source),
+        fields=fields,
+        free_size=fields.free_size(),
+        lookups=document.get("lookup", {}),
+        source=source,
+        pseudonym_key=pseudonym_key,
+    )
+
+
+def _optional(source: Source, key: str) -> Expression | None:
+    return compile_search(source, (key,), source.value[key]) if key in source.value else None
+
+
+def _input_check(source: Source) -> InputCheck | None:
+    if "input_schema" not in source.value:
+        return None
+    try:
+        return InputCheck(source.value["input_schema"])
+    except SchemaUnusable as error:
+        raise source.invalid(("input_schema", *error.path), str(error)) from error
+
+
+def _digest(source: Source, default: Transform | None) -> bytes:
+    inherits = default.digest.hex() if default else None
+    parts = {"engine": ENGINE, "name": source.name, "text": source.text, "inherits": inherits}
+    try:
+        encoded = msgspec.json.encode(parts, order="deterministic")
+    except UnicodeEncodeError as error:
+        sentence = f"{source.name!r} or its text holds half of a surrogate pair, which is no text"
+        raise TransformInvalid(sentence) from error
+    return blake2b(encoded, digest_size=DIGEST_BYTES).digest()

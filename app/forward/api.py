@@ -1,0 +1,166 @@
+"""Deliveries on the JSON API, and their numbers for Prometheus."""
+
+from flask import Blueprint, Response
+
+from app.calls.api import Work
+from app.core.times import format_time
+from app.errors import BadQuery, NotFound, Unavailable
+from app.forward.outbox import (
+    DELIVERY_PARAMETERS,
+    parse_delivery_filters,
+    read_outbox,
+    to_attempt_document,
+    to_delivery_document,
+    to_group_document,
+)
+from app.forward.retry import retry_matching, retry_one, to_retriable
+from app.forward.sql_destination import read_destination
+from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
+from app.forward.sql_search import count_matching, search_deliveries
+from app.service.build import Reading, clock
+from app.store.deliveries import State, find_next_due
+from app.store.ids import micros_of
+from app.store.query import parse_id, parse_limit
+from app.web.errors import to_json
+from app.web.offload import Offload
+from app.web.parameters import read_json_object, read_parameters
+from app.web.sessions import require_admin_or_session
+
+RETRY_SECONDS = 5.0
+"""For so long one request lets deliveries wait again; of more than that, it says where to go on."""
+
+_SECOND = 1_000_000
+
+
+def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
+    """Return `/api/v1/deliveries` and what is below it."""
+    blueprint = Blueprint("deliveries_api", __name__, url_prefix="/api/v1")
+    blueprint.before_request(require_admin_or_session(admin_token))
+
+    @blueprint.get("/deliveries")
+    def deliveries() -> Response:
+        texts = read_parameters(*DELIVERY_PARAMETERS, "before", "limit")
+        filters, limit = parse_delivery_filters(texts, clock()), parse_limit(texts.get("limit"))
+        before = parse_id("before", texts["before"]) if "before" in texts else None
+
+        def work(reading: Reading) -> object:
+            with reading.database.reading() as conn:
+                step = search_deliveries(conn, filters, before=before, limit=limit)
+                rows = read_deliveries(conn, step.ids)
+                outbox = read_outbox(conn)
+            return {
+                "deliveries": [to_delivery_document(row) for row in rows],
+                # Also where this page is not full: only so many are looked at for one.
+                "next": None if step.reached is None else str(step.reached),
+                "destination": outbox,
+            }
+
+        return to_json(offload(work))
+
+    @blueprint.get("/deliveries/groups")
+    def groups() -> Response:
+        filters = parse_delivery_filters(read_parameters("since", "until"), clock())
+
+        def work(reading: Reading) -> object:
+            with reading.database.reading() as conn:
+                found, edge = find_groups(conn, filters)
+            since = None if edge is None else format_time(micros_of(edge))
+            return {"groups": [to_group_document(one) for one in found], "looked_back_to": since}
+
+        return to_json(offload(work))
+
+    @blueprint.get("/deliveries/<event_id>")
+    def delivery(event_id: str) -> Response:
+        read_parameters()
+        number = parse_id("the id of an event", event_id)
+
+        def work(reading: Reading) -> object:
+            with reading.database.reading() as conn:
+                row = get_delivery(conn, number)
+                attempts = list_attempts(conn, [number])[number]
+            if row is None:
+                raise NotFound("there is no delivery of this event")
+            return {
+                "delivery": to_delivery_document(row),
+                "attempts": [to_attempt_document(one) for one in attempts],
+            }
+
+        return to_json(offload(work))
+
+    @blueprint.post("/deliveries/retry")
+    def retry() -> Response:
+        return to_json(offload(_retry()))
+
+    @blueprint.post("/deliveries/<event_id>/retry")
+    def retry_this(event_id: str) -> Response:
+        number = parse_id("the id of an event", event_id)
+        return to_json({"retried": offload(lambda reading: retry_one(reading.database, number, clock))})
+
+    return blueprint
+
+
+def _retry() -> Work:
+    texts, dry_run = _read_words()
+    before = parse_id("before", texts.pop("before")) if "before" in texts else None
+    if not texts:
+        accepted = ", ".join(DELIVERY_PARAMETERS)
+        raise BadQuery(f'say which, by some of {accepted}; {{"state": "failed"}} is all that failed')
+    filters = to_retriable(parse_delivery_filters(texts, clock()))
+
+    def count(reading: Reading) -> object:
+        with reading.database.reading() as conn:
+            matching, further = count_matching(conn, filters)
+        return {"dry_run": True, "count": matching, "is_all": further is None}
+
+    def work(reading: Reading) -> object:
+        done = retry_matching(reading.database, filters, clock, seconds=RETRY_SECONDS, before=before)
+        return {"dry_run": False, "count": done.count, "next": None if done.further is None else str(done.further)}
+
+    return count if dry_run else work
+
+
+def _read_words() -> tuple[dict[str, str], bool]:
+    """Return the filters in a JSON object, and whether they are only to be counted. Raises BadQuery."""
+    said = read_json_object()
+    accepted = (*DELIVERY_PARAMETERS, "before", "dry_run")
+    if said is None:
+        raise BadQuery(f"the body must be a JSON object with some of {', '.join(accepted)}")
+    if wrong := next((name for name in said if name not in accepted), None):
+        raise BadQuery(f"there is no member {wrong[:40]!a}: there are {', '.join(accepted)}")
+    dry_run = said.pop("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise BadQuery("dry_run must be true or false")
+    if wrong := next((name for name, text in said.items() if not (isinstance(text, str) and text)), None):
+        raise BadQuery(f"{wrong} must be a text that is not empty; leave it out where it does not matter")
+    return said, dry_run
+
+
+def expose_deliveries(offload: Offload) -> bytes:
+    """Return the numbers of the outbox in Prometheus' text format; nothing where the database cannot be read."""
+
+    def work(reading: Reading) -> bytes:
+        with reading.database.reading() as conn:
+            counts, due, destination = count_undelivered(conn), find_next_due(conn), read_destination(conn)
+        late = 0.0 if due is None else max(0.0, (clock() - due) / _SECOND)
+        lines = [
+            "# HELP segment_lotus_deliveries Events that were not delivered to Lotus, by state",
+            "# TYPE segment_lotus_deliveries gauge",
+            *(
+                f'segment_lotus_deliveries{{state="{state}"}} {counts[state.value]}'
+                for state in State
+                if state is not State.DELIVERED
+            ),
+            "# HELP segment_lotus_delivery_late_seconds For how long the first event in the outbox has been due",
+            "# TYPE segment_lotus_delivery_late_seconds gauge",
+            f"segment_lotus_delivery_late_seconds {late:.3f}",
+            "# HELP segment_lotus_destination_paused 1 while forwarding to Lotus is paused",
+            "# TYPE segment_lotus_destination_paused gauge",
+            f"segment_lotus_destination_paused {int(destination.trouble is not None)}",
+            "",
+        ]
+        return "\n".join(lines).encode()
+
+    try:
+        return offload(work)
+    except Unavailable:
+        return b""

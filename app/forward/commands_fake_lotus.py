@@ -1,0 +1,51 @@
+"""A stand-in for Lotus on this machine: `fake-lotus`."""
+
+import contextlib
+from collections.abc import Sequence
+
+import click
+
+from app.cli.program import Failure
+from app.forward.fake_lotus.faults import Fault, Faults, Planned, parse_fault
+from app.forward.fake_lotus.server import RECEIVED, FakeLotus, make_server
+from app.service.build import clock
+
+
+class _FaultType(click.ParamType[Planned]):
+    name = "fault"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Planned:
+        if isinstance(value, Planned):
+            return value
+        try:
+            return parse_fault(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command("fake-lotus")
+@click.option("--port", type=click.IntRange(0, 65535), default=8300, show_default=True, help="0 takes a free one.")
+@click.option("--key", default="a-key", show_default=True, help="The API key that it knows.")
+@click.option(
+    "--fault",
+    multiple=True,
+    type=_FaultType(),
+    metavar="KIND[:SHARE]",
+    help=f"What goes wrong, with all requests or a share of them: {', '.join(Fault)}.",
+)
+@click.option("--slow-seconds", type=click.FloatRange(0, 600), default=1.0, show_default=True, help="How slow is slow.")
+def fake_lotus(*, port: int, key: str, fault: Sequence[Planned], slow_seconds: float) -> None:
+    """Stand in for Lotus on this machine, to try forwarding out; it forgets everything when it ends.
+
+    `GET /_received` shows what came, `DELETE /_received` forgets it; `POST /_faults` plans other faults, such as
+    [{"fault": "error", "share": 0.5, "left": 10}].
+    """
+    lotus = FakeLotus(key, faults=Faults(fault), clock=clock, slow_seconds=slow_seconds)
+    try:
+        server = make_server(lotus, port=port)
+    except OSError as error:
+        raise Failure(f"cannot listen on port {port}: {error.strerror}; name another with --port") from error
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    click.echo(f"LOTUS_HOST={address}\nLOTUS_API_KEY={key}\nWhat came is shown at {address}{RECEIVED}")
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()

@@ -1,0 +1,160 @@
+"""Sending stored events to Lotus: `worker`, `forward`, `reconcile`."""
+
+import random
+import secrets
+import signal
+import threading
+import time
+
+import click
+import structlog
+
+from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.errors import Unavailable
+from app.forward.commands_parent import end_with_parent
+from app.forward.lotus import TIMEOUT_SECONDS, Lotus
+from app.forward.reconcile import MAX_DAYS, find_missing
+from app.forward.sql_lists import newest_event_id
+from app.forward.worker import LEASE_SECONDS, Worker
+from app.service import logs
+from app.service.build import clock
+from app.service.logs import counted
+from app.settings import Settings
+from app.store import ledger
+from app.store.deliveries import count_waiting, request_later, send_again
+from app.store.engine import Database
+from app.store.ids import Ids, first_id_at
+from app.store.query import parse_moment
+
+_LOG = structlog.get_logger("forward")
+_DAY = 86_400_000_000
+
+# Calls that came in while a batch was written have their turn.
+_PAUSE_SECONDS = 0.005
+
+
+@click.command()
+@click.option(
+    "--lease",
+    type=click.FloatRange(1, 3600),
+    default=LEASE_SECONDS,
+    show_default=True,
+    help="Seconds after which another worker takes over what a worker had that died.",
+)
+@click.option("--parent", type=int, hidden=True, help="End with the process that started it, which has this id.")
+def worker(*, lease: float, parent: int | None) -> None:
+    """Forward stored events to Lotus until SIGTERM or Ctrl-C. Any number of them share the work."""
+    settings = read_settings()
+    logs.configure(settings.log_level)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if parent is not None:
+        end_with_parent(parent, stopping)
+    if not settings.lotus_api_key:
+        _LOG.info("nothing is forwarded: LOTUS_API_KEY is not set")
+        # Not an end: a process manager would start it again, or stop the others with it.
+        stopping.wait()
+        return
+    database = open_database(settings)
+    _wait_for_schema(database, stopping)
+    lotus = _connect(settings)
+    running = Worker(
+        database=database,
+        ids=Ids(secrets.randbelow),
+        lotus=lotus,
+        clock=clock,
+        draw=random.random,
+        lease_seconds=lease,
+        timeout_seconds=TIMEOUT_SECONDS,
+        stopping=stopping,
+    )
+    _LOG.info("forwarding", to=settings.lotus_host)
+    running.run()
+
+
+@click.command()
+@click.option("--enqueue", is_flag=True, required=True, help="Queue stored events that were not queued.")
+@click.option("--since", metavar="WHEN", required=True, help="A time, or a duration: 30m, 1h, 7d.")
+@click.option("--until", metavar="WHEN", help="The same.")
+def forward(*, enqueue: bool, since: str, until: str | None) -> None:  # noqa: ARG001  there is one way so far
+    """Queue events for Lotus that were stored before LOTUS_API_KEY was set; a worker then sends them."""
+    database = _open()
+    now = clock()
+    after = first_id_at(parse_moment("since", since, now)) - 1
+    with database.reading() as conn:
+        last = newest_event_id(conn)
+    if until:
+        last = min(last, first_id_at(parse_moment("until", until, now)) - 1)
+    tag = Ids(secrets.randbelow).tag
+    queued = 0
+    reached: int | None = after
+    while reached is not None and reached < last:
+        with database.writing() as conn:
+            added, reached = request_later(conn, reached, last, clock())
+            ledger.append(conn, tag, clock(), count_waiting(added))
+        queued += added
+        time.sleep(_PAUSE_SECONDS)
+    click.echo(f"Queued {counted(queued, 'event')}.")
+
+
+@click.command()
+@click.option("--since", metavar="WHEN", required=True, help="A time, or a duration: 1h, 7d; at most 30d.")
+@click.option("--resend", is_flag=True, help="Send again what is missing.")
+@click.pass_context
+def reconcile(context: click.Context, *, since: str, resend: bool) -> None:
+    """Ask Lotus which of the delivered events it has, and name those that are missing.
+
+    Exit code 1 where any is. Lotus stores a while after it has taken: what was delivered in the last minutes may be
+    missing and on its way.
+    """
+    settings = read_settings()
+    now = clock()
+    moment = parse_moment("since", since, now)
+    if moment < now - MAX_DAYS * _DAY:
+        raise click.UsageError(f"Lotus looks back {MAX_DAYS} days: give a later --since.")
+    database = _open()
+    lotus = _connect(settings)
+    checked, missing = 0, 0
+    tag = Ids(secrets.randbelow).tag
+    for found in find_missing(database, lotus, first_id_at(moment) - 1):
+        checked += found.checked
+        missing += len(found.missing)
+        for _, id_ in found.missing:
+            click.echo(logs.printable(id_))
+        if resend and found.missing:
+            with database.writing() as conn:
+                counts = send_again(conn, [event_id for event_id, _ in found.missing], clock())
+                ledger.append(conn, tag, clock(), counts)
+    what = "; they wait to be sent again" if resend and missing else ""
+    click.echo(f"Lotus has {checked - missing} of {checked} delivered events; {missing} are missing{what}.", err=True)
+    if missing and not resend:
+        context.exit(1)
+
+
+def _open() -> Database:
+    database = open_database(read_settings())
+    check_schema(database)
+    return database
+
+
+def _connect(settings: Settings) -> Lotus:
+    if not settings.lotus_host or not settings.lotus_api_key:
+        raise Failure("LOTUS_HOST and LOTUS_API_KEY are needed: set both, see `segment-lotus settings`")
+    lotus = Lotus(settings.lotus_host, settings.lotus_api_key)
+    click.get_current_context().call_on_close(lotus.close)
+    return lotus
+
+
+def _wait_for_schema(database: Database, stopping: threading.Event) -> None:
+    """Wait a while: a release may be migrating, and the database may be starting. Stops waiting with `stopping`."""
+    for left in reversed(range(30)):
+        try:
+            check_schema(database)
+        except Unavailable:
+            if not left:
+                raise
+            if stopping.wait(1):
+                return
+        else:
+            return

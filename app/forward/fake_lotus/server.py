@@ -1,0 +1,275 @@
+"""The server: Lotus's paths, and two of its own that show what it got (`/_received`) and plan faults (`/_faults`)."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+
+from app.forward.fake_lotus.faults import Fault, Faults, Planned
+from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, Judged, judge, refuse_whole
+
+TRACK = "/api/track/"
+PING = "/api/ping/"
+VERIFY = "/api/verify_idems_received/"
+RECEIVED = "/_received"
+FAULTS = "/_faults"
+
+_EVERY_OTHER = frozenset(range(0, MAX_EVENTS, 2))
+_ALL = frozenset(range(MAX_EVENTS))
+_TAKES_NOTHING = {Fault.ERROR, Fault.HANG_UP, Fault.BUSY, Fault.REDIRECT, Fault.ENDLESS, Fault.WRONG_KEY}
+_MOST_BYTES = 8 * MAX_BYTES
+_ENDLESS_STEPS = 600
+_SHOWN = 1000
+
+
+class _PlannedDocument(msgspec.Struct):
+    fault: Fault
+    share: float = 1.0
+    left: int | None = None
+
+
+class FakeLotus:
+    """What it knows: the first event of each id wins, and the others are dropped in silence."""
+
+    def __init__(
+        self, key: str, *, faults: Faults | None = None, clock: Callable[[], int], slow_seconds: float = 1.0
+    ) -> None:
+        """`clock` gives microseconds since 1970."""
+        self.key = key
+        self.faults = faults or Faults()
+        self.clock = clock
+        self.slow_seconds = slow_seconds
+        self.events: dict[str, dict[str, Any]] = {}
+        """By idempotency id, in the order in which they came."""
+        self.repeats: list[str] = []
+        """Ids that came again."""
+        self.requests: list[tuple[int, int]] = []
+        """(events, status) of each request to track; the status is 0 where it was not answered."""
+        self.connections = 0
+        self.open_connections = 0
+        """Of those, the ones that are still served: after a sender was killed, until its last request is worked off."""
+        self.violations: list[str] = []
+        """What a client of the contract would not have sent."""
+        self.lock = threading.Lock()
+
+    def keep(self, judged: Judged) -> None:
+        """Keep the events that were taken."""
+        with self.lock:
+            self.violations += judged.violations
+            for event in judged.taken:
+                if event["idempotency_id"] in self.events:
+                    self.repeats.append(event["idempotency_id"])
+                else:
+                    self.events[event["idempotency_id"]] = event
+
+    def forget(self) -> None:
+        """Forget everything that came."""
+        with self.lock:
+            self.events, self.repeats, self.requests, self.violations = {}, [], [], []
+
+    def show(self) -> dict[str, Any]:
+        """Return what came, for people: the newest events last."""
+        with self.lock:
+            return {
+                "received": len(self.events),
+                "repeats": len(self.repeats),
+                "requests": len(self.requests),
+                "violations": self.violations[-_SHOWN:],
+                "events": list(self.events.values())[-_SHOWN:],
+            }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "fake-lotus"
+    disable_nagle_algorithm = True
+    timeout = 60
+    lotus: FakeLotus
+
+    def setup(self) -> None:
+        super().setup()
+        with self.lotus.lock:
+            self.lotus.connections += 1
+            self.lotus.open_connections += 1
+
+    def finish(self) -> None:
+        with self.lotus.lock:
+            self.lotus.open_connections -= 1
+        super().finish()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing: what came is shown at a path."""
+
+    def do_GET(self) -> None:
+        if self.path == PING:
+            if self.headers.get("X-API-KEY") == self.lotus.key:
+                self._answer(200, {"organization_id": "org_fake_lotus"})
+            else:
+                self._answer(401, {"detail": "Invalid API key."})
+        elif self.path == RECEIVED:
+            self._answer(200, self.lotus.show())
+        else:
+            self._answer(404, {"detail": "Not found."})
+
+    def do_DELETE(self) -> None:
+        if self.path != RECEIVED:
+            self._answer(404, {"detail": "Not found."})
+            return
+        self.lotus.forget()
+        self._answer(200, {})
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        if not 0 <= length <= _MOST_BYTES:
+            self.close_connection = True
+            self._answer(413, {"message": "too large"})
+            return
+        if self.path == TRACK:
+            self._track(length)
+            return
+        body = self.rfile.read(length)
+        if self.path == VERIFY:
+            self._verify(body)
+        elif self.path == FAULTS:
+            self._plan(body)
+        elif self.path == TRACK.rstrip("/"):
+            # As Django does: and whoever follows it, arrives with a GET and without a body.
+            self._answer(301, {}, Location=TRACK)
+        else:
+            self._answer(404, {"detail": "Not found."})
+
+    def _track(self, length: int) -> None:
+        fault = self.lotus.faults.draw()
+        if fault is Fault.HANG_UP:
+            self.rfile.read(length // 2)
+            self._note(0, 0)
+            self._hang_up()
+            return
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The sender is gone.
+            self.close_connection = True
+            return
+        judged = self._judge(body, fault)
+        if fault is Fault.SLOW:
+            time.sleep(self.lotus.slow_seconds)
+        if fault not in _TAKES_NOTHING:
+            self.lotus.keep(judged)
+        self._say(judged, fault)
+
+    def _say(self, judged: Judged, fault: Fault | None) -> None:
+        if fault is Fault.HANG_UP_AFTER:
+            self._note(len(judged.taken), 0)
+            self.wfile.write(b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{")
+            self._hang_up()
+        elif fault is Fault.NOT_JSON:
+            self._note(len(judged.taken), 201)
+            self._send(201, b"<html>hello</html>")
+        elif fault is Fault.ENDLESS:
+            self._note(len(judged.taken), 500)
+            self._run_on()
+        elif fault is Fault.ERROR:
+            self._answer(500, {"message": "something went wrong"}, len(judged.taken))
+        elif fault is Fault.BUSY:
+            self._answer(429, {"message": "slow down"}, len(judged.taken), **{"Retry-After": "1"})
+        elif fault is Fault.REDIRECT:
+            self._answer(302, {}, len(judged.taken), Location=TRACK)
+        else:
+            self._answer(judged.status, judged.answer, len(judged.taken))
+
+    def _judge(self, body: bytes, fault: Fault | None) -> Judged:
+        key = self.headers.get("X-API-KEY")
+        if not key:
+            return Judged(status=400, answer={"message": "No API key found in request"})
+        if key != self.lotus.key or fault is Fault.WRONG_KEY:
+            return Judged(status=400, answer={"message": "Invalid API key"})
+        if self.headers.get_content_type() != "application/json" or "Content-Encoding" in self.headers:
+            return refuse_whole()
+        broken = {Fault.PARTIAL: _EVERY_OTHER, Fault.BROKER_DOWN: _ALL}.get(fault or Fault.SLOW, frozenset())
+        return judge(body, self.lotus.clock(), broken)
+
+    def _verify(self, body: bytes) -> None:
+        if self.headers.get("X-API-KEY") != self.lotus.key:
+            self._answer(401, {"detail": "Invalid API key."})
+            return
+        try:
+            asked = msgspec.json.decode(body, type=dict[str, Any])
+            ids = [str(one) for one in asked["idempotency_ids"]]
+        except (msgspec.DecodeError, KeyError, TypeError):
+            self._answer(400, {"status": "error"})
+            return
+        with self.lotus.lock:
+            missing = [one for one in ids if one not in self.lotus.events]
+        self._answer(200, {"status": "success", "ids_not_found": missing})
+
+    def _plan(self, body: bytes) -> None:
+        try:
+            planned = msgspec.json.decode(body, type=list[_PlannedDocument])
+        except msgspec.DecodeError as error:
+            self._answer(400, {"message": str(error)})
+            return
+        self.lotus.faults.plan(Planned(one.fault, one.share, one.left) for one in planned)
+        self._answer(200, {})
+
+    def _note(self, events: int, status: int) -> None:
+        with self.lotus.lock:
+            self.lotus.requests.append((events, status))
+
+    def _answer(self, status: int, document: object, events: int | None = None, **headers: str) -> None:
+        if self.path == TRACK:
+            self._note(events or 0, status)
+        self._send(status, msgspec.json.encode(document), headers)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        # In one piece: a head and a body that go out one by one wait 40 ms for each other.
+        self.wfile.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body)
+
+    def _run_on(self) -> None:
+        self.wfile.write(b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n\r\n")
+        for _ in range(_ENDLESS_STEPS):
+            self.wfile.write(b"x" * 10_000)
+            time.sleep(0.01)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # A port that was just left is taken again: tests stop it and start it.
+    allow_reuse_address = True
+
+    def handle_error(self, _request: object, _address: object) -> None:
+        """Say nothing: senders that are killed are what it is for."""
+
+
+def make_server(lotus: FakeLotus, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+    """Return a server that listens; `serve_forever` serves. Raises OSError where the port is taken."""
+    handler = type("Handler", (_Handler,), {"lotus": lotus})
+    return _Server((host, port), handler)
+
+
+@contextlib.contextmanager
+def running(lotus: FakeLotus, port: int = 0) -> Iterator[str]:
+    """Serve on this machine until the end of the block; give the address."""
+    server = make_server(lotus, port=port)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="fake-lotus", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)

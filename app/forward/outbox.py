@@ -1,0 +1,186 @@
+"""Deliveries as people and programs see them: what is asked for, and how it is told."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from app.core.times import format_time
+from app.errors import BadQuery
+from app.forward.sql_destination import Destination, read_destination
+from app.forward.sql_lists import DeliveryRow, Group, count_undelivered
+from app.forward.sql_search import DeliveryFilters
+from app.store.deliveries import Attempt, State
+from app.store.engine import Connection
+from app.store.query import check_texts, parse_moment
+
+DELIVERY_PARAMETERS = ("state", "reason", "customer", "event_name", "id", "since", "until")
+
+
+class DeliveryDocument(msgspec.Struct, kw_only=True):
+    """One delivery."""
+
+    event_id: str
+    idempotency_id: str
+    event_name: str
+    customer_id: str
+    time_created: str
+    call_id: str
+    state: str
+    reason: str | None
+    tries: int
+    due_at: str | None
+    """When it is sent next; None where it does not wait."""
+    settled_at: str | None
+
+
+class GroupDocument(msgspec.Struct, kw_only=True):
+    """Deliveries that ended badly for one reason."""
+
+    state: str
+    reason: str
+    count: int
+    first_at: str
+    last_at: str
+    sample: str
+    """The newest of its events."""
+
+
+class AttemptDocument(msgspec.Struct, kw_only=True):
+    """One request to Lotus."""
+
+    id: str
+    started_at: str
+    milliseconds: int
+    events: int
+    status: int | None
+    answer: str
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """Forwarding is paused: why, and what to do."""
+
+    trouble: str
+    message: str
+    advice: str
+    paused_at: int
+    probe_at: int
+    """When one event, or a ping, is tried again; in microseconds since 1970."""
+    is_due: bool
+    """That time has come: a worker tries now, if one runs."""
+
+
+# By the words of app.forward.verdict.
+ADVICE = {
+    "key": "Set LOTUS_API_KEY to a key that Lotus knows (there: Settings > Developer Settings), and restart.",
+    "broker": "Lotus answers, but not its message broker: see that Kafka, or Redpanda, runs beside it.",
+    "server": "Lotus fails by itself: its logs say why.",
+    "busy": "Nothing has to be done: Lotus asked for fewer requests.",
+    "network": "See that Lotus runs, and that LOTUS_HOST is its address as seen from here.",
+    "answer": "See that LOTUS_HOST is the address of Lotus itself: what answers there does not answer as Lotus does.",
+}
+
+
+class DestinationDocument(msgspec.Struct, kw_only=True):
+    """How it stands with Lotus."""
+
+    paused: bool
+    trouble: str | None
+    message: str | None
+    advice: str | None
+    """What to do about it."""
+    paused_at: str | None
+    probe_at: str | None
+    waiting: int
+    failed: int
+    unforwardable: int
+
+
+def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilters:
+    """Read the filters of deliveries; `texts` holds some of DELIVERY_PARAMETERS. Raises BadQuery."""
+    try:
+        state = State(texts["state"]) if "state" in texts else None
+    except ValueError:
+        raise BadQuery(f"state must be one of {', '.join(State)}; it is {texts['state'][:40]!a}") from None
+    check_texts({name: texts[name] for name in ("reason", "customer", "event_name", "id") if name in texts})
+    return DeliveryFilters(
+        state=state,
+        reason=texts.get("reason"),
+        customer=texts.get("customer"),
+        event_name=texts.get("event_name"),
+        id=texts.get("id"),
+        since=parse_moment("since", texts["since"], now) if "since" in texts else None,
+        until=parse_moment("until", texts["until"], now) if "until" in texts else None,
+    )
+
+
+def to_delivery_document(row: DeliveryRow) -> DeliveryDocument:
+    """Return one delivery."""
+    return DeliveryDocument(
+        event_id=str(row.event_id),
+        idempotency_id=row.idempotency_id,
+        event_name=row.event_name,
+        customer_id=row.customer_id,
+        time_created=format_time(row.time_created),
+        call_id=str(row.call_id),
+        state=row.state,
+        reason=row.reason,
+        tries=row.tries,
+        due_at=format_time(row.due_at) if row.state == State.WAITING else None,
+        settled_at=None if row.settled_at is None else format_time(row.settled_at),
+    )
+
+
+def to_group_document(group: Group) -> GroupDocument:
+    """Return one group."""
+    return GroupDocument(
+        state=group.state.value,
+        reason=group.reason,
+        count=group.count,
+        first_at=format_time(group.first_at),
+        last_at=format_time(group.last_at),
+        sample=str(group.sample),
+    )
+
+
+def to_attempt_document(attempt: Attempt) -> AttemptDocument:
+    """Return one attempt."""
+    return AttemptDocument(
+        id=str(attempt.id),
+        started_at=format_time(attempt.started_at),
+        milliseconds=attempt.milliseconds,
+        events=attempt.events,
+        status=attempt.status,
+        answer=attempt.answer,
+    )
+
+
+def tell_pause(destination: Destination, now: int) -> Pause | None:
+    """Tell why forwarding is paused, and what to do; None where it is not. `now` in microseconds since 1970."""
+    if destination.trouble is None:
+        return None
+    return Pause(
+        trouble=destination.trouble,
+        message=destination.sentence or destination.trouble,
+        advice=ADVICE.get(destination.trouble, ""),
+        paused_at=destination.paused_at or now,
+        probe_at=destination.probe_at,
+        is_due=destination.probe_at <= now,
+    )
+
+
+def read_outbox(conn: Connection) -> DestinationDocument:
+    """Tell how it stands with Lotus, and what was not delivered."""
+    destination: Destination = read_destination(conn)
+    counts = count_undelivered(conn)
+    paused = destination.trouble is not None
+    return DestinationDocument(
+        paused=paused,
+        trouble=destination.trouble,
+        message=destination.sentence,
+        advice=ADVICE.get(destination.trouble) if destination.trouble else None,
+        paused_at=format_time(destination.paused_at) if destination.paused_at else None,
+        probe_at=format_time(destination.probe_at) if paused else None,
+        waiting=counts[State.WAITING],
+        failed=counts[State.FAILED],
+        unforwardable=counts[State.UNFORWARDABLE],
+    )

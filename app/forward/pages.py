@@ -1,0 +1,213 @@
+"""Deliveries on pages: what reaches Lotus, what does not and why, and trying it again.
+
+Nobody tries many again by accident: asking for it first says how many they are.
+"""
+
+from collections import Counter
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from app.core.times import format_time
+from app.errors import BadQuery, NotFound
+from app.forward.api import RETRY_SECONDS
+from app.forward.outbox import parse_delivery_filters, to_delivery_document
+from app.forward.pages_query import RANGES, Asked, read_deliveries_query, written
+from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable
+from app.forward.sql_lists import (
+    ATTEMPTS,
+    GROUPED,
+    count_undelivered,
+    find_groups,
+    get_delivery,
+    list_attempts,
+    read_deliveries,
+    read_last_attempts,
+    read_newest_attempt,
+)
+from app.forward.sql_search import count_matching, search_deliveries
+from app.service.build import Reading, clock
+from app.settings import Settings
+from app.store.deliveries import State, find_next_due
+from app.store.engine import Connection
+from app.store.ids import micros_of
+from app.store.ledger import DELIVERY, EVENT, Entry
+from app.store.ledger_total import LedgerTotal
+from app.store.query import parse_id
+from app.web.pages import Pages, Values, Work
+from app.web.sessions import CSRF_FIELD
+from app.web.sign_in import go_to
+
+PAGE = 50
+
+_FIELDS = ("state", "reason", "customer", "event_name", "id", "since", "until")
+
+# So long after its time an event is late, where no worker has sent anything either.
+_LATE = 60_000_000
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger of events: stored = what became of each."""
+
+    stored: int
+    delivered: int
+    waiting: int
+    failed: int
+    unforwardable: int
+    voided: int
+    """Made void before they were sent."""
+    not_requested: int
+    """Stored while there was no LOTUS_API_KEY."""
+    balances: bool
+    """What is not delivered is as many as the ledger says, and nothing is there that was not stored."""
+
+
+def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
+    """Return `/deliveries` and what is below it."""
+    blueprint = pages.blueprint("deliveries")
+    total = LedgerTotal()
+
+    @blueprint.get("/deliveries")
+    def show_list() -> Response:
+        problem = None
+        try:
+            asked = read_deliveries_query(request.args.lists(), clock())
+        except BadQuery as error:
+            asked, problem = written(dict(request.args.lists())), error.message
+        return pages.show(
+            "deliveries.html",
+            _list(asked, total, found=problem is None),
+            status=400 if problem else 200,
+            asked=asked,
+            problem=problem,
+            forwards=bool(settings.lotus_api_key),
+            host=settings.lotus_host,
+            states=list(State),
+            retriable=[state.value for state in RETRIABLE],
+            ranges=RANGES,
+            grouped=GROUPED,
+        )
+
+    @blueprint.get("/deliveries/<event_id>")
+    def show(event_id: str) -> Response:
+        return pages.show("delivery.html", _one(_id(event_id)), most=ATTEMPTS, forwards=bool(settings.lotus_api_key))
+
+    @blueprint.post("/deliveries/<event_id>/retry")
+    def retry_this(event_id: str) -> Response:
+        number = _id(event_id)
+        pages.read(lambda reading: retry_one(reading.database, number, clock))
+        return go_to(request.form.get("back") or f"/deliveries/{number}")
+
+    @blueprint.post("/deliveries/retry")
+    def ask() -> Response:
+        return pages.show("deliveries_retry.html", _count(_words()))
+
+    @blueprint.post("/deliveries/retry/start")
+    def start() -> Response:
+        return pages.show("deliveries_retry.html", _retry(_words()))
+
+    return blueprint
+
+
+def _list(asked: Asked, total: LedgerTotal, *, found: bool) -> Work:
+    def work(reading: Reading) -> Values:
+        now = clock()
+        with reading.database.reading() as conn:
+            undelivered = count_undelivered(conn)
+            balance = _balance(total.read(conn, now), undelivered)
+            groups, edge = find_groups(conn, asked.filters)
+            step = search_deliveries(conn, asked.filters, before=asked.before, limit=PAGE) if found else None
+            rows = read_deliveries(conn, step.ids) if step else []
+            last = read_last_attempts(conn, [row.attempt_id for row in rows if row.attempt_id is not None])
+            late = _read_lateness(conn, now)
+        return {
+            "balance": balance,
+            "groups": groups,
+            "grouped_back_to": None if edge is None else micros_of(edge),
+            "rows": [(to_delivery_document(row), last.get(row.attempt_id or 0)) for row in rows],
+            "looked_at": step.looked_at if step else 0,
+            "full": step.full if step else False,
+            "back_to": micros_of(step.reached) if step and step.reached else None,
+            "further": asked.address(before=str(step.reached)) if step and step.reached else None,
+            **late,
+        }
+
+    return work
+
+
+def _read_lateness(conn: Connection, now: int) -> Values:
+    """Tell since when the first event waits, and whether it seems that no worker runs."""
+    due = find_next_due(conn)
+    newest = read_newest_attempt(conn)
+    is_late = due is not None and due < now - _LATE
+    return {
+        "due": due,
+        "is_due": due is not None and due <= now,
+        "newest_attempt": newest,
+        "is_idle": is_late and (newest is None or newest.started_at < now - _LATE),
+        "late_before": now - _LATE,
+    }
+
+
+def _balance(sums: Counter[Entry], undelivered: Counter[str]) -> Balance:
+    states = {state.value: sums[DELIVERY, state.value, ""] for state in State}
+    stored = sums[EVENT, "stored", ""]
+    not_requested = stored - sum(states.values())
+    same = all(states[state] == undelivered[state] for state in states if state != State.DELIVERED)
+    return Balance(stored=stored, not_requested=not_requested, balances=same and not_requested >= 0, **states)
+
+
+def _one(number: int) -> Work:
+    def work(reading: Reading) -> Values:
+        with reading.database.reading() as conn:
+            row = get_delivery(conn, number)
+            if row is None:
+                raise NotFound("there is no delivery of this event: it is unknown, or was not to be forwarded")
+            attempts = list_attempts(conn, [number])[number]
+        return {"delivery": to_delivery_document(row), "attempts": attempts}
+
+    return work
+
+
+def _count(words: dict[str, str]) -> Work:
+    filters = to_retriable(parse_delivery_filters(words, clock()))
+    # What is confirmed later is what was counted: an hour ago must not move on.
+    bounds = {"since": filters.since, "until": filters.until}
+    words |= {name: format_time(at) for name, at in bounds.items() if at is not None}
+
+    def work(reading: Reading) -> Values:
+        with reading.database.reading() as conn:
+            count, further = count_matching(conn, filters)
+        return {
+            "words": {**words, "state": str(filters.state)},
+            "count": count,
+            "is_all": further is None,
+            "done": None,
+        }
+
+    return work
+
+
+def _retry(words: dict[str, str]) -> Work:
+    filters = to_retriable(parse_delivery_filters(words, clock()))
+
+    def work(reading: Reading) -> Values:
+        done = retry_matching(reading.database, filters, clock, seconds=RETRY_SECONDS)
+        return {"words": words, "count": done.count, "is_all": done.further is None, "done": done}
+
+    return work
+
+
+def _words() -> dict[str, str]:
+    """Return the words of a form; a field that is left empty is no word. Raises BadQuery."""
+    given = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
+    if wrong := next((name for name in given if name not in _FIELDS), None):
+        raise BadQuery(f"there is no field {wrong[:40]!a}: there are {', '.join(_FIELDS)}")
+    return given
+
+
+def _id(text: str) -> int:
+    try:
+        return parse_id("id", text)
+    except BadQuery as error:
+        raise NotFound(f"there is no delivery {text[:40]}: the id of an event is a number") from error

@@ -1,0 +1,54 @@
+"""What the page of one call says of how its events reach Lotus."""
+
+from collections.abc import Sequence
+
+from app.core.times import format_time
+from app.forward.outbox import to_delivery_document
+from app.forward.sql_lists import DeliveryRow, list_attempts, read_deliveries
+from app.store.deliveries import State
+from app.store.engine import Connection
+from app.web.pages import Values
+from app.web.stages import Stage
+
+ATTEMPTS_MAX = 100
+"""Attempts that the page shows of all its events together; the page of a delivery has more."""
+
+
+def tell_deliveries(conn: Connection, event_ids: Sequence[int]) -> Values:
+    """Return the delivery of each event, with its attempts, by the event's id; and the stages of the way to Lotus."""
+    rows = read_deliveries(conn, event_ids)
+    attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
+    return {
+        "deliveries_of": {str(row.event_id): (to_delivery_document(row), attempts[row.event_id]) for row in rows},
+        "delivery_stages": _stages(rows),
+    }
+
+
+def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
+    if not rows:
+        return []
+    waiting = [row for row in rows if row.state == State.WAITING]
+    ended = [row for row in rows if row.state != State.WAITING]
+    said = "for Lotus" if len(rows) == 1 else f"for Lotus, {len(rows)} events"
+    if waiting:
+        said += "; it waits" if len(rows) == 1 else f"; {len(waiting)} wait"
+        said += next((f", the last time: {row.reason}" for row in waiting if row.reason), "")
+    stages = [Stage(name="queued", passed=True, sentence=said)]
+    if ended:
+        stages.append(_last_stage(ended, len(rows)))
+    return stages
+
+
+def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
+    taken = [row for row in ended if row.state == State.DELIVERED]
+    others = [row for row in ended if row.state != State.DELIVERED]
+    said = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
+    if others:
+        why = {
+            State.FAILED: f"Lotus refused it: {others[0].reason}",
+            State.UNFORWARDABLE: f"it was never sent: {others[0].reason}",
+            State.VOIDED: "a replay replaced it before it was sent",
+        }[State(others[0].state)]
+        said = why if count == 1 else f"{said}; of another one: {why}"
+    at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)
+    return Stage(name="delivered", passed=not others, sentence=said[:400], at=None if at is None else format_time(at))

@@ -1,0 +1,55 @@
+"""What the address of the page of deliveries asks for. All of the view is in it, so that a view can be shared."""
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlencode
+
+import msgspec
+
+from app.calls.pages_query import to_texts
+from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters
+from app.forward.sql_search import DeliveryFilters
+from app.store.query import parse_id
+
+RANGES = (("1h", "Last hour"), ("1d", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
+
+_ACCEPTED = (*DELIVERY_PARAMETERS, "before")
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One view of the deliveries."""
+
+    texts: dict[str, str]
+    """The filters as they were written, without those that are empty."""
+    filters: DeliveryFilters
+    before: int | None = None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What stands in each field of the form."""
+        return {name: self.texts.get(name, "") for name in DELIVERY_PARAMETERS}
+
+    def address(self, **changes: str | None) -> str:
+        """Return the address of this view, with some filters changed, or left out for None."""
+        wanted = {**self.texts, **changes}
+        query = urlencode([(name, text) for name, text in wanted.items() if text], errors="replace")
+        return f"/deliveries?{query}" if query else "/deliveries"
+
+
+def read_deliveries_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
+    """Read the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
+
+    A form sends its empty fields too: they count as not given.
+    """
+    texts = to_texts(given, _ACCEPTED)
+    before = texts.pop("before", None)
+    return Asked(
+        texts=texts,
+        filters=parse_delivery_filters(texts, now),
+        before=None if before is None else parse_id("before", before),
+    )
+
+
+def written(given: Mapping[str, list[str]]) -> Asked:
+    """Return a view for a query that cannot be used: its texts, to be corrected."""
+    texts = {name: given[name][0] for name in DELIVERY_PARAMETERS if given.get(name)}
+    return Asked(texts=texts, filters=DeliveryFilters())

@@ -1,0 +1,179 @@
+"""Reading the outbox for people. `conn` first."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from app.forward.sql_search import ENDED_BADLY, DeliveryFilters, id_range
+from app.store.deliveries import IS_WAITING, Attempt, State
+from app.store.lookup import among
+from app.store.schema import attempted, attempts, deliveries, events
+
+ATTEMPTS = 100
+"""Attempts that are read at most."""
+
+
+GROUPED = 5000
+"""Deliveries of each state that are looked at for groups: each is looked up in the table."""
+
+
+class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery with what matters of its event."""
+
+    event_id: int
+    state: str
+    due_at: int
+    tries: int
+    reason: str | None
+    settled_at: int | None
+    attempt_id: int | None
+    idempotency_id: str
+    event_name: str
+    customer_id: str
+    time_created: int
+    call_id: int
+
+
+class LastAttempt(msgspec.Struct, frozen=True):
+    """What a list tells of the last request that an event was in."""
+
+    started_at: int
+    milliseconds: int
+    status: int | None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Deliveries that ended badly for one reason."""
+
+    state: State
+    reason: str
+    count: int
+    first_at: int
+    last_at: int
+    sample: int
+    """The newest of its events."""
+
+
+def read_deliveries(conn: sa.Connection, ids: Sequence[int]) -> list[DeliveryRow]:
+    """Return the deliveries of these events, in the order of the ids; those that are not there are left out."""
+    query = _rows().where(among(conn, deliveries.c.event_id, ids))
+    rows = {row.event_id: DeliveryRow(**row._mapping) for row in conn.execute(query)}  # noqa: SLF001  SQLAlchemy's own
+    return [rows[one] for one in ids if one in rows]
+
+
+def get_delivery(conn: sa.Connection, event_id: int) -> DeliveryRow | None:
+    """Return the delivery of an event; None where there is none."""
+    return next(iter(read_deliveries(conn, [event_id])), None)
+
+
+def list_attempts(conn: sa.Connection, event_ids: Sequence[int], limit: int = ATTEMPTS) -> dict[int, list[Attempt]]:
+    """Return the attempts that each of some events was in, the oldest first; of all of them, the newest `limit`."""
+    last = sa.select(deliveries.c.event_id, deliveries.c.attempt_id).where(
+        among(conn, deliveries.c.event_id, event_ids), deliveries.c.attempt_id.is_not(None)
+    )
+    earlier = sa.select(attempted.c.event_id, attempted.c.attempt_id).where(
+        among(conn, attempted.c.event_id, event_ids)
+    )
+    pairs = last.union(earlier).subquery()
+    columns = [attempts.c[name] for name in Attempt.__struct_fields__]
+    query = sa.select(pairs.c.event_id.label("of"), *columns).join(pairs, attempts.c.id == pairs.c.attempt_id)
+    found: dict[int, list[Attempt]] = {one: [] for one in event_ids}
+    for event_id, *values in reversed(conn.execute(query.order_by(attempts.c.id.desc()).limit(limit)).all()):
+        found[event_id].append(Attempt(*values))
+    return found
+
+
+def read_last_attempts(conn: sa.Connection, ids: Sequence[int]) -> dict[int, LastAttempt]:
+    """Return attempts by their ids, without their answers."""
+    columns = [attempts.c[name] for name in LastAttempt.__struct_fields__]
+    query = sa.select(attempts.c.id, *columns).where(among(conn, attempts.c.id, ids))
+    return {number: LastAttempt(*values) for number, *values in conn.execute(query)}
+
+
+def read_newest_attempt(conn: sa.Connection) -> LastAttempt | None:
+    """Return the last request that any worker made; None where there was none."""
+    columns = [attempts.c[name] for name in LastAttempt.__struct_fields__]
+    row = conn.execute(sa.select(*columns).order_by(attempts.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else LastAttempt(*row)
+
+
+def find_groups(conn: sa.Connection, filters: DeliveryFilters, most: int = GROUPED) -> tuple[list[Group], int | None]:
+    """Group what failed or could not be forwarded in a time by its reason, the largest group first.
+
+    Of each state the newest `most` are looked at. Return the groups, and the oldest event looked at where there are
+    older ones.
+    """
+    groups: list[Group] = []
+    edge: int | None = None
+    low, high = id_range(filters)
+    for state in (State.FAILED, State.UNFORWARDABLE):
+        some = (
+            sa.select(deliveries.c.event_id, deliveries.c.reason, deliveries.c.settled_at)
+            .where(deliveries.c.state == state, ENDED_BADLY)
+            .where(deliveries.c.event_id > low, deliveries.c.event_id < high)
+            .order_by(deliveries.c.event_id.desc())
+            .limit(most)
+            .subquery()
+        )
+        columns = (sa.func.min(some.c.settled_at), sa.func.max(some.c.settled_at), sa.func.max(some.c.event_id))
+        query = sa.select(some.c.reason, sa.func.count(), *columns, sa.func.min(some.c.event_id))
+        found = conn.execute(query.group_by(some.c.reason)).all()
+        groups += [Group(state, reason or "", *told) for reason, *told, _oldest in found]
+        if sum(row[1] for row in found) == most:
+            edge = max(edge or 0, min(row[-1] for row in found))
+    return sorted(groups, key=lambda one: (-one.count, one.state, one.reason)), edge
+
+
+def count_states(conn: sa.Connection) -> Counter[str]:
+    """Count deliveries by state in the table itself: some 0.1 s for a million."""
+    query = sa.select(deliveries.c.state, sa.func.count().label("count")).group_by(deliveries.c.state)
+    return Counter({row.state: row[1] for row in conn.execute(query)})
+
+
+def count_events(conn: sa.Connection) -> int:
+    """Count events."""
+    return conn.execute(sa.select(sa.func.count()).select_from(events)).scalar_one()
+
+
+def count_undelivered(conn: sa.Connection) -> Counter[str]:
+    """Count what was not delivered by state; what was is not looked at."""
+    waiting = conn.execute(sa.select(sa.func.count()).select_from(deliveries).where(IS_WAITING)).scalar_one()
+    query = (
+        sa.select(deliveries.c.state, sa.func.count().label("total")).where(ENDED_BADLY).group_by(deliveries.c.state)
+    )
+    return Counter({State.WAITING.value: waiting, **{row.state: row.total for row in conn.execute(query)}})
+
+
+def list_delivered(conn: sa.Connection, after: int, until: int, limit: int) -> list[tuple[int, str]]:
+    """Return the next delivered events with ids in (after, until], ascending: (event id, idempotency id).
+
+    Void ones are left out: nobody misses them.
+    """
+    query = (
+        sa.select(deliveries.c.event_id, events.c.idempotency_id)
+        .join(events, events.c.id == deliveries.c.event_id)
+        .where(deliveries.c.event_id > after, deliveries.c.event_id <= until)
+        .where(deliveries.c.state == State.DELIVERED.value, events.c.voided_at.is_(None))
+        .order_by(deliveries.c.event_id)
+        .limit(limit)
+    )
+    return [(row.event_id, row.idempotency_id) for row in conn.execute(query)]
+
+
+def find_by_idempotency_ids(conn: sa.Connection, ids: Sequence[str]) -> list[int]:
+    """Return the ids of the events that have these idempotency ids."""
+    return list(conn.execute(sa.select(events.c.id).where(among(conn, events.c.idempotency_id, list(ids)))).scalars())
+
+
+def newest_event_id(conn: sa.Connection) -> int:
+    """Return the id of the newest event; 0 where there is none."""
+    return conn.execute(sa.select(sa.func.max(events.c.id))).scalar_one() or 0
+
+
+def _rows() -> sa.Select[Any]:
+    names = DeliveryRow.__struct_fields__
+    columns = [deliveries.c[name] if name in deliveries.c else events.c[name] for name in names]
+    return sa.select(*columns).join(events, events.c.id == deliveries.c.event_id)

@@ -1,0 +1,1 @@
+"""How calls come in: the webhook, Segment's tracking API, Lotus's track API."""

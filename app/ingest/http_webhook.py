@@ -1,0 +1,35 @@
+"""The Segment webhook destination."""
+
+from typing import Any
+
+import msgspec
+
+from app.ingest.http_intake import Answer, Door, Intake
+from app.ingest.ingest import to_receipt
+from app.web.auth import authorization
+
+PATH = "/webhooks/segment"
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Webhook(Door):
+    """Takes what Segment sends."""
+
+    name = "webhook"
+    paths = (PATH,)
+    methods = frozenset({"POST", "PUT", "PATCH"})
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def answer(self, environ: dict[str, Any]) -> Answer:
+        """Take one request; say how many calls ended how."""
+        return "200 OK", self.receive(environ)
+
+    def receive(self, environ: dict[str, Any]) -> bytes:
+        """Take one request; return the receipt as JSON. Raises what `Intake.take` does."""
+        intake = self._intake
+        signature, token = environ.get("HTTP_X_SIGNATURE"), authorization(environ)
+        ingest = intake.service.ingest
+        return _ENCODE(to_receipt(intake.take(environ, intake.limit, lambda: ingest.from_webhook(signature, token))))

@@ -1,0 +1,1 @@
+"""Numbers: what a metric counts, its windows and buckets, its answers, and the proof of them."""

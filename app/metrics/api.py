@@ -1,0 +1,148 @@
+"""The JSON API of metrics: which there are, what they say, and the events behind each number."""
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
+
+from app.errors import BadQuery, NotFound
+from app.metrics.answer import answer, verify
+from app.metrics.api_csv import stream_csv
+from app.metrics.catalog import get_metric, read_live_metrics
+from app.metrics.definition import Metric
+from app.metrics.documents import (
+    to_answer_document,
+    to_csv_name,
+    to_judgement_document,
+    to_metric_document,
+    to_shares_document,
+)
+from app.metrics.explain import explain, explain_call
+from app.metrics.parameters import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
+from app.metrics.query import Query
+from app.service.build import Reading, clock
+from app.store.engine import Connection
+from app.store.query import parse_id, parse_limit
+from app.web.errors import to_json
+from app.web.offload import Offload
+from app.web.sessions import require_admin_or_session
+
+_CSV = "text/csv; charset=utf-8"
+
+
+def usage_api(offload: Offload, admin_token: str) -> Blueprint:
+    """Return the routes of metrics below `/api/v1`. Each reads the database where `offload` runs it."""
+    blueprint = Blueprint("usage_api", __name__, url_prefix="/api/v1")
+    blueprint.before_request(require_admin_or_session(admin_token))
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        _parameters()
+        return to_json(offload(_metrics))
+
+    @blueprint.get("/metrics/<metric_name>/usage")
+    def usage(metric_name: str) -> Response:
+        return _usage(offload, metric_name)
+
+    @blueprint.get("/metrics/<metric_name>/events")
+    def events(metric_name: str) -> Response:
+        return to_json(offload(_events(metric_name)))
+
+    @blueprint.get("/calls/<call_id>/metrics")
+    def call_metrics(call_id: str) -> Response:
+        return to_json(offload(_call_metrics(call_id)))
+
+    return blueprint
+
+
+def _metrics(reading: Reading) -> object:
+    with reading.database.reading() as conn:
+        found = read_live_metrics(conn)
+    return {"metrics": [to_metric_document(one) for one in found.values()]}
+
+
+def _usage(offload: Offload, name: str) -> Response:
+    texts = _parameters(*USAGE_PARAMETERS, "format", "verify")
+    shape, verified = texts.pop("format", "json"), texts.pop("verify", None)
+    if shape not in {"json", "csv"}:
+        raise BadQuery(f"format must be json or csv; it is {shape[:40]!a}")
+    if verified not in {None, "1"} or (verified and shape == "csv"):
+        raise BadQuery("verify must be 1, and belongs to format=json: it says whether raw events give the same answer")
+    now = clock()
+    query = parse_usage_query(texts, now)
+
+    def work(reading: Reading) -> object:
+        with reading.database.reading() as conn:
+            metric = get_metric(conn, name, texts.get("version"))
+            found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
+        return (found, metric, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
+
+    made = offload(work)
+    if isinstance(made, tuple):
+        headers = {"Content-Disposition": f'attachment; filename="{to_csv_name(made[0])}"'}
+        return Response(stream_csv(offload, *made), content_type=_CSV, headers=headers)
+    return to_json(made)
+
+
+def _events(name: str) -> Callable[[Reading], object]:
+    texts = _parameters(*USAGE_PARAMETERS, "group", "after", "limit")
+    if "window" in texts or "fill" in texts:
+        raise BadQuery(
+            "the events behind one number are asked for: give its window_start and window_end as start and end"
+        )
+    now = clock()
+    group, after, limit = (
+        parse_group(texts.get("group")),
+        parse_after(texts.get("after")),
+        parse_limit(texts.get("limit")),
+    )
+    query = parse_usage_query(texts, now)
+
+    def work(reading: Reading) -> object:
+        with reading.database.reading() as conn:
+            metric = get_metric(conn, name, texts.get("version"))
+            _check_group(metric, query, group)
+            page = explain(conn, metric, query, now, group=group, after=after, limit=limit)
+        return to_shares_document(metric, page)
+
+    return work
+
+
+def _check_group(metric: Metric, query: Query, group: dict[str, str | None] | None) -> None:
+    names = query.groups(metric)
+    if group is not None and set(group) != set(names):
+        raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")
+
+
+def _call_metrics(call_id: str) -> Callable[[Reading], object]:
+    _parameters()
+    try:
+        number = parse_id("call_id", call_id)
+    except BadQuery as error:
+        raise NotFound("the id of a call is a number of up to 19 digits") from error
+    now = clock()
+
+    def work(reading: Reading) -> object:
+        with reading.database.reading() as conn:
+            found = explain_call(conn, _live(conn), number, now)
+        return {"metrics": [to_judgement_document(one) for one in found]}
+
+    return work
+
+
+def _live(conn: Connection) -> list[Metric]:
+    return list(read_live_metrics(conn).values())
+
+
+def _parameters(*accepted: str) -> dict[str, str]:
+    """Return the query's parameters. Raises BadQuery for what is unknown, empty or there twice."""
+    texts: dict[str, str] = {}
+    for name, values in request.args.lists():
+        if name not in accepted:
+            taken = f"there are {', '.join(accepted)}" if accepted else "this takes none"
+            raise BadQuery(f"there is no parameter {name[:40]!a}: {taken}")
+        if len(values) > 1:
+            raise BadQuery(f"{name} is there {len(values)} times; it can have one value")
+        if not values[0]:
+            raise BadQuery(f"{name} is empty: give it a value or leave it out")
+        texts[name] = values[0]
+    return texts

@@ -1,0 +1,71 @@
+"""Parts as they stand in buckets: exact decimals and groups as text."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from app.metrics.definition import Metric
+from app.metrics.parts import LEVELS, Part
+from app.metrics.query import Group, MetricEvent
+from app.metrics.sql_buckets import Key, Values
+from app.metrics.values import read_properties, read_text
+from app.store.usage_tail import FoldEvent
+
+# With the customer's id beside it, a key that an index of PostgreSQL takes.
+_GROUP_BYTES = 1000
+
+_decode_group = msgspec.json.Decoder(tuple[str | None, ...]).decode
+_decode_skipped = msgspec.json.Decoder(dict[str, int]).decode
+
+
+def to_event(stored: FoldEvent) -> MetricEvent:
+    """Return a stored event as metrics see it."""
+    return MetricEvent(
+        stored.base_id, stored.event_name, stored.customer_id, stored.time_created, read_properties(stored.properties)
+    )
+
+
+def find_group(metric: Metric, event: MetricEvent) -> str | None:
+    """Return the group of an event as text; None where it is too long for a key."""
+    if not metric.group_by:
+        return "[]"
+    encoded = msgspec.json.encode([read_text(event.properties, name) for name in metric.group_by])
+    return encoded.decode().replace("\0", "\\u0000") if len(encoded) <= _GROUP_BYTES else None
+
+
+def read_group(text: str) -> Group:
+    """Return what `find_group` wrote."""
+    return _decode_group(text)
+
+
+def to_keys(metric: int, event: MetricEvent, group: str) -> list[Key]:
+    """Return the buckets of an event, the finest first."""
+    return [(metric, level, event.time_created // size, event.customer_id, group) for level, size in enumerate(LEVELS)]
+
+
+def to_part(values: Any) -> Part:
+    """Return what stands in a bucket: Values, as they came from the database."""
+    count, value, best_at, skipped, first, last, best_base_id = values
+    return Part(
+        count=count,
+        value=None if value is None else Decimal(value),
+        best_at=best_at,
+        best_base_id=best_base_id,
+        skipped=_decode_skipped(skipped) if skipped else {},
+        first_call=first,
+        last_call=last,
+    )
+
+
+def to_values(part: Part) -> Values:
+    """Return what `to_part` reads."""
+    return (
+        part.count,
+        None if part.value is None else str(part.value),
+        part.best_at,
+        msgspec.json.encode(part.skipped).decode() if part.skipped else None,
+        part.first_call,
+        part.last_call,
+        part.best_base_id,
+    )

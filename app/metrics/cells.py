@@ -1,0 +1,330 @@
+"""What is remembered of the events of one number: a cell for a counter, a look-back for a rate, a level for a gauge."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from datetime import tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from app.metrics.definition import Aggregation, Metric
+from app.metrics.parts import Part
+from app.metrics.proration import Buckets, to_buckets
+from app.metrics.query import Group
+from app.metrics.values import ZERO, add, divide, from_fraction, interpolate, subtract
+from app.metrics.windows import SECONDS_OF, Window
+
+
+class Number(NamedTuple):
+    """What one window's events say."""
+
+    value: Decimal | None
+    events_count: int
+    """Of the events of the window that it is made of."""
+    below_zero_at: int | None = None
+    """When the level of a gauge was below zero first."""
+
+
+class Cell(Protocol):
+    """One number of a counter. Events may come in any order."""
+
+    count: int
+
+    def add(self, time_created: int, base_id: str, value: Decimal | str | None) -> int:
+        """Take an event; return how many more values are held."""
+
+    def absorb(self, part: Part) -> None:
+        """Take what some events add, where `is_addable` says that it can be."""
+
+    def value(self) -> Decimal | None:
+        """Return the number."""
+
+
+class _Count:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, _time_created: int, _base_id: str, _value: object) -> int:
+        self.count += 1
+        return 0
+
+    def absorb(self, part: Part) -> None:
+        self.count += part.count
+
+    def value(self) -> Decimal | None:
+        return Decimal(self.count)
+
+
+class _Sum(_Count):
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = ZERO
+
+    def add(self, _time_created: int, _base_id: str, value: object) -> int:
+        self.count += 1
+        assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
+        self.total = add(self.total, value)
+        return 0
+
+    def absorb(self, part: Part) -> None:
+        self.count += part.count
+        if part.value is not None:
+            self.total = add(self.total, part.value)
+
+    def value(self) -> Decimal | None:
+        return self.total
+
+
+class _Average(_Sum):
+    def value(self) -> Decimal | None:
+        return divide(self.total, self.count)
+
+
+class _Best(_Count):
+    """The largest, the smallest or the latest: whatever has the best rank."""
+
+    def __init__(self, rank: Callable[[int, str, Decimal], tuple[object, ...]]) -> None:
+        super().__init__()
+        self._rank = rank
+        self._best: tuple[tuple[object, ...], Decimal] | None = None
+
+    def add(self, time_created: int, base_id: str, value: object) -> int:
+        self.count += 1
+        assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
+        rank = self._rank(time_created, base_id, value)
+        if self._best is None or rank > self._best[0]:
+            self._best = rank, value
+        return 0
+
+    def absorb(self, part: Part) -> None:
+        if part.value is not None:
+            self.add(part.best_at or 0, part.best_base_id or "", part.value)
+            self.count += part.count - 1
+
+    def value(self) -> Decimal | None:
+        return self._best[1] if self._best else None
+
+
+class _Unique(_Count):
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[object] = set()
+
+    def add(self, _time_created: int, _base_id: str, value: object) -> int:
+        self.count += 1
+        before = len(self._seen)
+        self._seen.add(value)
+        return len(self._seen) - before
+
+    def value(self) -> Decimal | None:
+        return Decimal(len(self._seen))
+
+
+class _Percentile(_Count):
+    def __init__(self, percentile: Decimal) -> None:
+        super().__init__()
+        self._percentile = percentile
+        self._seen: list[Decimal] = []
+
+    def add(self, _time_created: int, _base_id: str, value: object) -> int:
+        self.count += 1
+        assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
+        self._seen.append(value)
+        return 1
+
+    def value(self) -> Decimal | None:
+        return interpolate(sorted(self._seen), self._percentile)
+
+
+_CELLS: dict[Aggregation, Callable[[], Cell]] = {
+    Aggregation.COUNT: _Count,
+    Aggregation.SUM: _Sum,
+    Aggregation.AVERAGE: _Average,
+    # Python's own minus would round to 28 digits.
+    Aggregation.MAX: partial(_Best, lambda _time, _id, value: (value,)),
+    Aggregation.MIN: partial(_Best, lambda _time, _id, value: (value.copy_negate(),)),
+    Aggregation.LATEST: partial(_Best, lambda time, base_id, _value: (time, base_id)),
+    Aggregation.UNIQUE: _Unique,
+}
+
+
+def to_cell(metric: Metric) -> Cell:
+    """Return an empty cell for a counter."""
+    if metric.percentile is not None:
+        return _Percentile(metric.percentile)
+    assert metric.aggregation is not None  # noqa: S101  parse_metric asks for it
+    return _CELLS[metric.aggregation]()
+
+
+class RateCells:
+    """The look-back of one customer and group. Events come in order of time."""
+
+    def __init__(self, metric: Metric) -> None:
+        assert metric.granularity is not None  # noqa: S101  parse_metric asks for it
+        self._span = SECONDS_OF[metric.granularity]
+        self._is_max = metric.aggregation is Aggregation.MAX
+        self._seconds: deque[tuple[int, Decimal]] = deque()
+        """(second, what its events add); for max: falling, so that the first is the largest."""
+        self._total = ZERO
+        self._second: int | None = None
+        """The second that is still being added to: each of its events sees all of them."""
+        self._open = ZERO
+        self._places: set[int] = set()
+        self._most: dict[int, Decimal] = {}
+        self._counts: Counter[int] = Counter()
+
+    def add(self, place: int, second: int, number: Decimal) -> None:
+        """Take an event in window number `place` (-1: before the first), or 1 for it where events are counted."""
+        if second != self._second:
+            self._close()
+            self._second, self._open = second, number
+        else:
+            self._open = max(self._open, number) if self._is_max else add(self._open, number)
+        if place >= 0:
+            self._places.add(place)
+            self._counts[place] += 1
+
+    def numbers(self) -> Iterator[tuple[int, Number]]:
+        """Give the number of each window that has events."""
+        self._close()
+        for place, most in self._most.items():
+            yield place, Number(most, self._counts[place])
+
+    def _close(self) -> None:
+        """End a second: now it is known what its events see when they look back."""
+        if self._second is None:
+            return
+        while self._seconds and self._seconds[0][0] < self._second - self._span:
+            self._total = subtract(self._total, self._seconds.popleft()[1])
+        if self._is_max:
+            while self._seconds and self._seconds[-1][1] <= self._open:
+                self._seconds.pop()
+        self._seconds.append((self._second, self._open))
+        self._total = add(self._total, self._open)
+        seen = self._seconds[0][1] if self._is_max else self._total
+        for place in self._places:
+            self._most[place] = max(seen, self._most.get(place, seen))
+        self._second = None
+        self._places.clear()
+
+
+class GaugeCells:
+    """The level of one customer and group. Events come in order of time; those of one moment happen at once."""
+
+    def __init__(self, metric: Metric, windows: list[Window], buckets: Callable[[int], Buckets]) -> None:
+        self._says_level = metric.event_type == "total"
+        self._prorated = metric.proration is not None
+        self._windows = windows
+        self._buckets = buckets
+        self._level = ZERO
+        self._held: dict[Group, Decimal] = {}
+        """Totals: the levels that add up to it."""
+        self._moment: int | None = None
+        """The moment that is still being added to, and ..."""
+        self._change = ZERO
+        """... the sum of its deltas, or ..."""
+        self._said: dict[Group, tuple[str, Decimal]] = {}
+        """... its totals, each with the base id that says it."""
+        self._place = -1
+        """The window that is being added to."""
+        self._count = 0
+        self._peak: Decimal | None = None
+        self._below_zero_at: int | None = None
+        self._total = Fraction(0)
+        self._bucket: Window = (0, 0)
+        """The bucket that is being added to, and ..."""
+        self._bucket_level = ZERO
+        self._done: list[tuple[int, Number]] = []
+
+    @staticmethod
+    def maker(metric: Metric, zone: tzinfo, windows: list[Window]) -> "Callable[[], GaugeCells]":
+        """Return what makes one for each customer and group; they share the buckets of each window."""
+        known: dict[int, Buckets] = {}
+
+        def buckets(place: int) -> Buckets:
+            if place not in known:
+                known[place] = to_buckets(metric, zone, windows[place])
+            return known[place]
+
+        return lambda: GaugeCells(metric, windows, buckets)
+
+    def add(self, place: int, moment: int, base_id: str, group: Group, number: Decimal) -> int:
+        """Take an event in window number `place` (-1: before the first); return how many more levels are held.
+
+        `group` is that of `level_group`.
+        """
+        if moment != self._moment:
+            self._end_moment()
+            self._go_to(place)
+            self._moment = moment
+        if place >= 0:
+            self._count += 1
+        if not self._says_level:
+            self._change = add(self._change, number)
+            return 0
+        is_new = group not in self._held and group not in self._said
+        if group not in self._said or base_id > self._said[group][0]:
+            self._said[group] = base_id, number
+        return int(is_new)
+
+    def numbers(self) -> Iterator[tuple[int, Number]]:
+        """Give the number of each window from the first on, those that only carry a level included."""
+        self._end_moment()
+        self._go_to(len(self._windows))
+        yield from self._done
+
+    def _end_moment(self) -> None:
+        """Change the level by all that happened at the last moment."""
+        if self._moment is None:
+            return
+        moment, before, self._moment = self._moment, self._level, None
+        self._level, self._change = add(before, self._change), ZERO
+        for group, (_, number) in self._said.items():
+            self._level = add(self._level, subtract(number, self._held.get(group, ZERO)))
+            self._held[group] = number
+        self._said.clear()
+        if self._place < 0:
+            return
+        start = self._windows[self._place][0]
+        if self._below_zero_at is None and (before < 0 or self._level < 0):
+            # What was below zero before is so from the window's start on, unless that changes at once.
+            if before < 0 and moment > start:
+                self._below_zero_at = start
+            elif self._level < 0:
+                self._below_zero_at = moment
+        if not self._prorated:
+            if self._peak is None and moment > start:
+                self._peak = before
+            self._peak = self._level if self._peak is None else max(self._peak, self._level)
+            return
+        if not self._bucket[0] <= moment < self._bucket[1]:
+            bucket = self._buckets(self._place).at(moment)
+            self._close_bucket(before, bucket[0])
+            self._bucket, self._bucket_level = bucket, self._level
+        else:
+            self._bucket_level = max(self._bucket_level, self._level)
+
+    def _go_to(self, place: int) -> None:
+        """End windows up to, and without, number `place`; in between the level is carried."""
+        while self._place < place:
+            if self._place >= 0:
+                self._done.append((self._place, self._end_window()))
+            self._place += 1
+            self._count, self._peak, self._below_zero_at, self._total = 0, None, None, Fraction(0)
+            if self._place < len(self._windows):
+                self._bucket = (self._windows[self._place][0],) * 2
+
+    def _end_window(self) -> Number:
+        if self._below_zero_at is None and self._level < 0:
+            self._below_zero_at = self._windows[self._place][0]
+        if not self._prorated:
+            return Number(self._level if self._peak is None else self._peak, self._count, self._below_zero_at)
+        self._close_bucket(self._level, self._windows[self._place][1])
+        return Number(from_fraction(self._total), self._count, self._below_zero_at)
+
+    def _close_bucket(self, carried: Decimal, until: int) -> None:
+        """Add the bucket up that was added to, and those after it that carry a level."""
+        weigh = self._buckets(self._place).weigh
+        self._total += Fraction(self._bucket_level) * weigh(*self._bucket)
+        self._total += Fraction(carried) * weigh(self._bucket[1], until)

@@ -1,0 +1,239 @@
+"""Metrics as files and as published versions: `metrics list`, `check`, `show`, `publish`, `explain`."""
+
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from app.catalog.check import check as check_transforms
+from app.catalog.files import read_folder
+from app.catalog.status import State
+from app.cli.program import Failure, between_steps, open_reading, read_settings
+from app.core.json_text import encode
+from app.core.times import format_time
+from app.core.transform.transform import TransformSet
+from app.errors import NotFound
+from app.metrics.catalog import (
+    MetricStanding,
+    check_metrics,
+    get_metric,
+    publish_metric,
+    read_live_metrics,
+    survey_metrics,
+)
+from app.metrics.definition import MetricType
+from app.metrics.documents import to_judgement_document, to_metric_document
+from app.metrics.explain import explain_call
+from app.metrics.fold import Folder
+from app.metrics.lint import lint_metrics
+from app.metrics.parts import is_addable
+from app.metrics.progress import find_progress, forget
+from app.service.build import build_catalog, clock
+from app.service.logs import printable
+from app.settings import Settings
+from app.store.ids import Ids
+from app.store.review import CallFilters, list_call_ids
+
+_PARTS = 1000
+"""Of a progress bar."""
+
+_EVENTS_PER_STEP = 5000
+_WAIT_SECONDS = 0.2
+"""Where a service does it: between two looks at how far it came."""
+
+_DIGITS = 12
+"""Of a digest, where a person reads it."""
+
+_HINTS = {
+    State.NEW: "publishes itself when the service runs",
+    State.DRIFT: "the file differs from what is live",
+    State.NO_FILE: "live, without a file",
+    State.BROKEN: "the file is not used",
+    State.SAME: "",
+}
+
+
+class MetricStandingDocument(msgspec.Struct, kw_only=True):
+    """One line of `metrics list --json`."""
+
+    name: str
+    state: str
+    live: str | None
+    """The digest of the live version."""
+    published_at: str | None
+    description: str | None
+    problem: str | None
+
+
+@click.group()
+def metrics() -> None:
+    """See which metrics there are, and make a file live."""
+
+
+@metrics.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def list_(*, as_json: bool) -> None:
+    """List all metrics: which version is live, how its file stands to it, and what it counts."""
+    reading = open_reading()
+    with reading.database.reading() as conn:
+        found = survey_metrics(conn, read_folder(read_settings().metrics_dir)).standings
+    if as_json:
+        for one in found:
+            click.echo(encode(_to_document(one)).decode())
+        return
+    lines = [("NAME", "STATE", "LIVE", "WHAT")] + [_to_columns(one) for one in found]
+    widths = [max(len(line[at]) for line in lines) for at in range(3)]
+    for line in lines:
+        padded = [f"{text:<{width}}" for text, width in zip(line[:3], widths, strict=True)]
+        click.echo(printable("  ".join([*padded, line[3]]).rstrip()))
+    for one in found:
+        if one.problem:
+            click.echo("\n" + "\n".join(printable(line) for line in one.problem.split("\n")))
+
+
+@metrics.command()
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
+@click.pass_context
+def check(context: click.Context, folder: Path | None) -> None:
+    """Look through all metric files of a folder, by default METRICS_DIR; needs no database.
+
+    Exit code 1 where a file cannot be published. What is suspicious is a hint; whether an event name is made is told
+    from the files of TRANSFORMS_DIR.
+    """
+    settings = read_settings()
+    folder = folder or settings.metrics_dir
+    if not folder.is_dir():
+        raise Failure(f"there is no folder {folder}")
+    checked = check_metrics(read_folder(folder))
+    for name, problem in sorted(checked.problems.items()):
+        text = f"{folder}/{problem}" if problem.startswith(f"{name}.yaml:") else problem
+        first, *others = text.split("\n")
+        click.echo("\n".join([f"{click.style('error', fg='red')}: {printable(first)}", *map(printable, others)]))
+    hints = list(lint_metrics(checked.metrics.values(), _read_transforms(settings)))
+    for name, finding in hints:
+        first, *others = finding.message.removeprefix(f"{name}.yaml:").split("\n")
+        hint = click.style("hint", fg="yellow")
+        click.echo("\n".join([f"{hint}: {printable(f'{folder}/{name}.yaml:{first}')}", *map(printable, others)]))
+    count = len(checked.metrics) + len(checked.problems)
+    counted = f"{count} metric{'' if count == 1 else 's'}"
+    if checked.problems:
+        broken = len(checked.problems)
+        click.echo(f"\n{counted}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
+        context.exit(1)
+    if hints:
+        click.echo(f"{counted}: fit, with {len(hints)} hint{'' if len(hints) == 1 else 's'}.")
+    else:
+        click.echo(f"{counted}: all is well.")
+
+
+def _read_transforms(settings: Settings) -> TransformSet | None:
+    if not settings.transforms_dir.is_dir():
+        return None
+    found = read_folder(settings.transforms_dir)
+    checked = check_transforms(found.texts, found.problems, parse=build_catalog(settings).parse)
+    return TransformSet(checked.transforms.values())
+
+
+@metrics.command()
+@click.argument("name")
+@click.option("--version", metavar="DIGEST", help="One that was live before: the first digits of its version.")
+@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+def show(*, name: str, version: str | None, as_json: bool) -> None:
+    """Show the version that is live, or an earlier one."""
+    with open_reading().database.reading() as conn:
+        metric = get_metric(conn, name, version)
+    if as_json:
+        click.echo(encode(to_metric_document(metric)).decode())
+        return
+    click.echo(f"{metric.name} at version {metric.digest.hex()}", err=True)
+    click.echo(metric.text, nl=not metric.text.endswith("\n"))
+
+
+@metrics.command()
+@click.argument("name")
+def publish(*, name: str) -> None:
+    """Make the file live. Where the file was deleted: take the metric out."""
+    reading = open_reading()
+    folder = read_settings().metrics_dir
+    metric = publish_metric(reading.database, folder, name, Ids(secrets.randbelow).next, clock)
+    click.echo(f"{name} is live at version {metric.digest.hex()[:_DIGITS]}." if metric else f"{name} is taken out.")
+
+
+@metrics.command()
+@click.argument("name", required=False)
+@click.option("--anew", is_flag=True, help="Forget what is added up of it, and begin again.")
+def build(*, name: str | None, anew: bool) -> None:
+    """Add events up for a metric, by default for all, so that answers are fast.
+
+    A running service does this by itself; this shows how far it came, and does it where no service runs. It can be
+    stopped at any moment. Until it is done, answers are made of raw events.
+    """
+    database = open_reading().database
+    with database.reading() as conn:
+        live = read_live_metrics(conn)
+        wanted = [get_metric(conn, name)] if name else list(live.values())
+    addable = [one for one in wanted if is_addable(one)]
+    for one in wanted:
+        if one not in addable:
+            what = one.aggregation if one.metric_type is MetricType.COUNTER else one.metric_type
+            click.echo(f"{one.name} is always made of raw events: {what} cannot be added up.")
+    if anew:
+        forget(database, addable)
+    folder = Folder(database, secrets.randbelow(1 << 62), clock)
+    with between_steps() as stop_here:
+        for one in addable:
+            with click.progressbar(length=_PARTS, label=one.name, file=sys.stderr) as bar:
+                while (done := find_progress(database, one)) < 1:
+                    bar.update(int(done * _PARTS) - bar.pos)
+                    stop_here()
+                    if not (folder.is_free() and folder.step(_EVENTS_PER_STEP)):
+                        time.sleep(_WAIT_SECONDS)
+                bar.update(_PARTS - bar.pos)
+
+
+@metrics.command()
+@click.argument("call_id", metavar="CALL")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def explain(*, call_id: str, as_json: bool) -> None:
+    """Say which metrics counted the events of a call, with what value, and which did not and why.
+
+    CALL: the id of the call, of its message, or the idempotency id of its event; of all calls that have it.
+    """
+    with open_reading().database.reading() as conn:
+        ids = list_call_ids(conn, CallFilters(id=call_id), limit=100)
+        if not ids:
+            raise NotFound(f"there is no call, message or event with the id {call_id[:100]!r}")
+        live = read_live_metrics(conn).values()
+        found = [one for id_ in reversed(ids) for one in explain_call(conn, live, id_, clock())]
+    for one in found:
+        if as_json:
+            click.echo(encode(to_judgement_document(one)).decode())
+        else:
+            value = f" {one.value}" if one.value is not None else ""
+            why = f": {one.why}" if one.why else ""
+            told = f"{one.metric.name:<24} {one.verdict}{value}{why}  ({one.event.idempotency_id})"
+            click.echo(printable(told))
+    if not found and not as_json:
+        click.echo("No metric looks at the events of this call.", err=True)
+
+
+def _to_columns(one: MetricStanding) -> tuple[str, str, str, str]:
+    live = one.live.digest.hex()[:_DIGITS] if one.live else "-"
+    metric = one.live or one.file
+    said = metric.description if metric else ""
+    return one.name, one.state.value, live, f"{said} ({_HINTS[one.state]})" if _HINTS[one.state] else said
+
+
+def _to_document(one: MetricStanding) -> MetricStandingDocument:
+    metric = one.live or one.file
+    return MetricStandingDocument(
+        name=one.name,
+        state=one.state.value,
+        live=one.live.digest.hex() if one.live else None,
+        published_at=format_time(one.publication.published_at) if one.publication and one.live else None,
+        description=metric.description if metric else None,
+        problem=one.problem,
+    )

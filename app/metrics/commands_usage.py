@@ -1,0 +1,155 @@
+"""What metrics say: `usage NAME`, and with `--explain` the events behind it."""
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
+
+import click
+
+from app.cli.program import Failure, open_reading
+from app.core.json_text import encode
+from app.errors import BadQuery
+from app.metrics.answer import answer, verify
+from app.metrics.catalog import get_metric
+from app.metrics.definition import Metric
+from app.metrics.documents import tell_skipped, to_answer_document, to_csv, to_shares_document
+from app.metrics.explain import SharePage, explain
+from app.metrics.parameters import parse_group, parse_usage_query
+from app.metrics.query import Answer, Query
+from app.metrics.windows import WINDOWS
+from app.service.build import clock
+from app.service.logs import printable
+from app.store.engine import Connection
+
+_AT_ONCE = 1000
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_FORMATS = ("table", "csv", "json")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--customer", "customer_id", help="Of this customer alone.")
+@click.option("--start", metavar="WHEN", help="A day, a time, or a duration back: 2026-10-01, 7d. Default: this month.")
+@click.option("--end", metavar="WHEN", help="The same; it is not part of the period. Default: now.")
+@click.option("--window", type=click.Choice([one.value for one in WINDOWS]), help="Cut the period into these.")
+@click.option("--group-by", metavar="NAMES", help="Other properties than the metric's own; none: no groups.")
+@click.option("--tz", help="The IANA time zone of days and windows.  [default: UTC]")
+@click.option("--fill", type=click.Choice(["zero"]), help="Give empty windows, too.")
+@click.option("--version", metavar="DIGEST", help="By one that was live before: its first digits.")
+@click.option("--include-future", is_flag=True, help="Count what lies after now.")
+@click.option(
+    "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="How to tell it."
+)
+@click.option("--explain", "explained", is_flag=True, help="List the events that the number is made of.")
+@click.option("--verify", "verified", is_flag=True, help="Make it of raw events, too; exit code 1 where they differ.")
+@click.option("--group", help='With --explain: one group, such as {"model": "m-large"}.')
+def usage(
+    *,
+    name: str,
+    version: str | None,
+    include_future: bool,
+    shape: str,
+    explained: bool,
+    verified: bool,
+    group: str | None,
+    **texts: str | None,
+) -> None:
+    """Say what a metric says about a period; with --explain, list the events behind it."""
+    given = {key: text for key, text in texts.items() if text}
+    if include_future:
+        given["include_future"] = "true"
+    now = clock()
+    query = parse_usage_query(given, now)
+    if verified and explained:
+        raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
+    if group is not None and not explained:
+        raise BadQuery("--group belongs to --explain; --customer and --group-by narrow a number")
+    with open_reading().database.reading() as conn:
+        metric = get_metric(conn, name, version)
+        if explained:
+            _tell_events(conn, metric, query, now, group, shape)
+            return
+        found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
+    _tell_answer(found, metric, query, shape, same=same)
+    if same is False:
+        raise Failure(f"raw events say otherwise: make the numbers anew with segment-lotus metrics build {name} --anew")
+    if same:
+        click.echo("Raw events say the same.", err=True)
+
+
+def _tell_answer(found: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
+    names = query.groups(metric)
+    if shape == "json":
+        click.echo(encode(to_answer_document(found, same=same)).decode())
+        return
+    if shape == "csv":
+        for piece in to_csv(found, metric, names):
+            click.echo(piece, nl=False)
+        return
+    zone = query.zone()
+    period = f"{_local(found.start, zone)} to {_local(found.end, zone)}, {found.tz}"
+    click.echo(f"{metric.name} at version {found.version[:12]}, {period}", err=True)
+    windowed = ("from",) if query.window else ()
+    lines: list[tuple[str, ...]] = [("customer", *names, *windowed, "value", "events", "skipped")]
+    for row in found.rows:
+        groups = ("-" if row.group[one] is None else row.group[one] or '""' for one in names)
+        when = (_local(row.window_start, zone),) if query.window else ()
+        value = "-" if row.value is None else row.value
+        lines.append((row.customer_id, *groups, *when, value, str(row.events_count), tell_skipped(row.skipped)))
+    numeric = {len(names) + len(windowed) + 1, len(names) + len(windowed) + 2}
+    _write_table(lines, numeric)
+    below = [row for row in found.rows if row.below_zero_at is not None]
+    if below:
+        first = min(below, key=lambda row: row.below_zero_at or 0)
+        where = f"{first.customer_id} since {_local(first.below_zero_at or 0, zone)}"
+        counted = f"{len(below)} number{'' if len(below) == 1 else 's'}"
+        hint = click.style("hint", fg="yellow")
+        sentence = f"the level was below zero in {counted}, first of {where}: events are missing, nearly always."
+        click.echo(f"{hint}: {printable(sentence)}", err=True)
+    if not found.rows and sys.stdout.isatty():
+        click.echo("No event counts here.", err=True)
+
+
+def _tell_events(conn: Connection, metric: Metric, query: Query, now: int, group: str | None, shape: str) -> None:
+    if query.window or query.fill:
+        raise BadQuery("--explain lists the events of one number: give its window as --start and --end")
+    wanted = parse_group(group)
+    if shape == "csv":
+        raise BadQuery("--explain tells events as a table or as JSON")
+    zone = query.zone()
+    for page in _pages(conn, metric, query, now, wanted):
+        for share, document in zip(page.shares, to_shares_document(metric, page).events, strict=True):
+            if shape == "json":
+                click.echo(encode(document).decode())
+                continue
+            what = f"skipped: {share.skipped}" if share.skipped else (share.value or "counted")
+            early = "  (before the period)" if share.before else ""
+            groups = " ".join(f"{name}={value}" for name, value in share.group.items())
+            where = f"call {document.call_id}  {document.idempotency_id}"
+            told = f"{_local(share.event.time_created, zone)}  {document.customer_id}  {groups}  {what}  {where}{early}"
+            click.echo(printable(told))
+
+
+def _pages(
+    conn: Connection, metric: Metric, query: Query, now: int, group: dict[str, str | None] | None
+) -> Iterator[SharePage]:
+    page = explain(conn, metric, query, now, group=group, limit=_AT_ONCE)
+    yield page
+    while page.following is not None:
+        page = explain(conn, metric, query, now, group=group, after=page.following, limit=_AT_ONCE)
+        yield page
+
+
+def _write_table(lines: list[tuple[str, ...]], numeric: set[int]) -> None:
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    for line in lines:
+        cells = (
+            f"{text:>{width}}" if at in numeric else f"{text:<{width}}"
+            for at, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        click.echo(printable("  ".join(cells).rstrip()))
+
+
+def _local(micros: int, zone: tzinfo) -> str:
+    """Return a time as the wall's clock in a zone shows it."""
+    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat(" ", "seconds")

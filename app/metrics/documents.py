@@ -1,0 +1,258 @@
+"""How metrics, answers and the events behind them are told: one form for the JSON API and for the command line.
+
+Ids and numbers are text: no reader rounds them. Times are RFC 3339 in UTC, digests hex.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import islice
+
+import msgspec
+
+from app.core.times import format_time
+from app.metrics.definition import Metric, MetricType
+from app.metrics.explain import Judgement, Share, SharePage
+from app.metrics.parameters import to_after
+from app.metrics.query import Answer, Row
+from app.metrics.windows import find_zone
+
+# Rows that become one piece of a CSV file.
+_PIECE = 1000
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class MetricDocument(msgspec.Struct, kw_only=True):
+    """One live metric."""
+
+    name: str
+    version: str
+    description: str
+    metric_type: str
+    event_name: str
+    usage_aggregation_type: str | None
+    property_name: str | None
+    granularity: str | None
+    proration: str | None
+    event_type: str | None
+    percentile: str | None
+    group_by: tuple[str, ...]
+    text: str
+    """The file, filters and comments included."""
+
+
+class RowDocument(msgspec.Struct, kw_only=True):
+    """One number."""
+
+    customer_id: str
+    group: dict[str, str | None]
+    window_start: str
+    window_end: str
+    value: str | None
+    events_count: int
+    skipped: dict[str, int]
+    below_zero_at: str | msgspec.UnsetType = msgspec.UNSET
+    """When the level of a gauge was below zero first; left out where it never was."""
+
+
+class AnswerDocument(msgspec.Struct, kw_only=True):
+    """What a metric says about a period."""
+
+    metric: str
+    version: str
+    start: str
+    end: str
+    tz: str
+    rows: list[RowDocument]
+    verified: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether raw events say the same, where that was asked."""
+
+
+class ShareDocument(msgspec.Struct, kw_only=True):
+    """One event behind a number."""
+
+    id: str
+    time_created: str
+    customer_id: str
+    group: dict[str, str | None]
+    value: str | None
+    skipped: str | None
+    before: bool
+    idempotency_id: str
+    call_id: str
+    transform: str
+    transform_digest: str
+    properties: msgspec.Raw
+
+
+class SharesDocument(msgspec.Struct, kw_only=True):
+    """Some of the events behind a number."""
+
+    metric: str
+    version: str
+    events: list[ShareDocument]
+    next: str | None
+
+
+class JudgementDocument(msgspec.Struct, kw_only=True):
+    """What one metric makes of one event of a call."""
+
+    metric: str
+    version: str
+    event_id: str
+    idempotency_id: str
+    verdict: str
+    value: str | None
+    why: str | None
+
+
+def to_metric_document(metric: Metric) -> MetricDocument:
+    """Return one metric."""
+    return MetricDocument(
+        name=metric.name,
+        version=metric.digest.hex(),
+        description=metric.description,
+        metric_type=metric.metric_type,
+        event_name=metric.event_name,
+        usage_aggregation_type=metric.aggregation,
+        property_name=metric.property_name,
+        granularity=metric.spelled("granularity"),
+        proration=metric.spelled("proration"),
+        event_type=metric.event_type,
+        percentile=None if metric.percentile is None else format(metric.percentile, "f"),
+        group_by=metric.group_by,
+        text=metric.text,
+    )
+
+
+def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDocument:
+    """Return an answer. `same`: whether raw events say the same, None where nobody asked."""
+    return AnswerDocument(
+        metric=answer.metric,
+        version=answer.version,
+        start=format_time(answer.start),
+        end=format_time(answer.end),
+        tz=answer.tz,
+        rows=[to_row_document(row) for row in answer.rows],
+        verified=msgspec.UNSET if same is None else same,
+    )
+
+
+def to_row_document(row: Row) -> RowDocument:
+    """Return one number."""
+    return RowDocument(
+        customer_id=row.customer_id,
+        group=row.group,
+        window_start=format_time(row.window_start),
+        window_end=format_time(row.window_end),
+        value=row.value,
+        events_count=row.events_count,
+        skipped=row.skipped,
+        below_zero_at=msgspec.UNSET if row.below_zero_at is None else format_time(row.below_zero_at),
+    )
+
+
+def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str]:
+    """Give an answer as pieces of a CSV file for spreadsheets, with a column for each property of a group in `names`.
+
+    Times are of the answer's zone, with their offset. A missing property is an empty cell, and an empty one is `""`.
+    """
+    rows = iter(answer.rows)
+    columns = list(names)
+    zone = find_zone(answer.tz) or UTC
+    is_gauge = metric.metric_type is MetricType.GAUGE
+    head = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
+    yield _lines([[*map(_to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
+    while some := list(islice(rows, _PIECE)):
+        yield _lines(
+            [
+                _to_cell(row.customer_id),
+                *(_to_group_cell(row.group[name]) for name in columns),
+                _local(row.window_start, zone),
+                _local(row.window_end, zone),
+                row.value,
+                row.events_count,
+                tell_skipped(row.skipped),
+                *([None if row.below_zero_at is None else _local(row.below_zero_at, zone)] if is_gauge else []),
+            ]
+            for row in some
+        )
+
+
+def to_csv_name(answer: Answer) -> str:
+    """Return the name of an answer's CSV file, which says the metric and the period in the answer's zone."""
+    zone = find_zone(answer.tz) or UTC
+    start, end = (_local(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end))
+    return f"{answer.metric}_{start}_{end}.csv"
+
+
+def _to_cell(text: str) -> str:
+    """Return a text as a spreadsheet shows it: what it would run begins with an apostrophe."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _to_group_cell(text: str | None) -> str:
+    return "" if text is None else _to_cell(text) or '""'
+
+
+def _local(micros: int, zone: tzinfo) -> str:
+    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat()
+
+
+def tell_skipped(skipped: dict[str, int]) -> str:
+    """Return how many were skipped and why, as `missing=2 text=1`."""
+    return " ".join(f"{reason}={count}" for reason, count in skipped.items())
+
+
+def to_shares_document(metric: Metric, page: SharePage) -> SharesDocument:
+    """Return a page of events."""
+    return SharesDocument(
+        metric=metric.name,
+        version=metric.digest.hex(),
+        events=[_to_share(share) for share in page.shares],
+        next=to_after(page.following),
+    )
+
+
+def _to_share(share: Share) -> ShareDocument:
+    event = share.event
+    return ShareDocument(
+        id=str(event.id),
+        time_created=format_time(event.time_created),
+        customer_id=event.customer_id,
+        group=share.group,
+        value=share.value,
+        skipped=None if share.skipped is None else share.skipped.value,
+        before=share.before,
+        idempotency_id=event.idempotency_id,
+        call_id=str(event.call_id),
+        transform=event.transform,
+        transform_digest=event.transform_digest.hex(),
+        properties=msgspec.Raw(event.properties.encode()),
+    )
+
+
+def to_judgement_document(one: Judgement) -> JudgementDocument:
+    """Return what a metric makes of an event."""
+    return JudgementDocument(
+        metric=one.metric.name,
+        version=one.metric.digest.hex(),
+        event_id=str(one.event.id),
+        idempotency_id=one.event.idempotency_id,
+        verdict=one.verdict.value,
+        value=one.value,
+        why=one.why,
+    )
+
+
+def _lines(rows: Iterable[list[object]]) -> str:
+    lines = []
+    for row in rows:
+        # Only what is part of the line's end is quoted, and a carriage return in a cell would end its line.
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n"))
+    return "\n".join([*lines, ""])

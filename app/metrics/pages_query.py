@@ -1,0 +1,174 @@
+"""What the address of the usage page asks for. All of the view is in it, so that a view can be shared."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from app.core.json_text import encode
+from app.core.times import format_time
+from app.errors import BadQuery
+from app.metrics.parameters import USAGE_PARAMETERS
+from app.metrics.windows import Unit, find_zone, window_at
+from app.web.visible import to_visible
+
+PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify")
+EVENTS_PARAMETERS = ("metric", *(one for one in USAGE_PARAMETERS if one not in {"window", "fill"}), "group", "after")
+
+ZONES = (
+    "UTC",
+    "America/Los_Angeles",
+    "America/New_York",
+    "America/Sao_Paulo",
+    "Asia/Kolkata",
+    "Asia/Singapore",
+    "Asia/Tokyo",
+    "Australia/Sydney",
+    "Europe/Berlin",
+    "Europe/London",
+)
+"""What the field of the time zone offers; it takes every other, too."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PAGES_MAX = 10_000
+_CHARS_MAX = 4000
+_ADDRESS_MAX = 3500
+"""A longer address is not taken by the server: a group may hold any text."""
+
+# What HTML cannot carry at all; other odd characters are sent back as they came.
+_NOT_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One view: a metric, and what is asked of it."""
+
+    texts: dict[str, str]
+    """The parameters as they were written, without those that are empty."""
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric; empty where none is chosen."""
+        return self.texts.get("metric", "")
+
+    @property
+    def usage(self) -> dict[str, str]:
+        """What `parse_usage_query` reads."""
+        return {name: text for name, text in self.texts.items() if name in USAGE_PARAMETERS}
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What stands in each field of the form; nothing where a parameter is not given."""
+        return {name: to_typed(self.texts.get(name, "")) for name in (*PAGE_PARAMETERS, "group")}
+
+    @property
+    def page(self) -> int:
+        """Which page of the table, from 1."""
+        text = self.texts.get("page", "1")
+        if not (re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= _PAGES_MAX):
+            raise BadQuery(f"page must be a whole number from 1 to {_PAGES_MAX:,}; it is {text[:40]!a}")
+        return int(text)
+
+    @property
+    def verify(self) -> bool:
+        """Whether raw events are to say the same. Raises BadQuery."""
+        text = self.texts.get("verify")
+        if text not in {None, "1"}:
+            raise BadQuery(f"verify must be 1, or left out; it is {text[:40]!a}")
+        return text is not None
+
+    def address(self, path: str = "/usage", **changes: str | None) -> str:
+        """Return the address of this view with some parameters changed, or left out for None; it begins anew."""
+        return to_address(path, {**self.texts, "page": None, "after": None, "verify": None, **changes})
+
+    def csv_address(self) -> str:
+        """Return where the whole answer is to be had as a file."""
+        return to_address(f"/api/v1/metrics/{quote(self.metric)}/usage", {**self.usage, "format": "csv"})
+
+    def events_address(
+        self, start: int, end: int, customer_id: str | None = None, group: Mapping[str, str | None] | None = None
+    ) -> str | None:
+        """Return the address of the events of a period, or of one customer and group in it.
+
+        None where it would be too long to be sent.
+        """
+        address = self.address(
+            "/usage/events",
+            window=None,
+            fill=None,
+            customer_id=self.texts.get("customer_id") if customer_id is None else customer_id,
+            start=format_time(start),
+            end=format_time(end),
+            group=encode(group).decode() if group else None,
+        )
+        return address if len(address) <= _ADDRESS_MAX else None
+
+
+def to_address(path: str, texts: Mapping[str, str | None]) -> str:
+    """Return an address with the parameters that have a text."""
+    query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
+    return f"{path}?{query}" if query else path
+
+
+def to_typed(text: str) -> str:
+    """Return what a field of a form can hold: the text itself, unless HTML cannot carry it."""
+    return to_visible(text) if _NOT_HTML.search(text) else text
+
+
+def read_address(given: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...]) -> Asked:
+    """Read the parameters of an address. A form sends its empty fields too: they count as not given.
+
+    Raises:
+        BadQuery: there is no such parameter, or it is there twice, or too long.
+
+    """
+    texts: dict[str, str] = {}
+    for name, values in given:
+        # A group is JSON, and may end with a space that belongs to it.
+        filled = [value if name == "group" else value.strip() for value in values if value.strip()]
+        if name not in accepted:
+            raise BadQuery(f"there is no parameter {name[:40]!a}: there are {', '.join(accepted)}")
+        if len(filled) > 1:
+            raise BadQuery(f"{name} is there {len(filled)} times; it can have one value")
+        if any(len(value) > _CHARS_MAX for value in filled):
+            raise BadQuery(f"{name} is longer than {_CHARS_MAX:,} characters")
+        if filled:
+            texts[name] = filled[0]
+    return Asked(texts=texts)
+
+
+def presets(asked: Asked, now: int) -> list[tuple[str, str, bool]]:
+    """Return (title, address, is chosen) of periods that are often asked for."""
+    zone = find_zone(asked.texts.get("tz", "UTC")) or UTC
+    before, this = _months(zone, now)
+    periods: list[tuple[str, str | None, str | None]] = [
+        ("This month", None, None),
+        ("Last month", before, this),
+        ("Last 7 days", "7d", None),
+        ("Last 24 hours", "24h", None),
+        ("Last 365 days", "365d", None),
+    ]
+    chosen = (asked.texts.get("start"), asked.texts.get("end"))
+    return [(title, asked.address(start=start, end=end), (start, end) == chosen) for title, start, end in periods]
+
+
+def _months(zone: tzinfo, now: int) -> tuple[str, str]:
+    this = window_at(zone, Unit.MONTH, now)[0]
+    return to_day(zone, window_at(zone, Unit.MONTH, this - 1)[0]), to_day(zone, this)
+
+
+def to_day(zone: tzinfo, micros: int) -> str:
+    """Return the date that it is at a moment in a zone."""
+    return to_wall(zone, micros)[:10]
+
+
+def to_wall(zone: tzinfo, micros: int) -> str:
+    """Return what the wall's clock shows at a moment in a zone: `2026-11-23 17:30:12`.
+
+    Where it shows the same twice, the offset from UTC tells the two apart: `2026-10-25 02:00:00 +01:00`.
+    """
+    moment = (_EPOCH + timedelta(microseconds=micros)).astimezone(zone)
+    wall = moment.isoformat(" ", "seconds")
+    is_twice = moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset()
+    return f"{wall[:19]} {wall[19:]}" if is_twice else wall[:19]

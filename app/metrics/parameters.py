@@ -1,0 +1,134 @@
+"""What a person asks of a metric, as text: the same names in the JSON API and on the command line."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+import msgspec
+
+from app.core.times import parse_time
+from app.errors import BadQuery
+from app.metrics.query import Query
+from app.metrics.schema import MAX_GROUPS
+from app.metrics.sql_events import Place
+from app.metrics.windows import SECOND, WINDOWS, Unit, find_zone, window_at
+from app.store.ids import ID_MAX
+from app.store.query import check_texts, parse_moment
+
+USAGE_PARAMETERS = ("customer_id", "start", "end", "window", "group_by", "tz", "fill", "include_future", "version")
+"""`version` is no part of a query: it says which definition of the metric is asked."""
+
+NO_GROUPS = "none"
+"""As `group_by`: one number for all groups."""
+
+_PROPERTY_CHARS = 255
+_LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?")
+_PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9]{1,19})")
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  the wall's clock, whose zone is asked for
+
+
+def parse_usage_query(texts: Mapping[str, str], now: int) -> Query:
+    """Read a query; `texts` holds some of USAGE_PARAMETERS. The period is this month so far where none is named.
+
+    Raises:
+        BadQuery: names the parameter, and says what is taken instead.
+
+    """
+    check_texts({name: texts[name] for name in ("customer_id", "group_by", "version") if name in texts})
+    tz = texts.get("tz", "UTC")
+    zone = find_zone(tz)
+    if zone is None:
+        raise BadQuery(f"tz must be the IANA name of a time zone, such as Europe/Berlin; it is {tz[:40]!a}")
+    end = parse_local("end", texts["end"], zone, now) if "end" in texts else now
+    start = (
+        parse_local("start", texts["start"], zone, now)
+        if "start" in texts
+        else _window_start(zone, Unit.MONTH, end - SECOND)
+    )
+    return Query(
+        start=start,
+        end=end,
+        customer_id=texts.get("customer_id"),
+        window=_parse_window(texts["window"]) if "window" in texts else None,
+        tz=tz,
+        group_by=_parse_groups(texts["group_by"]) if "group_by" in texts else None,
+        fill=_parse_choice("fill", texts.get("fill"), ("zero",)),
+        include_future=_parse_choice("include_future", texts.get("include_future"), ("true", "1"), ("false", "0")),
+    )
+
+
+def parse_local(name: str, text: str, zone: tzinfo, now: int) -> int:
+    """Read a time. What says no zone is of `zone`: 2026-10-01 is the midnight with which that day begins there."""
+    if not _LOCAL.fullmatch(text):
+        return parse_moment(name, text, now)
+    # Whether there is such a day at all is said in the words of all other times.
+    wall = _EPOCH + timedelta(microseconds=parse_moment(name, text, now))
+    moment = parse_time(text) - (zone.utcoffset(wall) or timedelta()) // timedelta(microseconds=1)
+    if ":" in text:
+        return moment
+    # Where the clocks jump over midnight, the day begins later.
+    return _window_start(zone, Unit.DAY, moment)
+
+
+def parse_group(text: str | None) -> dict[str, str | None] | None:
+    """Read one group as the answer gives it: a JSON object of texts and nulls."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text.encode(), type=dict[str, str | None])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise BadQuery('group must be a group as the answer gives it, such as {"model": "m-large"}') from None
+
+
+def parse_after(text: str | None) -> Place | None:
+    """Read where the page before ended."""
+    if text is None:
+        return None
+    found = _PLACE.fullmatch(text)
+    if found is None or int(found[2]) > ID_MAX:
+        raise BadQuery(f"after must be what the page before gave as next; it is {text[:40]!a}")
+    return int(found[1]), int(found[2])
+
+
+def to_after(place: Place | None) -> str | None:
+    """Return what `parse_after` reads."""
+    return None if place is None else f"{place[0]}.{place[1]}"
+
+
+def _window_start(zone: tzinfo, unit: Unit, moment: int) -> int:
+    try:
+        return window_at(zone, unit, moment)[0]
+    except (OverflowError, ValueError):
+        # Far beyond the years that can be asked for; `checked` says so.
+        return moment
+
+
+def _parse_window(text: str) -> Unit:
+    if text not in WINDOWS:
+        raise BadQuery(f"window must be one of {', '.join(WINDOWS)}; it is {text[:40]!a}")
+    return Unit(text)
+
+
+def _parse_groups(text: str) -> tuple[str, ...]:
+    if text == NO_GROUPS:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if (
+        len(names) > MAX_GROUPS
+        or len(set(names)) < len(names)
+        or not all(0 < len(one) <= _PROPERTY_CHARS for one in names)
+    ):
+        raise BadQuery(
+            f"group_by must be up to {MAX_GROUPS} names of properties with commas between them, or {NO_GROUPS}"
+        )
+    return names
+
+
+def _parse_choice(name: str, text: Any, yes: tuple[str, ...], no: tuple[str, ...] = ()) -> bool:
+    if text is None or text in no:
+        return False
+    if text in yes:
+        return True
+    taken = " or ".join((yes[0], *no[:1]))
+    raise BadQuery(f"{name} must be {taken}; it is {str(text)[:40]!a}")

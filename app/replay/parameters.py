@@ -1,0 +1,138 @@
+"""What a person asks to be replayed, as text: options of the command line, fields of a form or members of JSON.
+
+The names and the checks are the same in all three places, and so are the words that are kept: what was begun in one
+place goes on in another.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from app.core.outcome import REASONS_OF, Outcome, Reason
+from app.core.problem import KEY_DIGITS
+from app.errors import BadQuery
+from app.replay.plan import Asked
+from app.store.ids import ID_MAX
+from app.store.query import parse_moment
+
+PARAMETERS: tuple[str, ...] = ("outcome", "event", "reason", "by", "version", "problem")
+PARAMETERS += ("since", "until", "transform", "id", "limit", "correct")
+
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_PROBLEM = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
+_CALL_ID = re.compile(r"[1-9][0-9]{0,18}")
+_LIMIT = re.compile(r"[0-9]{1,18}")
+_UNMADE = (Outcome.REJECTED, Outcome.IGNORED)
+# What no command line can hold.
+_UNTYPED = re.compile("[\0\ud800-\udfff]")
+# Longer than any name, and short enough for a command line.
+_TEXT_MAX = 2000
+
+
+def parse_asked(texts: Mapping[str, str]) -> Asked:
+    """Read what is to be replayed; `texts` holds some of PARAMETERS, `correct` being there at all means yes.
+
+    Raises:
+        BadQuery: names the word that cannot be used, and says what is taken instead.
+
+    """
+    for name, text in texts.items():
+        if name not in PARAMETERS:
+            raise BadQuery(f"there is no parameter {name[:40]!a}: there are {', '.join(PARAMETERS)}")
+        if len(text) > _TEXT_MAX or _UNTYPED.search(text):
+            raise BadQuery(
+                f"{name} must be text of at most {_TEXT_MAX} characters, without NUL or half surrogate pairs"
+            )
+    reason, version, correct = texts.get("reason"), texts.get("version"), "correct" in texts
+    if reason is not None and reason not in set(Reason):
+        raise BadQuery(f"reason must be one of {', '.join(Reason)}; it is {reason[:40]!a}")
+    if version is not None and not _DIGEST.fullmatch(version):
+        raise BadQuery(f"version must be the 32 hexadecimal digits that `show` tells; it is {version[:40]!a}")
+    problem = texts.get("problem")
+    if problem is not None and not _PROBLEM.fullmatch(problem):
+        raise BadQuery(f"problem must be the {KEY_DIGITS} hexadecimal digits that `show` tells; it is {problem[:40]!a}")
+    return Asked(
+        outcomes=_parse_outcomes(texts),
+        event=texts.get("event"),
+        reason=Reason(reason) if reason is not None else None,
+        by=texts.get("by"),
+        version=version,
+        problem=problem,
+        since=texts.get("since"),
+        until=texts.get("until"),
+        transform=texts.get("transform"),
+        call_id=_parse_call_id(texts["id"]) if "id" in texts else None,
+        limit=_parse_limit(texts["limit"]) if "limit" in texts else None,
+        correct=correct,
+    )
+
+
+def parse_bounds(asked: Asked, now: int) -> tuple[int | None, int | None]:
+    """Read since and until, in microseconds since 1970. Raises BadQuery."""
+    since = parse_moment("since", asked.since, now) if asked.since else None
+    until = parse_moment("until", asked.until, now) if asked.until else None
+    return since, until
+
+
+def to_texts(asked: Asked) -> dict[str, str]:
+    """Return the words that `parse_asked` reads as this."""
+    given = {
+        "outcome": ",".join(asked.outcomes),
+        "event": asked.event,
+        "reason": asked.reason,
+        "by": asked.by,
+        "version": asked.version,
+        "problem": asked.problem,
+        "since": asked.since,
+        "until": asked.until,
+        "transform": asked.transform,
+        "id": None if asked.call_id is None else str(asked.call_id),
+        "limit": None if asked.limit is None else str(asked.limit),
+        "correct": "yes" if asked.correct else None,
+    }
+    if set(asked.outcomes) == set(Outcome):
+        # Nobody asks for all by name: it is what a correction, one call, or the lane of a transform is read from.
+        given["outcome"] = None
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def to_options(asked: Asked) -> list[str]:
+    """Return the options of `segment-lotus replay` that ask for this. Each is one word, whatever stands in it."""
+    return [f"--{name}" if name == "correct" else f"--{name}={text}" for name, text in to_texts(asked).items()]
+
+
+def _parse_outcomes(texts: Mapping[str, str]) -> tuple[Outcome, ...]:
+    outcome, reason, correct = texts.get("outcome"), texts.get("reason"), "correct" in texts
+    stored = (Outcome.STORED,) if correct else ()
+    # A duplicate of another message is one by its idempotency id, and may be an event of its own once that is mended.
+    allowed: Sequence[Outcome] = (*_UNMADE, Outcome.CONFLICT, Outcome.DUPLICATE, *stored)
+    # What was stored may share events with calls of any outcome: a correction looks at all of them.
+    usual: Sequence[Outcome] = tuple(Outcome) if correct else _UNMADE
+    if "transform" in texts:
+        if correct:
+            raise BadQuery("--transform fills a lane and --correct replaces events: give one of them")
+        allowed = usual = tuple(Outcome)
+    elif "id" in texts:
+        usual = tuple(Outcome)
+    elif "problem" in texts:
+        usual = (*usual, Outcome.CONFLICT)
+    if reason is not None and outcome is None:
+        outcome = next(one.value for one, reasons in REASONS_OF.items() if reason in reasons)
+    if outcome is None:
+        return tuple(sorted(set(usual)))
+    given = [one.strip() for one in outcome.split(",")]
+    if wrong := next((one for one in given if one not in allowed), None):
+        hint = "; give --correct to replace events that are stored" if wrong == Outcome.STORED else ""
+        raise BadQuery(f"outcome must be one of {', '.join(allowed)}; it is {wrong[:40]!a}{hint}")
+    return tuple(sorted({Outcome(one) for one in given}))
+
+
+def _parse_call_id(text: str) -> int | str:
+    if not text:
+        raise BadQuery("id is empty: give the id of a call, of its message or of its event")
+    return int(text) if _CALL_ID.fullmatch(text) and int(text) <= ID_MAX else text
+
+
+def _parse_limit(text: str) -> int:
+    if not _LIMIT.fullmatch(text) or int(text) < 1:
+        raise BadQuery(f"limit must be a whole number from 1 on; it is {text[:40]!a}")
+    return int(text)

@@ -1,0 +1,100 @@
+"""Keeping the database safe, and putting it back: `backup`, `restore`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.errors import Unavailable
+from app.service.balance import read_ledger
+from app.store.backup import copy_backup, copy_beside, nobody_else, publish, replace_database, seal
+from app.store.engine import connect
+from app.store.migrate import find_revision, is_current
+
+_SERVER_BACKUP = (
+    "this database is on a PostgreSQL server, which makes its own backups: "
+    '`pg_dump --format=custom --file=FILE "$DATABASE_URL"`, without the +psycopg where the address has it'
+)
+_SERVER_RESTORE = (
+    "this database is on a PostgreSQL server, which restores its own backups: stop the service, then "
+    '`pg_restore --clean --if-exists --single-transaction --dbname="$DATABASE_URL" FILE`, '
+    "without the +psycopg where the address has it"
+)
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it is there already.")
+def backup(file: Path, *, overwrite: bool) -> None:
+    """Copy the SQLite database into FILE while the service runs, and check the copy.
+
+    FILE is whole or not there: it gets its name when it was read to the end and its ledger balances.
+    """
+    settings = read_settings()
+    database = open_database(settings)
+    if database.file is None:
+        raise Failure(_SERVER_BACKUP)
+    check_schema(database)
+    if file.exists():
+        if file.samefile(database.file):
+            raise Failure(f"{file} is the database itself")
+        if not overwrite:
+            raise Failure(f"{file} is there already: take another name, or --overwrite")
+    with copy_beside(file.absolute()) as copy:
+        database.copy_to(copy)
+        what = _check(copy)
+        seal(copy)
+        publish(copy, file.absolute())
+    click.echo(f"{file}: {what}")
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+def restore(file: Path) -> None:
+    """Put a backup in the place of the SQLite database. The service must be stopped.
+
+    FILE is read to the end before anything is changed. The former database is kept beside, under a name with the time.
+    """
+    database = open_database(read_settings())
+    target = database.file
+    if target is None:
+        raise Failure(_SERVER_RESTORE)
+    if not file.is_file():
+        raise Failure(f"there is no file {file}")
+    if target.exists() and file.samefile(target):
+        raise Failure(f"{file} is the database itself")
+    former = target.with_name(f"{target.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    with copy_beside(target) as copy, nobody_else(target):
+        copy_backup(file, copy)
+        what = _check(copy)
+        seal(copy)
+        there = replace_database(copy, target, former)
+    click.echo(f"{target}: {what}")
+    if there:
+        click.echo(f"The former database is {former}.")
+    click.echo("Next: `segment-lotus migrate`, then start the service. Calls that came since the backup are not in it.")
+
+
+def _check(copy: Path) -> str:
+    """Return what a copy holds. Raises Unavailable where it is no whole database of this program."""
+    database = connect(f"sqlite:///{copy}")
+    try:
+        if problem := database.check_integrity(None).problem:
+            raise Unavailable(f"the copy is damaged, nothing was changed: {problem}")
+        with database.reading() as conn:
+            revision, current = find_revision(conn), is_current(conn)
+        if revision is None:
+            raise Unavailable("the copy is no database of this program, nothing was changed")
+        if not current:
+            return "whole; its schema is another than this program's, so its ledger was not read"
+        ledger = read_ledger(database)
+        if not ledger.balances:
+            raise Unavailable(
+                "the ledger of the copy does not balance, nothing was changed: see `segment-lotus ledger`"
+            )
+    finally:
+        database.close()
+    return f"{ledger.calls['received']} calls, read to the end, and the ledger balances"

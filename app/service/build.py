@@ -1,0 +1,144 @@
+"""The only place where things are put together. Nothing is built at import."""
+
+import contextlib
+import gc
+import os
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+
+from app.catalog.live import Catalog
+from app.catalog.watch import Watcher
+from app.core.credentials import Credentials
+from app.errors import Unavailable
+from app.ingest.ingest import Ingest
+from app.metrics.background_fold import Folding
+from app.metrics.fold import Folder
+from app.metrics.watch import MetricWatcher
+from app.service.logs import CallLog
+from app.service.telemetry import Telemetry
+from app.settings import Settings
+from app.store.commit import Committer
+from app.store.engine import Database, connect
+from app.store.ids import Ids
+from app.store.writer import Commit, Writer, give_way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The assembled application: what a process serves with."""
+
+    settings: Settings
+    database: Database
+    catalog: Catalog
+    ids: Ids
+    ingest: Ingest
+    telemetry: Telemetry
+    watcher: Watcher
+    metric_watcher: MetricWatcher
+    folding: Folding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What it takes to look at what is stored: no transform files, no writer."""
+
+    database: Database
+    catalog: Catalog
+    """Knows the versions in the database; none is active."""
+
+
+def clock() -> int:
+    """Return microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def build(settings: Settings) -> Service:
+    """Put a service together on a migrated database.
+
+    Raises:
+        SettingInvalid: DATABASE_URL is not of a kind we know.
+        TransformInvalid: a file in TRANSFORMS_DIR cannot be used.
+
+    """
+    database = connect(settings.database_url, serving=True)
+    watcher, catalog, ids = build_watcher(settings, database)
+    # A worker that is started while the database is away answers 503 until it is back: were it to fail instead,
+    # gunicorn would stop the whole service.
+    with contextlib.suppress(Unavailable):
+        watcher.begin()
+    watcher.tell()
+    metric_watcher = MetricWatcher(database, settings.metrics_dir, ids, clock)
+    metric_watcher.begin()
+    telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
+    call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
+
+    def log_calls(commit: Commit) -> None:
+        call_log.write(commit.records, clock())
+
+    committer = Committer(database, ids, catalog.map_again, forwards=bool(settings.lotus_api_key))
+    writer = Writer(committer, telemetry.watch_commit, log_calls)
+    ingest = Ingest(
+        credentials=Credentials(
+            shared_secrets=settings.segment_shared_secrets,
+            bearer_tokens=settings.segment_bearer_tokens,
+            basic_auth=settings.segment_basic_auth,
+            write_keys=settings.segment_write_keys,
+            ingest_keys=settings.lotus_ingest_keys,
+        ),
+        require_full_auth=settings.segment_require_full_auth,
+        catalog=catalog,
+        writer=writer,
+        ids=ids,
+        clock=clock,
+        prepare=watcher.require_active,
+    )
+    return Service(
+        settings=settings,
+        database=database,
+        catalog=catalog,
+        ids=ids,
+        ingest=ingest,
+        telemetry=telemetry,
+        watcher=watcher,
+        metric_watcher=metric_watcher,
+        folding=Folding(Folder(database, ids.tag, clock, give_way)),
+    )
+
+
+def build_watcher(settings: Settings, database: Database) -> tuple[Watcher, Catalog, Ids]:
+    """Put together what publishes transforms and keeps them up to date."""
+    catalog = build_catalog(settings)
+    ids = Ids(secrets.randbelow)
+    return Watcher(catalog, database, settings.transforms_dir, ids, clock), catalog, ids
+
+
+def build_catalog(settings: Settings) -> Catalog:
+    """Return a catalog in which nothing is active yet."""
+    return Catalog(pseudonym_key=settings.pseudonym_key.encode() or None)
+
+
+def build_reading(settings: Settings, *, bulk: bool = False, serving: bool = False) -> Reading:
+    """Put together what looks at a database, or goes through all of it (`bulk`). Its connections are its own.
+
+    `serving`: it looks for somebody who sent a request.
+
+    Raises:
+        SettingInvalid: DATABASE_URL is not of a kind we know.
+
+    """
+    database = connect(settings.database_url, bulk=bulk, serving=serving)
+    return Reading(database=database, catalog=build_catalog(settings))
+
+
+def tune_garbage_collection() -> None:
+    """Look for garbage rarely, and never among what was there at the start.
+
+    Calls are trees of small objects that die by reference counting; Python's defaults look through all of them every
+    700 objects. Measured: parsing and mapping a call of 1 KB takes 35 us with the defaults and 21 us like this; a
+    replay runs 17,000 calls a second in place of 13,000.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)

@@ -1,0 +1,53 @@
+"""What is typed: `segment-lotus <command>`.
+
+Imports no web framework and no server: `serve` hands its process over to gunicorn, and the rest needs none.
+"""
+
+from importlib import metadata
+
+import click
+
+from app.calls.commands import ledger, log, refused, show
+from app.calls.commands_retention import retention
+from app.cli.program import Program
+from app.forward.commands import deliveries
+from app.forward.commands_fake_lotus import fake_lotus
+from app.forward.commands_worker import forward, reconcile, worker
+from app.ingest.commands import send
+from app.metrics.commands import metrics
+from app.metrics.commands_usage import usage
+from app.replay.commands import replay
+from app.service.backup import backup, restore
+from app.service.doctor import doctor
+from app.service.serve import init, migrate, serve, settings
+from app.transforms.commands import transforms
+from app.transforms.commands_check import check, schema
+from app.transforms.commands_new import new
+from app.transforms.commands_preview import preview
+from app.transforms.commands_try import try_
+
+
+def _say_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's way
+    if wanted:
+        try:
+            click.echo(f"segment-lotus {metadata.version('segment-lotus')}")
+        except metadata.PackageNotFoundError:
+            # `python -m app.service` in a checkout with the locked libraries, and nothing else installed.
+            click.echo("segment-lotus from a checkout")
+        context.exit()
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
+def main() -> None:
+    """Take calls from Segment, and make them events for billing with Lotus, each stored once."""
+
+
+_COMMANDS = (serve, init, migrate, send, log, show, ledger, refused, retention, replay, settings)
+_OF_BACKUP = (backup, restore)
+_OF_FORWARDING = (worker, deliveries, doctor, forward, reconcile, fake_lotus)
+_OF_TRANSFORMS = (new, try_, check, schema, transforms, preview)
+_OF_METRICS = (metrics, usage)
+
+for command in (*_COMMANDS, *_OF_BACKUP, *_OF_FORWARDING, *_OF_TRANSFORMS, *_OF_METRICS):
+    main.add_command(command)

@@ -1,0 +1,123 @@
+"""Puts the Flask application together."""
+
+import os
+from pathlib import Path
+
+from flask import Flask, Response, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app.calls.api import api
+from app.calls.pages import debugger
+from app.calls.pages_problems import problem_api, problem_pages
+from app.forward.api import deliveries_api
+from app.forward.pages import delivery_pages
+from app.forward.supervisor import WorkerProcess
+from app.ingest.http_intake import Door, Intake, shortcut
+from app.ingest.http_native import NativeTrack
+from app.ingest.http_tracking import Tracking
+from app.ingest.http_webhook import Webhook
+from app.ingest.refused import Refused
+from app.metrics.api import usage_api
+from app.metrics.pages import usage
+from app.replay.pages import Replays, replay_api, replay_pages
+from app.replay.process import ReplayProcesses
+from app.service.build import Reading, Service, build, build_reading, clock, tune_garbage_collection
+from app.service.health import health
+from app.service.logs import configure
+from app.service.overview import overview
+from app.service.proxy_watch import proxy_watch
+from app.service.setup import setup
+from app.settings import WITH_WORKER, load_for_serving
+from app.transforms.api import transforms_api
+from app.transforms.pages import transforms
+from app.transforms.pages_editor import editor
+from app.transforms.sandboxes import SANDBOXES, Sandboxes
+from app.web import errors
+from app.web.application import IN_FLIGHT, Application
+from app.web.deadlines import GAUGE
+from app.web.draining import EXTENSION, Draining
+from app.web.entrance import entrance
+from app.web.in_flight import InFlight
+from app.web.offload import Offload, OnThisThread, OnThreads
+from app.web.pages import Pages, protect
+from app.web.parameters import check_address
+from app.web.sessions import set_up_sessions
+from app.web.sign_in import SignIn
+
+
+def create_app(service: Service, offload: Offload | None = None) -> Flask:
+    """Return the application over a service. `app.extensions[EXTENSION]` is its Draining.
+
+    `offload` runs the reads of the JSON API and the pages: by default on the spot, through the service's connections.
+    """
+    app = Application("app.web")
+    # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
+    app.url_map.merge_slashes = False
+    draining = app.extensions[EXTENSION] = Draining()
+    app.extensions[GAUGE] = service.telemetry.note_connections
+    settings = service.settings
+    sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
+    offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
+    set_up_sessions(app, settings.admin_token, offload)
+    pages = Pages(offload, forwards=bool(settings.lotus_api_key))
+    refused = Refused(service.database, service.ids, clock)
+    in_flight = app.extensions[IN_FLIGHT] = InFlight(
+        settings.max_inflight_bytes, settings.max_body_bytes, service.telemetry.show_in_flight
+    )
+    intake = Intake(service, refused, in_flight, draining)
+    webhook = Webhook(intake)
+    doors: tuple[Door, ...] = (webhook, Tracking(intake), NativeTrack(intake))
+    replays = Replays(service, ReplayProcesses(settings))
+    for blueprint in (
+        *(door.blueprint() for door in doors),
+        health(service, draining, offload),
+        api(offload, settings.admin_token),
+        usage_api(offload, settings.admin_token),
+        deliveries_api(offload, settings.admin_token),
+        transforms_api(service, offload, sandboxes),
+        entrance(pages, SignIn(settings.admin_token)),
+        overview(pages, service),
+        debugger(pages, settings),
+        delivery_pages(pages, settings),
+        editor(pages),
+        transforms(pages, sandboxes, settings.transforms_dir),
+        usage(pages, settings),
+        problem_pages(pages),
+        problem_api(pages, settings.admin_token),
+        replay_pages(pages, replays),
+        replay_api(pages, replays, settings.admin_token),
+        setup(pages, settings, webhook),
+    ):
+        app.register_blueprint(blueprint)
+
+    def hang_up(response: Response) -> Response:
+        return draining.hang_up(response, request.environ)
+
+    errors.register(app, lambda error: protect(pages.tell(error)))
+    app.before_request(check_address)
+    app.after_request(hang_up)
+    app.after_request(errors.keep_private)
+    if settings.trusted_proxies:
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
+    app.wsgi_app = shortcut(app.wsgi_app, doors, draining)  # type: ignore[assignment,method-assign]
+    if not settings.trusted_proxies:
+        app.wsgi_app = proxy_watch(app.wsgi_app, service.database)  # type: ignore[assignment,method-assign]
+    return app
+
+
+def serve() -> Flask:
+    """Return the application for gunicorn, built from the environment and `.env`. Called in each worker."""
+    settings = load_for_serving(os.environ, Path(".env"))
+    configure(settings.log_level)
+    service = build(settings)
+    app = create_app(service, OnThreads(lambda: build_reading(settings, serving=True)))
+    service.watcher.watch()
+    service.metric_watcher.watch()
+    service.folding.start()
+    if WITH_WORKER in os.environ:
+        # In the folder that gunicorn's first process made for all of them, and removes.
+        lock = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "worker.lock"
+        WorkerProcess(settings, app.extensions[EXTENSION], lock).keep()
+    tune_garbage_collection()
+    return app

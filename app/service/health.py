@@ -1,0 +1,141 @@
+"""Is it alive, is it ready, what are its numbers."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, request
+
+from app.catalog.status import State
+from app.errors import Unauthorized, Unavailable
+from app.forward.api import expose_deliveries
+from app.service.build import Service
+from app.store.engine import RowRefused
+from app.store.migrate import is_current
+from app.web.auth import require_admin
+from app.web.draining import Draining
+from app.web.errors import to_json
+from app.web.offload import Offload
+
+_KEPT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be well before requests are taken."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+
+def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
+    """Return `/healthz`, `/readyz` and `/metrics`."""
+    blueprint = Blueprint("health", __name__)
+    admin = require_admin(service.settings.admin_token)
+
+    # Anybody may ask, and each answer takes the write lock.
+    looked_up = _remembered(lambda: [*_database(service), _disk(service)])
+
+    @blueprint.get("/healthz")
+    def healthz() -> Response:
+        return to_json({"status": "ok"})
+
+    @blueprint.get("/readyz")
+    def readyz() -> Response:
+        checks = [_draining(draining), *looked_up(), _transforms(service)]
+        ready = all(check.ok for check in checks)
+        answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
+        if _is_admin():
+            answer["checks"] = [{"name": one.name, "ok": one.ok, "message": one.sentence} for one in checks]
+            answer["transforms"] = _standings(service)
+        return to_json(answer, 200 if ready else 503)
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        if not service.settings.metrics_public:
+            admin()
+        numbers = service.telemetry.expose() + expose_deliveries(offload)
+        return Response(numbers, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _is_admin() -> bool:
+        if "Authorization" not in request.headers:
+            return False
+        try:
+            admin()
+        except Unauthorized:
+            return False
+        return True
+
+    return blueprint
+
+
+def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
+    """Return `look` with what it found kept for a second. Who asks while it looks waits for what it finds."""
+    found: list[Check] = []
+    until = 0.0
+    looking = threading.Lock()
+
+    def remember() -> list[Check]:
+        nonlocal found, until
+        with looking:
+            if time.monotonic() >= until:
+                found = look()
+                until = time.monotonic() + _KEPT_SECONDS
+            return found
+
+    return remember
+
+
+def _draining(draining: Draining) -> Check:
+    return Check("process", not draining.started, "shutting down" if draining.started else "takes requests")
+
+
+def _database(service: Service) -> list[Check]:
+    try:
+        # As a call would be stored: a database that does not answer is found out in 3 s.
+        with service.database.committing() as conn:
+            if not is_current(conn):
+                return [Check("migrations", ok=False, sentence="run `segment-lotus migrate`")]
+        service.database.check_writable()
+    except (Unavailable, RowRefused) as error:
+        return [Check("database", ok=False, sentence=str(error))]
+    return [
+        Check("migrations", ok=True, sentence="the schema is current"),
+        Check("database", ok=True, sentence="takes a write"),
+    ]
+
+
+def _disk(service: Service) -> Check:
+    floor = service.settings.min_free_disk_bytes
+    try:
+        free = service.database.free_bytes()
+    except Unavailable as error:
+        return Check("disk", ok=False, sentence=str(error))
+    if free is None:
+        return Check("disk", ok=True, sentence="the database server's own affair")
+    return Check("disk", free >= floor, f"{free} bytes free, {floor} wanted (MIN_FREE_DISK_BYTES)")
+
+
+def _transforms(service: Service) -> Check:
+    """Files that cannot be used are told and do not make it unready: the last good version of each is active."""
+    active = len(service.catalog.active.transforms)
+    said = [f"{active} active"]
+    if (seen := service.watcher.survey) is not None:
+        for state, what in ((State.BROKEN, "not used"), (State.DRIFT, "drifted"), (State.NO_FILE, "without a file")):
+            if found := seen.among(state):
+                said.append(f"{what}: {', '.join(one.name for one in found)}")
+    return Check("transforms", ok=active > 0, sentence="; ".join(said))
+
+
+def _standings(service: Service) -> list[dict[str, object]]:
+    """Return every transform of which the file is not what is live, and what is wrong with the file."""
+    seen = service.watcher.survey
+    if seen is None:
+        return []
+    return [
+        {"name": one.name, "state": one.state.value, "problems": seen.grave(one.name)}
+        for one in seen.standings
+        if one.state is not State.SAME or seen.grave(one.name)
+    ]

@@ -1,0 +1,152 @@
+"""Starting the service and what comes before: `serve`, `init`, `migrate`, `settings`."""
+
+import os
+import socket
+import sys
+
+import click
+import structlog
+
+from app.cli.program import DOTENV, Failure, check_pseudonym_key, check_schema, open_database, read_settings
+from app.service import logs
+from app.service.build import build_watcher
+from app.service.first_env import write_first_env
+from app.settings import SETTINGS, WITH_WORKER, Settings, load_for_serving
+from app.store.fingerprints import PSEUDONYM_KEY, make_fingerprint, replace_fingerprint
+from app.store.migrate import migrate as migrate_database
+
+WEBHOOK_PATH = "/webhooks/segment"
+
+_EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104  nothing is bound here
+_NEXT = ".venv/bin/segment-lotus send sample"
+_CREDENTIALS = ("SEGMENT_SHARED_SECRETS", "SEGMENT_BEARER_TOKENS", "SEGMENT_BASIC_AUTH")
+
+
+def to_webhook_url(settings: Settings) -> str:
+    """Return where the webhook is, seen from this machine."""
+    host = "127.0.0.1" if settings.host in _EVERY_ADDRESS else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{WEBHOOK_PATH}"
+
+
+@click.command()
+@click.option("--with-worker", is_flag=True, help="Keep a worker running beside it, which ends with it.")
+def serve(*, with_worker: bool) -> None:
+    """Start the service. Everything about it is a setting; see `segment-lotus settings`."""
+    settings = load_for_serving(os.environ, DOTENV)
+    database = open_database(settings)
+    check_schema(database)
+    check_pseudonym_key(settings, database)
+    watcher, _, _ = build_watcher(settings, database)
+    watcher.begin()
+    for problem in watcher.problems():
+        click.echo(f"warning: the last good version stays active; {problem}", err=True)
+    database.close()
+    if sys.stdout.isatty():
+        _check_port(settings)
+        click.echo(_hints(settings))
+    else:
+        logs.configure(settings.log_level)
+        structlog.get_logger("serve").info(
+            "starting", webhook=to_webhook_url(settings), secret=_secret_place(settings), next=_NEXT
+        )
+        if watcher.published:
+            structlog.get_logger("transforms").info("transforms published", names=watcher.published)
+    sys.stdout.flush()
+    if with_worker and settings.lotus_api_key:
+        os.environ[WITH_WORKER] = "1"
+    # The same process from here on, so that whoever started it can stop it.
+    arguments = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        "python:app.service.gunicorn_conf",
+        "app.service.flask_app:serve()",
+    ]
+    os.execv(sys.executable, arguments)  # noqa: S606  our own interpreter
+
+
+@click.command()
+def init() -> None:
+    """Write a `.env` with new random secrets, unless there is one."""
+    try:
+        written = write_first_env(DOTENV)
+    except OSError as error:
+        raise Failure(f"{DOTENV.absolute()} cannot be written: {error.strerror}") from error
+    if written:
+        click.echo(f"Wrote {DOTENV.absolute()} with a new shared secret and admin token, readable only by you.")
+    else:
+        click.echo(f"{DOTENV.absolute()} is there already; nothing was changed.")
+
+
+@click.command()
+@click.option("--new-pseudonym-key", is_flag=True, help="Go on with another PSEUDONYM_KEY than the one before.")
+def migrate(*, new_pseudonym_key: bool) -> None:
+    """Bring the database to the schema of this program; make it where it is a file and not there."""
+    settings = read_settings()
+    database = open_database(settings)
+    revision = migrate_database(database)
+    click.echo(f"The database is at revision {revision}.")
+    if new_pseudonym_key and settings.pseudonym_key:
+        with database.writing() as conn:
+            replace_fingerprint(conn, PSEUDONYM_KEY, make_fingerprint(settings.pseudonym_key))
+        click.echo("PSEUDONYM_KEY as it is now is the one of this database. A correction makes its pseudonyms anew.")
+
+
+@click.command()
+def settings() -> None:
+    """List every setting with its value; secrets are hidden."""
+    values = read_settings()
+    for setting in SETTINGS:
+        shown = _show(getattr(values, setting.name.lower()), secret=setting.secret)
+        default = f" Default: {setting.default}." if setting.default else ""
+        click.echo(f"{click.style(setting.name, bold=True)} = {shown}\n    {setting.sentence}{default}")
+
+
+def _check_port(settings: Settings) -> None:
+    """Say at once that the port is taken. Not under a process manager: gunicorn waits 5 s for a node that is ending."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise Failure(f"cannot listen on {where}: {error.strerror}. PORT and HOST are settings, see .env") from error
+
+
+def _show(value: object, *, secret: bool) -> str:
+    if isinstance(value, tuple):
+        return f"({len(value)}, hidden)" if value and secret else ", ".join(value) or "(none)"
+    if isinstance(value, bool):
+        return str(int(value))
+    if value == "":
+        return "(none)"
+    # A file has no password; a server's address may.
+    if secret and not str(value).startswith("sqlite:"):
+        return "(hidden)"
+    return str(value)
+
+
+def _secret_place(settings: Settings) -> str:
+    setting = next(name for name in _CREDENTIALS if getattr(settings, name.lower()))
+    where = "the environment" if os.environ.get(setting, "").strip() else ".env"
+    return f"{where}, {setting}"
+
+
+def _hints(settings: Settings) -> str:
+    pages = to_webhook_url(settings).removesuffix(WEBHOOK_PATH)
+    return "\n".join(
+        [
+            "",
+            f"  Webhook URL    {to_webhook_url(settings)}",
+            f"  Shared secret  {_secret_place(settings)}",
+            f"  Pages          {pages}/setup     (sign in with ADMIN_TOKEN)",
+            f"  Next           {_NEXT}     (in a second terminal)",
+            "                 .venv/bin/segment-lotus log --follow      (watch calls come in)",
+            "  Stop           Ctrl-C",
+            "",
+        ]
+    )

@@ -1,0 +1,276 @@
+"""Every setting: its name, its default, and one sentence about it.
+
+Read once, at the start, from the environment and `.env`; whoever needs a value is handed it. A message of this module
+names the setting and the way out, and never shows what the setting holds: it may be a secret.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dotenv.parser import parse_stream
+
+from app.errors import SettingInvalid
+from app.settings.values import (
+    GIB,
+    KIB,
+    parse_basic_auth,
+    parse_bool,
+    parse_bytes,
+    parse_database_url,
+    parse_int,
+    parse_list,
+    parse_log_level,
+    parse_lotus_host,
+    parse_public_url,
+)
+
+T = TypeVar("T")
+
+WITH_WORKER = "SEGMENT_LOTUS_WITH_WORKER"
+"""Set by `serve --with-worker` for the processes of the service. Not a setting: it says how they were started."""
+
+# The token opens everything there is, and nothing stops a guess: 20 random characters are beyond guessing.
+MIN_ADMIN_TOKEN_LENGTH = 20
+# The form of /sign-in takes no longer one.
+MAX_ADMIN_TOKEN_LENGTH = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting as a person meets it. `SETTINGS` lists them all."""
+
+    name: str
+    """As it is spelled in the environment and in `.env`."""
+    default: str
+    """The text that stands for it when it is not set."""
+    sentence: str
+    """What it is for."""
+    secret: bool
+    """Its value must not be shown."""
+
+
+def _setting(parse: Callable[[str], T], default: str, sentence: str, *, secret: bool = False) -> T:
+    metadata = {"parse": parse, "default": default, "sentence": sentence, "secret": secret}
+    # `dataclasses.field` says of itself that it gives a T, so that a field can be written like a plain default.
+    value: T = field(default=parse(default), repr=not secret, metadata=metadata)
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting as a value. A field is named as its setting, in lower case."""
+
+    database_url: str = _setting(
+        parse_database_url,
+        "sqlite:///var/segment-lotus.db",
+        "Where everything is kept: a SQLite file, or a PostgreSQL database.",
+        secret=True,
+    )
+    host: str = _setting(str, "127.0.0.1", "The address to listen on; 0.0.0.0 is every address of the machine.")
+    port: int = _setting(parse_int(1, 65535), "8000", "The port to listen on.")
+    segment_shared_secrets: tuple[str, ...] = _setting(
+        parse_list,
+        "",
+        "What Segment signs its calls with: comma-separated, all accepted, so that one can be replaced by another.",
+        secret=True,
+    )
+    segment_bearer_tokens: tuple[str, ...] = _setting(
+        parse_list, "", "Tokens accepted in `Authorization: Bearer`, comma-separated.", secret=True
+    )
+    segment_basic_auth: tuple[str, ...] = _setting(
+        parse_basic_auth,
+        "",
+        "`user:password` pairs accepted in `Authorization: Basic`, comma-separated.",
+        secret=True,
+    )
+    segment_require_full_auth: bool = _setting(
+        parse_bool, "0", "1 refuses a batch of which the signature covers only the first call."
+    )
+    segment_write_keys: tuple[str, ...] = _setting(
+        parse_list,
+        "",
+        "Write keys that open Segment's tracking API here (`/v1/*`), comma-separated; without one it is closed.",
+        secret=True,
+    )
+    lotus_ingest_keys: tuple[str, ...] = _setting(
+        parse_list,
+        "",
+        "API keys that open Lotus's track API here (`/api/track/`), comma-separated; without one it is closed.",
+        secret=True,
+    )
+    admin_token: str = _setting(
+        str, "", "Opens the JSON API, the pages, the metrics and the details of /readyz.", secret=True
+    )
+    metrics_public: bool = _setting(parse_bool, "0", "1 shows /metrics without the admin token.")
+    public_url: str = _setting(
+        parse_public_url, "", "The address at which Segment reaches this service, such as https://billing.example.com."
+    )
+    trusted_proxies: int = _setting(
+        parse_int(0, 10),
+        "0",
+        "How many proxies in front tell the sender's address and https, in X-Forwarded-For and X-Forwarded-Proto.",
+    )
+    transforms_dir: Path = _setting(Path, "transforms", "The folder of the transform files.")  # noqa: RUF009 (a field)
+    metrics_dir: Path = _setting(Path, "metrics", "The folder of the metric files.")  # noqa: RUF009 (a field)
+    pseudonym_key: str = _setting(
+        str,
+        "",
+        "The key of the pseudonyms that sha256() makes in transforms: a long random text, on every node the same.",
+        secret=True,
+    )
+    lotus_host: str = _setting(
+        parse_lotus_host, "", "Where Lotus is, such as https://lotus.example.com: events are forwarded there."
+    )
+    lotus_api_key: str = _setting(
+        str, "", "The API key of Lotus. With it every event that is stored is forwarded to LOTUS_HOST.", secret=True
+    )
+    max_body_bytes: int = _setting(
+        parse_bytes(KIB, GIB), "16MiB", "The largest request body, counted after it is inflated."
+    )
+    max_inflight_bytes: int = _setting(
+        parse_bytes(KIB, 64 * GIB),
+        "64MiB",
+        "The most bytes of request bodies held at one time by one process; a request beyond it is answered 503.",
+    )
+    min_free_disk_bytes: int = _setting(
+        parse_bytes(0, 1024 * GIB),
+        "100MB",
+        "With less free space than this on the data's disk, /readyz says not ready.",
+    )
+    log_level: str = _setting(parse_log_level, "info", "The least level that is logged: debug, info, warning or error.")
+    log_properties: bool = _setting(parse_bool, "0", "1 puts each event's properties into its log line.")
+    web_concurrency: int = _setting(parse_int(1, 64), "2", "How many worker processes answer requests.")
+
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(
+        name=each.name.upper(),
+        default=each.metadata["default"],
+        sentence=each.metadata["sentence"],
+        secret=each.metadata["secret"],
+    )
+    for each in fields(Settings)
+)
+
+
+def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """The settings from the environment, and from the file `dotenv` where the environment has none.
+
+    An empty value is the same as none. Every wrong value is named at once: one start, one list to mend.
+    """
+    return _parse(_read(environ, dotenv))
+
+
+def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """`load`, and refuse to serve what is open, or what is kept on a disk that nobody chose."""
+    texts = _read(environ, dotenv)
+    settings = _parse(texts)
+    missing = []
+    if "DATABASE_URL" not in texts:
+        missing.append(
+            "DATABASE_URL is not set: name the PostgreSQL database, or ask for a SQLite file by its name,"
+            " DATABASE_URL=sqlite:///var/segment-lotus.db."
+        )
+    webhook = settings.segment_shared_secrets or settings.segment_bearer_tokens or settings.segment_basic_auth
+    if not (webhook or settings.segment_write_keys or settings.lotus_ingest_keys):
+        missing.append(
+            "There is no credential for the webhook: set SEGMENT_SHARED_SECRETS (or SEGMENT_BEARER_TOKENS, or"
+            " SEGMENT_BASIC_AUTH), on every node the same. For the tracking APIs alone, SEGMENT_WRITE_KEYS or"
+            " LOTUS_INGEST_KEYS will do."
+        )
+    if not settings.admin_token or (has_short_admin_token(settings) and not is_loopback(settings.host)):
+        missing.append(
+            f"ADMIN_TOKEN is missing or shorter than {MIN_ADMIN_TOKEN_LENGTH} characters: set it to a long random"
+            " text, for example from `openssl rand -hex 32`."
+        )
+    if len(settings.admin_token) > MAX_ADMIN_TOKEN_LENGTH:
+        missing.append(f"ADMIN_TOKEN is longer than {MAX_ADMIN_TOKEN_LENGTH} characters: set it to a shorter text.")
+    if settings.lotus_api_key and not settings.lotus_host:
+        missing.append("LOTUS_API_KEY is set and LOTUS_HOST is not: set it to the address of Lotus.")
+    if missing:
+        missing.append("Set them in the environment or in .env; `make serve` on a new checkout writes a .env itself.")
+        raise SettingInvalid("\n".join(missing))
+    return settings
+
+
+def list_warnings(settings: Settings) -> list[str]:
+    """Return what should be changed, one sentence each, although the service starts without it."""
+    if not has_short_admin_token(settings):
+        return []
+    warning = (
+        f"ADMIN_TOKEN is shorter than {MIN_ADMIN_TOKEN_LENGTH} characters and can be guessed. It is taken only because"
+        f" HOST is {settings.host}: before anything forwards requests to this address, set it to a long random text,"
+        " for example from `openssl rand -hex 32`."
+    )
+    return [warning]
+
+
+def has_short_admin_token(settings: Settings) -> bool:
+    """Whether the admin token is one that can be guessed."""
+    return len(settings.admin_token) < MIN_ADMIN_TOKEN_LENGTH
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`: 127.0.0.0/8, ::1 or localhost."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _read(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+    """The texts of all settings that are set, by name."""
+    in_file = _read_dotenv(dotenv) if dotenv is not None and dotenv.exists() else {}
+    texts = {}
+    for setting in SETTINGS:
+        text = environ.get(setting.name, "").strip() or in_file.get(setting.name, "").strip()
+        if text:
+            texts[setting.name] = text
+    return texts
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    texts = {}
+    try:
+        # Windows editors put a byte order mark, which would become a part of the first name.
+        with path.open(encoding="utf-8-sig") as file:
+            for binding in parse_stream(file):
+                # python-dotenv itself would log a warning and go on without the line.
+                if binding.error or (binding.key is not None and binding.value is None):
+                    text = binding.original.string
+                    line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+                    raise SettingInvalid(f"{path}, line {line}, is not of the form NAME=value: mend or remove it.")
+                if binding.key is not None and binding.value is not None:
+                    texts[binding.key] = binding.value
+    except UnicodeDecodeError:
+        raise SettingInvalid(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+    except OSError as error:
+        raise SettingInvalid(f"{path} cannot be read: {error.strerror}.") from error
+    return texts
+
+
+def _parse(texts: Mapping[str, str]) -> Settings:
+    values: dict[str, Any] = {}
+    problems = []
+    for each in fields(Settings):
+        name = each.name.upper()
+        if name in texts:
+            try:
+                texts[name].encode()  # A secret is used as UTF-8; bytes that are none come as lone surrogates.
+                values[each.name] = each.metadata["parse"](texts[name])
+            except UnicodeEncodeError:
+                problems.append(f"{name} is not UTF-8 text.")
+            except ValueError as error:
+                problems.append(f"{name} {error}.")
+    if problems:
+        raise SettingInvalid("\n".join(problems))
+    settings = Settings(**values)
+    if settings.max_inflight_bytes < settings.max_body_bytes:
+        raise SettingInvalid(
+            "MAX_INFLIGHT_BYTES is smaller than MAX_BODY_BYTES, so the largest body could never be taken: raise it to"
+            f" {settings.max_body_bytes} at least, or lower MAX_BODY_BYTES."
+        )
+    return settings

@@ -1,0 +1,1 @@
+"""Writing transforms: the editor, preview, the sandbox, the starter."""

@@ -1,0 +1,250 @@
+"""The JSON API of transforms: what is live, drafts, trying and publishing them. Only with the admin token or a session.
+
+Whatever runs a text that nobody has checked goes to the sandbox, a process of its own; see app.transforms.sandbox.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from app.catalog.files import FILE_BYTES_MAX, to_path
+from app.catalog.live import KIND
+from app.core.segment import MAX_CALL_BYTES
+from app.core.times import format_time
+from app.errors import BadQuery, EditConflict, TransformInvalid
+from app.service.build import Reading, Service, clock
+from app.store.engine import Connection
+from app.store.publications import list_live
+from app.store.query import parse_limit
+from app.store.review import read_calls
+from app.transforms.catalog_documents import find_live_transform, list_transforms, read_transform, read_version
+from app.transforms.documents import DraftDocument, to_draft_document, to_version
+from app.transforms.sandboxes import Sandboxes
+from app.transforms.sql_drafts import DraftMoved, discard_draft, save_draft
+from app.transforms.traffic import CALLS_FOR_PATHS, list_ids_for, list_paths
+from app.transforms.workbench import CompareText, PublishText, Resolve, RollBack, TryText
+from app.web.application import body_limit
+from app.web.body import Limit
+from app.web.errors import to_json
+from app.web.offload import Offload
+from app.web.parameters import read_parameters
+from app.web.sessions import require_admin_or_session
+
+T = TypeVar("T")
+
+# As JSON in ASCII no letter takes more than three times its bytes in UTF-8. Beside the text there are a few words.
+_TEXT = Limit(3 * FILE_BYTES_MAX + (4 << 10), "the most that a text takes")
+_TEXT_AND_CALL = Limit(_TEXT.most + 3 * MAX_CALL_BYTES, "the most that a text and a call take")
+_JSON = "application/json"
+_PICKED_CALLS = 20
+_CALLS_MAX = 100
+_LAST_MAX = 10_000
+
+
+class DraftText(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A draft to save; `revision` is that of the draft it was begun from, 0 where there was none.
+
+    `base` is the live version that a new draft was begun from; left out, it is what is live.
+    """
+
+    text: str
+    revision: int
+    base: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class DraftGone(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A draft to discard."""
+
+    revision: int
+
+
+def transforms_api(service: Service, offload: Offload, sandboxes: Sandboxes) -> Blueprint:
+    """Return the routes below `/api/v1/transforms`."""
+    blueprint = Blueprint("transforms_api", __name__, url_prefix="/api/v1/transforms")
+    blueprint.before_request(require_admin_or_session(service.settings.admin_token))
+    blueprint.register_error_handler(TransformInvalid, _tell_invalid)
+    blueprint.register_error_handler(DraftMoved, _tell_moved)
+    _add_reading(blueprint, offload, sandboxes, service.settings.transforms_dir)
+    _add_drafts(blueprint, service)
+    _add_work(blueprint, sandboxes)
+    return blueprint
+
+
+def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, folder: Path) -> None:
+    @blueprint.get("", strict_slashes=False)
+    def every() -> Response:
+        read_parameters()
+        return to_json(offload(lambda reading: _list(reading, folder)))
+
+    @blueprint.get("/<name>")
+    def one(name: str) -> Response:
+        read_parameters()
+        to_path(folder, name)
+        # Whoever looks at a transform will soon want a preview.
+        sandboxes.warm()
+        return to_json(offload(lambda reading: _one(reading, folder, name)))
+
+    @blueprint.get("/<name>/versions/<version>")
+    def version(name: str, version: str) -> Response:
+        read_parameters()
+        return to_json(offload(_reading(lambda conn: read_version(conn, name, version))))
+
+    @blueprint.get("/<name>/calls")
+    def calls(name: str) -> Response:
+        texts = read_parameters("limit", "event")
+        limit = min(parse_limit(texts.get("limit", str(_PICKED_CALLS))), _CALLS_MAX)
+        return to_json(offload(lambda reading: _calls(reading, name, texts.get("event"), limit)))
+
+    @blueprint.get("/<name>/paths")
+    def paths(name: str) -> Response:
+        texts = read_parameters("event")
+        return to_json(offload(lambda reading: _paths(reading, name, texts.get("event"))))
+
+
+def _add_drafts(blueprint: Blueprint, service: Service) -> None:
+    @blueprint.put("/<name>")
+    @body_limit(_TEXT)
+    def save(name: str) -> Response:
+        to_path(service.settings.transforms_dir, name)
+        asked = _body(DraftText)
+        _check_text(asked.text)
+        base = asked.base if isinstance(asked.base, str) else None
+        digest = _to_digest(base) if base is not None else None
+        if "\0" in asked.text:
+            raise BadQuery("the text holds a NUL character, which cannot be stored")
+        with service.database.writing() as conn:
+            if asked.base is msgspec.UNSET:
+                digest = _live_digest(conn, name)
+            draft = save_draft(conn, name, asked.text, asked.revision, digest, clock())
+        told = {"revision": draft.revision, "saved_at": format_time(draft.saved_at), "base": to_version(draft.base)}
+        return to_json(told)
+
+    @blueprint.delete("/<name>/draft")
+    def discard(name: str) -> Response:
+        asked = _body(DraftGone)
+        with service.database.writing() as conn:
+            discard_draft(conn, name, asked.revision, clock())
+        return to_json({})
+
+
+def _add_work(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
+    @blueprint.post("/<name>/preview")
+    @body_limit(_TEXT_AND_CALL)
+    def preview(name: str) -> Response:
+        asked = _body(TryText)
+        _check_text(asked.text)
+        if asked.call is not None and len(asked.call) > MAX_CALL_BYTES:
+            raise BadQuery(f"the call is larger than {MAX_CALL_BYTES} bytes, which is the most that one may have")
+        return _said(sandboxes.preview(name, request.get_data()))
+
+    @blueprint.post("/<name>/impact")
+    @body_limit(_TEXT)
+    def impact(name: str) -> Response:
+        asked = _body(CompareText)
+        _check_text(asked.text)
+        if not 1 <= asked.last <= _LAST_MAX:
+            raise BadQuery(f"last must be a whole number from 1 to {_LAST_MAX}")
+        return _said(sandboxes.work("impact", name, request.get_data()))
+
+    @blueprint.post("/<name>/publish")
+    @body_limit(_TEXT)
+    def publish(name: str) -> Response:
+        asked = _body(PublishText)
+        _check_text(asked.text)
+        return _said(sandboxes.publish(name, asked.text, request.get_data()))
+
+    @blueprint.post("/<name>/rollback")
+    def rollback(name: str) -> Response:
+        _body(RollBack)
+        return _said(sandboxes.work("rollback", name, request.get_data()))
+
+    @blueprint.post("/<name>/resolve")
+    def resolve(name: str) -> Response:
+        _body(Resolve)
+        return _said(sandboxes.work("resolve", name, request.get_data()))
+
+
+def _list(reading: Reading, folder: Path) -> object:
+    with reading.database.reading() as conn:
+        return list_transforms(conn, reading.catalog, folder, clock())
+
+
+def _one(reading: Reading, folder: Path, name: str) -> object:
+    with reading.database.reading() as conn:
+        return read_transform(conn, reading.catalog, folder, name)
+
+
+def _calls(reading: Reading, name: str, event: str | None, limit: int) -> object:
+    with reading.database.reading() as conn:
+        transform = None if event else find_live_transform(conn, reading.catalog, name)
+        rows = read_calls(conn, list_ids_for(conn, transform, event, limit))
+    return {
+        "calls": [
+            {
+                "id": str(row.id),
+                "received_at": format_time(row.received_at),
+                "outcome": row.outcome.value,
+                "reason": row.reason,
+                "event": row.event,
+                "customer_id": row.customer_id,
+            }
+            for row in rows
+        ]
+    }
+
+
+def _paths(reading: Reading, name: str, event: str | None) -> object:
+    with reading.database.reading() as conn:
+        transform = None if event else find_live_transform(conn, reading.catalog, name)
+        return {"paths": list_paths(conn, list_ids_for(conn, transform, event, CALLS_FOR_PATHS))}
+
+
+def _reading(work: Callable[[Connection], T]) -> Callable[[Reading], T]:
+    def read(reading: Reading) -> T:
+        with reading.database.reading() as conn:
+            return work(conn)
+
+    return read
+
+
+def _body(kind: type[T]) -> T:
+    """Read the body of a request. Raises BadQuery."""
+    try:
+        return msgspec.json.decode(request.get_data(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadQuery(f"the body cannot be used: {error}") from error
+
+
+def _check_text(text: str) -> None:
+    if len(text.encode()) > FILE_BYTES_MAX:
+        raise TransformInvalid(f"the text is larger than {FILE_BYTES_MAX // 1024} KiB, which is the most it may have")
+
+
+def _to_digest(version: str) -> bytes:
+    try:
+        return bytes.fromhex(version)
+    except ValueError:
+        raise BadQuery(f"{version[:40]!a} is no version") from None
+
+
+def _live_digest(conn: Connection, name: str) -> bytes | None:
+    live = list_live(conn, KIND).get(name)
+    return live.digest if live else None
+
+
+def _said(body: bytes) -> Response:
+    return Response(body, content_type=_JSON)
+
+
+def _tell_invalid(error: TransformInvalid) -> Response:
+    # Only here: a sender of calls that got a 400 would never send them again.
+    return to_json({"code": error.code, "message": error.message}, 400)
+
+
+def _tell_moved(error: DraftMoved) -> Response:
+    conflict = EditConflict("somebody else saved this draft meanwhile; nothing was overwritten")
+    told: DraftDocument | None = to_draft_document(error.draft)
+    return to_json({"code": conflict.code, "message": conflict.message, "draft": told}, 409)

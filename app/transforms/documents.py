@@ -1,0 +1,155 @@
+"""What the editor's API says, as values."""
+
+from typing import Any
+
+import msgspec
+
+from app.catalog.check import Problem
+from app.catalog.status import Survey
+from app.core.times import format_time
+from app.core.transform.transform import DEFAULT, Transform
+from app.transforms.functions import FunctionDocument
+from app.transforms.sql_drafts import Draft
+
+DRAFT_ONLY = "draft"
+"""State of a name that is neither live nor in a file: there is a draft of it at most."""
+
+
+class ListedTransform(msgspec.Struct, kw_only=True):
+    """One line of the list of transforms."""
+
+    name: str
+    state: str
+    """A word of app.catalog.status.State, or DRAFT_ONLY."""
+    description: str
+    match: str
+    """Which calls it takes, in a line for people."""
+    version: str | None
+    origin: str | None
+    published_at: str | None
+    enabled: bool
+    calls_24h: int
+    failed_24h: int
+    examples: int
+    examples_passed: int
+    has_draft: bool
+    problems: list[str]
+
+
+class TransformList(msgspec.Struct, kw_only=True):
+    """All transforms. Where there were too many calls to look at all, `calls_24h` and `failed_24h` are estimates."""
+
+    transforms: list[ListedTransform]
+    estimated: bool
+    looked_at: int
+    """The newest calls of the last 24 hours that were counted."""
+    received: int
+    """All calls of the last 24 hours, by the ledger."""
+
+
+class LiveDocument(msgspec.Struct, kw_only=True):
+    """What is live under a name."""
+
+    text: str
+    version: str
+    origin: str
+    published_at: str
+
+
+class FileDocument(msgspec.Struct, kw_only=True):
+    """What the file of a name says."""
+
+    text: str
+
+
+class DraftDocument(msgspec.Struct, kw_only=True):
+    """What somebody saved and did not publish."""
+
+    text: str
+    revision: int
+    base: str | None
+    saved_at: str
+
+
+class ExampleDocument(msgspec.Struct, kw_only=True):
+    """An example of a file, and `call`: the whole call, with what is usual in place of what it leaves out."""
+
+    name: str
+    given: Any
+    expect: Any
+    call: Any
+
+
+class PublicationDocument(msgspec.Struct, kw_only=True):
+    """One act of publishing; without a version the transform was taken out."""
+
+    version: str | None
+    origin: str
+    published_at: str
+
+
+class TransformDocument(msgspec.Struct, kw_only=True):
+    """One transform, with all that the editor begins with."""
+
+    name: str
+    state: str
+    live: LiveDocument | None
+    file: FileDocument | None
+    draft: DraftDocument | None
+    examples: list[ExampleDocument]
+    history: list[PublicationDocument]
+    functions: tuple[FunctionDocument, ...]
+    problems: list[str]
+    """What keeps the file from being published."""
+
+
+class VersionDocument(msgspec.Struct, kw_only=True):
+    """One version."""
+
+    version: str
+    text: str
+    inherits: str | None
+    seen_at: str
+
+
+class PathDocument(msgspec.Struct, kw_only=True):
+    """A path that calls have, and what stood there in the newest."""
+
+    path: str
+    sample: str
+
+
+def to_draft_document(draft: Draft | None) -> DraftDocument | None:
+    """Tell a draft."""
+    if draft is None:
+        return None
+    return DraftDocument(
+        text=draft.text, revision=draft.revision, base=to_version(draft.base), saved_at=format_time(draft.saved_at)
+    )
+
+
+def to_version(digest: bytes | None) -> str | None:
+    """Write a version down."""
+    return digest.hex() if digest is not None else None
+
+
+def tell_match(transform: Transform | None) -> str:
+    """Say in a line which calls a transform takes."""
+    if transform is None:
+        return "cannot be read"
+    if transform.name == DEFAULT:
+        return f"every {transform.match.type} call that no other takes"
+    said = transform.source.value.get("match", {})
+    events = said.get("event")
+    names = [events] if isinstance(events, str) else events or []
+    told = ", ".join(names) if names else f"every {transform.match.type} call"
+    return f"{told} from {', '.join(sorted(transform.match.sources))}" if transform.match.sources else told
+
+
+def tell_problems(found: Survey, name: str) -> list[str]:
+    """Return what is wrong with a file, and with the live version, in sentences of one line."""
+    grave: list[Problem] = [one for one in found.checked.problems if one.grave and one.name == name]
+    sentences = [one.sentence.split("\n", 1)[0] for one in grave]
+    if name in found.live.unreadable:
+        sentences.append(f"this program cannot read the live version: {found.live.unreadable[name].splitlines()[0]}")
+    return sentences

@@ -1,0 +1,63 @@
+"""The list of transforms: what each takes, how it stands, what it had to do; and the way to a new one."""
+
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from app.errors import NotFound, TransformInvalid, Unavailable
+from app.service.build import Reading, clock
+from app.transforms.catalog_documents import list_transforms
+from app.transforms.sandboxes import Sandboxes
+from app.transforms.starter import to_name
+from app.web.pages import Pages, Values
+from app.web.sign_in import go_to
+
+_EVENT_CHARS_MAX = 200
+_TAKES = {
+    "file": "The file is live now. All nodes map by it within two seconds.",
+    "live": "What is live was written into the file.",
+}
+
+
+def transforms(pages: Pages, sandboxes: Sandboxes, folder: Path) -> Blueprint:
+    """Return the route `/transforms`, and what its buttons ask for."""
+    blueprint = pages.blueprint("transforms")
+
+    def show(status: int = 200, wrong: str | None = None, done: tuple[str, str] | None = None) -> Response:
+        return pages.show(
+            "transforms.html", lambda reading: _read(reading, folder), status=status, wrong=wrong, done=done
+        )
+
+    @blueprint.get("/transforms", strict_slashes=False)
+    def every() -> Response:
+        name, sentence = request.args.get("done", ""), _TAKES.get(request.args.get("took", ""))
+        return show(done=(name, sentence) if name and sentence else None)
+
+    @blueprint.post("/transforms")
+    def new() -> Response:
+        event = request.form.get("event", "").strip()
+        if not event or len(event) > _EVENT_CHARS_MAX or not event.isprintable():
+            return show(400, f"Write the name of the event, up to {_EVENT_CHARS_MAX} characters.")
+        return go_to(f"/transforms/{quote(to_name(event))}?{urlencode({'event': event})}")
+
+    @blueprint.post("/transforms/<name>/resolve")
+    def resolve(name: str) -> Response:
+        take = request.form.get("take", "")
+        if take not in _TAKES:
+            return show(400, "Choose the file, or what is live.")
+        try:
+            sandboxes.work("resolve", name, msgspec.json.encode({"take": take}))
+        except (TransformInvalid, NotFound) as error:
+            return show(400, f"Nothing was changed. {error.message}")
+        except Unavailable as error:
+            return show(503, f"Nothing was changed. {error.message}")
+        return go_to(f"/transforms?{urlencode({'done': name, 'took': take})}")
+
+    return blueprint
+
+
+def _read(reading: Reading, folder: Path) -> Values:
+    with reading.database.reading() as conn:
+        return {"found": list_transforms(conn, reading.catalog, folder, clock())}

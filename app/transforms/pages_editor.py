@@ -1,0 +1,148 @@
+"""The page of one transform: a call, the text, the event. What it does, it does through `/api/v1/transforms`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from flask import Blueprint, Response, request
+
+from app.catalog.files import to_path
+from app.core.segment import Call, parse_call
+from app.core.transform.transform import DEFAULT
+from app.errors import CallRejected, NotFound, TransformInvalid
+from app.service.build import Reading
+from app.store.engine import Connection
+from app.store.ids import ID_MAX
+from app.store.kept import KeptCall, read_kept
+from app.transforms.sql_drafts import list_drafted
+from app.transforms.starter import make_starter, to_name
+from app.transforms.traffic import list_ids_for
+from app.web.pages import Pages
+from app.web.sign_in import go_to
+
+_SIGNED_64 = 19
+_NAMES_TRIED = 100
+_CALLS_LOOKED_AT = 50
+_BYTES_LOOKED_AT = 1 << 20
+_EVENT_CHARS_MAX = 200
+
+
+def editor(pages: Pages) -> Blueprint:
+    """Return the routes `/transforms/<name>` and `/transforms/new`."""
+    blueprint = pages.blueprint("editor")
+
+    @blueprint.get("/transforms/new")
+    def new() -> Response:
+        """Begin a transform for a call that none took; without a call, it is the page of one that is called new."""
+        call = request.args.get("call")
+        if call is None:
+            return show("new")
+        name = pages.read(_find_name(_to_id(call)))
+        return go_to(f"/transforms/{quote(name)}?call={quote(call)}")
+
+    @blueprint.get("/transforms/<name>")
+    def show(name: str) -> Response:
+        _check_name(name)
+        call = request.args.get("call", "")
+        begun = _to_id(call) if call else None
+        event = request.args.get("event", "")[:_EVENT_CHARS_MAX]
+        return pages.show(
+            "editor.html",
+            lambda reading: {"starter": _make_starter(reading, begun, event)},
+            name=name,
+            call=call,
+            example="example" in request.args,
+        )
+
+    return blueprint
+
+
+def _check_name(name: str) -> None:
+    try:
+        to_path(Path(), name)
+    except TransformInvalid as error:
+        raise NotFound(error.message) from error
+
+
+def _to_id(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _SIGNED_64):
+        raise NotFound("the id of a call is a number; the page of each call has a link that leads here")
+    return int(text)
+
+
+def _find_name(call_id: int) -> Callable[[Reading], str]:
+    """Find a name for a transform that takes a call: one that nothing is live under, and no draft is kept under."""
+
+    def work(reading: Reading) -> str:
+        with reading.database.reading() as conn:
+            call = _read_call(conn, call_id)
+            taken = {*reading.catalog.read_live(conn).texts, *list_drafted(conn)}
+        first = to_name((call.event or call.type) if call else "")
+        tried = (first if number == 1 else f"{first}_{number}" for number in range(1, _NAMES_TRIED))
+        return next((name for name in tried if name not in taken), first)
+
+    return work
+
+
+def _make_starter(reading: Reading, call_id: int | None, event: str) -> str:
+    """Return the text that the editor begins with where there is none yet.
+
+    It is made from the call and others like it, or from the stored calls of the event; without either it is a form.
+    """
+    with reading.database.reading() as conn:
+        call = None if call_id is None else _read_call(conn, call_id)
+        default = reading.catalog.read_live(conn).transforms.get(DEFAULT)
+        name = event if call is None else (call.event or "")
+        if default is None or (call is None and not name):
+            return _BLANK
+        if call is not None and (call.type != "track" or not name):
+            return _OF_TYPE.format(type=call.type)
+        others = [one.document for one in _read_others(conn, name, call)]
+    made = make_starter(name, others if call is None else [call.document, *others], default, reading.catalog.parse, "")
+    # The line for editors of files: this one needs none.
+    return made.split("\n", 1)[1]
+
+
+def _read_others(conn: Connection, event: str, call: Call | None) -> Iterator[Call]:
+    """Give other stored calls of an event: together they show which properties there are."""
+    ids = list_ids_for(conn, None, event, _CALLS_LOOKED_AT)
+    for row in read_kept(conn, ids, _BYTES_LOOKED_AT):
+        other = _parse(row)
+        if other is not None and other.type == "track" and (call is None or other.document != call.document):
+            yield other
+
+
+def _read_call(conn: Connection, call_id: int) -> Call | None:
+    """Return a stored call; None where it cannot be read, or where its bytes are gone. Raises NotFound."""
+    rows = read_kept(conn, [min(call_id, ID_MAX)])
+    if not rows:
+        raise NotFound(f"there is no call {call_id}")
+    return _parse(rows[0])
+
+
+def _parse(row: KeptCall) -> Call | None:
+    if row.raw is None:
+        return None
+    try:
+        return parse_call(row.raw, row.read())
+    except CallRejected:
+        return None
+
+
+_BLANK = """\
+description: What it is billed for, in a line.
+match:
+  event: Name of the event
+event:
+  event_name: {const: name_in_lotus}
+  properties: properties
+"""
+
+_OF_TYPE = """\
+description: What it is billed for, in a line.
+match:
+  type: {type}
+event:
+  event_name: {{const: {type}}}
+  properties: coalesce(properties, traits, `{{}}`)
+"""

@@ -1,0 +1,125 @@
+"""The sandbox: `python -m app.transforms.sandbox`, with a socket as standard input.
+
+Started by app.transforms.sandbox.calling.
+
+It does one job after the other. When the service is gone, or a job is over its time, it ends, whatever it is doing.
+"""
+
+import contextlib
+import gc
+import os
+import resource
+import secrets
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.catalog.live import Catalog
+from app.errors import SegmentLotusError, TransformInvalid, Unavailable
+from app.store.engine import connect
+from app.store.ids import Ids
+from app.transforms.sandbox.wire import IDLE_CODE, Answer, HungUp, Job, Setup, receive, send
+from app.transforms.workbench import Bench, CompareText, PublishText, Resolve, RollBack, TryText
+
+# It shares two processors with what answers Segment.
+_NICENESS = 10
+
+# A little after the service has lost its patience: only what outlives the service gets here.
+_GRACE_SECONDS = 2
+
+_STDIN = 0
+
+
+def main() -> None:
+    """Serve jobs until the service hangs up."""
+    # Ctrl-C is meant for the service, which then ends this.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = socket.socket(fileno=os.dup(_STDIN))
+    # The service may have set it to return at once.
+    channel.settimeout(None)
+    threading.Thread(target=_end_with, args=(channel.fileno(),), daemon=True).start()
+    setup = msgspec.msgpack.decode(receive(channel), type=Setup)
+    bench = _build(setup)
+    # The database may be away; who asks for something hears it then.
+    with contextlib.suppress(Unavailable):
+        bench.warm()
+    gc.collect()
+    gc.freeze()
+    _limit(setup.memory_bytes)
+    send(channel, Answer())
+    acts = _acts(bench)
+    while _is_asked(channel, setup.idle_seconds):
+        job = msgspec.msgpack.decode(receive(channel), type=Job)
+        signal.alarm(job.seconds + _GRACE_SECONDS)
+        answer = _do(acts[job.act], job)
+        signal.alarm(0)
+        send(channel, answer)
+        if answer.ends:
+            return
+    sys.exit(IDLE_CODE)
+
+
+def _is_asked(channel: socket.socket, seconds: int) -> bool:
+    return bool(select.select([channel], [], [], seconds)[0])
+
+
+def _acts(bench: Bench) -> dict[str, tuple[Callable[[str, Any], bytes], type]]:
+    return {
+        "preview": (bench.preview, TryText),
+        "impact": (bench.impact, CompareText),
+        "publish": (bench.publish, PublishText),
+        "rollback": (bench.rollback, RollBack),
+        "resolve": (bench.resolve, Resolve),
+    }
+
+
+def _do(act: tuple[Callable[[str, Any], bytes], type], job: Job) -> Answer:
+    work, kind = act
+    try:
+        return Answer(body=work(job.name, msgspec.json.decode(job.asked, type=kind)))
+    except SegmentLotusError as error:
+        return Answer(code=error.code, message=error.message)
+    except MemoryError:
+        message = "this needs more memory than a preview may have, and was stopped"
+        return Answer(code=TransformInvalid.code, message=message, ends=True)
+    except Exception:  # noqa: BLE001  the service writes it to its log
+        return Answer(code="fault", message=traceback.format_exc(), ends=True)
+
+
+def _build(setup: Setup) -> Bench:
+    return Bench(
+        database=connect(setup.database_url),
+        catalog=Catalog(pseudonym_key=setup.pseudonym_key.encode() or None),
+        folder=Path(setup.transforms_dir),
+        next_id=Ids(secrets.randbelow).next,
+        clock=lambda: time.time_ns() // 1000,
+    )
+
+
+def _limit(memory_bytes: int) -> None:
+    os.nice(_NICENESS)
+    # Not every system has it; then the time alone is limited.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def _end_with(descriptor: int) -> None:
+    """End the process as soon as the other side of the socket is closed, also in the middle of a job."""
+    watched = select.poll()
+    watched.register(descriptor, getattr(select, "POLLRDHUP", 0))
+    watched.poll()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(HungUp):
+        main()

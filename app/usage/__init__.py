@@ -1,1 +1,0 @@
-"""WHAT IS ASKED of metrics: answers over the store, the events behind each number, and how both are told."""
