@@ -22,10 +22,10 @@ from report import Row, ratio_row, to_markdown
 from servers import ROOT
 from wire import Wire
 
+from app.clock import clock
 from app.core.times import format_time
 from app.forward.lotus import Lotus
 from app.forward.worker import Worker
-from app.service.build import clock
 from app.store.commit import Committer
 from app.store.deliveries import find_next_due
 from app.store.engine import Database, connect

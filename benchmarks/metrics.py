@@ -26,6 +26,8 @@ from metrics_seed import CUSTOMERS, END, START, seed
 from report import Row, below_row, ratio_row, to_markdown
 
 from app.catalog.files import Folder as Files
+from app.cli.program import tune_garbage_collection
+from app.clock import clock
 from app.metrics.answer import answer, answer_raw
 from app.metrics.catalog import publish_new_metrics, read_live_metrics
 from app.metrics.definition import Metric
@@ -33,7 +35,6 @@ from app.metrics.fold import Folder
 from app.metrics.parts import is_addable
 from app.metrics.query import Query
 from app.metrics.windows import Unit
-from app.service.build import clock, tune_garbage_collection
 from app.store.engine import Connection, Database, connect
 from app.store.ids import Ids
 from app.store.schema import calls, events, usage_tail

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
+from app.cli.program import tune_garbage_collection
 from app.core.pipeline import run
 from app.core.segment import read
 from app.core.times import format_time, parse_time
 from app.core.transform.transform import TransformSet, parse_transform
-from app.service.build import tune_garbage_collection
 from app.store.commit import Committer
 from app.store.engine import connect
 from app.store.ids import Ids

@@ -19,9 +19,10 @@ from statistics import median
 
 import msgspec
 
+from app.clock import clock
 from app.core.outcome import Outcome
 from app.ingest.ingest import Ingest
-from app.service.build import Service, build, clock
+from app.service.build import Service, build
 from app.service.flask_app import create_app
 from app.settings import Settings
 from app.store.engine import connect

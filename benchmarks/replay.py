@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from databases import Source, folder_on_disk, postgresql
 
 from app.catalog.live import Catalog
+from app.cli.program import tune_garbage_collection
+from app.clock import clock
 from app.core.outcome import Outcome
 from app.core.pipeline import run
 from app.core.segment import read
 from app.core.transform.transform import TransformSet, parse_transform
 from app.replay.plan import Asked, Plan, Tally
 from app.replay.replayer import Replayer
-from app.service.build import clock, tune_garbage_collection
 from app.store import ledger
 from app.store.calls import append_calls, append_requests
 from app.store.engine import Database, connect

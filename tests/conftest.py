@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
+from app.clock import clock
 from app.forward.fake_lotus.server import FakeLotus, running
-from app.service.build import clock
 from app.store.engine import Database, connect
 from app.store.migrate import migrate
 from tests.forward.forwarding import KEY, MADE

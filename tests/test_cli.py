@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 
 from app.calls import commands as review
 from app.calls import commands_retention as retain
+from app.catalog.backend import Backend
 from app.catalog.live import Catalog
 from app.core.outcome import Outcome
 from app.core.transform.transform import TransformSet
 from app.service import commands
-from app.service.build import Reading
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.ids import Ids
@@ -260,7 +260,7 @@ def test_following_shows_each_call_once_also_one_that_was_committed_late(
     late = a_record(an_event(idempotency_id="late"), message_id="late")
     early = a_record(an_event(idempotency_id="early"), message_id="early")
     store(empty, early)
-    reading = Reading(database=empty, catalog=Catalog(TransformSet(())))
+    reading = Backend(database=empty, catalog=Catalog(TransformSet(())))
     following = review._follow(reading, CallFilters(outcomes=(Outcome.STORED, Outcome.DUPLICATE)), 2)
     assert [call.message_id for call in next(following)][-1] == "early"
     assert late.id < early.id
@@ -282,7 +282,7 @@ def test_following_does_not_show_again_what_lies_before_its_beginning(
     monkeypatch.setattr(review, "_AT_ONCE", 2)
     records = [a_record(an_event(idempotency_id=f"{at}"), message_id=f"{at}") for at in range(7)]
     store(empty, *records)
-    following = review._follow(Reading(database=empty, catalog=Catalog(TransformSet(()))), CallFilters(), 1)
+    following = review._follow(Backend(database=empty, catalog=Catalog(TransformSet(()))), CallFilters(), 1)
     assert [call.message_id for call in next(following)] == ["6"]
     store(empty, a_record(an_event(idempotency_id="7"), message_id="7"))
     assert [call.message_id for call in next(following)] == ["7"]

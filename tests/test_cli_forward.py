@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from app.clock import clock
 from app.forward.fake_lotus.server import FakeLotus
-from app.service.build import clock
 from app.service.commands import main
 from app.service.doctor import judge_lock_release
 from app.settings import SETTINGS

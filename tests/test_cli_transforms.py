@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from app.core.text import schema_text
+from app.core.transform.schema import SCHEMA
 from app.core.yaml_text import parse_yaml
 from app.service import commands
 from app.service.build import build_watcher
 from app.settings import SETTINGS, Settings
 from app.store.engine import Database, connect
-from app.transforms.commands_check import to_schema_text
 from tests.builders import DEFAULT_TEXT, a_document, a_record_of, some_transforms, store, to_raw
 
 ROOT = Path(__file__).parent.parent
@@ -118,8 +119,8 @@ def test_check_looks_through_the_folder_that_is_named(type_: Desk) -> None:
 
 
 def test_the_published_schema_is_current(type_: Desk) -> None:
-    assert said(type_("schema")) == to_schema_text()
-    assert (ROOT / "docs" / "transform.schema.json").read_text() == to_schema_text(), (
+    assert said(type_("schema")) == schema_text(SCHEMA)
+    assert (ROOT / "docs" / "transform.schema.json").read_text() == schema_text(SCHEMA), (
         "run `segment-lotus schema > docs/transform.schema.json`"
     )
 
@@ -211,9 +212,9 @@ def test_a_starter_names_the_schema_that_editors_complete_by(type_: Desk) -> Non
     type_("new", "One")
     hint = "# yaml-language-server: $schema="
     assert type_.read("one.draft.yaml").startswith(f"{hint}transform.schema.json\n")
-    assert type_.read("transform.schema.json") == to_schema_text()
+    assert type_.read("transform.schema.json") == schema_text(SCHEMA)
     (type_.folder / "docs").mkdir()
-    (type_.folder / "docs" / "transform.schema.json").write_text(to_schema_text())
+    (type_.folder / "docs" / "transform.schema.json").write_text(schema_text(SCHEMA))
     type_("new", "Two")
     assert type_.read("two.draft.yaml").startswith(f"{hint}../docs/transform.schema.json\n")
 

@@ -17,10 +17,11 @@ import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.calls.log import CallLog, to_line, to_text
+from app.cli.log_output import configure
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.times import format_time
 from app.errors import EventInvalid
-from app.service.logs import CallLog, configure, to_line, to_text
 from app.store.engine import connect
 from app.store.migrate import migrate
 from app.store.record import Record
@@ -255,7 +256,7 @@ def test_a_log_that_cannot_be_written_does_not_fail_the_calls_it_is_about() -> N
 
 def test_lines_of_a_program_are_utf_8_whatever_the_locale_says() -> None:
     code = (
-        "import sys, structlog; from app.service.logs import configure; configure('info');"
+        "import sys, structlog; from app.cli.log_output import configure; configure('info');"
         "structlog.get_logger('x').info('Zoë \\ud83d \\N{SNOWMAN}'); sys.stdout.write('Zoë \\N{SNOWMAN} \\ud83d\\n')"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
@@ -326,7 +327,7 @@ def on_a_terminal(code: str) -> str:
 
 def test_on_a_terminal_other_lines_are_for_people_and_a_traceback_shows_no_values_of_variables() -> None:
     shown = on_a_terminal(
-        "import structlog; from app.service.logs import configure; configure('info')\n"
+        "import structlog; from app.cli.log_output import configure; configure('info')\n"
         "log = structlog.get_logger('web')\n"
         "log.info('started', port=8000)\n"
         "def handle(secret):\n"

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
+from app.clock import clock
 from app.core.credentials import Credentials
 from app.core.outcome import Outcome
 from app.core.signature import sign
@@ -30,7 +31,7 @@ from app.forward.sql_destination import pause, read_destination, resume
 from app.forward.sql_lists import count_undelivered
 from app.forward.worker import Worker
 from app.ingest.ingest import Ingest
-from app.service.build import build, clock
+from app.service.build import build
 from app.settings import Settings
 from app.store import ledger
 from app.store.commit import Committer

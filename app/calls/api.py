@@ -1,4 +1,4 @@
-"""The JSON API: calls, events, the ledger, refused requests. Only with the admin token.
+"""The JSON API: calls, events, refused requests. Only with the admin token.
 
 Lists are paged by key: `next` of a page is `before` of the page after it, and a page costs the same wherever it lies.
 """
@@ -15,9 +15,9 @@ from app.calls.review import (
     to_whole_document,
 )
 from app.calls.steps import tell_steps
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.errors import NotFound
-from app.service.balance import read_ledger
-from app.service.build import Reading, clock
 from app.store.query import (
     CALL_PARAMETERS,
     EVENT_PARAMETERS,
@@ -25,20 +25,17 @@ from app.store.query import (
     parse_event_filters,
     parse_id,
     parse_limit,
-    parse_moment,
     parse_place,
 )
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
 from app.web.errors import to_json
-from app.web.offload import Offload
+from app.web.offload import Offload, Work
 from app.web.parameters import read_parameters
 from app.web.sessions import require_admin_or_session
 
 T = TypeVar("T")
-
-Work = Callable[[Reading], object]
 
 # More digits than any id has; int() refuses thousands of them.
 _LONG = 30
@@ -61,10 +58,6 @@ def api(offload: Offload, admin_token: str) -> Blueprint:
     def events() -> Response:
         return to_json(offload(_events()))
 
-    @blueprint.get("/ledger")
-    def ledger() -> Response:
-        return to_json(offload(_ledger()))
-
     @blueprint.get("/refused")
     def refused() -> Response:
         return to_json(offload(_refused()))
@@ -77,7 +70,7 @@ def _calls() -> Work:
     filters, limit = parse_call_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         with reading.database.reading() as conn:
             found = list_calls(conn, filters, before, limit + 1)
         following = _next(found, limit, lambda row: str(row.id))
@@ -91,7 +84,7 @@ def _call(call_id: str) -> Work:
     if not (call_id.isascii() and call_id.isdecimal()):
         raise NotFound("the id of a call is a number; /api/v1/calls?id= also takes message ids and idempotency ids")
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         with reading.database.reading() as conn:
             whole = get_call(conn, int(call_id[:_LONG]))
             return to_whole_document(whole, tell_steps(conn, reading.catalog, whole))
@@ -104,21 +97,11 @@ def _events() -> Work:
     filters, limit = parse_event_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_place(texts["before"]) if "before" in texts else None
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         with reading.database.reading() as conn:
             found = list_events(conn, filters, before, limit + 1)
         following = _next(found, limit, lambda row: f"{row.call_id}.{row.id}")
         return {"events": [to_event_document(row) for row in found[:limit]], "next": following}
-
-    return work
-
-
-def _ledger() -> Work:
-    texts = read_parameters("since", "until")
-    since, until = (parse_moment(name, texts[name], clock()) if name in texts else None for name in ("since", "until"))
-
-    def work(reading: Reading) -> object:
-        return read_ledger(reading.database, since, until)
 
     return work
 
@@ -128,7 +111,7 @@ def _refused() -> Work:
     limit = parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         with reading.database.reading() as conn:
             # There are never more than KEPT.
             found = [one for one in list_refusals(conn, KEPT) if before is None or one.id < before]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
+from app.calls.log import CallLine, to_text
 from app.calls.review import (
     CallDocument,
     to_call_document,
@@ -14,16 +15,15 @@ from app.calls.review import (
     to_whole_document,
 )
 from app.calls.steps import tell_steps
-from app.calls.text import tell_call, tell_ledger, tell_refusal
+from app.calls.text import tell_call, tell_refusal
+from app.catalog.backend import Backend
 from app.cli.program import open_reading
+from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome, Reason
 from app.errors import NotFound
-from app.service.balance import read_ledger
-from app.service.build import Reading, clock
-from app.service.logs import CallLine, to_text
 from app.store.ids import TAG_BITS
-from app.store.query import parse_call_filters, parse_moment
+from app.store.query import parse_call_filters
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import (
     CallFilters,
@@ -108,22 +108,6 @@ def show(*, id_: str, raw: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d. Cut to the minute.")
-@click.option("--until", metavar="WHEN", help="The same.")
-@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
-@click.pass_context
-def ledger(context: click.Context, *, since: str | None, until: str | None, as_json: bool) -> None:
-    """Count how calls and events ended, and say whether that is all of them."""
-    now = clock()
-    first = parse_moment("since", since, now) if since else None
-    last = parse_moment("until", until, now) if until else None
-    document = read_ledger(open_reading().database, first, last)
-    click.echo(_to_json(document) if as_json else tell_ledger(document))
-    if document.balances is False:
-        context.exit(1)
-
-
-@click.command()
 @click.option("--limit", type=click.IntRange(1, KEPT), default=20, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def refused(*, limit: int, as_json: bool) -> None:
@@ -136,7 +120,7 @@ def refused(*, limit: int, as_json: bool) -> None:
         click.echo("No request was refused.", err=True)
 
 
-def _follow(reading: Reading, filters: CallFilters, limit: int) -> Iterator[list[CallDocument]]:
+def _follow(reading: Backend, filters: CallFilters, limit: int) -> Iterator[list[CallDocument]]:
     """Give the newest calls, and then each call once, as soon as its commit can be seen.
 
     Ids do not come in order of their commits. So each round reads the last 30 s again and leaves out what it knows;
@@ -162,7 +146,7 @@ def _follow(reading: Reading, filters: CallFilters, limit: int) -> Iterator[list
         after, seen = newest - _LATE, set(ids)
 
 
-def _ids_after(reading: Reading, filters: CallFilters, after: int) -> list[int]:
+def _ids_after(reading: Backend, filters: CallFilters, after: int) -> list[int]:
     ids: list[int] = []
     while True:
         with reading.database.reading() as conn:

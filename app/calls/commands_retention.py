@@ -7,8 +7,8 @@ import click
 
 from app.calls.sql_retention import ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
 from app.cli.program import open_reading
-from app.service.build import clock
-from app.service.logs import counted
+from app.clock import clock
+from app.core.text import counted
 from app.store.engine import Database
 from app.store.ids import first_id_at
 

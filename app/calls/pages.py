@@ -9,9 +9,10 @@ from app.calls.pages_call import read_call
 from app.calls.pages_query import RANGES, Asked, read_query, to_texts, written
 from app.calls.review import to_call_document
 from app.calls.sql_search import Step, search_calls
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.core.outcome import REASONS_OF, Outcome
 from app.errors import BadQuery, NotFound
-from app.service.build import Reading, clock
 from app.settings import Settings
 from app.store.engine import Connection
 from app.store.ids import TAG_BITS, micros_of
@@ -75,7 +76,7 @@ def debugger(pages: Pages, settings: Settings) -> Blueprint:
 
 
 def _calls(asked: Asked) -> Work:
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         with reading.database.reading() as conn:
             newest = newest_call_id(conn)
             step = search_calls(conn, asked.filters, asked.q, before=asked.before, limit=PAGE)
@@ -94,7 +95,7 @@ def _calls(asked: Asked) -> Work:
 
 
 def _newer(asked: Asked, newest: int) -> Work:
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         with reading.database.reading() as conn:
             step, now = _find_newer(conn, asked, newest)
             rows = read_calls(conn, step.ids)
@@ -109,8 +110,8 @@ def _find_newer(conn: Connection, asked: Asked, newest: int) -> tuple[Step, int]
     return search_calls(conn, asked.filters, asked.q, after=max(0, newest - _LATE), limit=NEWER_MAX), now
 
 
-def _raw(number: int) -> Callable[[Reading], bytes]:
-    def work(reading: Reading) -> bytes:
+def _raw(number: int) -> Callable[[Backend], bytes]:
+    def work(reading: Backend) -> bytes:
         with reading.database.reading() as conn:
             raw = get_raw(conn, number)
         if raw is None:
@@ -120,8 +121,8 @@ def _raw(number: int) -> Callable[[Reading], bytes]:
     return work
 
 
-def _whole(number: int) -> Callable[[Reading], WholeCall]:
-    def work(reading: Reading) -> WholeCall:
+def _whole(number: int) -> Callable[[Backend], WholeCall]:
+    def work(reading: Backend) -> WholeCall:
         with reading.database.reading() as conn:
             whole = get_call(conn, number, same_message_limit=0)
         if whole.raw is None:

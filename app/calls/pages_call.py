@@ -10,6 +10,7 @@ from app.calls.fields import FieldOrigin, tell_fields
 from app.calls.pretty import Pretty, to_pretty, to_value_text
 from app.calls.review import EventDocument, WholeCallDocument, to_whole_document
 from app.calls.steps import Step, tell_steps
+from app.catalog.backend import Backend
 from app.catalog.live import Catalog
 from app.core.json_text import encode
 from app.core.segment import parse_call
@@ -18,7 +19,6 @@ from app.core.transform.transform import Transform, TransformSet
 from app.errors import CallRejected
 from app.forward.pages_call import tell_deliveries
 from app.metrics.pages_call import tell_metrics
-from app.service.build import Reading
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
 from app.web.pages import Values, Work
@@ -60,7 +60,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 def read_call(number: int, now: int) -> Work:
     """Return the work that reads everything about a call. Raises NotFound when it is run."""
 
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         with reading.database.reading() as conn:
             whole = get_call(conn, number)
             steps = tell_steps(conn, reading.catalog, whole)

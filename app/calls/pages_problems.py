@@ -6,7 +6,8 @@ from urllib.parse import quote, urlencode
 from flask import Blueprint, Response
 
 from app.calls.problems import Problems, find_problems, to_document
-from app.service.build import Reading, clock
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.store.query import parse_id, parse_moment
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
@@ -30,7 +31,7 @@ def problem_pages(pages: Pages) -> Blueprint:
         texts = read_parameters(*_PARAMETERS)
         work = _find(texts)
 
-        def read(reading: Reading) -> Values:
+        def read(reading: Backend) -> Values:
             return {"found": work(reading)}
 
         return pages.show(
@@ -60,7 +61,7 @@ def problem_api(pages: Pages, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _find(texts: dict[str, str]) -> Callable[[Reading], Problems]:
+def _find(texts: dict[str, str]) -> Callable[[Backend], Problems]:
     text = texts.get("range", _RANGE)
     since = None if text == "all" else parse_moment("range", text, clock())
     before, unmapped = (

@@ -1,13 +1,11 @@
-"""How a call, the ledger and a refused request look on a terminal."""
+"""How a call and a refused request look on a terminal."""
 
 import msgspec
 
 from app.calls.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
 from app.core.json_text import encode
-from app.core.outcome import REASONS_OF, Outcome
-from app.service.balance import LedgerDocument
-from app.service.logs import counted, printable
-from app.store.ledger import VOIDED
+from app.core.outcome import Outcome
+from app.core.text import json_lines, printable
 
 _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
 
@@ -48,34 +46,6 @@ def tell_call(call: WholeCallDocument) -> str:
     return "\n".join([*lines, "", "raw", *_raw_lines(call)])
 
 
-def tell_ledger(ledger: LedgerDocument) -> str:
-    """Tell the ledger as a small table, and whether it balances."""
-    lines = [f"{'':<24}{'calls':>12}{'events':>12}", f"{'received':<24}{ledger.calls['received']:>12}"]
-    for outcome in Outcome:
-        events = ledger.events.get(outcome.value)
-        lines.append(f"{outcome.value:<24}{ledger.calls[outcome.value]:>12}{'' if events is None else events:>12}")
-        lines += [
-            f"  {reason:<22}{count:>12}"
-            for reason, count in ledger.calls["by_reason"].items()
-            if reason != outcome and reason in _reasons(outcome)
-        ]
-    if voided := ledger.events.get(VOIDED):
-        lines.append(f"{'made void since':<24}{'':>12}{voided:>12}")
-    if any(count for state, count in ledger.deliveries.items() if state != "not_requested"):
-        lines += ["", f"{'of the stored events':<24}"]
-        lines += [f"  {state.replace('_', ' '):<34}{count:>12}" for state, count in ledger.deliveries.items()]
-    total = sum(ledger.calls[outcome.value] for outcome in Outcome)
-    sums = " + ".join(str(ledger.calls[outcome.value]) for outcome in Outcome)
-    if ledger.balances is None:
-        since, until = ledger.since or "the beginning", ledger.until or "now"
-        return "\n".join([*lines, "", f"from {since} to {until}, by the minute of the commit"])
-    if ledger.balances:
-        return "\n".join([*lines, "", f"It balances: {counted(ledger.calls['received'], 'call')} = {sums}."])
-    kept = ledger.calls["received"]
-    there = f"{'there is' if kept == 1 else 'there are'} {counted(kept, 'call')}"
-    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {there}, and the ledger counts {total}."])
-
-
 def tell_refusal(refusal: RefusalDocument) -> str:
     """Tell one refused request."""
     time = f"{refusal.received_at[:10]} {refusal.received_at[11:23]}"
@@ -92,10 +62,6 @@ def _told_change(change: ChangeDocument) -> str:
     version = f", by version {change.now_digest[:12]}" if change.now_digest else ""
     earlier = f" (version {change.before_digest[:12]})" if change.before_digest else ""
     return f"  {change.at}  {before}{earlier} became {now}{version}, in replay {change.replay}"
-
-
-def _reasons(outcome: Outcome) -> set[str]:
-    return {reason.value for reason in REASONS_OF[outcome]}
 
 
 def _event_lines(event: EventDocument) -> list[str]:
@@ -116,12 +82,3 @@ def _raw_lines(call: WholeCallDocument) -> list[str]:
     if call.raw_base64 is not None:
         return [f"  not UTF-8; in base64: {call.raw_base64}"]
     return ["  removed by retention"]
-
-
-def json_lines(text: bytes) -> list[str]:
-    """JSON on several lines with its numbers and escapes as they were written; what is no JSON as it is."""
-    try:
-        pretty = msgspec.json.format(text, indent=2).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pretty = text.decode(errors="backslashreplace")
-    return [f"  {printable(line)}" for line in pretty.split("\n")]

@@ -162,3 +162,8 @@ class Catalog:
             return map_call(call, transform, received_at)
         except (Filtered, CallRejected, EventInvalid, ExpressionFailed):
             return None
+
+
+def build_catalog(pseudonym_key: str) -> Catalog:
+    """Return a catalog in which nothing is active yet. `pseudonym_key` may be empty: then there are no pseudonyms."""
+    return Catalog(pseudonym_key=pseudonym_key.encode() or None)

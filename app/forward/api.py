@@ -2,7 +2,8 @@
 
 from flask import Blueprint, Response
 
-from app.calls.api import Work
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.core.times import format_time
 from app.errors import BadQuery, NotFound, Unavailable
 from app.forward.outbox import (
@@ -17,12 +18,11 @@ from app.forward.retry import retry_matching, retry_one, to_retriable
 from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
 from app.forward.sql_search import count_matching, search_deliveries
-from app.service.build import Reading, clock
 from app.store.deliveries import State, find_next_due
 from app.store.ids import micros_of
 from app.store.query import parse_id, parse_limit
 from app.web.errors import to_json
-from app.web.offload import Offload
+from app.web.offload import Offload, Work
 from app.web.parameters import read_json_object, read_parameters
 from app.web.sessions import require_admin_or_session
 
@@ -43,7 +43,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
         filters, limit = parse_delivery_filters(texts, clock()), parse_limit(texts.get("limit"))
         before = parse_id("before", texts["before"]) if "before" in texts else None
 
-        def work(reading: Reading) -> object:
+        def work(reading: Backend) -> object:
             with reading.database.reading() as conn:
                 step = search_deliveries(conn, filters, before=before, limit=limit)
                 rows = read_deliveries(conn, step.ids)
@@ -61,7 +61,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     def groups() -> Response:
         filters = parse_delivery_filters(read_parameters("since", "until"), clock())
 
-        def work(reading: Reading) -> object:
+        def work(reading: Backend) -> object:
             with reading.database.reading() as conn:
                 found, edge = find_groups(conn, filters)
             since = None if edge is None else format_time(micros_of(edge))
@@ -74,7 +74,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
         read_parameters()
         number = parse_id("the id of an event", event_id)
 
-        def work(reading: Reading) -> object:
+        def work(reading: Backend) -> object:
             with reading.database.reading() as conn:
                 row = get_delivery(conn, number)
                 attempts = list_attempts(conn, [number])[number]
@@ -107,12 +107,12 @@ def _retry() -> Work:
         raise BadQuery(f'say which, by some of {accepted}; {{"state": "failed"}} is all that failed')
     filters = to_retriable(parse_delivery_filters(texts, clock()))
 
-    def count(reading: Reading) -> object:
+    def count(reading: Backend) -> object:
         with reading.database.reading() as conn:
             matching, further = count_matching(conn, filters)
         return {"dry_run": True, "count": matching, "is_all": further is None}
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         done = retry_matching(reading.database, filters, clock, seconds=RETRY_SECONDS, before=before)
         return {"dry_run": False, "count": done.count, "next": None if done.further is None else str(done.further)}
 
@@ -138,7 +138,7 @@ def _read_words() -> tuple[dict[str, str], bool]:
 def expose_deliveries(offload: Offload) -> bytes:
     """Return the numbers of the outbox in Prometheus' text format; nothing where the database cannot be read."""
 
-    def work(reading: Reading) -> bytes:
+    def work(reading: Backend) -> bytes:
         with reading.database.reading() as conn:
             counts, due, destination = count_undelivered(conn), find_next_due(conn), read_destination(conn)
         late = 0.0 if due is None else max(0.0, (clock() - due) / _SECOND)

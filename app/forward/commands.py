@@ -5,7 +5,9 @@ import math
 import click
 
 from app.cli.program import open_reading
+from app.clock import clock
 from app.core.json_text import encode
+from app.core.text import counted, printable
 from app.forward.outbox import (
     DeliveryDocument,
     parse_delivery_filters,
@@ -16,8 +18,6 @@ from app.forward.outbox import (
 from app.forward.retry import RETRIABLE, retry_matching
 from app.forward.sql_lists import DeliveryRow, find_groups, read_deliveries
 from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
-from app.service.build import clock
-from app.service.logs import counted, printable
 from app.store.deliveries import State
 from app.store.engine import Connection
 

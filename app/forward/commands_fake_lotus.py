@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import click
 
 from app.cli.program import Failure
+from app.clock import clock
 from app.forward.fake_lotus.faults import Fault, Faults, Planned, parse_fault
 from app.forward.fake_lotus.server import RECEIVED, FakeLotus, make_server
-from app.service.build import clock
 
 
 class _FaultType(click.ParamType[Planned]):

@@ -9,16 +9,16 @@ import time
 import click
 import structlog
 
+from app.cli.log_output import configure
 from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.clock import clock
+from app.core.text import counted, printable
 from app.errors import Unavailable
 from app.forward.commands_parent import end_with_parent
 from app.forward.lotus import TIMEOUT_SECONDS, Lotus
 from app.forward.reconcile import MAX_DAYS, find_missing
 from app.forward.sql_lists import newest_event_id
 from app.forward.worker import LEASE_SECONDS, Worker
-from app.service import logs
-from app.service.build import clock
-from app.service.logs import counted
 from app.settings import Settings
 from app.store import ledger
 from app.store.deliveries import count_waiting, request_later, send_again
@@ -45,7 +45,7 @@ _PAUSE_SECONDS = 0.005
 def worker(*, lease: float, parent: int | None) -> None:
     """Forward stored events to Lotus until SIGTERM or Ctrl-C. Any number of them share the work."""
     settings = read_settings()
-    logs.configure(settings.log_level)
+    configure(settings.log_level)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -121,7 +121,7 @@ def reconcile(context: click.Context, *, since: str, resend: bool) -> None:
         checked += found.checked
         missing += len(found.missing)
         for _, id_ in found.missing:
-            click.echo(logs.printable(id_))
+            click.echo(printable(id_))
         if resend and found.missing:
             with database.writing() as conn:
                 counts = send_again(conn, [event_id for event_id, _ in found.missing], clock())

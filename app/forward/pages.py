@@ -8,6 +8,8 @@ from collections import Counter
 import msgspec
 from flask import Blueprint, Response, request
 
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.core.times import format_time
 from app.errors import BadQuery, NotFound
 from app.forward.api import RETRY_SECONDS
@@ -26,7 +28,6 @@ from app.forward.sql_lists import (
     read_newest_attempt,
 )
 from app.forward.sql_search import count_matching, search_deliveries
-from app.service.build import Reading, clock
 from app.settings import Settings
 from app.store.deliveries import State, find_next_due
 from app.store.engine import Connection
@@ -110,7 +111,7 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
 
 def _list(asked: Asked, total: LedgerTotal, *, found: bool) -> Work:
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         now = clock()
         with reading.database.reading() as conn:
             undelivered = count_undelivered(conn)
@@ -158,7 +159,7 @@ def _balance(sums: Counter[Entry], undelivered: Counter[str]) -> Balance:
 
 
 def _one(number: int) -> Work:
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         with reading.database.reading() as conn:
             row = get_delivery(conn, number)
             if row is None:
@@ -175,7 +176,7 @@ def _count(words: dict[str, str]) -> Work:
     bounds = {"since": filters.since, "until": filters.until}
     words |= {name: format_time(at) for name, at in bounds.items() if at is not None}
 
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         with reading.database.reading() as conn:
             count, further = count_matching(conn, filters)
         return {
@@ -191,7 +192,7 @@ def _count(words: dict[str, str]) -> Work:
 def _retry(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
 
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         done = retry_matching(reading.database, filters, clock, seconds=RETRY_SECONDS)
         return {"words": words, "count": done.count, "is_all": done.further is None, "done": done}
 

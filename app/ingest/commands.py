@@ -14,16 +14,27 @@ from app.cli.program import Failure, read_settings
 from app.core.json_spans import split_array
 from app.core.json_text import decode, trim
 from app.core.signature import sign
+from app.core.text import counted, printable
 from app.errors import UnparsableJson
 from app.ingest.samples import SAMPLES, make_sample
-from app.service.logs import counted, printable
-from app.service.serve import WEBHOOK_PATH, to_webhook_url
+from app.settings import Settings
 
 # Segment's own patience with a webhook destination.
 _TIMEOUT_SECONDS = 10
 
 _ALL = {"sample", "samples"}
 _OK = 200
+
+
+WEBHOOK_PATH = "/webhooks/segment"
+
+_EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104  nothing is bound here
+
+
+def to_webhook_url(settings: Settings) -> str:
+    """Return where the webhook is, seen from this machine."""
+    host = "127.0.0.1" if settings.host in _EVERY_ADDRESS else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{WEBHOOK_PATH}"
 
 
 @click.command()

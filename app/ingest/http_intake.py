@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flask import Blueprint, Response, request
 
 from app.errors import RequestRefused, SegmentLotusError, Unavailable
+from app.ingest.ingest import Ingest
 from app.ingest.refused import Refused
 from app.ingest.submission import Submission
-from app.service.build import Service
 from app.store.record import Record
 from app.store.writer import isolated
 from app.web.application import body_limit
@@ -37,14 +37,25 @@ Answer = tuple[str, bytes]
 class Intake:
     """Takes the requests of this process."""
 
-    def __init__(self, service: Service, refused: Refused, in_flight: InFlight, draining: Draining) -> None:
-        self.service = service
+    def __init__(
+        self,
+        ingest: Ingest,
+        limit: Limit,
+        refused: Refused,
+        in_flight: InFlight,
+        draining: Draining,
+        *,
+        time_request: Callable[[float], None],
+        count_refused: Callable[[str], None],
+    ) -> None:
+        """`limit` of any body. `time_request` is told the seconds of each request taken, `count_refused` each code."""
+        self.ingest = ingest
         self.draining = draining
-        self.limit = Limit(service.settings.max_body_bytes, "MAX_BODY_BYTES")
+        self.limit = limit
         self._in_flight = in_flight
         # A number that cannot be noted must not change an answer.
-        self._time_request = isolated(service.telemetry.time_request)
-        self._count_refused = isolated(service.telemetry.count_refused)
+        self._time_request = isolated(time_request)
+        self._count_refused = isolated(count_refused)
         self._keep_refused = isolated(refused.note)
 
     def lower(self, limit: Limit) -> Limit:
@@ -61,7 +72,7 @@ class Intake:
             Unavailable: the same, and it should be sent again.
 
         """
-        return self._take(environ, limit, admit, self.service.ingest.take)
+        return self._take(environ, limit, admit, self.ingest.take)
 
     def forget(self, environ: dict[str, Any], limit: Limit, admit: Callable[[], Submission]) -> None:
         """Read one request, so that its connection can go on, and keep nothing of it. Raises what `take` does."""

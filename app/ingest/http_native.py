@@ -28,7 +28,7 @@ class NativeTrack(Door):
     def answer(self, environ: dict[str, Any]) -> Answer:
         """Take one request; say of each event that failed why, in Lotus's words."""
         key = environ.get("HTTP_X_API_KEY", "").encode("latin-1", "replace").decode(errors="replace").strip()
-        ingest = self._intake.service.ingest
+        ingest = self._intake.ingest
         records = self._intake.take(environ, self._intake.limit, lambda: ingest.from_native(key))
         failed = [record for record in records if record.outcome is Outcome.REJECTED]
         if records and not failed:

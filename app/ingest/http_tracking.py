@@ -48,7 +48,7 @@ class Tracking(Door):
         """Take one request."""
         intake = self._intake
         route = environ["PATH_INFO"].rstrip("/")
-        ingest = intake.service.ingest
+        ingest = intake.ingest
         if route == METRICS:
             # It has no key, and nothing in it is about usage: read, so that the connection can go on, and forgotten.
             intake.forget(environ, self._call, lambda: ingest.from_tracking(None, route))

@@ -31,5 +31,5 @@ class Webhook(Door):
         """Take one request; return the receipt as JSON. Raises what `Intake.take` does."""
         intake = self._intake
         signature, token = environ.get("HTTP_X_SIGNATURE"), authorization(environ)
-        ingest = intake.service.ingest
+        ingest = intake.ingest
         return _ENCODE(to_receipt(intake.take(environ, intake.limit, lambda: ingest.from_webhook(signature, token))))

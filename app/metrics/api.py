@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.errors import BadQuery, NotFound
 from app.metrics.answer import answer, verify
 from app.metrics.api_csv import stream_csv
@@ -19,7 +21,6 @@ from app.metrics.documents import (
 from app.metrics.explain import explain, explain_call
 from app.metrics.parameters import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
 from app.metrics.query import Query
-from app.service.build import Reading, clock
 from app.store.engine import Connection
 from app.store.query import parse_id, parse_limit
 from app.web.errors import to_json
@@ -54,7 +55,7 @@ def usage_api(offload: Offload, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _metrics(reading: Reading) -> object:
+def _metrics(reading: Backend) -> object:
     with reading.database.reading() as conn:
         found = read_live_metrics(conn)
     return {"metrics": [to_metric_document(one) for one in found.values()]}
@@ -70,7 +71,7 @@ def _usage(offload: Offload, name: str) -> Response:
     now = clock()
     query = parse_usage_query(texts, now)
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         with reading.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
             found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
@@ -83,7 +84,7 @@ def _usage(offload: Offload, name: str) -> Response:
     return to_json(made)
 
 
-def _events(name: str) -> Callable[[Reading], object]:
+def _events(name: str) -> Callable[[Backend], object]:
     texts = _parameters(*USAGE_PARAMETERS, "group", "after", "limit")
     if "window" in texts or "fill" in texts:
         raise BadQuery(
@@ -97,7 +98,7 @@ def _events(name: str) -> Callable[[Reading], object]:
     )
     query = parse_usage_query(texts, now)
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         with reading.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
             _check_group(metric, query, group)
@@ -113,7 +114,7 @@ def _check_group(metric: Metric, query: Query, group: dict[str, str | None] | No
         raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")
 
 
-def _call_metrics(call_id: str) -> Callable[[Reading], object]:
+def _call_metrics(call_id: str) -> Callable[[Backend], object]:
     _parameters()
     try:
         number = parse_id("call_id", call_id)
@@ -121,7 +122,7 @@ def _call_metrics(call_id: str) -> Callable[[Reading], object]:
         raise NotFound("the id of a call is a number of up to 19 digits") from error
     now = clock()
 
-    def work(reading: Reading) -> object:
+    def work(reading: Backend) -> object:
         with reading.database.reading() as conn:
             found = explain_call(conn, _live(conn), number, now)
         return {"metrics": [to_judgement_document(one) for one in found]}

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from app.catalog.backend import Backend
 from app.metrics.definition import Metric
 from app.metrics.documents import to_csv
 from app.metrics.query import Answer
-from app.service.build import Reading
 from app.web.offload import Offload
 
 
@@ -16,7 +16,7 @@ def stream_csv(offload: Offload, found: Answer, metric: Metric, names: tuple[str
     """
     pieces = to_csv(found, metric, names)
 
-    def following(_reading: Reading) -> str | None:
+    def following(_reading: Backend) -> str | None:
         return next(pieces, None)
 
     while (piece := offload(following)) is not None:

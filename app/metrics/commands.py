@@ -10,9 +10,12 @@ import msgspec
 
 from app.catalog.check import check as check_transforms
 from app.catalog.files import read_folder
+from app.catalog.live import build_catalog
 from app.catalog.status import State
 from app.cli.program import Failure, between_steps, open_reading, read_settings
+from app.clock import clock
 from app.core.json_text import encode
+from app.core.text import printable
 from app.core.times import format_time
 from app.core.transform.transform import TransformSet
 from app.errors import NotFound
@@ -31,8 +34,6 @@ from app.metrics.fold import Folder
 from app.metrics.lint import lint_metrics
 from app.metrics.parts import is_addable
 from app.metrics.progress import find_progress, forget
-from app.service.build import build_catalog, clock
-from app.service.logs import printable
 from app.settings import Settings
 from app.store.ids import Ids
 from app.store.review import CallFilters, list_call_ids
@@ -133,7 +134,7 @@ def _read_transforms(settings: Settings) -> TransformSet | None:
     if not settings.transforms_dir.is_dir():
         return None
     found = read_folder(settings.transforms_dir)
-    checked = check_transforms(found.texts, found.problems, parse=build_catalog(settings).parse)
+    checked = check_transforms(found.texts, found.problems, parse=build_catalog(settings.pseudonym_key).parse)
     return TransformSet(checked.transforms.values())
 
 

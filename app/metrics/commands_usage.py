@@ -7,7 +7,9 @@ from datetime import datetime, timedelta, tzinfo
 import click
 
 from app.cli.program import Failure, open_reading
+from app.clock import clock
 from app.core.json_text import encode
+from app.core.text import printable
 from app.errors import BadQuery
 from app.metrics.answer import answer, verify
 from app.metrics.catalog import get_metric
@@ -17,8 +19,6 @@ from app.metrics.explain import SharePage, explain
 from app.metrics.parameters import parse_group, parse_usage_query
 from app.metrics.query import Answer, Query
 from app.metrics.windows import WINDOWS
-from app.service.build import clock
-from app.service.logs import printable
 from app.store.engine import Connection
 
 _AT_ONCE = 1000

@@ -2,11 +2,11 @@
 
 from flask import Blueprint, Response, request
 
+from app.clock import clock
 from app.errors import BadQuery, NotFound
 from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS, ZONES, Asked, presets, read_address
 from app.metrics.pages_view import UNANSWERED, read_events, read_list, read_usage, tell_number
 from app.metrics.windows import WINDOWS
-from app.service.build import clock
 from app.settings import Settings
 from app.web.pages import Pages, Values
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.catalog.backend import Backend
 from app.catalog.files import read_folder
 from app.errors import BadQuery, NotFound
 from app.metrics.answer import answer, verify
@@ -23,7 +24,6 @@ from app.metrics.progress import Progress, read_progress
 from app.metrics.query import Answer, Query, Row
 from app.metrics.values import ZERO, add, format_number
 from app.metrics.windows import SECONDS_OF, WINDOWS, Unit
-from app.service.build import Reading
 from app.store.engine import Connection
 from app.web.pages import Values, Work
 
@@ -82,7 +82,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 def read_list(folder: Path) -> Work:
     """Return the work that lists the metrics."""
 
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         with reading.database.reading() as conn:
             return {"metrics": _list_metrics(conn, survey_metrics(conn, read_folder(folder)).standings)}
 
@@ -92,7 +92,7 @@ def read_list(folder: Path) -> Work:
 def read_usage(asked: Asked, folder: Path, now: int) -> Work:
     """Return the work that answers what is asked. What cannot be answered is said in `problem`, with its `status`."""
 
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         with reading.database.reading() as conn:
             standings = survey_metrics(conn, read_folder(folder)).standings
             listed = _list_metrics(conn, standings)
@@ -124,7 +124,7 @@ def read_usage(asked: Asked, folder: Path, now: int) -> Work:
 def read_events(asked: Asked, now: int) -> Work:
     """Return the work that lists the events behind a number. Raises BadQuery or NotFound when it is run."""
 
-    def work(reading: Reading) -> Values:
+    def work(reading: Backend) -> Values:
         query = parse_usage_query(asked.usage, now)
         group = parse_group(asked.texts.get("group"))
         after = parse_after(asked.texts.get("after"))

@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from app.cli.program import Failure, between_steps, check_pseudonym_key, open_reading, read_settings
+from app.cli.program import (
+    Failure,
+    between_steps,
+    check_pseudonym_key,
+    open_reading,
+    read_settings,
+    tune_garbage_collection,
+)
+from app.clock import clock
 from app.core.json_text import encode
+from app.core.text import counted, printable
 from app.errors import Unavailable
 from app.replay.parameters import parse_asked, parse_bounds
 from app.replay.plan import Plan, Tally
 from app.replay.progress import State, to_state
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import is_stop_asked, lay_down, take_up
-from app.service.build import clock, tune_garbage_collection
-from app.service.logs import counted, printable
 from app.store.engine import Database
 from app.store.ids import Ids
 

@@ -9,6 +9,8 @@ import time
 import msgspec
 from flask import Blueprint, Response, request
 
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.errors import BadQuery, NotFound, Unavailable
 from app.replay.parameters import PARAMETERS, parse_asked, parse_bounds, to_texts
 from app.replay.plan import Asked, Plan, Tally
@@ -17,7 +19,7 @@ from app.replay.progress import State, to_asked, to_progress, to_state
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import ask_to_stop, get_replay, lay_down, list_replays, take_up
 from app.replay.sql_replays import append_replay, find_unfinished, take_turn
-from app.service.build import Reading, Service, clock
+from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.query import parse_id, parse_limit
 from app.web.errors import to_json
@@ -41,18 +43,18 @@ _FIELDS = ("outcome", "event", "reason", "by", "version", "problem", "id", "sinc
 class Replays:
     """What pages and programs do with replays."""
 
-    def __init__(self, service: Service, processes: ReplayProcesses) -> None:
-        self._database = service.database
+    def __init__(self, database: Database, processes: ReplayProcesses) -> None:
+        self._database = database
         self._processes = processes
 
-    def look(self, reading: Reading, asked: Asked) -> Values:
+    def look(self, reading: Backend, asked: Asked) -> Values:
         """Count what a replay would be about, and try some of it. Writes nothing."""
         replayer = _replayer(reading)
         plan = _plan(replayer, asked)
         tried = _try(replayer, plan) if plan.left else Tally()
         return {"plan": plan, "tried": tried, "words": to_texts(asked)}
 
-    def prepare(self, reading: Reading, asked: Asked) -> Plan:
+    def prepare(self, reading: Backend, asked: Asked) -> Plan:
         """Say what is to be begun, or gone on with."""
         return _plan(_replayer(reading), asked)
 
@@ -120,7 +122,7 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
     def go_on(replay_id: str) -> Response:
         number = _id(replay_id)
 
-        def prepare(reading: Reading) -> Plan:
+        def prepare(reading: Backend) -> Plan:
             with reading.database.reading() as conn:
                 asked = to_asked(get_replay(conn, number))
             return replays.prepare(reading, asked)
@@ -141,7 +143,7 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
         before = parse_id("before", texts["before"]) if "before" in texts else None
         limit = parse_limit(texts.get("limit"))
 
-        def work(reading: Reading) -> object:
+        def work(reading: Backend) -> object:
             with reading.database.reading() as conn:
                 found = list_replays(conn, limit + 1, before)
             following = str(found[limit - 1].id) if len(found) > limit else None
@@ -168,7 +170,7 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _replayer(reading: Reading) -> Replayer:
+def _replayer(reading: Backend) -> Replayer:
     # This may run on a thread of its own, and the service's ids are for one thread.
     return Replayer(database=reading.database, catalog=reading.catalog, ids=Ids(secrets.randbelow), clock=clock)
 
@@ -201,18 +203,18 @@ def _try_some(replayer: Replayer, plan: Plan, most: int) -> Tally:
     return some.tally
 
 
-def _list(reading: Reading) -> Values:
+def _list(reading: Backend) -> Values:
     with reading.database.reading() as conn:
         found = list_replays(conn, _LISTED)
     return {"replays": [to_progress(one, clock()) for one in found]}
 
 
-def _one(reading: Reading, replay_id: int) -> Values:
+def _one(reading: Backend, replay_id: int) -> Values:
     with reading.database.reading() as conn:
         return {"replay": to_progress(get_replay(conn, replay_id), clock())}
 
 
-def _document(reading: Reading, replay_id: int) -> object:
+def _document(reading: Backend, replay_id: int) -> object:
     with reading.database.reading() as conn:
         return to_progress(get_replay(conn, replay_id), clock()).to_document()
 

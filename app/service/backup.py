@@ -7,7 +7,7 @@ import click
 
 from app.cli.program import Failure, check_schema, open_database, read_settings
 from app.errors import Unavailable
-from app.service.balance import read_ledger
+from app.service.ledger import read_ledger
 from app.store.backup import copy_backup, copy_beside, nobody_else, publish, replace_database, seal
 from app.store.engine import connect
 from app.store.migrate import find_revision, is_current

@@ -1,22 +1,21 @@
 """The only place where things are put together. Nothing is built at import."""
 
 import contextlib
-import gc
 import os
 import secrets
 import sys
-import time
 from dataclasses import dataclass
 
-from app.catalog.live import Catalog
+from app.calls.log import CallLog
+from app.catalog.live import Catalog, build_catalog
 from app.catalog.watch import Watcher
+from app.clock import clock
 from app.core.credentials import Credentials
 from app.errors import Unavailable
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import Folding
 from app.metrics.fold import Folder
 from app.metrics.watch import MetricWatcher
-from app.service.logs import CallLog
 from app.service.telemetry import Telemetry
 from app.settings import Settings
 from app.store.commit import Committer
@@ -38,20 +37,6 @@ class Service:
     watcher: Watcher
     metric_watcher: MetricWatcher
     folding: Folding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What it takes to look at what is stored: no transform files, no writer."""
-
-    database: Database
-    catalog: Catalog
-    """Knows the versions in the database; none is active."""
-
-
-def clock() -> int:
-    """Return microseconds since 1970."""
-    return time.time_ns() // 1000
 
 
 def build(settings: Settings) -> Service:
@@ -109,36 +94,6 @@ def build(settings: Settings) -> Service:
 
 def build_watcher(settings: Settings, database: Database) -> tuple[Watcher, Catalog, Ids]:
     """Put together what publishes transforms and keeps them up to date."""
-    catalog = build_catalog(settings)
+    catalog = build_catalog(settings.pseudonym_key)
     ids = Ids(secrets.randbelow)
     return Watcher(catalog, database, settings.transforms_dir, ids, clock), catalog, ids
-
-
-def build_catalog(settings: Settings) -> Catalog:
-    """Return a catalog in which nothing is active yet."""
-    return Catalog(pseudonym_key=settings.pseudonym_key.encode() or None)
-
-
-def build_reading(settings: Settings, *, bulk: bool = False, serving: bool = False) -> Reading:
-    """Put together what looks at a database, or goes through all of it (`bulk`). Its connections are its own.
-
-    `serving`: it looks for somebody who sent a request.
-
-    Raises:
-        SettingInvalid: DATABASE_URL is not of a kind we know.
-
-    """
-    database = connect(settings.database_url, bulk=bulk, serving=serving)
-    return Reading(database=database, catalog=build_catalog(settings))
-
-
-def tune_garbage_collection() -> None:
-    """Look for garbage rarely, and never among what was there at the start.
-
-    Calls are trees of small objects that die by reference counting; Python's defaults look through all of them every
-    700 objects. Measured: parsing and mapping a call of 1 KB takes 35 us with the defaults and 21 us like this; a
-    replay runs 17,000 calls a second in place of 13,000.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

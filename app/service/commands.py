@@ -7,21 +7,25 @@ from importlib import metadata
 
 import click
 
-from app.calls.commands import ledger, log, refused, show
+from app.calls.commands import log, refused, show
 from app.calls.commands_retention import retention
 from app.cli.program import Program
+from app.core.text import schema_text
+from app.core.transform.schema import SCHEMA
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
 from app.forward.commands_worker import forward, reconcile, worker
 from app.ingest.commands import send
 from app.metrics.commands import metrics
 from app.metrics.commands_usage import usage
+from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay
 from app.service.backup import backup, restore
 from app.service.doctor import doctor
+from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
 from app.transforms.commands import transforms
-from app.transforms.commands_check import check, schema
+from app.transforms.commands_check import check
 from app.transforms.commands_new import new
 from app.transforms.commands_preview import preview
 from app.transforms.commands_try import try_
@@ -41,6 +45,13 @@ def _say_version(context: click.Context, _option: click.Parameter, wanted: bool)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
 def main() -> None:
     """Take calls from Segment, and make them events for billing with Lotus, each stored once."""
+
+
+@click.command()
+@click.option("--metric", is_flag=True, help="Of a metric file.")
+def schema(*, metric: bool) -> None:
+    """Print the JSON Schema of a transform file, by which editors complete and check it."""
+    click.echo(schema_text(METRIC_SCHEMA if metric else SCHEMA), nl=False)
 
 
 _COMMANDS = (serve, init, migrate, send, log, show, ledger, refused, retention, replay, settings)

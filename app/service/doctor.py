@@ -8,17 +8,18 @@ import click
 
 from app.catalog.check import check
 from app.catalog.files import read_folder
+from app.catalog.live import build_catalog
 from app.cli.program import DOTENV, check_schema, open_database, read_settings
+from app.clock import clock
 from app.core.credentials import Auth, Credentials
 from app.core.signature import sign
+from app.core.text import counted, printable
 from app.core.times import format_time
 from app.core.transform.transform import DEFAULT
 from app.errors import SegmentLotusError, SettingInvalid, Unavailable
 from app.forward.lotus import Lotus
 from app.forward.outbox import read_outbox
 from app.forward.verdict import read_verdict
-from app.service.build import build_catalog, clock
-from app.service.logs import counted, printable
 from app.settings import Settings, list_warnings, load_for_serving
 from app.store.engine import Database, RowRefused
 from app.store.nodes import UNTRUSTED_PROXY, find_sighting
@@ -139,7 +140,7 @@ def _disk(settings: Settings, database: Database) -> Finding:
 
 def _transforms(settings: Settings) -> Finding:
     files = read_folder(settings.transforms_dir)
-    checked = check(files.texts, files.problems, parse=build_catalog(settings).parse)
+    checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
     bad = sorted({one.name for one in checked.problems if one.name not in checked.transforms})
     if DEFAULT not in checked.transforms:
         raise Unavailable(f"{settings.transforms_dir} has no {DEFAULT}.yaml that can be used: see TRANSFORMS_DIR")

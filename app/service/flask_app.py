@@ -1,6 +1,7 @@
 """Puts the Flask application together."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -9,6 +10,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app.calls.api import api
 from app.calls.pages import debugger
 from app.calls.pages_problems import problem_api, problem_pages
+from app.catalog.backend import Backend, open_backend
+from app.cli.log_output import configure
+from app.cli.program import tune_garbage_collection
+from app.clock import clock
 from app.forward.api import deliveries_api
 from app.forward.pages import delivery_pages
 from app.forward.supervisor import WorkerProcess
@@ -21,9 +26,9 @@ from app.metrics.api import usage_api
 from app.metrics.pages import usage
 from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
-from app.service.build import Reading, Service, build, build_reading, clock, tune_garbage_collection
+from app.service.build import Service, build
 from app.service.health import health
-from app.service.logs import configure
+from app.service.ledger_api import ledger_api
 from app.service.overview import overview
 from app.service.proxy_watch import proxy_watch
 from app.service.setup import setup
@@ -34,6 +39,7 @@ from app.transforms.pages_editor import editor
 from app.transforms.sandboxes import SANDBOXES, Sandboxes
 from app.web import errors
 from app.web.application import IN_FLIGHT, Application
+from app.web.body import Limit
 from app.web.deadlines import GAUGE
 from app.web.draining import EXTENSION, Draining
 from app.web.entrance import entrance
@@ -57,24 +63,33 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     app.extensions[GAUGE] = service.telemetry.note_connections
     settings = service.settings
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
-    offload = offload or OnThisThread(Reading(database=service.database, catalog=service.catalog))
+    offload = offload or OnThisThread(Backend(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token, offload)
     pages = Pages(offload, forwards=bool(settings.lotus_api_key))
     refused = Refused(service.database, service.ids, clock)
     in_flight = app.extensions[IN_FLIGHT] = InFlight(
         settings.max_inflight_bytes, settings.max_body_bytes, service.telemetry.show_in_flight
     )
-    intake = Intake(service, refused, in_flight, draining)
+    intake = Intake(
+        service.ingest,
+        Limit(settings.max_body_bytes, "MAX_BODY_BYTES"),
+        refused,
+        in_flight,
+        draining,
+        time_request=service.telemetry.time_request,
+        count_refused=service.telemetry.count_refused,
+    )
     webhook = Webhook(intake)
     doors: tuple[Door, ...] = (webhook, Tracking(intake), NativeTrack(intake))
-    replays = Replays(service, ReplayProcesses(settings))
+    replays = Replays(service.database, ReplayProcesses(settings))
     for blueprint in (
         *(door.blueprint() for door in doors),
         health(service, draining, offload),
         api(offload, settings.admin_token),
+        ledger_api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
         deliveries_api(offload, settings.admin_token),
-        transforms_api(service, offload, sandboxes),
+        transforms_api(service.database, settings, offload, sandboxes),
         entrance(pages, SignIn(settings.admin_token)),
         overview(pages, service),
         debugger(pages, settings),
@@ -111,7 +126,9 @@ def serve() -> Flask:
     settings = load_for_serving(os.environ, Path(".env"))
     configure(settings.log_level)
     service = build(settings)
-    app = create_app(service, OnThreads(lambda: build_reading(settings, serving=True)))
+    app = create_app(
+        service, OnThreads(partial(open_backend, settings.database_url, settings.pseudonym_key, serving=True))
+    )
     service.watcher.watch()
     service.metric_watcher.watch()
     service.folding.start()

@@ -29,7 +29,7 @@ worker_tmp_dir = _memory_folder()
 # A commit waits 3 s at most and Heroku kills after 30: time for what is in flight, not for idle connections.
 graceful_timeout = 10
 timeout = 60
-# One line per call comes from app.service.logs; an access log would say less.
+# One line per call comes from calls/log.py; an access log would say less.
 accesslog = None
 logger_class = "app.service.gunicorn_log.Log"
 control_socket_disable = True

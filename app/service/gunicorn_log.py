@@ -4,7 +4,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from app.service.logs import configure
+from app.cli.log_output import configure
 
 
 class Log(Logger):  # type: ignore[misc]

@@ -7,12 +7,14 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from app.calls.review import to_refusal_document
+from app.catalog.backend import Backend
 from app.catalog.status import State, Survey
+from app.clock import clock
 from app.core.outcome import Outcome
 from app.core.times import format_time
 from app.errors import BadQuery
 from app.forward.sql_lists import count_undelivered
-from app.service.build import Reading, Service, clock
+from app.service.build import Service
 from app.service.sql_series import Span, count_calls_by_step, count_delivered, count_refusals, last_steps
 from app.store.deliveries import State as Delivery
 from app.store.engine import Connection
@@ -86,7 +88,7 @@ def overview(pages: Pages, service: Service) -> Blueprint:
             raise BadQuery(f"range must be one of {', '.join(RANGES)}; it is {name[:40]!a}")
         chosen, now = RANGES[name], clock()
 
-        def work(reading: Reading) -> Values:
+        def work(reading: Backend) -> Values:
             span = last_steps(now, chosen.steps, chosen.step_minutes)
             with reading.database.reading() as conn:
                 counts = count_calls_by_step(conn, span)

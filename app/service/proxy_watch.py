@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from app.clock import clock
 from app.errors import Unavailable
-from app.service.build import clock
 from app.store.engine import Database, RowRefused
 from app.store.nodes import UNTRUSTED_PROXY, save_sighting
 

@@ -7,25 +7,17 @@ import sys
 import click
 import structlog
 
+from app.cli.log_output import configure
 from app.cli.program import DOTENV, Failure, check_pseudonym_key, check_schema, open_database, read_settings
-from app.service import logs
+from app.ingest.commands import WEBHOOK_PATH, to_webhook_url
 from app.service.build import build_watcher
 from app.service.first_env import write_first_env
 from app.settings import SETTINGS, WITH_WORKER, Settings, load_for_serving
 from app.store.fingerprints import PSEUDONYM_KEY, make_fingerprint, replace_fingerprint
 from app.store.migrate import migrate as migrate_database
 
-WEBHOOK_PATH = "/webhooks/segment"
-
-_EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104  nothing is bound here
 _NEXT = ".venv/bin/segment-lotus send sample"
 _CREDENTIALS = ("SEGMENT_SHARED_SECRETS", "SEGMENT_BEARER_TOKENS", "SEGMENT_BASIC_AUTH")
-
-
-def to_webhook_url(settings: Settings) -> str:
-    """Return where the webhook is, seen from this machine."""
-    host = "127.0.0.1" if settings.host in _EVERY_ADDRESS else settings.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{WEBHOOK_PATH}"
 
 
 @click.command()
@@ -45,7 +37,7 @@ def serve(*, with_worker: bool) -> None:
         _check_port(settings)
         click.echo(_hints(settings))
     else:
-        logs.configure(settings.log_level)
+        configure(settings.log_level)
         structlog.get_logger("serve").info(
             "starting", webhook=to_webhook_url(settings), secret=_secret_place(settings), next=_NEXT
         )

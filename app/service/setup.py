@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import msgspec
 from flask import Blueprint, Response, request
 
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.core.native import ROUTE
 from app.core.outcome import Outcome
 from app.core.signature import sign
@@ -22,7 +24,6 @@ from app.core.times import format_time
 from app.core.tracking import PREFIX
 from app.errors import RequestRefused, Unavailable
 from app.ingest.http_webhook import PATH, Webhook
-from app.service.build import Reading, clock
 from app.settings import Settings
 from app.store.ids import micros_of
 from app.store.nodes import UNTRUSTED_PROXY, find_sighting
@@ -157,7 +158,7 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
         }
         return pages.show("setup.html", _look, **values)
 
-    def _look(reading: Reading) -> Values:
+    def _look(reading: Backend) -> Values:
         values = _arrivals(reading)
         if not settings.trusted_proxies:
             with reading.database.reading() as conn:
@@ -172,7 +173,7 @@ def _address(settings: Settings) -> str:
     return settings.public_url or request.host_url.rstrip("/")
 
 
-def _arrivals(reading: Reading) -> Values:
+def _arrivals(reading: Backend) -> Values:
     with reading.database.reading() as conn:
         newest = newest_call_id(conn)
         found = read_calls(conn, [newest]) if newest else []

@@ -10,13 +10,15 @@ from typing import TypeVar
 import msgspec
 from flask import Blueprint, Response, request
 
+from app.catalog.backend import Backend
 from app.catalog.files import FILE_BYTES_MAX, to_path
 from app.catalog.live import KIND
+from app.clock import clock
 from app.core.segment import MAX_CALL_BYTES
 from app.core.times import format_time
 from app.errors import BadQuery, EditConflict, TransformInvalid
-from app.service.build import Reading, Service, clock
-from app.store.engine import Connection
+from app.settings import Settings
+from app.store.engine import Connection, Database
 from app.store.publications import list_live
 from app.store.query import parse_limit
 from app.store.review import read_calls
@@ -61,14 +63,14 @@ class DraftGone(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     revision: int
 
 
-def transforms_api(service: Service, offload: Offload, sandboxes: Sandboxes) -> Blueprint:
+def transforms_api(database: Database, settings: Settings, offload: Offload, sandboxes: Sandboxes) -> Blueprint:
     """Return the routes below `/api/v1/transforms`."""
     blueprint = Blueprint("transforms_api", __name__, url_prefix="/api/v1/transforms")
-    blueprint.before_request(require_admin_or_session(service.settings.admin_token))
+    blueprint.before_request(require_admin_or_session(settings.admin_token))
     blueprint.register_error_handler(TransformInvalid, _tell_invalid)
     blueprint.register_error_handler(DraftMoved, _tell_moved)
-    _add_reading(blueprint, offload, sandboxes, service.settings.transforms_dir)
-    _add_drafts(blueprint, service)
+    _add_reading(blueprint, offload, sandboxes, settings.transforms_dir)
+    _add_drafts(blueprint, database, settings.transforms_dir)
     _add_work(blueprint, sandboxes)
     return blueprint
 
@@ -104,18 +106,18 @@ def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, f
         return to_json(offload(lambda reading: _paths(reading, name, texts.get("event"))))
 
 
-def _add_drafts(blueprint: Blueprint, service: Service) -> None:
+def _add_drafts(blueprint: Blueprint, database: Database, folder: Path) -> None:
     @blueprint.put("/<name>")
     @body_limit(_TEXT)
     def save(name: str) -> Response:
-        to_path(service.settings.transforms_dir, name)
+        to_path(folder, name)
         asked = _body(DraftText)
         _check_text(asked.text)
         base = asked.base if isinstance(asked.base, str) else None
         digest = _to_digest(base) if base is not None else None
         if "\0" in asked.text:
             raise BadQuery("the text holds a NUL character, which cannot be stored")
-        with service.database.writing() as conn:
+        with database.writing() as conn:
             if asked.base is msgspec.UNSET:
                 digest = _live_digest(conn, name)
             draft = save_draft(conn, name, asked.text, asked.revision, digest, clock())
@@ -125,7 +127,7 @@ def _add_drafts(blueprint: Blueprint, service: Service) -> None:
     @blueprint.delete("/<name>/draft")
     def discard(name: str) -> Response:
         asked = _body(DraftGone)
-        with service.database.writing() as conn:
+        with database.writing() as conn:
             discard_draft(conn, name, asked.revision, clock())
         return to_json({})
 
@@ -167,17 +169,17 @@ def _add_work(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
         return _said(sandboxes.work("resolve", name, request.get_data()))
 
 
-def _list(reading: Reading, folder: Path) -> object:
+def _list(reading: Backend, folder: Path) -> object:
     with reading.database.reading() as conn:
         return list_transforms(conn, reading.catalog, folder, clock())
 
 
-def _one(reading: Reading, folder: Path, name: str) -> object:
+def _one(reading: Backend, folder: Path, name: str) -> object:
     with reading.database.reading() as conn:
         return read_transform(conn, reading.catalog, folder, name)
 
 
-def _calls(reading: Reading, name: str, event: str | None, limit: int) -> object:
+def _calls(reading: Backend, name: str, event: str | None, limit: int) -> object:
     with reading.database.reading() as conn:
         transform = None if event else find_live_transform(conn, reading.catalog, name)
         rows = read_calls(conn, list_ids_for(conn, transform, event, limit))
@@ -196,14 +198,14 @@ def _calls(reading: Reading, name: str, event: str | None, limit: int) -> object
     }
 
 
-def _paths(reading: Reading, name: str, event: str | None) -> object:
+def _paths(reading: Backend, name: str, event: str | None) -> object:
     with reading.database.reading() as conn:
         transform = None if event else find_live_transform(conn, reading.catalog, name)
         return {"paths": list_paths(conn, list_ids_for(conn, transform, event, CALLS_FOR_PATHS))}
 
 
-def _reading(work: Callable[[Connection], T]) -> Callable[[Reading], T]:
-    def read(reading: Reading) -> T:
+def _reading(work: Callable[[Connection], T]) -> Callable[[Backend], T]:
+    def read(reading: Backend) -> T:
         with reading.database.reading() as conn:
             return work(conn)
 

@@ -9,14 +9,16 @@ import click
 import msgspec
 
 from app.catalog.actions import Acts, Change
+from app.catalog.backend import Backend
 from app.catalog.files import read_file, to_path
+from app.catalog.live import build_catalog
 from app.catalog.status import Standing, State, Survey
 from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.clock import clock
 from app.core.json_text import encode
+from app.core.text import printable
 from app.core.times import format_time
 from app.errors import NotFound
-from app.service.build import Reading, build_catalog, clock
-from app.service.logs import printable
 from app.store.ids import Ids
 from app.store.publications import Origin
 from app.transforms.commands_check import check
@@ -42,7 +44,7 @@ class StandingDocument(msgspec.Struct, kw_only=True):
 class Desk:
     """What it takes to work on transforms."""
 
-    reading: Reading
+    reading: Backend
     folder: Path
     acts: Acts
 
@@ -56,9 +58,9 @@ def open_desk() -> Desk:
     settings = read_settings()
     database = open_database(settings)
     check_schema(database)
-    catalog = build_catalog(settings)
+    catalog = build_catalog(settings.pseudonym_key)
     acts = Acts(database, catalog, settings.transforms_dir, Ids(secrets.randbelow).next, clock)
-    return Desk(reading=Reading(database=database, catalog=catalog), folder=settings.transforms_dir, acts=acts)
+    return Desk(reading=Backend(database=database, catalog=catalog), folder=settings.transforms_dir, acts=acts)
 
 
 @click.group()

@@ -1,19 +1,15 @@
-"""Are the transform files fit to be published: `check`; and what they may say: `schema`."""
+"""Are the transform files fit to be published: `check`."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from app.catalog.check import Problem
 from app.catalog.check import check as check_texts
 from app.catalog.files import read_file, read_folder, to_name
+from app.catalog.live import build_catalog
 from app.cli.program import Failure, read_settings
-from app.core.transform.schema import SCHEMA
-from app.metrics.schema import SCHEMA as METRIC_SCHEMA
-from app.service.build import build_catalog
-from app.service.logs import counted, printable
+from app.core.text import counted, printable
 
 
 @click.command()
@@ -36,7 +32,7 @@ def check(context: click.Context, path: Path | None) -> None:
     if only is not None:
         problems.pop(only, None)
         texts[only] = read_file(path)
-    checked = check_texts(texts, problems, parse=build_catalog(settings).parse)
+    checked = check_texts(texts, problems, parse=build_catalog(settings.pseudonym_key).parse)
     shown = [problem for problem in checked.problems if only in {None, problem.name}]
     for problem in sorted(shown, key=lambda one: (not one.grave, one.name)):
         click.echo(tell_problem(problem, folder if only is None else path))
@@ -50,18 +46,6 @@ def check(context: click.Context, path: Path | None) -> None:
         context.exit(1)
     hints = len(checked.problems)
     click.echo(f"{totals}: " + (f"fit, with {counted(hints, 'hint')}." if hints else "all is well."))
-
-
-@click.command()
-@click.option("--metric", is_flag=True, help="Of a metric file.")
-def schema(*, metric: bool) -> None:
-    """Print the JSON Schema of a transform file, by which editors complete and check it."""
-    click.echo(to_schema_text(METRIC_SCHEMA if metric else SCHEMA), nl=False)
-
-
-def to_schema_text(of: dict[str, Any] = SCHEMA) -> str:
-    """Return the schema as it stands in `docs/transform.schema.json`, or in `docs/metric.schema.json`."""
-    return json.dumps(of, indent=2) + "\n"
 
 
 def tell_problem(problem: Problem, path: Path) -> str:

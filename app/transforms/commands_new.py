@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from app.catalog.files import read_folder, to_path, write_file
-from app.catalog.live import Catalog
+from app.catalog.live import Catalog, build_catalog
 from app.cli.program import Failure, open_reading, read_settings
 from app.core.segment import parse_call
+from app.core.text import schema_text
+from app.core.transform.schema import SCHEMA
 from app.core.transform.transform import DEFAULT, Transform
 from app.errors import CallRejected, NotFound, TransformInvalid
-from app.service.build import build_catalog
 from app.store.review import CallFilters, get_call, list_call_ids
-from app.transforms.commands_check import to_schema_text
 from app.transforms.starter import make_starter, to_name
 
 _CALLS = 100
@@ -37,7 +37,7 @@ def new(*, event: str, from_calls: bool) -> None:
         if taken.exists():
             raise Failure(f"{taken} is there already; nothing was written")
     ids, calls = _read_calls(event) if from_calls else ([], [])
-    catalog = build_catalog(settings)
+    catalog = build_catalog(settings.pseudonym_key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         default = _find_default(catalog, folder)
@@ -87,5 +87,5 @@ def _schema_path(folder: Path) -> str:
     if shipped.exists():
         return os.path.relpath(shipped, folder)
     own = folder / _SCHEMA
-    own.write_text(to_schema_text(), encoding="utf-8")
+    own.write_text(schema_text(SCHEMA), encoding="utf-8")
     return _SCHEMA

@@ -9,10 +9,10 @@ import click
 
 from app.catalog.files import read_file, to_name
 from app.cli.program import open_reading
+from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome
-from app.service.build import clock
-from app.service.logs import counted, printable
+from app.core.text import counted, printable
 from app.store.ids import first_id_at
 from app.store.kept import Scope, count_ids
 from app.store.query import parse_call_filters

@@ -10,20 +10,19 @@ from typing import Any
 
 import click
 
-from app.calls.text import json_lines
 from app.catalog.check import check
 from app.catalog.files import read_file, read_folder, to_name
-from app.catalog.live import Catalog
+from app.catalog.live import Catalog, build_catalog
 from app.cli.program import Failure, open_reading, read_settings
+from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.core.pipeline import Run, explain, run
 from app.core.segment import parse_body, read
+from app.core.text import json_lines, printable
 from app.core.transform.examples import to_document
 from app.core.transform.transform import DEFAULT, Transform, TransformSet
 from app.errors import NotFound, TransformInvalid
-from app.service.build import build_catalog, clock
-from app.service.logs import printable
 from app.store.review import CallFilters, get_call, list_call_ids
 
 _STDIN = "-"
@@ -110,7 +109,7 @@ def _read_given(what: str) -> Given:
         raise Failure("there is no call in it")
     settings = read_settings()
     files = read_folder(settings.transforms_dir)
-    checked = check(files.texts, files.problems, parse=build_catalog(settings).parse)
+    checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
     for problem in checked.problems:
         if problem.name not in checked.transforms:
             click.echo(f"left out: {printable(problem.sentence.splitlines()[0])}", err=True)
@@ -144,7 +143,7 @@ def _read_stored(text: str) -> Given:
 
 def _with_draft(given: Given, draft: Path) -> Given:
     """Return the same with a draft alone: what another transform would do first does not hide what it does."""
-    catalog: Catalog = build_catalog(read_settings())
+    catalog: Catalog = build_catalog(read_settings().pseudonym_key)
     name = to_name(draft)
     default: Transform | None = next((one for one in given.transforms.transforms if one.name == DEFAULT), None)
     transform = catalog.parse(name, read_file(draft), None if name == DEFAULT else default)

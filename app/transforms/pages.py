@@ -6,8 +6,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 from flask import Blueprint, Response, request
 
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.errors import NotFound, TransformInvalid, Unavailable
-from app.service.build import Reading, clock
 from app.transforms.catalog_documents import list_transforms
 from app.transforms.sandboxes import Sandboxes
 from app.transforms.starter import to_name
@@ -58,6 +59,6 @@ def transforms(pages: Pages, sandboxes: Sandboxes, folder: Path) -> Blueprint:
     return blueprint
 
 
-def _read(reading: Reading, folder: Path) -> Values:
+def _read(reading: Backend, folder: Path) -> Values:
     with reading.database.reading() as conn:
         return {"found": list_transforms(conn, reading.catalog, folder, clock())}

@@ -6,11 +6,11 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
+from app.catalog.backend import Backend
 from app.catalog.files import to_path
 from app.core.segment import Call, parse_call
 from app.core.transform.transform import DEFAULT
 from app.errors import CallRejected, NotFound, TransformInvalid
-from app.service.build import Reading
 from app.store.engine import Connection
 from app.store.ids import ID_MAX
 from app.store.kept import KeptCall, read_kept
@@ -70,10 +70,10 @@ def _to_id(text: str) -> int:
     return int(text)
 
 
-def _find_name(call_id: int) -> Callable[[Reading], str]:
+def _find_name(call_id: int) -> Callable[[Backend], str]:
     """Find a name for a transform that takes a call: one that nothing is live under, and no draft is kept under."""
 
-    def work(reading: Reading) -> str:
+    def work(reading: Backend) -> str:
         with reading.database.reading() as conn:
             call = _read_call(conn, call_id)
             taken = {*reading.catalog.read_live(conn).texts, *list_drafted(conn)}
@@ -84,7 +84,7 @@ def _find_name(call_id: int) -> Callable[[Reading], str]:
     return work
 
 
-def _make_starter(reading: Reading, call_id: int | None, event: str) -> str:
+def _make_starter(reading: Backend, call_id: int | None, event: str) -> str:
     """Return the text that the editor begins with where there is none yet.
 
     It is made from the call and others like it, or from the stored calls of the event; without either it is a form.

@@ -10,9 +10,12 @@ from typing import Protocol, TypeVar
 from gevent.monkey import get_original
 from gevent.threadpool import ThreadPool
 
-from app.service.build import Reading
+from app.catalog.backend import Backend
 
 T = TypeVar("T")
+
+Work = Callable[[Backend], object]
+"""Reads what becomes JSON."""
 
 _THREADS = 2
 """Slow reads at one time in one worker. Each thread has connections of its own, with up to 32 MB of SQLite's cache."""
@@ -24,19 +27,19 @@ _thread_number: Callable[[], int] = get_original("_thread", "get_ident")
 class Offload(Protocol):
     """Runs a piece of work that reads, and returns what it returns, or raises what it raises."""
 
-    def __call__(self, work: Callable[[Reading], T]) -> T:
+    def __call__(self, work: Callable[[Backend], T]) -> T:
         """Run `work`. It may not use Flask's request."""
 
 
 class OnThisThread:
     """Runs it on the spot."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
-    def __call__(self, work: Callable[[Reading], T]) -> T:
+    def __call__(self, work: Callable[[Backend], T]) -> T:
         """Run `work`."""
-        return work(self._reading)
+        return work(self._backend)
 
 
 class OnThreads:
@@ -46,23 +49,23 @@ class OnThreads:
     threads that contend for one, some wait for ever.
     """
 
-    def __init__(self, build_reading: Callable[[], Reading]) -> None:
-        self._build_reading = build_reading
+    def __init__(self, open_backend: Callable[[], Backend]) -> None:
+        self._open_backend = open_backend
         self._threads = ThreadPool(_THREADS)
-        self._readings: dict[int, Reading] = {}
+        self._backends: dict[int, Backend] = {}
 
-    def __call__(self, work: Callable[[Reading], T]) -> T:
+    def __call__(self, work: Callable[[Backend], T]) -> T:
         """Run `work`."""
         result, error = self._threads.apply(self._run, (work,))
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
 
-    def _run(self, work: Callable[[Reading], T]) -> tuple[T | None, Exception | None]:
+    def _run(self, work: Callable[[Backend], T]) -> tuple[T | None, Exception | None]:
         number = _thread_number()
         try:
-            if number not in self._readings:
-                self._readings[number] = self._build_reading()
-            return work(self._readings[number]), None
+            if number not in self._backends:
+                self._backends[number] = self._open_backend()
+            return work(self._backends[number]), None
         except Exception as error:  # noqa: BLE001  raised anew by who asked; gevent would print its traceback here
             return None, error

@@ -13,12 +13,13 @@ from flask import Blueprint, Response, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from werkzeug.exceptions import HTTPException
 
+from app.catalog.backend import Backend
+from app.clock import clock
+from app.core.text import counted
 from app.core.times import format_time
 from app.errors import SegmentLotusError, Unauthorized
 from app.forward.outbox import tell_pause
 from app.forward.sql_destination import read_destination
-from app.service.build import Reading, clock
-from app.service.logs import counted
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.parameters import full_address
@@ -27,7 +28,7 @@ from app.web.sign_in import to_way_back
 from app.web.visible import to_visible
 
 Values = dict[str, Any]
-Work = Callable[[Reading], Values]
+Work = Callable[[Backend], Values]
 
 _HERE = Path(__file__).parent
 
@@ -74,7 +75,7 @@ class Pages:
         blueprint.after_request(protect)
         return blueprint
 
-    def read(self, work: Callable[[Reading], Any]) -> Any:
+    def read(self, work: Callable[[Backend], Any]) -> Any:
         """Run a piece of work that reads the database, away from the loop. It may not use Flask's request."""
         return self._offload(work)
 
@@ -94,7 +95,7 @@ class Pages:
         }
         with_banner = self._forwards and not fragment
 
-        def render(reading: Reading) -> str:
+        def render(reading: Backend) -> str:
             more = work(reading) if work else {}
             if with_banner:
                 with reading.database.reading() as conn:

@@ -16,8 +16,9 @@ from hashlib import blake2b
 from flask import Flask, Request, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 
+from app.catalog.backend import Backend
+from app.clock import clock
 from app.errors import Forbidden, Unauthorized
-from app.service.build import Reading, clock
 from app.store.nodes import append_ended_session, list_ended_sessions
 from app.web.auth import authorization, require_admin
 from app.web.offload import Offload
@@ -58,7 +59,7 @@ class EndedSessions:
         """End a session, for all nodes. Raises Unavailable; it goes on then."""
         now = clock()
 
-        def work(reading: Reading) -> None:
+        def work(reading: Backend) -> None:
             with reading.database.writing() as conn:
                 append_ended_session(conn, session_id, now + _REMEMBERED // _MICROSECOND, now)
 
@@ -68,7 +69,7 @@ class EndedSessions:
     def _look(self) -> None:
         began, now = time.monotonic(), clock()
 
-        def work(reading: Reading) -> list[str]:
+        def work(reading: Backend) -> list[str]:
             with reading.database.reading() as conn:
                 return list_ended_sessions(conn, now)
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from app.clock import clock
 from app.core.times import format_time
 from app.forward.fake_lotus.server import FakeLotus, running
-from app.service.build import clock
 from app.store.engine import Database, connect
 from tests.browser.conftest import NARROW, WIDE, Visitor
 from tests.builders import SECRET, a_document, to_raw

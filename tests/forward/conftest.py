@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.clock import clock
 from app.forward.fake_lotus.server import FakeLotus
-from app.service.build import clock
 from tests.forward.forwarding import KEY, MADE
 
 

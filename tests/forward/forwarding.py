@@ -4,11 +4,11 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 
+from app.clock import clock
 from app.core.lotus import LotusEvent
 from app.core.times import format_time
 from app.forward.lotus import Lotus
 from app.forward.worker import Worker
-from app.service.build import clock
 from app.store import ledger
 from app.store.commit import Committer
 from app.store.engine import Database

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from app.clock import clock
 from app.core.times import format_time
 from app.forward.fake_lotus.faults import Fault, Planned
 from app.forward.fake_lotus.rules import INVALID_JSON
@@ -17,7 +18,6 @@ from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import list_attempts
 from app.forward.timing import back_off, pause_for
 from app.forward.verdict import Answer
-from app.service.build import clock
 from app.store.deliveries import void_deliveries
 from app.store.engine import Database
 from app.store.schema import attempted, attempts, deliveries, events

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
+from app.catalog.backend import Backend
 from app.ingest.http_tracking import Tracking
-from app.service.build import Reading, Service, build
+from app.service.build import Service, build
 from app.service.flask_app import create_app
 from app.settings import Settings
 from app.store.engine import connect
@@ -421,10 +422,10 @@ def test_after_retention_a_call_still_says_how_it_ended(api: Api) -> None:
 
 def test_every_read_goes_where_it_was_told_to(api: Api) -> None:
     works: list[object] = []
-    reading = Reading(database=api.service.database, catalog=api.service.catalog)
+    reading = Backend(database=api.service.database, catalog=api.service.catalog)
 
     class Noting:
-        def __call__(self, work: Callable[[Reading], Any]) -> Any:
+        def __call__(self, work: Callable[[Backend], Any]) -> Any:
             works.append(work)
             return work(reading)
 

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.calls import sql_search as search
+from app.clock import clock
 from app.core.outcome import Outcome
-from app.service.build import clock
 from app.store.schema import calls
 from tests.served import ADMIN_TOKEN
 from tests.web.conftest import Site

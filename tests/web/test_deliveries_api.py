@@ -2,10 +2,10 @@
 
 import pytest
 
+from app.clock import clock
 from app.core.times import format_time
 from app.forward.fake_lotus.faults import Fault, Planned
 from app.forward.fake_lotus.server import FakeLotus
-from app.service.build import clock
 from tests.builders import a_document, to_raw
 from tests.forward.forwarding import DAY, Clock, a_worker, balanced, states_of, work
 from tests.served import ADMIN_TOKEN

@@ -6,13 +6,13 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 
+from app.clock import clock
 from app.core.times import format_time
 from app.forward import verdict
 from app.forward.fake_lotus.server import FakeLotus
 from app.forward.outbox import ADVICE, tell_pause
 from app.forward.sql_destination import Destination, pause, read_destination
-from app.service.balance import read_ledger
-from app.service.build import clock
+from app.service.ledger import read_ledger
 from app.store.ledger_total import LedgerTotal
 from app.store.schema import deliveries
 from tests.forward.forwarding import DAY, KEY, Clock, a_worker, balanced, states_of, work

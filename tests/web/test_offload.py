@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from app.catalog.backend import Backend, open_backend
 from app.errors import NotFound
-from app.service.build import Reading, build_reading
 from app.settings import Settings
 from app.store.engine import connect
 from app.web.offload import OnThreads
@@ -20,7 +20,7 @@ from tests.served import ADMIN_TOKEN, Served, ask, served
 from tests.web.conftest import Site
 from tests.web.test_odd_queries import GET
 
-# Reading this view keeps SQLite itself busy for seconds: the service that reads it is the real one, unchanged.
+# Backend this view keeps SQLite itself busy for seconds: the service that reads it is the real one, unchanged.
 SLOW_VIEW = """
     CREATE VIEW refusals AS
     WITH RECURSIVE counting(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counting WHERE n < 8000000)
@@ -123,11 +123,11 @@ def test_what_is_not_there_is_an_answer_on_every_route_and_no_traceback(
 def test_what_a_slow_read_does_not_find_is_an_answer_and_no_traceback(
     sqlite_database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def look(_reading: Reading) -> None:
+    def look(_reading: Backend) -> None:
         raise NotFound("no such call")
 
     settings = Settings(database_url=sqlite_database_url)
-    offload = OnThreads(lambda: build_reading(settings))
+    offload = OnThreads(lambda: open_backend(settings.database_url, settings.pseudonym_key))
     with pytest.raises(NotFound, match="no such call"):
         offload(look)
     assert offload(lambda _reading: 7) == 7

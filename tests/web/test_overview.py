@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.service.balance import read_ledger
+from app.service.ledger import read_ledger
 from app.service.overview import draw
 from app.service.sql_series import Span
 from app.service.telemetry import Telemetry

@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from app.catalog.live import Catalog
+from app.clock import clock
 from app.replay.parameters import parse_asked
 from app.replay.progress import SILENT_MICROS
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import get_replay, list_replays
 from app.replay.sql_replays import Replay, append_replay
-from app.service.build import clock
 from app.store.schema import calls, replays
 from tests.builders import DEFAULT_TEXT, a_document, published, some_ids, some_transforms, to_raw
 from tests.served import ADMIN_TOKEN, wait_until

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.service.build import clock
+from app.clock import clock
 from app.store.engine import Database
 from app.store.nodes import append_ended_session, list_ended_sessions
 from app.store.schema import ended_sessions

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app import errors
-from app.service.build import clock
+from app.clock import clock
 from app.service.setup import TESTER, WAYS_OUT
 from app.store.schema import calls, events, sightings
 from tests.builders import SECRET, a_document, to_raw

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from app.clock import clock
 from app.metrics.fold import Folder
-from app.service.build import clock
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed
 from tests.web.conftest import Site

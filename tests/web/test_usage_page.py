@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.catalog.backend import Backend
 from app.catalog.files import read_folder
+from app.clock import clock
 from app.metrics.catalog import publish_new_metrics
 from app.metrics.definition import parse_metric
 from app.metrics.fold import Folder
 from app.metrics.pages_chart import TOP
-from app.service.build import Reading, clock
 from app.service.flask_app import create_app
 from app.store.schema import usage_buckets
 from tests.builders import a_document, to_raw
@@ -361,10 +362,10 @@ def test_a_csv_is_written_piece_by_piece_where_reads_are_run(visited: Site) -> N
     for at in range(3):
         store(visited, f"m-{at}", "2026-10-05", userId=f"c-{at}")
     works: list[object] = []
-    reading = Reading(database=visited.service.database, catalog=visited.service.catalog)
+    reading = Backend(database=visited.service.database, catalog=visited.service.catalog)
 
     class Noting:
-        def __call__(self, work: Callable[[Reading], Any]) -> Any:
+        def __call__(self, work: Callable[[Backend], Any]) -> Any:
             works.append(work)
             return work(reading)
 

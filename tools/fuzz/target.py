@@ -14,10 +14,11 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 from flask import Flask
 
+from app.cli.log_output import configure
+from app.clock import clock
 from app.metrics.fold import Folder
-from app.service.build import Service, build, clock
+from app.service.build import Service, build
 from app.service.flask_app import create_app
-from app.service.logs import configure
 from app.settings import Settings
 from app.store.engine import Database, connect
 from app.store.migrate import migrate

@@ -6,16 +6,14 @@ every call, and the chain costs more than mapping the call does.
 """
 
 import contextlib
-import io
-import logging
-import sys
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 import structlog
 
 from app.core.outcome import Outcome
+from app.core.text import printable, readable
 from app.core.times import format_time
 from app.store.keys import KEY_MAX
 from app.store.record import Record
@@ -121,18 +119,6 @@ def to_text(line: CallLine, *, colour: bool) -> str:
     return "  ".join([time, f"{begin}{line.outcome:<9}{end}", *map(printable, parts)])
 
 
-def counted(number: int, noun: str, nouns: str | None = None) -> str:
-    """Write a number with what it counts: `1 call`, `1,200 calls`; `nouns` is the plural where it is no `noun` + s."""
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
-
-
-def printable(text: str) -> str:
-    """Return `text` without what would move the cursor or ring the bell of whoever reads it: a sender wrote it."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
-
-
 class CallLog:
     """Writes the line of each call to a stream."""
 
@@ -185,59 +171,4 @@ def _json(line: CallLine) -> str:
         return msgspec.json.encode(line).decode()
     except UnicodeEncodeError:
         # Half of a surrogate pair in what a sender wrote.
-        return msgspec.json.encode(CallLine(**_readable(msgspec.structs.asdict(line)))).decode()
-
-
-def _readable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if isinstance(value, dict):
-        return {_readable(key): _readable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_readable(inner) for inner in value]
-    return value
-
-
-def configure(level: str) -> None:
-    """Send all other log lines, ours and the libraries', to standard output: JSON, or text on a terminal."""
-    _make_tolerant(sys.stdout)
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    to_people = structlog.dev.ConsoleRenderer()
-    to_programs = structlog.processors.JSONRenderer(serializer=_encode)
-    renderer: Any = to_people if sys.stdout.isatty() else to_programs
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    # It tells which of its plugins it found, at every start.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def _make_tolerant(stream: IO[str]) -> None:
-    """Let a stream take any text, whatever the locale says: JSON is UTF-8, and a terminal shows what it can."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
-
-
-def _encode(event: Any, **_: Any) -> str:
-    try:
-        return msgspec.json.encode(event, enc_hook=repr).decode()
-    except UnicodeEncodeError:
-        return msgspec.json.encode(_readable(event), enc_hook=repr).decode()
+        return msgspec.json.encode(CallLine(**readable(msgspec.structs.asdict(line)))).decode()

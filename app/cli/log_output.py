@@ -1,0 +1,56 @@
+"""Where log lines go, and in which form: what a process sets up before it says anything."""
+
+import io
+import logging
+import sys
+from typing import IO, Any
+
+import msgspec
+import structlog
+
+from app.core.text import readable
+
+
+def configure(level: str) -> None:
+    """Send all other log lines, ours and the libraries', to standard output: JSON, or text on a terminal."""
+    _make_tolerant(sys.stdout)
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    to_people = structlog.dev.ConsoleRenderer()
+    to_programs = structlog.processors.JSONRenderer(serializer=_encode)
+    renderer: Any = to_people if sys.stdout.isatty() else to_programs
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # It tells which of its plugins it found, at every start.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _make_tolerant(stream: IO[str]) -> None:
+    """Let a stream take any text, whatever the locale says: JSON is UTF-8, and a terminal shows what it can."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
+def _encode(event: Any, **_: Any) -> str:
+    try:
+        return msgspec.json.encode(event, enc_hook=repr).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(readable(event), enc_hook=repr).decode()

@@ -1,0 +1,121 @@
+"""The ledger as a document, as text and as a command: how many calls, events and deliveries ended how."""
+
+from collections import Counter
+from typing import Any
+
+import click
+import msgspec
+
+from app.cli.program import open_reading
+from app.clock import clock
+from app.core.json_text import encode
+from app.core.outcome import REASONS_OF, Outcome
+from app.core.text import counted
+from app.core.times import format_time
+from app.forward.sql_lists import count_events, count_states
+from app.store.deliveries import State
+from app.store.engine import Database
+from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
+from app.store.query import parse_moment
+from app.store.review_ledger import audit_ledger
+
+
+class LedgerDocument(msgspec.Struct, kw_only=True):
+    """The ledger: received = stored + duplicate + conflict + ignored + rejected."""
+
+    calls: dict[str, Any]
+    events: dict[str, int]
+    deliveries: dict[str, int]
+    """stored events = delivered + waiting + failed + unforwardable + voided (before they were sent) + not_requested."""
+    since: str | None
+    until: str | None
+    balances: bool | None
+    """Whether there are as many calls, events and deliveries as it counts.
+
+    None for a part of time: it has the minute of a call's commit.
+    """
+
+
+def read_ledger(database: Database, since: int | None = None, until: int | None = None) -> LedgerDocument:
+    """Read the ledger of [since, until), cut to the minute; of all time, also hold it against the calls."""
+    received: int | None = None
+    with database.reading() as conn:
+        if since is None and until is None:
+            counts, received = audit_ledger(conn)
+            in_tables = (count_events(conn), count_states(conn))
+        else:
+            counts = sum_counts(conn, since, until)
+            in_tables = None
+    by_outcome = dict.fromkeys(Outcome, 0)
+    by_reason: dict[str, int] = {}
+    events: dict[str, int] = {"stored": 0, "duplicate": 0, "conflict": 0, VOIDED: 0}
+    for (subject, outcome, reason), count in sorted(counts.items()):
+        if subject == EVENT:
+            events[outcome] += count
+        elif subject == CALL:
+            by_outcome[Outcome(outcome)] += count
+            if reason and count:
+                by_reason[reason] = count
+    states = {state.value: counts[DELIVERY, state.value, ""] for state in State}
+    deliveries = {**states, "not_requested": events["stored"] - sum(states.values())}
+    counted = sum(by_outcome.values())
+    balances = None
+    if received is not None and in_tables is not None:
+        balances = (received, *in_tables) == (counted, events["stored"], +Counter(states))
+    calls: dict[str, Any] = {outcome.value: count for outcome, count in by_outcome.items()}
+    return LedgerDocument(
+        calls={"received": counted if received is None else received, **calls, "by_reason": by_reason},
+        events=events,
+        deliveries=deliveries,
+        since=None if since is None else format_time(since // MINUTE * MINUTE),
+        until=None if until is None else format_time(until // MINUTE * MINUTE),
+        balances=balances,
+    )
+
+
+@click.command()
+@click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d. Cut to the minute.")
+@click.option("--until", metavar="WHEN", help="The same.")
+@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+@click.pass_context
+def ledger(context: click.Context, *, since: str | None, until: str | None, as_json: bool) -> None:
+    """Count how calls and events ended, and say whether that is all of them."""
+    now = clock()
+    first = parse_moment("since", since, now) if since else None
+    last = parse_moment("until", until, now) if until else None
+    document = read_ledger(open_reading().database, first, last)
+    click.echo(encode(document).decode() if as_json else tell_ledger(document))
+    if document.balances is False:
+        context.exit(1)
+
+
+def tell_ledger(ledger: LedgerDocument) -> str:
+    """Tell the ledger as a small table, and whether it balances."""
+    lines = [f"{'':<24}{'calls':>12}{'events':>12}", f"{'received':<24}{ledger.calls['received']:>12}"]
+    for outcome in Outcome:
+        events = ledger.events.get(outcome.value)
+        lines.append(f"{outcome.value:<24}{ledger.calls[outcome.value]:>12}{'' if events is None else events:>12}")
+        lines += [
+            f"  {reason:<22}{count:>12}"
+            for reason, count in ledger.calls["by_reason"].items()
+            if reason != outcome and reason in _reasons(outcome)
+        ]
+    if voided := ledger.events.get(VOIDED):
+        lines.append(f"{'made void since':<24}{'':>12}{voided:>12}")
+    if any(count for state, count in ledger.deliveries.items() if state != "not_requested"):
+        lines += ["", f"{'of the stored events':<24}"]
+        lines += [f"  {state.replace('_', ' '):<34}{count:>12}" for state, count in ledger.deliveries.items()]
+    total = sum(ledger.calls[outcome.value] for outcome in Outcome)
+    sums = " + ".join(str(ledger.calls[outcome.value]) for outcome in Outcome)
+    if ledger.balances is None:
+        since, until = ledger.since or "the beginning", ledger.until or "now"
+        return "\n".join([*lines, "", f"from {since} to {until}, by the minute of the commit"])
+    if ledger.balances:
+        return "\n".join([*lines, "", f"It balances: {counted(ledger.calls['received'], 'call')} = {sums}."])
+    kept = ledger.calls["received"]
+    there = f"{'there is' if kept == 1 else 'there are'} {counted(kept, 'call')}"
+    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {there}, and the ledger counts {total}."])
+
+
+def _reasons(outcome: Outcome) -> set[str]:
+    return {reason.value for reason in REASONS_OF[outcome]}
