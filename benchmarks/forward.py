@@ -25,9 +25,10 @@ from wire import Wire
 from app.clock import clock
 from app.core.times import format_time
 from app.forward.lotus import Lotus
+from app.forward.sql_deliveries import find_next_due
 from app.forward.worker import Worker
+from app.service.build import event_hooks
 from app.store.commit import Committer
-from app.store.deliveries import find_next_due
 from app.store.engine import Database, connect
 from app.store.ids import Ids
 from app.store.schema import deliveries
@@ -43,7 +44,7 @@ _KEY = "bench"
 
 def store(database: Database, count: int, name: str, *, forwards: bool, commit: int = _COMMIT) -> float:
     """Store events in commits of `commit`, as ingest does; return events per second."""
-    writer = Writer(Committer(database, IDS, know_no_version, forwards=forwards), watch_nothing)
+    writer = Writer(Committer(database, IDS, know_no_version, event_hooks(IDS, forwards=forwards)), watch_nothing)
     now = clock()
     made = (
         an_event(

@@ -18,6 +18,7 @@ from app.core.pipeline import run
 from app.core.segment import read
 from app.core.times import format_time, parse_time
 from app.core.transform.transform import TransformSet, parse_transform
+from app.service.build import event_hooks
 from app.store.commit import Committer
 from app.store.engine import connect
 from app.store.ids import Ids
@@ -71,7 +72,7 @@ def _work(url: str, count: int, customers: int, number: int, turns: list[Semapho
     tune_garbage_collection()
     ids, transforms = Ids(secrets.randbelow), TransformSet([parse_transform("_default", _FIELDS, None)])
     database = connect(url)
-    committer = Committer(database, ids, lambda *_: None)
+    committer = Committer(database, ids, lambda *_: None, event_hooks(ids, forwards=False))
     draw = random.Random(number)  # noqa: S311  the same calls every time
     began = time.monotonic()
     for batch, first in enumerate(range(0, count, _AT_ONCE)):

@@ -25,6 +25,7 @@ from app.core.segment import read
 from app.core.transform.transform import TransformSet, parse_transform
 from app.replay.plan import Asked, Plan, Tally
 from app.replay.replayer import Replayer
+from app.service.build import replay_hooks
 from app.store import ledger
 from app.store.calls import append_calls, append_requests
 from app.store.engine import Database, connect
@@ -114,7 +115,10 @@ class Fixed(Catalog):
 
 def _measure(database: Database, text: str, *, dry: bool) -> tuple[Plan, float]:
     catalog = Fixed(_set(text))
-    replayer = Replayer(database=database, catalog=catalog, ids=Ids(secrets.randbelow), clock=clock)
+    ids = Ids(secrets.randbelow)
+    replayer = Replayer(
+        database=database, catalog=catalog, ids=ids, clock=clock, hooks=replay_hooks(ids, forwards=False)
+    )
     began = time.perf_counter()
     plan = replayer.plan(Asked(outcomes=(Outcome.IGNORED, Outcome.REJECTED)), (None, None), again=True)
     (replayer.try_out if dry else replayer.run)(plan, lambda _count: None)

@@ -14,7 +14,7 @@ import servers
 import wrk
 from report import Row, ratio_row, workers_text
 
-from app.store.deliveries import find_next_due
+from app.forward.sql_deliveries import find_next_due
 from app.store.engine import Database
 
 _LIMITS = (0.85, 0.95)

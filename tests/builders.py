@@ -22,6 +22,7 @@ from app.core.segment import Call, parse_call, read, sketch
 from app.core.signature import sign
 from app.core.transform.transform import DEFAULT, Transform, TransformSet, parse_transform
 from app.ingest.ingest import Ingest
+from app.service.build import event_hooks
 from app.store import ledger
 from app.store.commit import Committer
 from app.store.engine import Connection, Database
@@ -185,7 +186,7 @@ def a_writer(
     watch: Watch = watch_nothing,
 ) -> Writer:
     """Return a writer."""
-    return Writer(Committer(database, ids, map_again), watch)
+    return Writer(Committer(database, ids, map_again, event_hooks(ids, forwards=False)), watch)
 
 
 def published(database: Database, transforms: TransformSet, ids: Ids = IDS, origin: Origin = Origin.FILE) -> Catalog:

@@ -8,6 +8,7 @@ from app.core.outcome import Outcome
 from app.core.transform.transform import TransformSet
 from app.replay.plan import Asked, Plan
 from app.replay.replayer import Replayer
+from app.service.build import replay_hooks
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.review import CallFilters, get_call, list_call_ids
@@ -45,7 +46,8 @@ def a_replayer(database: Database, tag: int = 11) -> Replayer:
     """Return what replays, as another process would."""
     from app.catalog.live import Catalog  # noqa: PLC0415
 
-    return Replayer(database=database, catalog=Catalog(), ids=Ids(lambda _below: tag), clock=clock)
+    ids = Ids(lambda _below: tag)
+    return Replayer(database=database, catalog=Catalog(), ids=ids, clock=clock, hooks=replay_hooks(ids, forwards=False))
 
 
 def replay(

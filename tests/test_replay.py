@@ -14,17 +14,18 @@ from app.catalog.live import Catalog
 from app.core import lotus
 from app.core.outcome import Outcome
 from app.errors import NotFound, TransformInvalid, Unavailable
+from app.metrics.sql_tail import list_tail
 from app.replay import reader as reading
 from app.replay.batch import TAKEN
 from app.replay.plan import Asked
 from app.replay.replayer import Replayer
+from app.service.build import replay_hooks
 from app.store import ledger
 from app.store.engine import Database
 from app.store.history import list_outcome_changes
 from app.store.review import CallFilters, list_call_ids
 from app.store.schema import METADATA, calls, claims, events, outcome_changes, replays, voids
 from app.store.schema import ledger as ledger_table
-from app.store.usage_tail import list_tail
 from tests.builders import (
     NOW,
     a_document,
@@ -567,7 +568,14 @@ def test_what_other_nodes_map_by_the_version_before_is_corrected_too(database: D
     late_ids = some_ids(21)
     take(database, before, an_order(1), an_order(2))
     published(database, fixed, some_ids(12))
-    replayer = Replayer(database=database, catalog=Catalog(), ids=some_ids(11), clock=lambda: moment, sleep=sleep)
+    replayer = Replayer(
+        database=database,
+        catalog=Catalog(),
+        ids=some_ids(11),
+        clock=lambda: moment,
+        hooks=replay_hooks(some_ids(11), forwards=False),
+        sleep=sleep,
+    )
     plan = replayer.plan(Asked(outcomes=tuple(Outcome), correct=True), (None, None))
     replayer.run(plan, lambda _count: None)
     assert [key for key, _, _ in made(database)] == [f"order-{number}~2" for number in (1, 2, 3, 9)]

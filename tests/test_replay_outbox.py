@@ -4,10 +4,11 @@ import pytest
 
 from app.catalog.live import Catalog
 from app.core.outcome import Outcome
+from app.forward.sql_deliveries import Settled, State, claim, settle
 from app.replay.plan import Asked
 from app.replay.replayer import Replayer
+from app.service.build import replay_hooks
 from app.store import ledger
-from app.store.deliveries import Settled, State, claim, settle
 from app.store.engine import Database
 from app.store.schema import deliveries, events
 from tests.builders import NOW, published, rows_of, some_ids, some_transforms
@@ -19,7 +20,13 @@ DOUBLED = 'match: {event: Order}\nevent: {properties: "{total: add(properties.to
 
 def replay(database: Database, text: str, *, correct: bool = False, forwards: bool = True) -> None:
     published(database, some_transforms(order=text), some_ids(12))
-    replayer = Replayer(database=database, catalog=Catalog(), ids=some_ids(11), clock=clock, forwards=forwards)
+    replayer = Replayer(
+        database=database,
+        catalog=Catalog(),
+        ids=(ids := some_ids(11)),
+        clock=clock,
+        hooks=replay_hooks(ids, forwards=forwards),
+    )
     outcomes = (*UNMADE, Outcome.STORED) if correct else UNMADE
     plan = replayer.plan(Asked(outcomes=outcomes, correct=correct), (None, None), again=True)
     replayer.run(plan, lambda _count: None)

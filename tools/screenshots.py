@@ -27,15 +27,15 @@ from app.core.outcome import Outcome
 from app.core.signature import sign
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.forward.lotus import Lotus
+from app.forward.sql_deliveries import Attempt, Settled, State, claim, release, settle
 from app.forward.sql_destination import pause, read_destination, resume
 from app.forward.sql_lists import count_undelivered
 from app.forward.worker import Worker
 from app.ingest.ingest import Ingest
-from app.service.build import build
+from app.service.build import build, event_hooks
 from app.settings import Settings
 from app.store import ledger
 from app.store.commit import Committer
-from app.store.deliveries import Attempt, Settled, State, claim, release, settle
 from app.store.engine import Database, connect
 from app.store.ids import Ids
 from app.store.migrate import migrate
@@ -312,7 +312,10 @@ def seed(url: str, transforms: Path) -> None:
         credentials=Credentials(shared_secrets=(SECRET,)),
         require_full_auth=False,
         catalog=service.catalog,
-        writer=Writer(Committer(service.database, ids, service.catalog.map_again, forwards=True), lambda _commit: None),
+        writer=Writer(
+            Committer(service.database, ids, service.catalog.map_again, event_hooks(ids, forwards=True)),
+            lambda _commit: None,
+        ),
         ids=ids,
         clock=lambda: moment,
         prepare=lambda: None,

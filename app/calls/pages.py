@@ -1,12 +1,12 @@
 """The debugger: the calls, newest first, and one call whole. It answers why a call was counted, or why not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flask import Blueprint, Response, request
 
 from app.calls.curl import to_curl
 from app.calls.pages_call import read_call
-from app.calls.pages_query import RANGES, Asked, read_query, to_texts, written
+from app.calls.pages_query import ACCEPTED, RANGES, Asked, read_query, written
 from app.calls.review import to_call_document
 from app.calls.sql_search import Step, search_calls
 from app.catalog.backend import Backend
@@ -19,6 +19,8 @@ from app.store.ids import TAG_BITS, micros_of
 from app.store.query import parse_id
 from app.store.review import WholeCall, get_call, get_raw, newest_call_id, read_calls
 from app.web.pages import Pages, Values, Work
+from app.web.parameters import to_texts
+from app.web.stages import Panel
 
 PAGE = 50
 
@@ -33,8 +35,8 @@ _ID_DIGITS = 30
 _REMOVED = "the bytes of this call were removed by retention"
 
 
-def debugger(pages: Pages, settings: Settings) -> Blueprint:
-    """Return the routes `/calls` and those below it."""
+def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Blueprint:
+    """Return the routes `/calls` and those below it. `panels` are on the page of each call."""
     blueprint = pages.blueprint("debugger")
 
     @blueprint.get("/calls")
@@ -54,7 +56,7 @@ def debugger(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.get("/calls/<call_id>")
     def call(call_id: str) -> Response:
-        return pages.show("call.html", read_call(_to_id(call_id), clock()))
+        return pages.show("call.html", read_call(_to_id(call_id), clock(), panels))
 
     @blueprint.get("/calls/<call_id>/raw")
     def raw(call_id: str) -> Response:
@@ -139,7 +141,7 @@ def _reached_at(step: Step) -> int | None:
 def _unread(error: BadQuery) -> Values:
     """Return what the page shows of a query that cannot be used."""
     try:
-        texts = to_texts(request.args.lists())
+        texts = to_texts(request.args.lists(), ACCEPTED)
     except BadQuery:
         texts = {}
     shown = {"calls": [], "newest": 0, "looked_at": 0, "back_to": None, "further": None, "full": False}

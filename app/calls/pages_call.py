@@ -1,5 +1,6 @@
 """What the page of one call shows: how it came to its outcome, and what its event is made of."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,15 +18,10 @@ from app.core.segment import parse_call
 from app.core.times import format_time
 from app.core.transform.transform import Transform, TransformSet
 from app.errors import CallRejected
-from app.forward.pages_call import tell_deliveries
-from app.metrics.pages_call import tell_metrics
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
 from app.web.pages import Values, Work
-from app.web.stages import Stage
-
-EVENTS_MAX = 20
-"""Events of one call that its page shows; the API gives all of them."""
+from app.web.stages import EVENTS_MAX, Panel, Stage
 
 _OTHERS_MAX = 100
 _VALUE_CHARS = 200
@@ -57,7 +53,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[Line]
 
 
-def read_call(number: int, now: int) -> Work:
+def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
     """Return the work that reads everything about a call. Raises NotFound when it is run."""
 
     def work(reading: Backend) -> Values:
@@ -66,7 +62,11 @@ def read_call(number: int, now: int) -> Work:
             steps = tell_steps(conn, reading.catalog, whole)
             document = to_whole_document(whole, steps)
             live = reading.catalog.read_live(conn).transforms
+            told: Values = {}
+            for panel in panels:
+                told.update(panel(conn, whole, now))
             return {
+                **told,
                 "call": document,
                 "stages": _stages(document, whole, steps),
                 "raw": None if whole.raw is None else to_pretty(whole.raw),
@@ -75,8 +75,6 @@ def read_call(number: int, now: int) -> Work:
                 "would_be": [to_pretty(one) for one in _would_be(whole)[:1]],
                 "conflicts": tell_conflicts(conn, whole.call),
                 "made": _made(conn, reading.catalog, whole, live),
-                **tell_metrics(conn, whole, now),
-                **tell_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]]),
                 **_choice(whole, live),
             }
 

@@ -1,13 +1,13 @@
 """What the address of the calls page asks for. All of the view is in it, so that a view can be shared."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
 
 import msgspec
 
-from app.errors import BadQuery
 from app.store.query import CALL_PARAMETERS, parse_call_filters, parse_id
 from app.store.review_sources import CallFilters
+from app.web.parameters import to_texts
 
 SINCE_DEFAULT = "7d"
 EVER = "all"
@@ -20,8 +20,7 @@ RANGES = (
     (EVER, "All time"),
 )
 
-_ACCEPTED = (*CALL_PARAMETERS, "q", "before")
-_CHARS_MAX = 500
+ACCEPTED = (*CALL_PARAMETERS, "q", "before")
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +37,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def fields(self) -> dict[str, str]:
         """What stands in each field of the form."""
-        return {name: self.texts.get(name, "") for name in _ACCEPTED}
+        return {name: self.texts.get(name, "") for name in ACCEPTED}
 
     @property
     def live(self) -> bool:
@@ -62,7 +61,7 @@ def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
 
     A form sends its empty fields too: they count as not given.
     """
-    texts = to_texts(given)
+    texts = to_texts(given, ACCEPTED)
     before = texts.pop("before", None)
     narrow = {name: text for name, text in texts.items() if name in CALL_PARAMETERS}
     # An id leads to its call however old that is.
@@ -77,22 +76,6 @@ def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
         before=None if before is None else parse_id("before", before),
         since=since,
     )
-
-
-def to_texts(given: Iterable[tuple[str, list[str]]], accepted: Collection[str] = _ACCEPTED) -> dict[str, str]:
-    """Return the parameters that have a value; several outcomes are joined by commas. Raises BadQuery."""
-    texts: dict[str, str] = {}
-    for name, values in given:
-        filled = [value.strip() for value in values if value.strip()]
-        if name not in accepted:
-            raise BadQuery(f"there is no filter {name[:40]!a}: there are {', '.join(accepted)}")
-        if len(filled) > 1 and name != "outcome":
-            raise BadQuery(f"{name} is there {len(filled)} times; it can have one value")
-        if any(len(value) > _CHARS_MAX for value in filled):
-            raise BadQuery(f"{name} is longer than {_CHARS_MAX} characters")
-        if filled:
-            texts[name] = ",".join(filled)
-    return texts
 
 
 def written(given: Mapping[str, str]) -> Asked:

@@ -15,10 +15,10 @@ from app.forward.outbox import (
     to_group_document,
 )
 from app.forward.retry import retry_matching, retry_one, to_retriable
+from app.forward.sql_deliveries import State, find_next_due
 from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
 from app.forward.sql_search import count_matching, search_deliveries
-from app.store.deliveries import State, find_next_due
 from app.store.ids import micros_of
 from app.store.query import parse_id, parse_limit
 from app.web.errors import to_json

@@ -16,9 +16,9 @@ from app.forward.outbox import (
     to_group_document,
 )
 from app.forward.retry import RETRIABLE, retry_matching
+from app.forward.sql_deliveries import State
 from app.forward.sql_lists import DeliveryRow, find_groups, read_deliveries
 from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
-from app.store.deliveries import State
 from app.store.engine import Connection
 
 _REASON_SHOWN = 100

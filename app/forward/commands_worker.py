@@ -17,11 +17,11 @@ from app.errors import Unavailable
 from app.forward.commands_parent import end_with_parent
 from app.forward.lotus import TIMEOUT_SECONDS, Lotus
 from app.forward.reconcile import MAX_DAYS, find_missing
+from app.forward.sql_deliveries import count_waiting, request_later, send_again
 from app.forward.sql_lists import newest_event_id
 from app.forward.worker import LEASE_SECONDS, Worker
 from app.settings import Settings
 from app.store import ledger
-from app.store.deliveries import count_waiting, request_later, send_again
 from app.store.engine import Database
 from app.store.ids import Ids, first_id_at
 from app.store.query import parse_moment

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.core.times import format_time
+from app.forward.sql_deliveries import Waiting
 from app.forward.verdict import Answer
-from app.store.deliveries import Waiting
 
 TRACK = "/api/track/"
 PING = "/api/ping/"

@@ -6,10 +6,10 @@ import msgspec
 
 from app.core.times import format_time
 from app.errors import BadQuery
+from app.forward.sql_deliveries import Attempt, State
 from app.forward.sql_destination import Destination, read_destination
 from app.forward.sql_lists import DeliveryRow, Group, count_undelivered
 from app.forward.sql_search import DeliveryFilters
-from app.store.deliveries import Attempt, State
 from app.store.engine import Connection
 from app.store.query import check_texts, parse_moment
 
@@ -166,6 +166,11 @@ def tell_pause(destination: Destination, now: int) -> Pause | None:
         probe_at=destination.probe_at,
         is_due=destination.probe_at <= now,
     )
+
+
+def find_pause(conn: Connection, now: int) -> Pause | None:
+    """Tell why nothing is sent to Lotus at `now`; None where it is."""
+    return tell_pause(read_destination(conn), now)
 
 
 def read_outbox(conn: Connection) -> DestinationDocument:

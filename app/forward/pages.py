@@ -16,6 +16,7 @@ from app.forward.api import RETRY_SECONDS
 from app.forward.outbox import parse_delivery_filters, to_delivery_document
 from app.forward.pages_query import RANGES, Asked, read_deliveries_query, written
 from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable
+from app.forward.sql_deliveries import State, find_next_due
 from app.forward.sql_lists import (
     ATTEMPTS,
     GROUPED,
@@ -29,7 +30,6 @@ from app.forward.sql_lists import (
 )
 from app.forward.sql_search import count_matching, search_deliveries
 from app.settings import Settings
-from app.store.deliveries import State, find_next_due
 from app.store.engine import Connection
 from app.store.ids import micros_of
 from app.store.ledger import DELIVERY, EVENT, Entry

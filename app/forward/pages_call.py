@@ -4,19 +4,20 @@ from collections.abc import Sequence
 
 from app.core.times import format_time
 from app.forward.outbox import to_delivery_document
+from app.forward.sql_deliveries import State
 from app.forward.sql_lists import DeliveryRow, list_attempts, read_deliveries
-from app.store.deliveries import State
 from app.store.engine import Connection
+from app.store.review import WholeCall
 from app.web.pages import Values
-from app.web.stages import Stage
+from app.web.stages import EVENTS_MAX, Stage
 
 ATTEMPTS_MAX = 100
 """Attempts that the page shows of all its events together; the page of a delivery has more."""
 
 
-def tell_deliveries(conn: Connection, event_ids: Sequence[int]) -> Values:
+def tell_deliveries(conn: Connection, whole: WholeCall, _now: int) -> Values:
     """Return the delivery of each event, with its attempts, by the event's id; and the stages of the way to Lotus."""
-    rows = read_deliveries(conn, event_ids)
+    rows = read_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]])
     attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
     return {
         "deliveries_of": {str(row.event_id): (to_delivery_document(row), attempts[row.event_id]) for row in rows},

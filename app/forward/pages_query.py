@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from app.calls.pages_query import to_texts
 from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters
 from app.forward.sql_search import DeliveryFilters
 from app.store.query import parse_id
+from app.web.parameters import to_texts
 
 RANGES = (("1h", "Last hour"), ("1d", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import msgspec
 
 from app.errors import BadQuery, NotFound
+from app.forward.sql_deliveries import State, hasten, retry
 from app.forward.sql_lists import get_delivery
 from app.forward.sql_search import DeliveryFilters, search_deliveries
 from app.store import ledger
-from app.store.deliveries import State, hasten, retry
 from app.store.engine import Database
 from app.store.ids import Ids
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from app.forward.sql_deliveries import IS_WAITING, Attempt, State
 from app.forward.sql_search import ENDED_BADLY, DeliveryFilters, id_range
-from app.store.deliveries import IS_WAITING, Attempt, State
 from app.store.lookup import among
 from app.store.schema import attempted, attempts, deliveries, events
 

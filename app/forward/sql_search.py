@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.store.deliveries import IS_WAITING, State
+from app.forward.sql_deliveries import IS_WAITING, State
 from app.store.ids import EPOCH_MICROS, ID_MAX
 from app.store.keys import to_key
 from app.store.lookup import among

@@ -10,11 +10,7 @@ import structlog
 
 from app.errors import Unavailable
 from app.forward.lotus import MAX_EVENTS, TOO_LARGE, Lotus, encode_batch, encode_event, fits
-from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
-from app.forward.timing import SECOND, TOO_OLD, back_off, is_too_old, pause_for, takes_from
-from app.forward.verdict import ANSWER, BROKER, SERVER, Answer, Trouble, Verdict, read_verdict
-from app.store import ledger
-from app.store.deliveries import (
+from app.forward.sql_deliveries import (
     Attempt,
     Settled,
     State,
@@ -25,6 +21,10 @@ from app.store.deliveries import (
     settle,
     to_storable,
 )
+from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
+from app.forward.timing import SECOND, TOO_OLD, back_off, is_too_old, pause_for, takes_from
+from app.forward.verdict import ANSWER, BROKER, SERVER, Answer, Trouble, Verdict, read_verdict
+from app.store import ledger
 from app.store.engine import Connection, Database, RowRefused
 from app.store.ids import Ids
 

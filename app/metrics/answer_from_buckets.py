@@ -15,11 +15,7 @@ from app.metrics.definition import Metric
 from app.metrics.parts import DAY, LEVELS, QUARTER, is_addable
 from app.metrics.query import Answer, Group, Query
 from app.metrics.sql_buckets import BUILT, UsageMetric, find_calls, find_usage_metric, stream_buckets
-from app.metrics.stream import Stream
-from app.metrics.windows import Window
-from app.store.engine import Connection
-from app.store.keys import to_key
-from app.store.usage_tail import (
+from app.metrics.sql_tail import (
     LAST_ID,
     FoldEvent,
     TailRow,
@@ -28,6 +24,10 @@ from app.store.usage_tail import (
     list_named,
     list_tail,
 )
+from app.metrics.stream import Stream
+from app.metrics.windows import Window
+from app.store.engine import Connection
+from app.store.keys import to_key
 
 _MAX_EDGES = 4
 """Pieces that are read as events: a period has two ends. More of them say that its windows are finer than buckets."""

@@ -9,8 +9,8 @@ from app.metrics.definition import Metric
 from app.metrics.parts import LEVELS, Part
 from app.metrics.query import Group, MetricEvent
 from app.metrics.sql_buckets import Key, Values
+from app.metrics.sql_tail import FoldEvent
 from app.metrics.values import read_properties, read_text
-from app.store.usage_tail import FoldEvent
 
 # With the customer's id beside it, a key that an index of PostgreSQL takes.
 _GROUP_BYTES = 1000

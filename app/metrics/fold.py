@@ -39,9 +39,7 @@ from app.metrics.sql_buckets import (
     put_usage_metrics,
     take_step,
 )
-from app.store.engine import Connection, Database, DuplicateKey
-from app.store.ids import micros_of
-from app.store.usage_tail import (
+from app.metrics.sql_tail import (
     FoldEvent,
     TailRow,
     count_events,
@@ -50,6 +48,8 @@ from app.store.usage_tail import (
     list_named,
     list_tail,
 )
+from app.store.engine import Connection, Database, DuplicateKey
+from app.store.ids import micros_of
 
 EVENTS_PER_STEP = 20_000
 """Events of one fold. Many together, since a customer's are then one change of a bucket."""

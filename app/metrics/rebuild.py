@@ -7,8 +7,8 @@ from app.metrics.bucket_parts import find_group, to_event, to_keys, to_part
 from app.metrics.definition import Metric
 from app.metrics.parts import DAY, LEVELS, QUARTER, Part
 from app.metrics.sql_buckets import Key, UsageMetric, find_calls, stream_buckets
+from app.metrics.sql_tail import FoldEvent, list_between, list_events, list_tail
 from app.store.engine import Connection
-from app.store.usage_tail import FoldEvent, list_between, list_events, list_tail
 
 _QUARTERS = LEVELS.index(QUARTER)
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -12,13 +13,29 @@ from app.replay.correction import Correction, Replacement
 from app.replay.decide import Judged
 from app.replay.sql_replays import Stale, Verdict, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store import ledger
-from app.store.deliveries import count_delivered, count_waiting, request_deliveries, void_deliveries
+from app.store.commit import OnEvents
 from app.store.engine import Connection
 from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
+from app.store.ids import Ids
 from app.store.keys import to_key
 from app.store.record import EventResult, Record
 from app.store.settle import MapAgain, conclude, settle
-from app.store.usage_tail import append_tail
+
+
+class Hooks(NamedTuple):
+    """What a replay sets in motion outside of calls and events."""
+
+    on_events: Sequence[OnEvents]
+    count_delivered: Callable[[Connection, Sequence[int]], int]
+    """Counts those of some events that Lotus has, as far as is known here."""
+
+
+class HooksOf(Protocol):
+    """Makes hooks."""
+
+    def __call__(self, ids: Ids, *, forwards: bool) -> Hooks:
+        """Make them for whoever draws these ids. `forwards`: what is stored is to reach Lotus; else where others do."""
+
 
 TAKEN = "cannot be corrected: another call has the idempotency id of its event"
 
@@ -51,8 +68,7 @@ class Writing:
     tag: int
     """Of the ledger's rows that are ours."""
     now: int
-    forwards: bool = False
-    """Each event that is stored is to reach Lotus."""
+    hooks: Hooks
 
 
 def write(writing: Writing, judged: Sequence[Judged]) -> Written:
@@ -77,19 +93,17 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
         changes.prepare,
     )
     _note_revisions(writing, replacements, made)
-    if made or voids:
-        append_tail(writing.conn, writing.next_id(writing.now), made, [void.event_id for void in voids])
     changes.write(written)
     if changes.verdicts:
         counts = count_changes(changes.verdicts)
+        voided = [void.event_id for void in voids]
         if voids:
             counts[ledger.EVENT, Outcome.STORED, ""] += len(voids)
             counts[ledger.EVENT, ledger.VOIDED, ""] += len(voids)
-            counts.update(void_deliveries(writing.conn, [void.event_id for void in voids], writing.now))
-            written.delivered = count_delivered(writing.conn, [void.event_id for void in voids])
-        if writing.forwards and made:
-            request_deliveries(writing.conn, made, writing.now)
-            counts.update(count_waiting(len(made)))
+            written.delivered = writing.hooks.count_delivered(writing.conn, voided)
+        if made or voids:
+            for note in writing.hooks.on_events:
+                counts.update(note(writing.conn, made, voided, writing.now))
         ledger.append(writing.conn, writing.tag, writing.now, counts)
     written.voided = len(voids)
     return written

@@ -21,6 +21,7 @@ from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable
 from app.errors import Unavailable
+from app.replay.batch import HooksOf
 from app.replay.parameters import parse_asked, parse_bounds
 from app.replay.plan import Plan, Tally
 from app.replay.progress import State, to_state
@@ -76,7 +77,10 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.option("--again", is_flag=True, help="From the beginning, even where the same was stopped half-way.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object; needs --yes or --dry-run.")
+@click.pass_obj
 def replay(
+    to_hooks: HooksOf,
+    /,
     *,
     dry_run: bool,
     again: bool,
@@ -102,12 +106,13 @@ def replay(
     reading = open_reading(bulk=True)
     settings = read_settings()
     check_pseudonym_key(settings, reading.database)
+    ids = Ids(secrets.randbelow)
     replayer = Replayer(
         database=reading.database,
         catalog=reading.catalog,
-        ids=Ids(secrets.randbelow),
+        ids=ids,
         clock=clock,
-        forwards=bool(settings.lotus_api_key),
+        hooks=to_hooks(ids, forwards=bool(settings.lotus_api_key)),
     )
     plan = replayer.plan(asked, bounds, again=again)
     _announce(plan, dry_run=dry_run)

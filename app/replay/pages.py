@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.errors import BadQuery, NotFound, Unavailable
+from app.replay.batch import HooksOf
 from app.replay.parameters import PARAMETERS, parse_asked, parse_bounds, to_texts
 from app.replay.plan import Asked, Plan, Tally
 from app.replay.process import ReplayProcesses
@@ -43,20 +44,21 @@ _FIELDS = ("outcome", "event", "reason", "by", "version", "problem", "id", "sinc
 class Replays:
     """What pages and programs do with replays."""
 
-    def __init__(self, database: Database, processes: ReplayProcesses) -> None:
+    def __init__(self, database: Database, processes: ReplayProcesses, to_hooks: HooksOf) -> None:
         self._database = database
         self._processes = processes
+        self._to_hooks = to_hooks
 
     def look(self, reading: Backend, asked: Asked) -> Values:
         """Count what a replay would be about, and try some of it. Writes nothing."""
-        replayer = _replayer(reading)
+        replayer = self._replayer(reading)
         plan = _plan(replayer, asked)
         tried = _try(replayer, plan) if plan.left else Tally()
         return {"plan": plan, "tried": tried, "words": to_texts(asked)}
 
     def prepare(self, reading: Backend, asked: Asked) -> Plan:
         """Say what is to be begun, or gone on with."""
-        return _plan(_replayer(reading), asked)
+        return _plan(self._replayer(reading), asked)
 
     def start(self, plan: Plan) -> str:
         """Let a process replay what was prepared, unless one does; return the replay's id.
@@ -82,6 +84,17 @@ class Replays:
                 lay_down(conn, plan.replay.id)
             raise Unavailable(f"no process could be started for it: {error.strerror}") from error
         return str(plan.replay.id)
+
+    def _replayer(self, reading: Backend) -> Replayer:
+        # This may run on a thread of its own, and the service's ids are for one thread.
+        ids = Ids(secrets.randbelow)
+        return Replayer(
+            database=reading.database,
+            catalog=reading.catalog,
+            ids=ids,
+            clock=clock,
+            hooks=self._to_hooks(ids, forwards=False),
+        )
 
     def stop(self, replay_id: int) -> None:
         """Ask a replay to end after its batch. Raises NotFound."""
@@ -168,11 +181,6 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
         return to_json(pages.read(lambda reading: _document(reading, _id(replay_id))))
 
     return blueprint
-
-
-def _replayer(reading: Backend) -> Replayer:
-    # This may run on a thread of its own, and the service's ids are for one thread.
-    return Replayer(database=reading.database, catalog=reading.catalog, ids=Ids(secrets.randbelow), clock=clock)
 
 
 def _plan(replayer: Replayer, asked: Asked) -> Plan:

@@ -13,7 +13,7 @@ import msgspec
 
 from app.catalog.live import Catalog
 from app.errors import Unavailable
-from app.replay.batch import Writing, unstorable, write
+from app.replay.batch import Hooks, Writing, unstorable, write
 from app.replay.checkpoints import Checkpoints
 from app.replay.decide import Judge, Judged
 from app.replay.plan import Asked, Plan, Tally, make_plan, to_scope
@@ -26,7 +26,6 @@ from app.replay.sql_replays import (
     save_progress,
     take_turn,
 )
-from app.store.deliveries import is_in_use
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
@@ -58,15 +57,11 @@ class Replayer:
         catalog: Catalog,
         ids: Ids,
         clock: Callable[[], int],
-        forwards: bool = False,
+        hooks: Hooks,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`clock` gives microseconds since 1970; `sleep` takes seconds.
-
-        `forwards`: each event that is stored is to reach Lotus. So it is, too, where the outbox is in use: this may be
-        a shell that does not know the key.
-        """
-        self._forwards = forwards
+        """`clock` gives microseconds since 1970; `sleep` takes seconds."""
+        self._hooks = hooks
         self._sleep = sleep
         self._database = database
         self._catalog = catalog
@@ -253,7 +248,7 @@ class Replayer:
                 next_id=lambda _received_at: self._ids.next(now),
                 tag=self._ids.tag,
                 now=now,
-                forwards=self._forwards or is_in_use(conn),
+                hooks=self._hooks,
             )
             tally.add(write(writing, tally.left_to_do(judged)))
             if tried:

@@ -12,13 +12,16 @@ from app.catalog.watch import Watcher
 from app.clock import clock
 from app.core.credentials import Credentials
 from app.errors import Unavailable
+from app.forward.sql_deliveries import count_delivered, queue_events, queue_events_if_used
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import Folding
 from app.metrics.fold import Folder
+from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
+from app.replay.batch import Hooks
 from app.service.telemetry import Telemetry
 from app.settings import Settings
-from app.store.commit import Committer
+from app.store.commit import Committer, OnEvents
 from app.store.engine import Database, connect
 from app.store.ids import Ids
 from app.store.writer import Commit, Writer, give_way
@@ -62,7 +65,7 @@ def build(settings: Settings) -> Service:
     def log_calls(commit: Commit) -> None:
         call_log.write(commit.records, clock())
 
-    committer = Committer(database, ids, catalog.map_again, forwards=bool(settings.lotus_api_key))
+    committer = Committer(database, ids, catalog.map_again, event_hooks(ids, forwards=bool(settings.lotus_api_key)))
     writer = Writer(committer, telemetry.watch_commit, log_calls)
     ingest = Ingest(
         credentials=Credentials(
@@ -97,3 +100,16 @@ def build_watcher(settings: Settings, database: Database) -> tuple[Watcher, Cata
     catalog = build_catalog(settings.pseudonym_key)
     ids = Ids(secrets.randbelow)
     return Watcher(catalog, database, settings.transforms_dir, ids, clock), catalog, ids
+
+
+def event_hooks(ids: Ids, *, forwards: bool) -> list[OnEvents]:
+    """Return what is told of the events of each commit: the metrics, and the outbox where events are to reach Lotus."""
+    return [tail_of(ids.next), *([queue_events] if forwards else [])]
+
+
+def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
+    """Return what a replay tells.
+
+    What it stores reaches Lotus, too, where the outbox is in use: this may be a shell that does not know the key.
+    """
+    return Hooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], count_delivered)

@@ -21,6 +21,7 @@ from app.metrics.commands_usage import usage
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay
 from app.service.backup import backup, restore
+from app.service.build import replay_hooks
 from app.service.doctor import doctor
 from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
@@ -42,9 +43,11 @@ def _say_version(context: click.Context, _option: click.Parameter, wanted: bool)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
-def main() -> None:
+def main(context: click.Context) -> None:
     """Take calls from Segment, and make them events for billing with Lotus, each stored once."""
+    context.obj = replay_hooks
 
 
 @click.command()

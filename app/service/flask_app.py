@@ -15,7 +15,9 @@ from app.cli.log_output import configure
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
 from app.forward.api import deliveries_api
+from app.forward.outbox import find_pause
 from app.forward.pages import delivery_pages
+from app.forward.pages_call import tell_deliveries
 from app.forward.supervisor import WorkerProcess
 from app.ingest.http_intake import Door, Intake, shortcut
 from app.ingest.http_native import NativeTrack
@@ -24,9 +26,10 @@ from app.ingest.http_webhook import Webhook
 from app.ingest.refused import Refused
 from app.metrics.api import usage_api
 from app.metrics.pages import usage
+from app.metrics.pages_call import tell_metrics
 from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
-from app.service.build import Service, build
+from app.service.build import Service, build, replay_hooks
 from app.service.health import health
 from app.service.ledger_api import ledger_api
 from app.service.overview import overview
@@ -65,7 +68,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
     offload = offload or OnThisThread(Backend(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token, offload)
-    pages = Pages(offload, forwards=bool(settings.lotus_api_key))
+    pages = Pages(offload, find_pause if settings.lotus_api_key else None)
     refused = Refused(service.database, service.ids, clock)
     in_flight = app.extensions[IN_FLIGHT] = InFlight(
         settings.max_inflight_bytes, settings.max_body_bytes, service.telemetry.show_in_flight
@@ -81,7 +84,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     )
     webhook = Webhook(intake)
     doors: tuple[Door, ...] = (webhook, Tracking(intake), NativeTrack(intake))
-    replays = Replays(service.database, ReplayProcesses(settings))
+    replays = Replays(service.database, ReplayProcesses(settings), replay_hooks)
     for blueprint in (
         *(door.blueprint() for door in doors),
         health(service, draining, offload),
@@ -92,7 +95,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         transforms_api(service.database, settings, offload, sandboxes),
         entrance(pages, SignIn(settings.admin_token)),
         overview(pages, service),
-        debugger(pages, settings),
+        debugger(pages, settings, (tell_metrics, tell_deliveries)),
         delivery_pages(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),

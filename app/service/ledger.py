@@ -12,8 +12,8 @@ from app.core.json_text import encode
 from app.core.outcome import REASONS_OF, Outcome
 from app.core.text import counted
 from app.core.times import format_time
+from app.forward.sql_deliveries import State
 from app.forward.sql_lists import count_events, count_states
-from app.store.deliveries import State
 from app.store.engine import Database
 from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
 from app.store.query import parse_moment

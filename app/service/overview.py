@@ -13,10 +13,10 @@ from app.clock import clock
 from app.core.outcome import Outcome
 from app.core.times import format_time
 from app.errors import BadQuery
+from app.forward.sql_deliveries import State as Delivery
 from app.forward.sql_lists import count_undelivered
 from app.service.build import Service
 from app.service.sql_series import Span, count_calls_by_step, count_delivered, count_refusals, last_steps
-from app.store.deliveries import State as Delivery
 from app.store.engine import Connection
 from app.store.ledger import MINUTE
 from app.store.refusals import list_refusals

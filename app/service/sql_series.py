@@ -5,7 +5,7 @@ from collections import Counter
 import msgspec
 import sqlalchemy as sa
 
-from app.store.deliveries import State
+from app.forward.sql_deliveries import State
 from app.store.ledger import CALL, DELIVERY, MINUTE
 from app.store.review_events import first_id_since
 from app.store.schema import ledger, refusals

@@ -1,5 +1,6 @@
 """One transaction for many requests, and what to do when the database refuses one row of it."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
@@ -9,13 +10,16 @@ from app.core.pipeline import Run
 from app.errors import Unavailable
 from app.store import ledger
 from app.store.calls import append_calls, append_requests
-from app.store.deliveries import count_waiting, request_deliveries
 from app.store.engine import Database, DuplicateKey, RowRefused
+from app.store.events import NewEvent
 from app.store.ids import Ids
 from app.store.inserts import at_once
 from app.store.record import Record, Request
 from app.store.settle import MapAgain, settle
-from app.store.usage_tail import append_tail
+
+OnEvents = Callable[[sa.Connection, Sequence[NewEvent], Sequence[int], int], Counter[ledger.Entry]]
+"""Is told in its transaction which events were stored, the ids of those made void, and when; returns what that adds to
+the ledger."""
 
 Take = Callable[[], Sequence[Request]]
 
@@ -29,10 +33,10 @@ _TRIES = 10
 class Committer:
     """Stores requests, each with one call or more, in as few transactions as the database lets it."""
 
-    def __init__(self, database: Database, ids: Ids, map_again: MapAgain, *, forwards: bool = False) -> None:
-        """`forwards`: each event that is stored is to reach Lotus."""
+    def __init__(self, database: Database, ids: Ids, map_again: MapAgain, on_events: Sequence[OnEvents] = ()) -> None:
+        """`on_events` are told of the events of each commit."""
         self._database = database
-        self._forwards = forwards
+        self._on_events = on_events
         self._ids = ids
         self._map_again = map_again
 
@@ -117,11 +121,9 @@ class Committer:
         now = records[0].received_at
         counts = ledger.count_records(records)
         with at_once(conn):
-            if new:
-                append_tail(conn, self._ids.next(now), new)
             append_requests(conn, [request for request in requests if not request.continued])
             append_calls(conn, records)
-            if self._forwards and new:
-                request_deliveries(conn, new, now)
-                counts += count_waiting(len(new))
+            if new:
+                for note in self._on_events:
+                    counts.update(note(conn, new, (), now))
             ledger.append(conn, self._ids.tag, now, counts)

@@ -18,8 +18,7 @@ from app.clock import clock
 from app.core.text import counted
 from app.core.times import format_time
 from app.errors import SegmentLotusError, Unauthorized
-from app.forward.outbox import tell_pause
-from app.forward.sql_destination import read_destination
+from app.store.engine import Connection
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.parameters import full_address
@@ -29,6 +28,9 @@ from app.web.visible import to_visible
 
 Values = dict[str, Any]
 Work = Callable[[Backend], Values]
+
+FindPause = Callable[[Connection, int], object | None]
+"""Finds why forwarding to Lotus is paused, at a time; None where it is not."""
 
 _HERE = Path(__file__).parent
 
@@ -49,10 +51,10 @@ _HEADERS = {
 class Pages:
     """Renders pages. One per application."""
 
-    def __init__(self, offload: Offload, *, forwards: bool = False) -> None:
-        """`forwards`: each page says so where forwarding to Lotus is paused."""
+    def __init__(self, offload: Offload, find_pause: FindPause | None = None) -> None:
+        """`find_pause`: looks for what the banner of each page tells."""
         self._offload = offload
-        self._forwards = forwards
+        self._find_pause = find_pause
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=select_autoescape(default=True),
@@ -93,13 +95,13 @@ class Pages:
             "signed_in": is_signed_in(),
             "pause": None,
         }
-        with_banner = self._forwards and not fragment
+        find_pause = None if fragment else self._find_pause
 
         def render(reading: Backend) -> str:
             more = work(reading) if work else {}
-            if with_banner:
+            if find_pause:
                 with reading.database.reading() as conn:
-                    more = {**more, "pause": tell_pause(read_destination(conn), clock())}
+                    more = {**more, "pause": find_pause(conn, clock())}
             return self._templates.get_template(template).render({**common, **values, **more})
 
         # What needs no database is quick; a fault of the database must not keep its own message from being shown.

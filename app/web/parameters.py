@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Collection, Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from flask import Request, request
 
 from app.errors import BadQuery
+
+_CHARS_MAX = 500
 
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -45,6 +48,22 @@ def read_parameters(*accepted: str) -> dict[str, str]:
         if not all(values):
             raise BadQuery(f"{name} is empty: give it a value or leave it out")
         texts[name] = ",".join(values)
+    return texts
+
+
+def to_texts(given: Iterable[tuple[str, list[str]]], accepted: Collection[str]) -> dict[str, str]:
+    """Return the parameters that have a value; several outcomes are joined by commas. Raises BadQuery."""
+    texts: dict[str, str] = {}
+    for name, values in given:
+        filled = [value.strip() for value in values if value.strip()]
+        if name not in accepted:
+            raise BadQuery(f"there is no filter {name[:40]!a}: there are {', '.join(accepted)}")
+        if len(filled) > 1 and name != "outcome":
+            raise BadQuery(f"{name} is there {len(filled)} times; it can have one value")
+        if any(len(value) > _CHARS_MAX for value in filled):
+            raise BadQuery(f"{name} is longer than {_CHARS_MAX} characters")
+        if filled:
+            texts[name] = ",".join(filled)
     return texts
 
 

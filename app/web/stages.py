@@ -1,6 +1,18 @@
-"""The stops on a call's way, as its page shows them."""
+"""What the page of a call is made of: the stops on its way, and what each wing tells about it."""
+
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
+
+from app.store.engine import Connection
+from app.store.review import WholeCall
+
+EVENTS_MAX = 20
+"""Events of one call that its page shows; the API gives all of them."""
+
+Panel = Callable[[Connection, WholeCall, int], dict[str, Any]]
+"""Tells more about a call, at a time: values for its page."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from app.core.lotus import LotusEvent
 from app.core.times import format_time
 from app.forward.lotus import Lotus
 from app.forward.worker import Worker
+from app.service.build import event_hooks
 from app.store import ledger
 from app.store.commit import Committer
 from app.store.engine import Database
@@ -44,7 +45,7 @@ def a_recent(id_: str, age: int = 0, **fields: object) -> LotusEvent:
 
 def store(database: Database, made: Iterable[LotusEvent], *, forwards: bool = True, commit: int = 500) -> None:
     """Store events that are to be forwarded."""
-    writer = Writer(Committer(database, IDS, know_no_version, forwards=forwards), watch_nothing)
+    writer = Writer(Committer(database, IDS, know_no_version, event_hooks(IDS, forwards=forwards)), watch_nothing)
     records = [a_record(event) for event in made]
     for start in range(0, len(records), commit):
         writer.append(a_request(*records[start : start + commit]))

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from app.forward.fake_lotus.server import FakeLotus
 from app.forward.lotus import Lotus
 from app.forward.reconcile import find_missing
+from app.forward.sql_deliveries import count_waiting, request_later, send_again, void_deliveries
 from app.store import ledger
-from app.store.deliveries import count_waiting, request_later, send_again, void_deliveries
 from app.store.engine import Connection, Database
 from app.store.schema import events
 from tests.builders import NOW, rows_of

@@ -14,11 +14,11 @@ from app.forward.fake_lotus.faults import Fault, Planned
 from app.forward.fake_lotus.rules import INVALID_JSON
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.forward.lotus import Lotus
+from app.forward.sql_deliveries import void_deliveries
 from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import list_attempts
 from app.forward.timing import back_off, pause_for
 from app.forward.verdict import Answer
-from app.store.deliveries import void_deliveries
 from app.store.engine import Database
 from app.store.schema import attempted, attempts, deliveries, events
 from tests.builders import an_event, rows_of, values_of

@@ -21,10 +21,10 @@ from app.errors import Unavailable
 from app.forward.fake_lotus.server import FakeLotus
 from app.forward.lotus import Lotus
 from app.forward.reconcile import find_missing
+from app.forward.sql_deliveries import to_storable
 from app.forward.sql_destination import read_destination
 from app.forward.verdict import INVALID_JSON, PERMANENT, Answer, read_verdict
 from app.service.commands import main
-from app.store.deliveries import to_storable
 from app.store.engine import Database
 from app.store.schema import attempts
 from tests.builders import NOW, empty, rows_of

@@ -4,10 +4,7 @@ from collections import Counter
 
 import pytest
 
-from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
-from app.store import ledger
-from app.store.commit import Committer
-from app.store.deliveries import (
+from app.forward.sql_deliveries import (
     Attempt,
     Settled,
     State,
@@ -20,6 +17,10 @@ from app.store.deliveries import (
     settle,
     void_deliveries,
 )
+from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
+from app.service.build import event_hooks
+from app.store import ledger
+from app.store.commit import Committer
 from app.store.engine import Database
 from app.store.schema import attempted, deliveries, events
 from app.store.writer import Writer
@@ -32,7 +33,7 @@ MINE, OTHERS = 1, 2
 def store(database: Database, *ids: str, forwards: bool = True) -> list[int]:
     """Store an event for each id in one commit; return the ids of the new ones."""
     before = set(values_of(rows_of(database, events, events.c.id)))
-    writer = Writer(Committer(database, IDS, know_no_version, forwards=forwards), watch_nothing)
+    writer = Writer(Committer(database, IDS, know_no_version, event_hooks(IDS, forwards=forwards)), watch_nothing)
     writer.append(a_request(*(a_record(an_event(idempotency_id=id_)) for id_ in ids)))
     return sorted(set(values_of(rows_of(database, events, events.c.id))) - before)
 
@@ -179,7 +180,7 @@ def test_a_pause_is_said_once_and_one_worker_tries_again(database: Database) -> 
 def test_a_claim_reads_the_index_of_what_waits(database: Database, waiting: int) -> None:
     import sqlalchemy as sa  # noqa: PLC0415
 
-    from app.store.deliveries import IS_WAITING  # noqa: PLC0415
+    from app.forward.sql_deliveries import IS_WAITING  # noqa: PLC0415
 
     store(database, *(str(one) for one in range(waiting)))
     query = sa.select(deliveries.c.event_id).where(IS_WAITING, deliveries.c.due_at <= NOW)

@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from app.forward import sql_search as delivery_search
+from app.forward.sql_deliveries import State
 from app.forward.sql_lists import find_groups
 from app.forward.sql_search import DeliveryFilters, Step, count_matching, search_deliveries
-from app.store.deliveries import State
 from app.store.engine import Database
 from app.store.ids import first_id_at
 from app.store.schema import deliveries, events

@@ -12,9 +12,9 @@ from app.metrics.catalog import publish_new_metrics
 from app.metrics.definition import Metric
 from app.metrics.fold import Folder
 from app.metrics.query import MetricEvent
+from app.metrics.sql_tail import append_tail
 from app.store.engine import Database
 from app.store.schema import events
-from app.store.usage_tail import append_tail
 from tests.builders import IDS, NOW, a_record, store
 
 Keep = Callable[[Sequence[MetricEvent]], None]

@@ -12,6 +12,7 @@ from app.metrics.definition import Metric
 from app.metrics.fold import Folder
 from app.metrics.query import MetricEvent
 from app.metrics.sql_buckets import BUILT
+from app.service.build import event_hooks
 from app.store.commit import Committer
 from app.store.engine import Database
 from app.store.ids import Ids, micros_of
@@ -89,7 +90,8 @@ def test_what_becomes_visible_late_is_counted_once_whatever_its_id(database: Dat
     late = make_event("use", "late", "ann", "2026-10-05T00:00:00Z", {"n": 100})
     record = a_record(late, message_id="m-late")
     record.received_at = NOW - 1_000_000
-    slow = Committer(database, Ids(lambda _: 3), know_no_version)
+    ids = Ids(lambda _: 3)
+    slow = Committer(database, ids, know_no_version, event_hooks(ids, forwards=False))
     slow.commit(lambda: [a_request(record)])
     assert min(rows_of(database, events, events.c.id)) < row
     for _ in range(4):
@@ -141,7 +143,7 @@ def keep_between(database: Database, told: MetricEvent, before: MetricEvent) -> 
     event = make_event("use", told.base_id, "ann", "2026-10-05T10:01:00Z", told.properties)
     record = a_record(event, message_id=f"m-{told.base_id}")
     record.id = call_id + 1
-    Committer(database, IDS, know_no_version).commit(lambda: [a_request(record)])
+    Committer(database, IDS, know_no_version, event_hooks(IDS, forwards=False)).commit(lambda: [a_request(record)])
 
 
 def test_a_bucket_is_made_anew_without_what_the_tail_still_holds(database: Database, keep: Keep) -> None:

@@ -19,6 +19,7 @@ from app.metrics.parts import is_addable
 from app.metrics.progress import forget
 from app.metrics.query import MetricEvent, Query
 from app.metrics.windows import Unit
+from app.service.build import event_hooks
 from app.store.commit import Committer
 from app.store.engine import Database
 from app.store.ids import TAG_BITS, Ids
@@ -49,7 +50,8 @@ class Life:
         # Some come twice: a retry, or a conflict.
         self._names = [f"e-{chance.randint(0, 2 * len(told))}" for _ in told]
         self._at = 0
-        self._slow = Committer(database, Ids(lambda _: 3), know_no_version)
+        ids = Ids(lambda _: 3)
+        self._slow = Committer(database, ids, know_no_version, event_hooks(ids, forwards=False))
         self._inside = False
         self._folders = [Folder(database, holder, lambda: NOW, self._breathe) for holder in (1, 2)]
 

@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from app.errors import MetricInvalid
 from app.metrics.answer import answer, answer_raw
 from app.metrics.explain import explain, explain_call
+from app.metrics.sql_tail import any_named, list_after, list_between, list_named
 from app.store.engine import Database
 from app.store.schema import events, usage_tail
-from app.store.usage_tail import any_named, list_after, list_between, list_named
 from tests.builders import rows_of
 from tests.core.metrics import LATER, a_metric, a_query, some_events
 from tests.usage.conftest import Keep, fold_all, make_void, publish

@@ -7,6 +7,7 @@ import pytest
 
 from app.replay.parameters import parse_asked
 from app.replay.replayer import Replayer
+from app.service.build import replay_hooks
 from app.store.ids import Ids
 from tests.builders import DEFAULT_TEXT, published, some_ids, some_transforms
 from tests.served import ADMIN_TOKEN
@@ -48,7 +49,10 @@ def filled(migrated_url: str, make_site: Callable[..., Site]) -> Site:
     database = site.service.database
     text = DEFAULT_TEXT.replace("customer_id: userId", "customer_id: event")
     catalog = published(database, some_transforms(text), some_ids(34))
-    replayer = Replayer(database=database, catalog=catalog, ids=Ids(lambda _below: 35), clock=lambda: 1)
+    ids = Ids(lambda _below: 35)
+    replayer = Replayer(
+        database=database, catalog=catalog, ids=ids, clock=lambda: 1, hooks=replay_hooks(ids, forwards=False)
+    )
     problem = site.ask("/api/v1/problems", ADMIN_TOKEN).get_json()["groups"][0]["key"]
     replayer.run(replayer.plan(parse_asked({"problem": problem}), (None, None)), lambda _calls: None)
     return site

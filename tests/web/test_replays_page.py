@@ -16,6 +16,7 @@ from app.replay.progress import SILENT_MICROS
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import get_replay, list_replays
 from app.replay.sql_replays import Replay, append_replay
+from app.service.build import replay_hooks
 from app.store.schema import calls, replays
 from tests.builders import DEFAULT_TEXT, a_document, published, some_ids, some_transforms, to_raw
 from tests.served import ADMIN_TOKEN, wait_until
@@ -66,7 +67,10 @@ def outcomes(site: Site) -> list[str]:
 
 def plant(site: Site, **changes: object) -> str:
     """Leave a replay behind that was begun by another process, and return its page's path."""
-    replayer = Replayer(database=site.service.database, catalog=Catalog(), ids=some_ids(44), clock=clock)
+    ids = some_ids(44)
+    replayer = Replayer(
+        database=site.service.database, catalog=Catalog(), ids=ids, clock=clock, hooks=replay_hooks(ids, forwards=False)
+    )
     plan = replayer.plan(parse_asked({"outcome": "rejected"}), (None, None))
     with site.service.database.writing() as conn:
         append_replay(conn, msgspec.structs.replace(plan.replay, **changes))

@@ -89,10 +89,24 @@ _SETTLE_VOIDED = Update(deliveries, new=_ENDED, known=("event_id", "state"))
 _VOID = Update(deliveries, new=("state", "settled_at"), known=("event_id", "state"))
 
 
-def request_deliveries(conn: sa.Connection, made: Iterable[NewEvent], now: int) -> None:
-    """Let new events, stored in this transaction, be sent from `now` on."""
-    # Sorted: a row that goes to the end of its tree costs least.
-    _DELIVERIES.run(conn, [(id_, State.WAITING.value, now, 0) for id_ in sorted(one.id for one in made)])
+def queue_events(conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequence[int], now: int) -> Counter[Entry]:
+    """Let events stored in this transaction be sent from `now` on, and take void ones out; return what the ledger adds.
+
+    What was delivered stays delivered.
+    """
+    counts = void_deliveries(conn, voided, now) if voided else Counter[Entry]()
+    if stored:
+        # Sorted: a row that goes to the end of its tree costs least.
+        _DELIVERIES.run(conn, [(id_, State.WAITING.value, now, 0) for id_ in sorted(event.id for event in stored)])
+        counts.update(count_waiting(len(stored)))
+    return counts
+
+
+def queue_events_if_used(
+    conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequence[int], now: int
+) -> Counter[Entry]:
+    """Do what `queue_events` does for whoever does not know whether there is a key: where the outbox is in use."""
+    return queue_events(conn, stored if is_in_use(conn) else (), voided, now)
 
 
 def count_waiting(number: int) -> Counter[Entry]:

@@ -4,6 +4,7 @@ A row holds ids alone: who stores a call evaluates no metric, and pays one row p
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -11,11 +12,13 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.store import ledger
+from app.store.commit import OnEvents
 from app.store.events import BASE_ID, NewEvent
 from app.store.inserts import Insert
 from app.store.keys import to_key
 from app.store.lookup import among
 from app.store.schema import events, usage_tail
+from app.store.settle import NextId
 
 # Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
 _SLICE = 1000
@@ -58,6 +61,16 @@ def append_tail(conn: sa.Connection, tail_id: int, stored: Sequence[NewEvent], v
     """Write down what this transaction does to events."""
     first_call = min((one.call_id for one in stored), default=LAST_ID)
     _TAIL.run(conn, [(tail_id, _pack([one.id for one in stored]), _pack(voided), first_call)])
+
+
+def tail_of(next_id: NextId) -> OnEvents:
+    """Return what writes down, with each transaction, what it does to events; `next_id` gives an id for a time."""
+
+    def note(conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequence[int], now: int) -> Counter[ledger.Entry]:
+        append_tail(conn, next_id(now), stored, voided)
+        return Counter()
+
+    return note
 
 
 def list_tail(conn: sa.Connection, limit: int | None = None) -> list[TailRow]:
