@@ -260,8 +260,8 @@ def test_following_shows_each_call_once_also_one_that_was_committed_late(
     late = a_record(an_event(idempotency_id="late"), message_id="late")
     early = a_record(an_event(idempotency_id="early"), message_id="early")
     store(empty, early)
-    reading = Backend(database=empty, catalog=Catalog(TransformSet(())))
-    following = review._follow(reading, CallFilters(outcomes=(Outcome.STORED, Outcome.DUPLICATE)), 2)
+    backend = Backend(database=empty, catalog=Catalog(TransformSet(())))
+    following = review._follow(backend, CallFilters(outcomes=(Outcome.STORED, Outcome.DUPLICATE)), 2)
     assert [call.message_id for call in next(following)][-1] == "early"
     assert late.id < early.id
     store(empty, late)

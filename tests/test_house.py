@@ -33,7 +33,7 @@ def libraries_of(file: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-@pytest.mark.parametrize("libraries", ROOMS, ids=lambda names: min(names))
+@pytest.mark.parametrize("libraries", ROOMS, ids=min)
 def test_a_library_is_used_where_the_name_of_the_file_says_so(libraries: frozenset[str]) -> None:
     folders, names = ROOMS[libraries]
     users = [file.relative_to(APP) for file in APP.rglob("*.py") if libraries & set(libraries_of(file))]

@@ -70,8 +70,8 @@ def _calls() -> Work:
     filters, limit = parse_call_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
-    def work(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             found = list_calls(conn, filters, before, limit + 1)
         following = _next(found, limit, lambda row: str(row.id))
         return {"calls": [to_call_document(row) for row in found[:limit]], "next": following}
@@ -84,10 +84,10 @@ def _call(call_id: str) -> Work:
     if not (call_id.isascii() and call_id.isdecimal()):
         raise NotFound("the id of a call is a number; /api/v1/calls?id= also takes message ids and idempotency ids")
 
-    def work(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             whole = get_call(conn, int(call_id[:_LONG]))
-            return to_whole_document(whole, tell_steps(conn, reading.catalog, whole))
+            return to_whole_document(whole, tell_steps(conn, backend.catalog, whole))
 
     return work
 
@@ -97,8 +97,8 @@ def _events() -> Work:
     filters, limit = parse_event_filters(texts, clock()), parse_limit(texts.get("limit"))
     before = parse_place(texts["before"]) if "before" in texts else None
 
-    def work(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             found = list_events(conn, filters, before, limit + 1)
         following = _next(found, limit, lambda row: f"{row.call_id}.{row.id}")
         return {"events": [to_event_document(row) for row in found[:limit]], "next": following}
@@ -111,8 +111,8 @@ def _refused() -> Work:
     limit = parse_limit(texts.get("limit"))
     before = parse_id("before", texts["before"]) if "before" in texts else None
 
-    def work(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             # There are never more than KEPT.
             found = [one for one in list_refusals(conn, KEPT) if before is None or one.id < before]
         following = _next(found, limit, lambda one: str(one.id))

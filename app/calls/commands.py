@@ -17,7 +17,7 @@ from app.calls.review import (
 from app.calls.steps import tell_steps
 from app.calls.text import tell_call, tell_refusal
 from app.catalog.backend import Backend
-from app.cli.program import open_reading
+from app.cli.program import open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome, Reason
@@ -68,12 +68,12 @@ def log(*, follow: bool, outcome: Sequence[str], limit: int, as_json: bool, **te
     """Show stored calls, the newest last."""
     given = {name: text for name, text in {"outcome": ",".join(outcome), **texts}.items() if text}
     filters = parse_call_filters(given, clock())
-    reading = open_reading()
+    backend = open_backend()
     if follow:
-        for calls in _follow(reading, filters, limit):
+        for calls in _follow(backend, filters, limit):
             _write(calls, as_json=as_json)
         return
-    with reading.database.reading() as conn:
+    with backend.database.reading() as conn:
         rows = list_calls(conn, filters, limit=limit)
     _write([to_call_document(row) for row in reversed(rows)], as_json=as_json)
     if not rows and sys.stdout.isatty():
@@ -88,13 +88,13 @@ def log(*, follow: bool, outcome: Sequence[str], limit: int, as_json: bool, **te
 @click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
 def show(*, id_: str, raw: bool, as_json: bool) -> None:
     """Show everything about one call. ID: of the call, of its message, or the idempotency id of its event."""
-    reading = open_reading()
-    with reading.database.reading() as conn:
+    backend = open_backend()
+    with backend.database.reading() as conn:
         ids = list_call_ids(conn, CallFilters(id=id_), limit=100)
         if not ids:
             raise NotFound(f"there is no call, message or event with the id {id_[:100]!r}")
         whole = get_call(conn, ids[0])
-        steps = tell_steps(conn, reading.catalog, whole)
+        steps = tell_steps(conn, backend.catalog, whole)
     if len(ids) > 1:
         many = f"{len(ids)}" if len(ids) < 100 else "100 or more"  # noqa: PLR2004  the limit above
         click.echo(f"{many} calls have this id; this is the newest. All: segment-lotus log --id {id_!r}", err=True)
@@ -112,7 +112,7 @@ def show(*, id_: str, raw: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def refused(*, limit: int, as_json: bool) -> None:
     """Show the last requests that were turned away as a whole, and why; the newest last."""
-    with open_reading().database.reading() as conn:
+    with open_backend().database.reading() as conn:
         documents = [to_refusal_document(one) for one in reversed(list_refusals(conn, limit))]
     for document in documents:
         click.echo(_to_json(document) if as_json else tell_refusal(document))
@@ -120,36 +120,36 @@ def refused(*, limit: int, as_json: bool) -> None:
         click.echo("No request was refused.", err=True)
 
 
-def _follow(reading: Backend, filters: CallFilters, limit: int) -> Iterator[list[CallDocument]]:
+def _follow(backend: Backend, filters: CallFilters, limit: int) -> Iterator[list[CallDocument]]:
     """Give the newest calls, and then each call once, as soon as its commit can be seen.
 
     Ids do not come in order of their commits. So each round reads the last 30 s again and leaves out what it knows;
     they are counted back from the newest call there is, not from this machine's clock, which may be wrong.
     """
-    with reading.database.reading() as conn:
+    with backend.database.reading() as conn:
         after = newest_call_id(conn) - _LATE
-    seen = set(_ids_after(reading, filters, after))
-    with reading.database.reading() as conn:
+    seen = set(_ids_after(backend, filters, after))
+    with backend.database.reading() as conn:
         first = list_calls(conn, filters, limit=limit)
     seen.update(row.id for row in first)
     yield [to_call_document(row) for row in reversed(first)]
     while True:
         time.sleep(_POLL_SECONDS)
-        with reading.database.reading() as conn:
+        with backend.database.reading() as conn:
             newest = newest_call_id(conn)
-        ids = _ids_after(reading, filters, after)
+        ids = _ids_after(backend, filters, after)
         fresh = sorted(set(ids) - seen)
         if fresh:
-            with reading.database.reading() as conn:
+            with backend.database.reading() as conn:
                 rows = read_calls(conn, fresh)
             yield [to_call_document(row) for row in rows]
         after, seen = newest - _LATE, set(ids)
 
 
-def _ids_after(reading: Backend, filters: CallFilters, after: int) -> list[int]:
+def _ids_after(backend: Backend, filters: CallFilters, after: int) -> list[int]:
     ids: list[int] = []
     while True:
-        with reading.database.reading() as conn:
+        with backend.database.reading() as conn:
             some = list_call_ids(conn, filters, after=after, before=ids[-1] if ids else None, limit=_AT_ONCE)
         ids += some
         if len(some) < _AT_ONCE:

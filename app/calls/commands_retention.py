@@ -6,7 +6,7 @@ from collections.abc import Callable
 import click
 
 from app.calls.sql_retention import ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
-from app.cli.program import open_reading
+from app.cli.program import open_backend
 from app.clock import clock
 from app.core.text import counted
 from app.store.engine import Database
@@ -28,7 +28,7 @@ def retention(*, days: int, dry_run: bool, yes: bool) -> None:
     Rows, events, ids, outcomes and the ledger stay, so what was a duplicate stays one. What is forgotten can no longer
     be shown or run again.
     """
-    database = open_reading().database
+    database = open_backend().database
     below = first_id_at(clock() - days * _DAY)
     with database.reading() as conn:
         envelopes_below = first_envelope(conn, below)

@@ -78,8 +78,8 @@ def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Bluep
 
 
 def _calls(asked: Asked) -> Work:
-    def work(reading: Backend) -> Values:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> Values:
+        with backend.database.reading() as conn:
             newest = newest_call_id(conn)
             step = search_calls(conn, asked.filters, asked.q, before=asked.before, limit=PAGE)
             rows = read_calls(conn, step.ids)
@@ -97,8 +97,8 @@ def _calls(asked: Asked) -> Work:
 
 
 def _newer(asked: Asked, newest: int) -> Work:
-    def work(reading: Backend) -> Values:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> Values:
+        with backend.database.reading() as conn:
             step, now = _find_newer(conn, asked, newest)
             rows = read_calls(conn, step.ids)
         return {"calls": [to_call_document(row) for row in rows], "newest": max(now, newest), "more": step.full}
@@ -113,8 +113,8 @@ def _find_newer(conn: Connection, asked: Asked, newest: int) -> tuple[Step, int]
 
 
 def _raw(number: int) -> Callable[[Backend], bytes]:
-    def work(reading: Backend) -> bytes:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> bytes:
+        with backend.database.reading() as conn:
             raw = get_raw(conn, number)
         if raw is None:
             raise NotFound(_REMOVED)
@@ -124,8 +124,8 @@ def _raw(number: int) -> Callable[[Backend], bytes]:
 
 
 def _whole(number: int) -> Callable[[Backend], WholeCall]:
-    def work(reading: Backend) -> WholeCall:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> WholeCall:
+        with backend.database.reading() as conn:
             whole = get_call(conn, number, same_message_limit=0)
         if whole.raw is None:
             raise NotFound(_REMOVED)

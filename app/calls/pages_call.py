@@ -56,12 +56,12 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
     """Return the work that reads everything about a call. Raises NotFound when it is run."""
 
-    def work(reading: Backend) -> Values:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> Values:
+        with backend.database.reading() as conn:
             whole = get_call(conn, number)
-            steps = tell_steps(conn, reading.catalog, whole)
+            steps = tell_steps(conn, backend.catalog, whole)
             document = to_whole_document(whole, steps)
-            live = reading.catalog.read_live(conn).transforms
+            live = backend.catalog.read_live(conn).transforms
             told: Values = {}
             for panel in panels:
                 told.update(panel(conn, whole, now))
@@ -74,7 +74,7 @@ def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
                 "events": [(event, _event_text(event)) for event in document.events[:EVENTS_MAX]],
                 "would_be": [to_pretty(one) for one in _would_be(whole)[:1]],
                 "conflicts": tell_conflicts(conn, whole.call),
-                "made": _made(conn, reading.catalog, whole, live),
+                "made": _made(conn, backend.catalog, whole, live),
                 **_choice(whole, live),
             }
 

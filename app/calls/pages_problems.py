@@ -31,8 +31,8 @@ def problem_pages(pages: Pages) -> Blueprint:
         texts = read_parameters(*_PARAMETERS)
         work = _find(texts)
 
-        def read(reading: Backend) -> Values:
-            return {"found": work(reading)}
+        def read(backend: Backend) -> Values:
+            return {"found": work(backend)}
 
         return pages.show(
             "problems.html",
@@ -56,7 +56,7 @@ def problem_api(pages: Pages, admin_token: str) -> Blueprint:
     @blueprint.get("/problems")
     def show() -> Response:
         work = _find(read_parameters(*_PARAMETERS))
-        return to_json(pages.read(lambda reading: to_document(work(reading))))
+        return to_json(pages.read(lambda backend: to_document(work(backend))))
 
     return blueprint
 
@@ -67,7 +67,7 @@ def _find(texts: dict[str, str]) -> Callable[[Backend], Problems]:
     before, unmapped = (
         parse_id(name, texts[name]) if name in texts else None for name in ("before", "unmapped_before")
     )
-    return lambda reading: find_problems(reading.database, since, before=before, unmapped_before=unmapped)
+    return lambda backend: find_problems(backend.database, since, before=before, unmapped_before=unmapped)
 
 
 def _to_editor(transform: str | None, sample: str) -> str:

@@ -15,7 +15,7 @@ class Backend:
     """Knows the versions in the database; none is active."""
 
 
-def open_backend(database_url: str, pseudonym_key: str, *, bulk: bool = False, serving: bool = False) -> Backend:
+def connect_backend(database_url: str, pseudonym_key: str, *, bulk: bool = False, serving: bool = False) -> Backend:
     """Put together what looks at a database, or goes through all of it (`bulk`). Its connections are its own.
 
     `serving`: it looks for somebody who sent a request.

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from app.catalog.backend import Backend, open_backend
+from app.catalog.backend import Backend, connect_backend
 from app.core.text import printable
 from app.errors import SegmentLotusError, Unavailable
 from app.settings import Settings, load
@@ -75,7 +75,7 @@ def read_settings() -> Settings:
     return load(os.environ, DOTENV)
 
 
-def open_reading(*, bulk: bool = False) -> Backend:
+def open_backend(*, bulk: bool = False) -> Backend:
     """Return what it takes to look at the database of the settings, or to go through all of it (`bulk`).
 
     Closed when the command ends.
@@ -85,10 +85,10 @@ def open_reading(*, bulk: bool = False) -> Backend:
 
     """
     settings = read_settings()
-    reading = open_backend(settings.database_url, settings.pseudonym_key, bulk=bulk)
-    click.get_current_context().call_on_close(reading.database.close)
-    check_schema(reading.database)
-    return reading
+    backend = connect_backend(settings.database_url, settings.pseudonym_key, bulk=bulk)
+    click.get_current_context().call_on_close(backend.database.close)
+    check_schema(backend.database)
+    return backend
 
 
 def open_database(settings: Settings) -> Database:

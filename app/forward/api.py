@@ -43,8 +43,8 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
         filters, limit = parse_delivery_filters(texts, clock()), parse_limit(texts.get("limit"))
         before = parse_id("before", texts["before"]) if "before" in texts else None
 
-        def work(reading: Backend) -> object:
-            with reading.database.reading() as conn:
+        def work(backend: Backend) -> object:
+            with backend.database.reading() as conn:
                 step = search_deliveries(conn, filters, before=before, limit=limit)
                 rows = read_deliveries(conn, step.ids)
                 outbox = read_outbox(conn)
@@ -61,8 +61,8 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     def groups() -> Response:
         filters = parse_delivery_filters(read_parameters("since", "until"), clock())
 
-        def work(reading: Backend) -> object:
-            with reading.database.reading() as conn:
+        def work(backend: Backend) -> object:
+            with backend.database.reading() as conn:
                 found, edge = find_groups(conn, filters)
             since = None if edge is None else format_time(micros_of(edge))
             return {"groups": [to_group_document(one) for one in found], "looked_back_to": since}
@@ -74,8 +74,8 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
         read_parameters()
         number = parse_id("the id of an event", event_id)
 
-        def work(reading: Backend) -> object:
-            with reading.database.reading() as conn:
+        def work(backend: Backend) -> object:
+            with backend.database.reading() as conn:
                 row = get_delivery(conn, number)
                 attempts = list_attempts(conn, [number])[number]
             if row is None:
@@ -94,7 +94,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
         number = parse_id("the id of an event", event_id)
-        return to_json({"retried": offload(lambda reading: retry_one(reading.database, number, clock))})
+        return to_json({"retried": offload(lambda backend: retry_one(backend.database, number, clock))})
 
     return blueprint
 
@@ -107,13 +107,13 @@ def _retry() -> Work:
         raise BadQuery(f'say which, by some of {accepted}; {{"state": "failed"}} is all that failed')
     filters = to_retriable(parse_delivery_filters(texts, clock()))
 
-    def count(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def count(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             matching, further = count_matching(conn, filters)
         return {"dry_run": True, "count": matching, "is_all": further is None}
 
-    def work(reading: Backend) -> object:
-        done = retry_matching(reading.database, filters, clock, seconds=RETRY_SECONDS, before=before)
+    def work(backend: Backend) -> object:
+        done = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS, before=before)
         return {"dry_run": False, "count": done.count, "next": None if done.further is None else str(done.further)}
 
     return count if dry_run else work
@@ -138,8 +138,8 @@ def _read_words() -> tuple[dict[str, str], bool]:
 def expose_deliveries(offload: Offload) -> bytes:
     """Return the numbers of the outbox in Prometheus' text format; nothing where the database cannot be read."""
 
-    def work(reading: Backend) -> bytes:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> bytes:
+        with backend.database.reading() as conn:
             counts, due, destination = count_undelivered(conn), find_next_due(conn), read_destination(conn)
         late = 0.0 if due is None else max(0.0, (clock() - due) / _SECOND)
         lines = [

@@ -4,7 +4,7 @@ import math
 
 import click
 
-from app.cli.program import open_reading
+from app.cli.program import open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable
@@ -45,7 +45,7 @@ def deliveries() -> None:
 def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> None:
     """Show deliveries, the newest last, and how it stands with Lotus."""
     filters = parse_delivery_filters({name: text for name, text in texts.items() if text}, clock())
-    with open_reading().database.reading() as conn:
+    with open_backend().database.reading() as conn:
         if groups:
             found, edge = find_groups(conn, filters, most=_GROUPED)
             for group in map(to_group_document, found):
@@ -83,7 +83,7 @@ def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
             "Say which: --id, --reason, --customer, --event-name, --since or --until; or --yes for all of them."
         )
     filters = parse_delivery_filters(given, clock())
-    database = open_reading().database
+    database = open_backend().database
     if dry_run:
         with database.reading() as conn:
             count, _ = count_matching(conn, filters, math.inf)

@@ -96,7 +96,7 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
         number = _id(event_id)
-        pages.read(lambda reading: retry_one(reading.database, number, clock))
+        pages.read(lambda backend: retry_one(backend.database, number, clock))
         return go_to(request.form.get("back") or f"/deliveries/{number}")
 
     @blueprint.post("/deliveries/retry")
@@ -111,9 +111,9 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
 
 def _list(asked: Asked, total: LedgerTotal, *, found: bool) -> Work:
-    def work(reading: Backend) -> Values:
+    def work(backend: Backend) -> Values:
         now = clock()
-        with reading.database.reading() as conn:
+        with backend.database.reading() as conn:
             undelivered = count_undelivered(conn)
             balance = _balance(total.read(conn, now), undelivered)
             groups, edge = find_groups(conn, asked.filters)
@@ -159,8 +159,8 @@ def _balance(sums: Counter[Entry], undelivered: Counter[str]) -> Balance:
 
 
 def _one(number: int) -> Work:
-    def work(reading: Backend) -> Values:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> Values:
+        with backend.database.reading() as conn:
             row = get_delivery(conn, number)
             if row is None:
                 raise NotFound("there is no delivery of this event: it is unknown, or was not to be forwarded")
@@ -176,8 +176,8 @@ def _count(words: dict[str, str]) -> Work:
     bounds = {"since": filters.since, "until": filters.until}
     words |= {name: format_time(at) for name, at in bounds.items() if at is not None}
 
-    def work(reading: Backend) -> Values:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> Values:
+        with backend.database.reading() as conn:
             count, further = count_matching(conn, filters)
         return {
             "words": {**words, "state": str(filters.state)},
@@ -192,8 +192,8 @@ def _count(words: dict[str, str]) -> Work:
 def _retry(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
 
-    def work(reading: Backend) -> Values:
-        done = retry_matching(reading.database, filters, clock, seconds=RETRY_SECONDS)
+    def work(backend: Backend) -> Values:
+        done = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS)
         return {"words": words, "count": done.count, "is_all": done.further is None, "done": done}
 
     return work

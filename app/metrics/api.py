@@ -55,8 +55,8 @@ def usage_api(offload: Offload, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _metrics(reading: Backend) -> object:
-    with reading.database.reading() as conn:
+def _metrics(backend: Backend) -> object:
+    with backend.database.reading() as conn:
         found = read_live_metrics(conn)
     return {"metrics": [to_metric_document(one) for one in found.values()]}
 
@@ -71,8 +71,8 @@ def _usage(offload: Offload, name: str) -> Response:
     now = clock()
     query = parse_usage_query(texts, now)
 
-    def work(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
             found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
         return (found, metric, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
@@ -98,8 +98,8 @@ def _events(name: str) -> Callable[[Backend], object]:
     )
     query = parse_usage_query(texts, now)
 
-    def work(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
             _check_group(metric, query, group)
             page = explain(conn, metric, query, now, group=group, after=after, limit=limit)
@@ -122,8 +122,8 @@ def _call_metrics(call_id: str) -> Callable[[Backend], object]:
         raise NotFound("the id of a call is a number of up to 19 digits") from error
     now = clock()
 
-    def work(reading: Backend) -> object:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
             found = explain_call(conn, _live(conn), number, now)
         return {"metrics": [to_judgement_document(one) for one in found]}
 

@@ -12,7 +12,7 @@ from app.catalog.check import check as check_transforms
 from app.catalog.files import read_folder
 from app.catalog.live import build_catalog
 from app.catalog.status import State
-from app.cli.program import Failure, between_steps, open_reading, read_settings
+from app.cli.program import Failure, between_steps, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
@@ -78,8 +78,8 @@ def metrics() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def list_(*, as_json: bool) -> None:
     """List all metrics: which version is live, how its file stands to it, and what it counts."""
-    reading = open_reading()
-    with reading.database.reading() as conn:
+    backend = open_backend()
+    with backend.database.reading() as conn:
         found = survey_metrics(conn, read_folder(read_settings().metrics_dir)).standings
     if as_json:
         for one in found:
@@ -144,7 +144,7 @@ def _read_transforms(settings: Settings) -> TransformSet | None:
 @click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
 def show(*, name: str, version: str | None, as_json: bool) -> None:
     """Show the version that is live, or an earlier one."""
-    with open_reading().database.reading() as conn:
+    with open_backend().database.reading() as conn:
         metric = get_metric(conn, name, version)
     if as_json:
         click.echo(encode(to_metric_document(metric)).decode())
@@ -157,9 +157,9 @@ def show(*, name: str, version: str | None, as_json: bool) -> None:
 @click.argument("name")
 def publish(*, name: str) -> None:
     """Make the file live. Where the file was deleted: take the metric out."""
-    reading = open_reading()
+    backend = open_backend()
     folder = read_settings().metrics_dir
-    metric = publish_metric(reading.database, folder, name, Ids(secrets.randbelow).next, clock)
+    metric = publish_metric(backend.database, folder, name, Ids(secrets.randbelow).next, clock)
     click.echo(f"{name} is live at version {metric.digest.hex()[:_DIGITS]}." if metric else f"{name} is taken out.")
 
 
@@ -172,7 +172,7 @@ def build(*, name: str | None, anew: bool) -> None:
     A running service does this by itself; this shows how far it came, and does it where no service runs. It can be
     stopped at any moment. Until it is done, answers are made of raw events.
     """
-    database = open_reading().database
+    database = open_backend().database
     with database.reading() as conn:
         live = read_live_metrics(conn)
         wanted = [get_metric(conn, name)] if name else list(live.values())
@@ -203,7 +203,7 @@ def explain(*, call_id: str, as_json: bool) -> None:
 
     CALL: the id of the call, of its message, or the idempotency id of its event; of all calls that have it.
     """
-    with open_reading().database.reading() as conn:
+    with open_backend().database.reading() as conn:
         ids = list_call_ids(conn, CallFilters(id=call_id), limit=100)
         if not ids:
             raise NotFound(f"there is no call, message or event with the id {call_id[:100]!r}")

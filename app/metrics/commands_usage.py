@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import click
 
-from app.cli.program import Failure, open_reading
+from app.cli.program import Failure, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
@@ -64,7 +64,7 @@ def usage(
         raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:
         raise BadQuery("--group belongs to --explain; --customer and --group-by narrow a number")
-    with open_reading().database.reading() as conn:
+    with open_backend().database.reading() as conn:
         metric = get_metric(conn, name, version)
         if explained:
             _tell_events(conn, metric, query, now, group, shape)

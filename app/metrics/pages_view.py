@@ -82,8 +82,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 def read_list(folder: Path) -> Work:
     """Return the work that lists the metrics."""
 
-    def work(reading: Backend) -> Values:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> Values:
+        with backend.database.reading() as conn:
             return {"metrics": _list_metrics(conn, survey_metrics(conn, read_folder(folder)).standings)}
 
     return work
@@ -92,8 +92,8 @@ def read_list(folder: Path) -> Work:
 def read_usage(asked: Asked, folder: Path, now: int) -> Work:
     """Return the work that answers what is asked. What cannot be answered is said in `problem`, with its `status`."""
 
-    def work(reading: Backend) -> Values:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> Values:
+        with backend.database.reading() as conn:
             standings = survey_metrics(conn, read_folder(folder)).standings
             listed = _list_metrics(conn, standings)
             values: Values = {"metrics": listed, **UNANSWERED}
@@ -124,11 +124,11 @@ def read_usage(asked: Asked, folder: Path, now: int) -> Work:
 def read_events(asked: Asked, now: int) -> Work:
     """Return the work that lists the events behind a number. Raises BadQuery or NotFound when it is run."""
 
-    def work(reading: Backend) -> Values:
+    def work(backend: Backend) -> Values:
         query = parse_usage_query(asked.usage, now)
         group = parse_group(asked.texts.get("group"))
         after = parse_after(asked.texts.get("after"))
-        with reading.database.reading() as conn:
+        with backend.database.reading() as conn:
             metric = get_metric(conn, asked.metric, asked.texts.get("version"))
             names = query.groups(metric)
             if group is not None and set(group) != set(names):

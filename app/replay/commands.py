@@ -13,7 +13,7 @@ from app.cli.program import (
     Failure,
     between_steps,
     check_pseudonym_key,
-    open_reading,
+    open_backend,
     read_settings,
     tune_garbage_collection,
 )
@@ -103,13 +103,13 @@ def replay(
     given = {**words, "id": id_, "limit": None if limit is None else str(limit), "correct": "yes" if correct else None}
     asked = parse_asked({name: text for name, text in given.items() if text is not None})
     bounds = parse_bounds(asked, clock())
-    reading = open_reading(bulk=True)
+    backend = open_backend(bulk=True)
     settings = read_settings()
-    check_pseudonym_key(settings, reading.database)
+    check_pseudonym_key(settings, backend.database)
     ids = Ids(secrets.randbelow)
     replayer = Replayer(
-        database=reading.database,
-        catalog=reading.catalog,
+        database=backend.database,
+        catalog=backend.catalog,
         ids=ids,
         clock=clock,
         hooks=to_hooks(ids, forwards=bool(settings.lotus_api_key)),
@@ -127,7 +127,7 @@ def replay(
     if dry_run:
         _look(replayer, plan)
     else:
-        _work(reading.database, replayer, plan)
+        _work(backend.database, replayer, plan)
     voided = [] if dry_run else replayer.list_voids(plan)
     if as_json:
         click.echo(encode(_to_summary(plan, voided, dry_run=dry_run)).decode())

@@ -49,16 +49,16 @@ class Replays:
         self._processes = processes
         self._to_hooks = to_hooks
 
-    def look(self, reading: Backend, asked: Asked) -> Values:
+    def look(self, backend: Backend, asked: Asked) -> Values:
         """Count what a replay would be about, and try some of it. Writes nothing."""
-        replayer = self._replayer(reading)
+        replayer = self._replayer(backend)
         plan = _plan(replayer, asked)
         tried = _try(replayer, plan) if plan.left else Tally()
         return {"plan": plan, "tried": tried, "words": to_texts(asked)}
 
-    def prepare(self, reading: Backend, asked: Asked) -> Plan:
+    def prepare(self, backend: Backend, asked: Asked) -> Plan:
         """Say what is to be begun, or gone on with."""
-        return _plan(self._replayer(reading), asked)
+        return _plan(self._replayer(backend), asked)
 
     def start(self, plan: Plan) -> str:
         """Let a process replay what was prepared, unless one does; return the replay's id.
@@ -85,12 +85,12 @@ class Replays:
             raise Unavailable(f"no process could be started for it: {error.strerror}") from error
         return str(plan.replay.id)
 
-    def _replayer(self, reading: Backend) -> Replayer:
+    def _replayer(self, backend: Backend) -> Replayer:
         # This may run on a thread of its own, and the service's ids are for one thread.
         ids = Ids(secrets.randbelow)
         return Replayer(
-            database=reading.database,
-            catalog=reading.catalog,
+            database=backend.database,
+            catalog=backend.catalog,
             ids=ids,
             clock=clock,
             hooks=self._to_hooks(ids, forwards=False),
@@ -114,17 +114,17 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
     @blueprint.post("/replays")
     def ask() -> Response:
         asked = parse_asked(_form())
-        return pages.show("replay_ask.html", lambda reading: replays.look(reading, asked))
+        return pages.show("replay_ask.html", lambda backend: replays.look(backend, asked))
 
     @blueprint.post("/replays/start")
     def start() -> Response:
         asked = parse_asked(_form())
-        return go_to(f"/replays/{replays.start(pages.read(lambda reading: replays.prepare(reading, asked)))}")
+        return go_to(f"/replays/{replays.start(pages.read(lambda backend: replays.prepare(backend, asked)))}")
 
     @blueprint.get("/replays/<replay_id>")
     def show(replay_id: str) -> Response:
         number = _id(replay_id)
-        return pages.show("replay.html", lambda reading: _one(reading, number))
+        return pages.show("replay.html", lambda backend: _one(backend, number))
 
     @blueprint.post("/replays/<replay_id>/stop")
     def stop(replay_id: str) -> Response:
@@ -135,10 +135,10 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
     def go_on(replay_id: str) -> Response:
         number = _id(replay_id)
 
-        def prepare(reading: Backend) -> Plan:
-            with reading.database.reading() as conn:
+        def prepare(backend: Backend) -> Plan:
+            with backend.database.reading() as conn:
                 asked = to_asked(get_replay(conn, number))
-            return replays.prepare(reading, asked)
+            return replays.prepare(backend, asked)
 
         return go_to(f"/replays/{replays.start(pages.read(prepare))}")
 
@@ -156,8 +156,8 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
         before = parse_id("before", texts["before"]) if "before" in texts else None
         limit = parse_limit(texts.get("limit"))
 
-        def work(reading: Backend) -> object:
-            with reading.database.reading() as conn:
+        def work(backend: Backend) -> object:
+            with backend.database.reading() as conn:
                 found = list_replays(conn, limit + 1, before)
             following = str(found[limit - 1].id) if len(found) > limit else None
             return {"replays": [to_progress(one, clock()).to_document() for one in found[:limit]], "next": following}
@@ -167,18 +167,18 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
     @blueprint.post("")
     def start() -> Response:
         asked = parse_asked(_json())
-        replay_id = replays.start(pages.read(lambda reading: replays.prepare(reading, asked)))
-        return to_json(pages.read(lambda reading: _document(reading, int(replay_id))), 202)
+        replay_id = replays.start(pages.read(lambda backend: replays.prepare(backend, asked)))
+        return to_json(pages.read(lambda backend: _document(backend, int(replay_id))), 202)
 
     @blueprint.get("/<replay_id>")
     def show(replay_id: str) -> Response:
         number = _id(replay_id)
-        return to_json(pages.read(lambda reading: _document(reading, number)))
+        return to_json(pages.read(lambda backend: _document(backend, number)))
 
     @blueprint.post("/<replay_id>/stop")
     def stop(replay_id: str) -> Response:
         replays.stop(_id(replay_id))
-        return to_json(pages.read(lambda reading: _document(reading, _id(replay_id))))
+        return to_json(pages.read(lambda backend: _document(backend, _id(replay_id))))
 
     return blueprint
 
@@ -211,19 +211,19 @@ def _try_some(replayer: Replayer, plan: Plan, most: int) -> Tally:
     return some.tally
 
 
-def _list(reading: Backend) -> Values:
-    with reading.database.reading() as conn:
+def _list(backend: Backend) -> Values:
+    with backend.database.reading() as conn:
         found = list_replays(conn, _LISTED)
     return {"replays": [to_progress(one, clock()) for one in found]}
 
 
-def _one(reading: Backend, replay_id: int) -> Values:
-    with reading.database.reading() as conn:
+def _one(backend: Backend, replay_id: int) -> Values:
+    with backend.database.reading() as conn:
         return {"replay": to_progress(get_replay(conn, replay_id), clock())}
 
 
-def _document(reading: Backend, replay_id: int) -> object:
-    with reading.database.reading() as conn:
+def _document(backend: Backend, replay_id: int) -> object:
+    with backend.database.reading() as conn:
         return to_progress(get_replay(conn, replay_id), clock()).to_document()
 
 

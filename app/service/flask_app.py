@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app.calls.api import api
 from app.calls.pages import debugger
 from app.calls.pages_problems import problem_api, problem_pages
-from app.catalog.backend import Backend, open_backend
+from app.catalog.backend import Backend, connect_backend
 from app.cli.log_output import configure
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
@@ -130,7 +130,7 @@ def serve() -> Flask:
     configure(settings.log_level)
     service = build(settings)
     app = create_app(
-        service, OnThreads(partial(open_backend, settings.database_url, settings.pseudonym_key, serving=True))
+        service, OnThreads(partial(connect_backend, settings.database_url, settings.pseudonym_key, serving=True))
     )
     service.watcher.watch()
     service.metric_watcher.watch()

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from app.cli.program import open_reading
+from app.cli.program import open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import REASONS_OF, Outcome
@@ -83,7 +83,7 @@ def ledger(context: click.Context, *, since: str | None, until: str | None, as_j
     now = clock()
     first = parse_moment("since", since, now) if since else None
     last = parse_moment("until", until, now) if until else None
-    document = read_ledger(open_reading().database, first, last)
+    document = read_ledger(open_backend().database, first, last)
     click.echo(encode(document).decode() if as_json else tell_ledger(document))
     if document.balances is False:
         context.exit(1)

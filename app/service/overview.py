@@ -88,9 +88,9 @@ def overview(pages: Pages, service: Service) -> Blueprint:
             raise BadQuery(f"range must be one of {', '.join(RANGES)}; it is {name[:40]!a}")
         chosen, now = RANGES[name], clock()
 
-        def work(reading: Backend) -> Values:
+        def work(backend: Backend) -> Values:
             span = last_steps(now, chosen.steps, chosen.step_minutes)
-            with reading.database.reading() as conn:
+            with backend.database.reading() as conn:
                 counts = count_calls_by_step(conn, span)
                 refused = count_refusals(conn, span.since)
                 refusals = list_refusals(conn, REFUSALS_SHOWN) if refused else []

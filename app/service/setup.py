@@ -158,10 +158,10 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
         }
         return pages.show("setup.html", _look, **values)
 
-    def _look(reading: Backend) -> Values:
-        values = _arrivals(reading)
+    def _look(backend: Backend) -> Values:
+        values = _arrivals(backend)
         if not settings.trusted_proxies:
-            with reading.database.reading() as conn:
+            with backend.database.reading() as conn:
                 if find_sighting(conn, UNTRUSTED_PROXY, clock()) is not None:
                     values["proxied"] = True
         return values
@@ -173,8 +173,8 @@ def _address(settings: Settings) -> str:
     return settings.public_url or request.host_url.rstrip("/")
 
 
-def _arrivals(reading: Backend) -> Values:
-    with reading.database.reading() as conn:
+def _arrivals(backend: Backend) -> Values:
+    with backend.database.reading() as conn:
         newest = newest_call_id(conn)
         found = read_calls(conn, [newest]) if newest else []
         refused = list_refusals(conn, 1)

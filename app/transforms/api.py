@@ -79,7 +79,7 @@ def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, f
     @blueprint.get("", strict_slashes=False)
     def every() -> Response:
         read_parameters()
-        return to_json(offload(lambda reading: _list(reading, folder)))
+        return to_json(offload(lambda backend: _list(backend, folder)))
 
     @blueprint.get("/<name>")
     def one(name: str) -> Response:
@@ -87,7 +87,7 @@ def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, f
         to_path(folder, name)
         # Whoever looks at a transform will soon want a preview.
         sandboxes.warm()
-        return to_json(offload(lambda reading: _one(reading, folder, name)))
+        return to_json(offload(lambda backend: _one(backend, folder, name)))
 
     @blueprint.get("/<name>/versions/<version>")
     def version(name: str, version: str) -> Response:
@@ -98,12 +98,12 @@ def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, f
     def calls(name: str) -> Response:
         texts = read_parameters("limit", "event")
         limit = min(parse_limit(texts.get("limit", str(_PICKED_CALLS))), _CALLS_MAX)
-        return to_json(offload(lambda reading: _calls(reading, name, texts.get("event"), limit)))
+        return to_json(offload(lambda backend: _calls(backend, name, texts.get("event"), limit)))
 
     @blueprint.get("/<name>/paths")
     def paths(name: str) -> Response:
         texts = read_parameters("event")
-        return to_json(offload(lambda reading: _paths(reading, name, texts.get("event"))))
+        return to_json(offload(lambda backend: _paths(backend, name, texts.get("event"))))
 
 
 def _add_drafts(blueprint: Blueprint, database: Database, folder: Path) -> None:
@@ -169,19 +169,19 @@ def _add_work(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
         return _said(sandboxes.work("resolve", name, request.get_data()))
 
 
-def _list(reading: Backend, folder: Path) -> object:
-    with reading.database.reading() as conn:
-        return list_transforms(conn, reading.catalog, folder, clock())
+def _list(backend: Backend, folder: Path) -> object:
+    with backend.database.reading() as conn:
+        return list_transforms(conn, backend.catalog, folder, clock())
 
 
-def _one(reading: Backend, folder: Path, name: str) -> object:
-    with reading.database.reading() as conn:
-        return read_transform(conn, reading.catalog, folder, name)
+def _one(backend: Backend, folder: Path, name: str) -> object:
+    with backend.database.reading() as conn:
+        return read_transform(conn, backend.catalog, folder, name)
 
 
-def _calls(reading: Backend, name: str, event: str | None, limit: int) -> object:
-    with reading.database.reading() as conn:
-        transform = None if event else find_live_transform(conn, reading.catalog, name)
+def _calls(backend: Backend, name: str, event: str | None, limit: int) -> object:
+    with backend.database.reading() as conn:
+        transform = None if event else find_live_transform(conn, backend.catalog, name)
         rows = read_calls(conn, list_ids_for(conn, transform, event, limit))
     return {
         "calls": [
@@ -198,15 +198,15 @@ def _calls(reading: Backend, name: str, event: str | None, limit: int) -> object
     }
 
 
-def _paths(reading: Backend, name: str, event: str | None) -> object:
-    with reading.database.reading() as conn:
-        transform = None if event else find_live_transform(conn, reading.catalog, name)
+def _paths(backend: Backend, name: str, event: str | None) -> object:
+    with backend.database.reading() as conn:
+        transform = None if event else find_live_transform(conn, backend.catalog, name)
         return {"paths": list_paths(conn, list_ids_for(conn, transform, event, CALLS_FOR_PATHS))}
 
 
 def _reading(work: Callable[[Connection], T]) -> Callable[[Backend], T]:
-    def read(reading: Backend) -> T:
-        with reading.database.reading() as conn:
+    def read(backend: Backend) -> T:
+        with backend.database.reading() as conn:
             return work(conn)
 
     return read

@@ -44,7 +44,7 @@ class StandingDocument(msgspec.Struct, kw_only=True):
 class Desk:
     """What it takes to work on transforms."""
 
-    reading: Backend
+    backend: Backend
     folder: Path
     acts: Acts
 
@@ -60,7 +60,7 @@ def open_desk() -> Desk:
     check_schema(database)
     catalog = build_catalog(settings.pseudonym_key)
     acts = Acts(database, catalog, settings.transforms_dir, Ids(secrets.randbelow).next, clock)
-    return Desk(reading=Backend(database=database, catalog=catalog), folder=settings.transforms_dir, acts=acts)
+    return Desk(backend=Backend(database=database, catalog=catalog), folder=settings.transforms_dir, acts=acts)
 
 
 @click.group()
@@ -94,7 +94,7 @@ def list_(*, as_json: bool) -> None:
 def show(*, name: str, digest: str | None) -> None:
     """Show the text that is live, or that of any version."""
     desk = open_desk()
-    with desk.reading.database.reading() as conn:
+    with desk.backend.database.reading() as conn:
         version = desk.acts.find_version(conn, name, digest)
     parent = f", inherits from _default at {version.inherits.hex()[:_DIGITS]}" if version.inherits else ""
     seen = format_time(version.seen_at)
@@ -109,7 +109,7 @@ def diff(*, name: str, digest: str | None) -> None:
     """Show what the file changes in the version that is live."""
     desk = open_desk()
     path = to_path(desk.folder, name)
-    with desk.reading.database.reading() as conn:
+    with desk.backend.database.reading() as conn:
         try:
             version = desk.acts.find_version(conn, name, digest)
         except NotFound:
@@ -182,7 +182,7 @@ def rollback(*, name: str, digest: str | None) -> None:
 def history(*, name: str) -> None:
     """List when which version was made live, the newest first."""
     desk = open_desk()
-    with desk.reading.database.reading() as conn:
+    with desk.backend.database.reading() as conn:
         found = desk.acts.history(conn, name)
     for one in found:
         what = one.digest.hex()[:_DIGITS] if one.digest else "taken out"

@@ -8,7 +8,7 @@ import click
 
 from app.catalog.files import read_folder, to_path, write_file
 from app.catalog.live import Catalog, build_catalog
-from app.cli.program import Failure, open_reading, read_settings
+from app.cli.program import Failure, open_backend, read_settings
 from app.core.segment import parse_call
 from app.core.text import schema_text
 from app.core.transform.schema import SCHEMA
@@ -57,7 +57,7 @@ def _read_calls(event: str) -> tuple[list[int], list[dict[str, Any]]]:
     """Return the newest stored track calls of an event that can be read, and their ids."""
     ids: list[int] = []
     calls: list[dict[str, Any]] = []
-    with open_reading().database.reading() as conn:
+    with open_backend().database.reading() as conn:
         for call_id in list_call_ids(conn, CallFilters(event=event), limit=_CALLS):
             whole = get_call(conn, call_id)
             if whole.raw is None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from app.catalog.files import read_file, to_name
-from app.cli.program import open_reading
+from app.cli.program import open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome
@@ -42,15 +42,15 @@ def preview(
     given = {key: word for key, word in {"since": since, "outcome": outcome, "event": event}.items() if word}
     filters = parse_call_filters(given, clock())
     limit = last or (None if since else _LAST)
-    reading = open_reading()
-    reading.catalog.refresh(reading.database)
-    with reading.database.reading() as conn:
-        draft, with_draft = read_draft(name, text, reading.catalog)
+    backend = open_backend()
+    backend.catalog.refresh(backend.database)
+    with backend.database.reading() as conn:
+        draft, with_draft = read_draft(name, text, backend.catalog)
         scope = Scope(outcomes=filters.outcomes or tuple(Outcome), event=filters.event)
         total = count_ids(conn, scope, first_id_at(filters.since or 0) - 1, newest_call_id(conn))
-    compared = Preview(reading.catalog.active, draft, with_draft)
+    compared = Preview(backend.catalog.active, draft, with_draft)
     with click.progressbar(length=min(total, limit or total), label="Comparing", file=sys.stderr) as bar:
-        report = comparing.preview(reading.database, compared, filters, limit, bar.update)
+        report = comparing.preview(backend.database, compared, filters, limit, bar.update)
     click.echo(encode(report).decode() if as_json else "\n".join(_tell(report)))
 
 

@@ -13,7 +13,7 @@ import click
 from app.catalog.check import check
 from app.catalog.files import read_file, read_folder, to_name
 from app.catalog.live import Catalog, build_catalog
-from app.cli.program import Failure, open_reading, read_settings
+from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome
@@ -124,19 +124,19 @@ def _read_given(what: str) -> Given:
 
 
 def _read_stored(text: str) -> Given:
-    reading = open_reading()
-    with reading.database.reading() as conn:
+    backend = open_backend()
+    with backend.database.reading() as conn:
         ids = list_call_ids(conn, CallFilters(id=text), limit=1)
         if not ids:
             raise NotFound(f"there is no file {text[:200]!r}, and no call or message with that id")
         whole = get_call(conn, ids[0])
-    reading.catalog.refresh(reading.database)
+    backend.catalog.refresh(backend.database)
     if whole.raw is None:
         raise NotFound(f"the bytes of call {ids[0]} were removed by retention")
     return Given(
         calls=[(whole.raw, whole.read)],
         received_at=whole.call.received_at,
-        transforms=reading.catalog.active,
+        transforms=backend.catalog.active,
         source=f"what is live, on call {ids[0]}, which was {whole.call.outcome} when it came",
     )
 

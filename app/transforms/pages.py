@@ -28,7 +28,7 @@ def transforms(pages: Pages, sandboxes: Sandboxes, folder: Path) -> Blueprint:
 
     def show(status: int = 200, wrong: str | None = None, done: tuple[str, str] | None = None) -> Response:
         return pages.show(
-            "transforms.html", lambda reading: _read(reading, folder), status=status, wrong=wrong, done=done
+            "transforms.html", lambda backend: _read(backend, folder), status=status, wrong=wrong, done=done
         )
 
     @blueprint.get("/transforms", strict_slashes=False)
@@ -59,6 +59,6 @@ def transforms(pages: Pages, sandboxes: Sandboxes, folder: Path) -> Blueprint:
     return blueprint
 
 
-def _read(reading: Backend, folder: Path) -> Values:
-    with reading.database.reading() as conn:
-        return {"found": list_transforms(conn, reading.catalog, folder, clock())}
+def _read(backend: Backend, folder: Path) -> Values:
+    with backend.database.reading() as conn:
+        return {"found": list_transforms(conn, backend.catalog, folder, clock())}

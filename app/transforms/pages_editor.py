@@ -48,7 +48,7 @@ def editor(pages: Pages) -> Blueprint:
         event = request.args.get("event", "")[:_EVENT_CHARS_MAX]
         return pages.show(
             "editor.html",
-            lambda reading: {"starter": _make_starter(reading, begun, event)},
+            lambda backend: {"starter": _make_starter(backend, begun, event)},
             name=name,
             call=call,
             example="example" in request.args,
@@ -73,10 +73,10 @@ def _to_id(text: str) -> int:
 def _find_name(call_id: int) -> Callable[[Backend], str]:
     """Find a name for a transform that takes a call: one that nothing is live under, and no draft is kept under."""
 
-    def work(reading: Backend) -> str:
-        with reading.database.reading() as conn:
+    def work(backend: Backend) -> str:
+        with backend.database.reading() as conn:
             call = _read_call(conn, call_id)
-            taken = {*reading.catalog.read_live(conn).texts, *list_drafted(conn)}
+            taken = {*backend.catalog.read_live(conn).texts, *list_drafted(conn)}
         first = to_name((call.event or call.type) if call else "")
         tried = (first if number == 1 else f"{first}_{number}" for number in range(1, _NAMES_TRIED))
         return next((name for name in tried if name not in taken), first)
@@ -84,21 +84,21 @@ def _find_name(call_id: int) -> Callable[[Backend], str]:
     return work
 
 
-def _make_starter(reading: Backend, call_id: int | None, event: str) -> str:
+def _make_starter(backend: Backend, call_id: int | None, event: str) -> str:
     """Return the text that the editor begins with where there is none yet.
 
     It is made from the call and others like it, or from the stored calls of the event; without either it is a form.
     """
-    with reading.database.reading() as conn:
+    with backend.database.reading() as conn:
         call = None if call_id is None else _read_call(conn, call_id)
-        default = reading.catalog.read_live(conn).transforms.get(DEFAULT)
+        default = backend.catalog.read_live(conn).transforms.get(DEFAULT)
         name = event if call is None else (call.event or "")
         if default is None or (call is None and not name):
             return _BLANK
         if call is not None and (call.type != "track" or not name):
             return _OF_TYPE.format(type=call.type)
         others = [one.document for one in _read_others(conn, name, call)]
-    made = make_starter(name, others if call is None else [call.document, *others], default, reading.catalog.parse, "")
+    made = make_starter(name, others if call is None else [call.document, *others], default, backend.catalog.parse, "")
     # The line for editors of files: this one needs none.
     return made.split("\n", 1)[1]
 

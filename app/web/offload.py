@@ -49,8 +49,8 @@ class OnThreads:
     threads that contend for one, some wait for ever.
     """
 
-    def __init__(self, open_backend: Callable[[], Backend]) -> None:
-        self._open_backend = open_backend
+    def __init__(self, connect_backend: Callable[[], Backend]) -> None:
+        self._open_backend = connect_backend
         self._threads = ThreadPool(_THREADS)
         self._backends: dict[int, Backend] = {}
 

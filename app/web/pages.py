@@ -97,10 +97,10 @@ class Pages:
         }
         find_pause = None if fragment else self._find_pause
 
-        def render(reading: Backend) -> str:
-            more = work(reading) if work else {}
+        def render(backend: Backend) -> str:
+            more = work(backend) if work else {}
             if find_pause:
-                with reading.database.reading() as conn:
+                with backend.database.reading() as conn:
                     more = {**more, "pause": find_pause(conn, clock())}
             return self._templates.get_template(template).render({**common, **values, **more})
 

@@ -59,8 +59,8 @@ class EndedSessions:
         """End a session, for all nodes. Raises Unavailable; it goes on then."""
         now = clock()
 
-        def work(reading: Backend) -> None:
-            with reading.database.writing() as conn:
+        def work(backend: Backend) -> None:
+            with backend.database.writing() as conn:
                 append_ended_session(conn, session_id, now + _REMEMBERED // _MICROSECOND, now)
 
         self._offload(work)
@@ -69,8 +69,8 @@ class EndedSessions:
     def _look(self) -> None:
         began, now = time.monotonic(), clock()
 
-        def work(reading: Backend) -> list[str]:
-            with reading.database.reading() as conn:
+        def work(backend: Backend) -> list[str]:
+            with backend.database.reading() as conn:
                 return list_ended_sessions(conn, now)
 
         self._ids, self._looked_at = frozenset(self._offload(work)), began

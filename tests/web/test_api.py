@@ -422,12 +422,12 @@ def test_after_retention_a_call_still_says_how_it_ended(api: Api) -> None:
 
 def test_every_read_goes_where_it_was_told_to(api: Api) -> None:
     works: list[object] = []
-    reading = Backend(database=api.service.database, catalog=api.service.catalog)
+    backend = Backend(database=api.service.database, catalog=api.service.catalog)
 
     class Noting:
         def __call__(self, work: Callable[[Backend], Any]) -> Any:
             works.append(work)
-            return work(reading)
+            return work(backend)
 
     client = create_app(api.service, Noting()).test_client()
     for path in ("calls", "calls/1", "events", "ledger", "refused"):

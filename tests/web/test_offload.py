@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from app.catalog.backend import Backend, open_backend
+from app.catalog.backend import Backend, connect_backend
 from app.errors import NotFound
 from app.settings import Settings
 from app.store.engine import connect
@@ -127,7 +127,7 @@ def test_what_a_slow_read_does_not_find_is_an_answer_and_no_traceback(
         raise NotFound("no such call")
 
     settings = Settings(database_url=sqlite_database_url)
-    offload = OnThreads(lambda: open_backend(settings.database_url, settings.pseudonym_key))
+    offload = OnThreads(lambda: connect_backend(settings.database_url, settings.pseudonym_key))
     with pytest.raises(NotFound, match="no such call"):
         offload(look)
     assert offload(lambda _reading: 7) == 7

@@ -362,12 +362,12 @@ def test_a_csv_is_written_piece_by_piece_where_reads_are_run(visited: Site) -> N
     for at in range(3):
         store(visited, f"m-{at}", "2026-10-05", userId=f"c-{at}")
     works: list[object] = []
-    reading = Backend(database=visited.service.database, catalog=visited.service.catalog)
+    backend = Backend(database=visited.service.database, catalog=visited.service.catalog)
 
     class Noting:
         def __call__(self, work: Callable[[Backend], Any]) -> Any:
             works.append(work)
-            return work(reading)
+            return work(backend)
 
     client = create_app(visited.service, Noting()).test_client()
     path = f"/api/v1/metrics/calls/usage?{OCTOBER}&format=csv"
