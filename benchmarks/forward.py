@@ -26,7 +26,7 @@ from app.clock import clock
 from app.core.times import format_time
 from app.forward.lotus import Lotus
 from app.forward.sql_deliveries import find_next_due
-from app.forward.worker import Worker
+from app.forward.worker import ForwardWorker
 from app.service.build import event_hooks
 from app.store.commit import Committer
 from app.store.engine import Database, connect
@@ -80,7 +80,7 @@ def fake_lotus() -> Iterator[str]:
 def forward(database: Database, address: str, count: int) -> float:
     """Send everything that waits; return events per second."""
     lotus = Lotus(address, _KEY)
-    worker = Worker(database=database, ids=Ids(random.randrange), lotus=lotus, clock=clock, draw=random.random)
+    worker = ForwardWorker(database=database, ids=Ids(random.randrange), lotus=lotus, clock=clock, draw=random.random)
     began = time.perf_counter()
     while True:
         if worker.step():

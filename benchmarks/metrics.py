@@ -31,7 +31,7 @@ from app.clock import clock
 from app.metrics.answer import answer, answer_raw
 from app.metrics.catalog import publish_new_metrics, read_live_metrics
 from app.metrics.definition import Metric
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.metrics.parts import is_addable
 from app.metrics.query import Query
 from app.metrics.windows import Unit
@@ -69,7 +69,7 @@ def publish(database: Database, texts: dict[str, str]) -> dict[str, Metric]:
 
 def take_steps(database: Database) -> float:
     """Take all steps there are; return how long that took."""
-    folder = Folder(database, 1, clock)
+    folder = BucketBuilder(database, 1, clock)
     began = time.perf_counter()
     while folder.step(build_events=_BUILD_EVENTS):
         pass

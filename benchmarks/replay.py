@@ -23,7 +23,7 @@ from app.core.outcome import Outcome
 from app.core.pipeline import run
 from app.core.segment import read
 from app.core.transform.transform import TransformSet, parse_transform
-from app.replay.plan import Asked, Plan, Tally
+from app.replay.plan import Plan, ReplayRequest, Tally
 from app.replay.replayer import Replayer
 from app.service.build import replay_hooks
 from app.store import ledger
@@ -120,7 +120,7 @@ def _measure(database: Database, text: str, *, dry: bool) -> tuple[Plan, float]:
         database=database, catalog=catalog, ids=ids, clock=clock, hooks=replay_hooks(ids, forwards=False)
     )
     began = time.perf_counter()
-    plan = replayer.plan(Asked(outcomes=(Outcome.IGNORED, Outcome.REJECTED)), (None, None), again=True)
+    plan = replayer.plan(ReplayRequest(outcomes=(Outcome.IGNORED, Outcome.REJECTED)), (None, None), again=True)
     (replayer.try_out if dry else replayer.run)(plan, lambda _count: None)
     return plan, time.perf_counter() - began
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.core.outcome import Outcome
 from app.core.transform.transform import TransformSet
-from app.replay.plan import Asked, Plan
+from app.replay.plan import Plan, ReplayRequest
 from app.replay.replayer import Replayer
 from app.service.build import replay_hooks
 from app.store.engine import Database
@@ -57,7 +57,7 @@ def replay(
     if transforms is not None:
         published(database, transforms, some_ids(12))
     replayer = a_replayer(database)
-    plan = replayer.plan(Asked(**{"outcomes": UNMADE, **asked}), (None, None), again=again)
+    plan = replayer.plan(ReplayRequest(**{"outcomes": UNMADE, **asked}), (None, None), again=again)
     (replayer.try_out if dry else replayer.run)(plan, lambda _count: None)
     return plan
 

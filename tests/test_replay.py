@@ -17,7 +17,7 @@ from app.errors import NotFound, TransformInvalid, Unavailable
 from app.metrics.sql_tail import list_tail
 from app.replay import reader as reading
 from app.replay.batch import TAKEN
-from app.replay.plan import Asked
+from app.replay.plan import ReplayRequest
 from app.replay.replayer import Replayer
 from app.service.build import replay_hooks
 from app.store import ledger
@@ -576,14 +576,14 @@ def test_what_other_nodes_map_by_the_version_before_is_corrected_too(database: D
         hooks=replay_hooks(some_ids(11), forwards=False),
         sleep=sleep,
     )
-    plan = replayer.plan(Asked(outcomes=tuple(Outcome), correct=True), (None, None))
+    plan = replayer.plan(ReplayRequest(outcomes=tuple(Outcome), correct=True), (None, None))
     replayer.run(plan, lambda _count: None)
     assert [key for key, _, _ in made(database)] == [f"order-{number}~2" for number in (1, 2, 3, 9)]
     assert (plan.tally.read, plan.tally.corrected, plan.replay.total) == (4, 4, 4)
     assert moment - NOW == 15_000_000
     balance(database)
     # Later there is nothing to wait for.
-    replayer.run(replayer.plan(Asked(outcomes=tuple(Outcome), correct=True), (None, None)), lambda _count: None)
+    replayer.run(replayer.plan(ReplayRequest(outcomes=tuple(Outcome), correct=True), (None, None)), lambda _count: None)
     assert moment - NOW == 15_000_000
 
 
@@ -693,7 +693,7 @@ def test_the_same_words_go_on_where_a_replay_was_stopped(database: Database, mon
     batches_of(2, monkeypatch)
     take(database, wrong, *map(an_order, range(9)))
     take(database, right)
-    asked = Asked(outcomes=UNMADE)
+    asked = ReplayRequest(outcomes=UNMADE)
     replayer = a_replayer(database)
     with pytest.raises(Stop):
         replayer.run(replayer.plan(asked, (None, None)), stop_after(1))
@@ -711,7 +711,7 @@ def test_other_words_other_transforms_and_again_start_over(database: Database, m
     batches_of(1, monkeypatch)
     take(database, wrong, *map(an_order, range(3)))
     replayer = a_replayer(database)
-    asked = Asked(outcomes=UNMADE)
+    asked = ReplayRequest(outcomes=UNMADE)
     with pytest.raises(Stop):
         replayer.run(replayer.plan(asked, (None, None)), stop_after(0))
     assert replayer.plan(asked, (None, None)).resumed
@@ -725,7 +725,7 @@ def test_two_processes_cannot_go_on_with_the_same_replay(database: Database, mon
     batches_of(1, monkeypatch)
     take(database, wrong, *map(an_order, range(4)))
     take(database, right)
-    asked = Asked(outcomes=UNMADE)
+    asked = ReplayRequest(outcomes=UNMADE)
     one, other = a_replayer(database), a_replayer(database, tag=13)
     with pytest.raises(Stop):
         one.run(one.plan(asked, (None, None)), stop_after(0))
@@ -757,7 +757,7 @@ def test_replays_at_once_with_calls_that_come_in_count_nothing_twice(
 
     def run_again(tag: int) -> None:
         replayer = a_replayer(database, tag)
-        asked = Asked(outcomes=UNMADE if tag == 21 else (*UNMADE, Outcome.CONFLICT))
+        asked = ReplayRequest(outcomes=UNMADE if tag == 21 else (*UNMADE, Outcome.CONFLICT))
         replayer.run(replayer.plan(asked, (None, None)), lambda _count: None)
 
     threads = [threading.Thread(target=work, args=words) for words in ((come_in,), (run_again, 21), (run_again, 22))]

@@ -4,8 +4,8 @@ import pytest
 
 from app.catalog.live import Catalog
 from app.core.outcome import Outcome
-from app.forward.sql_deliveries import Settled, State, claim, settle
-from app.replay.plan import Asked
+from app.forward.sql_deliveries import DeliveryResult, DeliveryState, claim, record_results
+from app.replay.plan import ReplayRequest
 from app.replay.replayer import Replayer
 from app.service.build import replay_hooks
 from app.store import ledger
@@ -28,7 +28,7 @@ def replay(database: Database, text: str, *, correct: bool = False, forwards: bo
         hooks=replay_hooks(ids, forwards=forwards),
     )
     outcomes = (*UNMADE, Outcome.STORED) if correct else UNMADE
-    plan = replayer.plan(Asked(outcomes=outcomes, correct=correct), (None, None), again=True)
+    plan = replayer.plan(ReplayRequest(outcomes=outcomes, correct=correct), (None, None), again=True)
     replayer.run(plan, lambda _count: None)
 
 
@@ -60,7 +60,12 @@ def test_a_correction_takes_out_what_was_not_sent_and_queues_what_stands_for_it(
     with database.writing() as conn:
         held = claim(conn, 1, NOW * 2, NOW * 3, 10)
         [first] = [one for one in held if one.idempotency_id == "order-1"]
-        ledger.append(conn, 1, NOW, settle(conn, 1, NOW, None, [Settled(first.event_id, State.DELIVERED, NOW, 0)]))
+        ledger.append(
+            conn,
+            1,
+            NOW,
+            record_results(conn, 1, NOW, None, [DeliveryResult(first.event_id, DeliveryState.DELIVERED, NOW, 0)]),
+        )
     replay(database, DOUBLED, correct=True)
     assert states(database) == {
         "order-1": "delivered",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.calls.problems import Group, find_problems
+from app.calls.problems import ProblemGroup, find_problems
 from app.core.outcome import Outcome
 from app.replay import reader as reading
 from app.replay.parameters import parse_asked
@@ -30,7 +30,7 @@ def broken(database: Database) -> Database:
     return database
 
 
-def groups(database: Database) -> list[Group]:
+def groups(database: Database) -> list[ProblemGroup]:
     return find_problems(database, None).groups
 
 

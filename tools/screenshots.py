@@ -27,10 +27,10 @@ from app.core.outcome import Outcome
 from app.core.signature import sign
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.forward.lotus import Lotus
-from app.forward.sql_deliveries import Attempt, Settled, State, claim, release, settle
+from app.forward.sql_deliveries import Attempt, DeliveryResult, DeliveryState, claim, record_results, release
 from app.forward.sql_destination import pause, read_destination, resume
 from app.forward.sql_lists import count_undelivered
-from app.forward.worker import Worker
+from app.forward.worker import ForwardWorker
 from app.ingest.ingest import Ingest
 from app.service.build import build, event_hooks
 from app.settings import Settings
@@ -238,13 +238,13 @@ def forward(url: str, address: str) -> None:
     refused = [one for number, one in enumerate(held) if number % 20 == 0]
     answer = json.dumps({"success": "some", "failed_events": {one.idempotency_id: why for one in refused[:1]}})
     attempt = Attempt(ids.next(now), now, 41, 100, 201, answer)
-    ended = [Settled(one.event_id, State.FAILED, one.due_at, 1, attempt.id, why) for one in refused]
+    ended = [DeliveryResult(one.event_id, DeliveryState.FAILED, one.due_at, 1, attempt.id, why) for one in refused]
     with database.writing() as conn:
-        ledger.append(conn, ids.tag, now, settle(conn, 1, now, attempt, ended))
+        ledger.append(conn, ids.tag, now, record_results(conn, 1, now, attempt, ended))
         release(conn, 1, held)
     lotus = Lotus(address, KEY)
-    worker = Worker(database=database, ids=ids, lotus=lotus, clock=clock, draw=random.random)
-    while states(database)[State.WAITING]:
+    worker = ForwardWorker(database=database, ids=ids, lotus=lotus, clock=clock, draw=random.random)
+    while states(database)[DeliveryState.WAITING]:
         worker.step()
     lotus.close()
     database.close()

@@ -10,7 +10,7 @@ from app.core.transform.transform import DEFAULT, Transform, TransformSet
 _NAMES_SHOWN = 5
 
 
-class Verdict(StrEnum):
+class TransformRole(StrEnum):
     """How a transform stands to a call."""
 
     CHOSEN = "chosen"
@@ -26,7 +26,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     version: str
-    verdict: Verdict
+    verdict: TransformRole
     sentence: str
 
 
@@ -35,18 +35,20 @@ def tell_choice(transforms: TransformSet, call: Call) -> list[Candidate]:
     choice = transforms.choose(call)
     told: list[Candidate] = []
     if choice.main is not None:
-        told.append(_candidate(choice.main, Verdict.CHOSEN, _takes(choice.main)))
-    told += [_candidate(one, Verdict.ALSO, f"{_takes(one)}, beside the others (also: true)") for one in choice.also]
+        told.append(_candidate(choice.main, TransformRole.CHOSEN, _takes(choice.main)))
+    told += [
+        _candidate(one, TransformRole.ALSO, f"{_takes(one)}, beside the others (also: true)") for one in choice.also
+    ]
     for one in choice.passed_over:
-        told.append(_candidate(one, Verdict.PASSED_OVER, _why_later(one, choice.main)))
+        told.append(_candidate(one, TransformRole.PASSED_OVER, _why_later(one, choice.main)))
     known = {one.name for one in told}
     for one in transforms.transforms:
         if one.name not in known:
-            told.append(_candidate(one, Verdict.OTHER_CALLS, f"takes {_match(one)}"))
+            told.append(_candidate(one, TransformRole.OTHER_CALLS, f"takes {_match(one)}"))
     return told
 
 
-def _candidate(transform: Transform, verdict: Verdict, sentence: str) -> Candidate:
+def _candidate(transform: Transform, verdict: TransformRole, sentence: str) -> Candidate:
     return Candidate(name=transform.name, version=transform.digest.hex(), verdict=verdict, sentence=sentence)
 
 

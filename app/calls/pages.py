@@ -6,9 +6,9 @@ from flask import Blueprint, Response, request
 
 from app.calls.curl import to_curl
 from app.calls.pages_call import read_call
-from app.calls.pages_query import ACCEPTED, RANGES, Asked, read_query, written
+from app.calls.pages_query import ACCEPTED, RANGES, CallQuery, read_query, written
 from app.calls.review import to_call_document
-from app.calls.sql_search import Step, search_calls
+from app.calls.sql_search import SearchPage, search_calls
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.core.outcome import REASONS_OF, Outcome
@@ -77,7 +77,7 @@ def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Bluep
     return blueprint
 
 
-def _calls(asked: Asked) -> Work:
+def _calls(asked: CallQuery) -> Work:
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
             newest = newest_call_id(conn)
@@ -96,7 +96,7 @@ def _calls(asked: Asked) -> Work:
     return work
 
 
-def _newer(asked: Asked, newest: int) -> Work:
+def _newer(asked: CallQuery, newest: int) -> Work:
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
             step, now = _find_newer(conn, asked, newest)
@@ -106,7 +106,7 @@ def _newer(asked: Asked, newest: int) -> Work:
     return work
 
 
-def _find_newer(conn: Connection, asked: Asked, newest: int) -> tuple[Step, int]:
+def _find_newer(conn: Connection, asked: CallQuery, newest: int) -> tuple[SearchPage, int]:
     """Find what came after the call `newest`. Ids do not come in the order of their commits: 30 s are read again."""
     now = newest_call_id(conn)
     return search_calls(conn, asked.filters, asked.q, after=max(0, newest - _LATE), limit=NEWER_MAX), now
@@ -134,7 +134,7 @@ def _whole(number: int) -> Callable[[Backend], WholeCall]:
     return work
 
 
-def _reached_at(step: Step) -> int | None:
+def _reached_at(step: SearchPage) -> int | None:
     return None if step.reached is None else micros_of(step.reached)
 
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from app.calls.choice import Candidate, Verdict, tell_choice
+from app.calls.choice import Candidate, TransformRole, tell_choice
 from app.calls.conflict import tell_conflicts
 from app.calls.fields import FieldOrigin, tell_fields
 from app.calls.pretty import Pretty, to_pretty, to_value_text
 from app.calls.review import EventDocument, WholeCallDocument, to_whole_document
-from app.calls.steps import Step, tell_steps
+from app.calls.steps import TimedStep, tell_steps
 from app.catalog.backend import Backend
 from app.catalog.live import Catalog
 from app.core.json_text import encode
@@ -36,7 +36,7 @@ _VERIFIED = {
 }
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class FieldLine(msgspec.Struct, frozen=True, kw_only=True):
     """One field of an event, and where it comes from."""
 
     path: str
@@ -50,7 +50,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     transform: str
     version: str
     is_live: bool
-    lines: list[Line]
+    lines: list[FieldLine]
 
 
 def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
@@ -81,13 +81,13 @@ def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
     return work
 
 
-def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[Step]) -> list[Stage]:
+def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[TimedStep]) -> list[Stage]:
     """Return the way of a call in the order of time: a replay begins anew after the parsing."""
     batch = {"single": "", "batch": ", in a batch"}.get(call.shape or "single", ", in an array")
     stages = [Stage(name="received", passed=True, sentence=f"by {call.route}{batch}", at=call.received_at)]
     if call.auth is not None:
         said = _VERIFIED.get(call.auth, call.auth)
-        stages.append(_stage(Step(name="verified", passed=True, sentence=said, at=whole.verified_at), whole))
+        stages.append(_stage(TimedStep(name="verified", passed=True, sentence=said, at=whole.verified_at), whole))
     stages.append(_stage(steps[0], whole))
     for change in call.history:
         before = f"{change.before} ({change.before_reason})" if change.before_reason else change.before
@@ -97,7 +97,7 @@ def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[Step]) -> lis
     return stages + [_stage(one, whole) for one in steps[1:]]
 
 
-def _stage(step: Step, whole: WholeCall) -> Stage:
+def _stage(step: TimedStep, whole: WholeCall) -> Stage:
     at = None if step.at is None else format_time(step.at)
     after = None
     if step.at is not None and not (whole.changes and step.at == whole.changes[-1].changed_at):
@@ -137,12 +137,12 @@ def _made(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, 
     return made
 
 
-def _line(origin: FieldOrigin, values: dict[str, Any] | None) -> Line:
+def _line(origin: FieldOrigin, values: dict[str, Any] | None) -> FieldLine:
     value: Any = values
     for key in origin.path:
         value = value.get(key) if isinstance(value, dict) else None
     text = None if value is None else to_value_text(value, _VALUE_CHARS)
-    return Line(path=".".join(origin.path), value=text, origin=origin)
+    return FieldLine(path=".".join(origin.path), value=text, origin=origin)
 
 
 def _choice(whole: WholeCall, live: dict[str, Transform]) -> Values:
@@ -155,5 +155,5 @@ def _choice(whole: WholeCall, live: dict[str, Transform]) -> Values:
         except CallRejected:
             candidates = []
         for one in candidates:
-            (others if one.verdict is Verdict.OTHER_CALLS else near).append(one)
+            (others if one.verdict is TransformRole.OTHER_CALLS else near).append(one)
     return {"near": near, "others": others[:_OTHERS_MAX], "others_count": len(others)}

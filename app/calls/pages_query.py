@@ -23,7 +23,7 @@ RANGES = (
 ACCEPTED = (*CALL_PARAMETERS, "q", "before")
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     """One view of the calls."""
 
     texts: dict[str, str]
@@ -56,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return f"{path}?{query}" if query else path
 
 
-def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
+def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> CallQuery:
     """Read the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
 
     A form sends its empty fields too: they count as not given.
@@ -69,7 +69,7 @@ def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
     narrow.pop("since", None)
     if since != EVER:
         narrow["since"] = since
-    return Asked(
+    return CallQuery(
         texts=texts,
         filters=parse_call_filters(narrow, now),
         q=texts.get("q"),
@@ -78,6 +78,8 @@ def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
     )
 
 
-def written(given: Mapping[str, str]) -> Asked:
+def written(given: Mapping[str, str]) -> CallQuery:
     """Return a view for a query that cannot be used: its texts, to be corrected."""
-    return Asked(texts=dict(given), filters=CallFilters(), q=None, before=None, since=given.get("since", SINCE_DEFAULT))
+    return CallQuery(
+        texts=dict(given), filters=CallFilters(), q=None, before=None, since=given.get("since", SINCE_DEFAULT)
+    )

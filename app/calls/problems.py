@@ -46,7 +46,7 @@ _SENTENCE_CHARS = 400
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
-class Group(msgspec.Struct, kw_only=True):
+class ProblemGroup(msgspec.Struct, kw_only=True):
     """Calls that go wrong in one way."""
 
     outcome: str
@@ -120,7 +120,7 @@ class Seen(msgspec.Struct, kw_only=True):
 class Problems(msgspec.Struct, kw_only=True):
     """What was found."""
 
-    groups: list[Group]
+    groups: list[ProblemGroup]
     """The largest first."""
     more: int
     """Groups that are not told."""
@@ -201,9 +201,9 @@ def to_unmapped(rows: Iterable[UnmappedRow]) -> list[Unmapped]:
 _Key = tuple[object, ...]
 
 
-def to_groups(rows: Iterable[ProblemRow], live: set[bytes]) -> list[Group]:
+def to_groups(rows: Iterable[ProblemRow], live: set[bytes]) -> list[ProblemGroup]:
     """Put together what goes wrong in one way, the most calls first; `live` are the digests of what is live."""
-    groups: dict[_Key, Group] = {}
+    groups: dict[_Key, ProblemGroup] = {}
     newest: dict[_Key, int] = {}
     said: dict[_Key, set[str | None]] = {}
     for row in rows:
@@ -213,7 +213,7 @@ def to_groups(rows: Iterable[ProblemRow], live: set[bytes]) -> list[Group]:
         group = groups.get(key)
         if group is None:
             newest[key] = row.last_id
-            groups[key] = Group(
+            groups[key] = ProblemGroup(
                 outcome=row.outcome,
                 reason=row.reason,
                 transform=row.transform,
@@ -253,7 +253,7 @@ def _to_seen(look: Look) -> Seen:
 def to_document(found: Problems) -> dict[str, object]:
     """Return what was found as JSON-ready values, times as RFC 3339."""
 
-    def told(one: Group | Unmapped) -> dict[str, object]:
+    def told(one: ProblemGroup | Unmapped) -> dict[str, object]:
         fields = msgspec.structs.asdict(one)
         times = {"first_at": format_time(one.first_at), "last_at": format_time(one.last_at)}
         return {**fields, **times, "replay": one.words}

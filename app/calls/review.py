@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.calls.steps import Step
+from app.calls.steps import TimedStep
 from app.core.json_text import decode
 from app.core.outcome import Outcome
 from app.core.problem import problem_key
@@ -139,7 +139,7 @@ def to_call_document(row: CallRow) -> CallDocument:
     return CallDocument(**_call_members(row))
 
 
-def to_whole_document(whole: WholeCall, steps: list[Step]) -> WholeCallDocument:
+def to_whole_document(whole: WholeCall, steps: list[TimedStep]) -> WholeCallDocument:
     """Return everything about a call; `steps` as `tell_steps` gives them."""
     raw, raw_base64 = _to_text(whole.raw)
     return WholeCallDocument(

@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from app.store.lookup import among
-from app.store.review_sources import CallFilters, Source, call_sources, id_range, read_source
+from app.store.review_sources import CallFilters, RowSource, call_sources, id_range, read_source
 from app.store.schema import calls
 
 MOST = 20_000
@@ -31,7 +31,7 @@ _WINDOW = 1000
 _TEXTS_AT_ONCE = 250
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
     """What one step found."""
 
     ids: list[int]
@@ -52,7 +52,7 @@ def search_calls(
     before: int | None = None,
     limit: int = 50,
     most: int = MOST,
-) -> Step:
+) -> SearchPage:
     """Find the newest `limit` calls between `after` and `before` (both excluded) among the first `most`.
 
     `text` is looked for in the bytes of the calls, as it is and as JSON would escape it; ASCII letters in either case.
@@ -70,9 +70,9 @@ def search_calls(
         found += _fitting(conn, some.ids, matches)
         looked_at += len(some.ids) if some.full else some.looked_at
         if len(found) > limit:
-            return Step(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
+            return SearchPage(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
         if not some.full or some.reached is None or looked_at >= most or time.monotonic() > until:
-            return Step(ids=found, looked_at=looked_at, reached=some.reached, full=False)
+            return SearchPage(ids=found, looked_at=looked_at, reached=some.reached, full=False)
         high = some.reached
 
 
@@ -86,7 +86,7 @@ class _Range(msgspec.Struct, frozen=True):
     """Of time.monotonic."""
 
 
-def _step(conn: sa.Connection, sources: list[Source], within: _Range, limit: int) -> Step:
+def _step(conn: sa.Connection, sources: list[RowSource], within: _Range, limit: int) -> SearchPage:
     found: set[int] = set()
     looked_at = 0
     horizon: int | None = None
@@ -99,11 +99,11 @@ def _step(conn: sa.Connection, sources: list[Source], within: _Range, limit: int
             horizon = edge if horizon is None else max(horizon, edge)
     newest = sorted((one for one in found if horizon is None or one >= horizon), reverse=True)
     if len(newest) > limit:
-        return Step(ids=newest[:limit], looked_at=looked_at, reached=newest[limit - 1], full=True)
-    return Step(ids=newest, looked_at=looked_at, reached=horizon, full=False)
+        return SearchPage(ids=newest[:limit], looked_at=looked_at, reached=newest[limit - 1], full=True)
+    return SearchPage(ids=newest, looked_at=looked_at, reached=horizon, full=False)
 
 
-def _walk(conn: sa.Connection, source: Source, within: _Range, limit: int) -> tuple[list[int], int, int | None]:
+def _walk(conn: sa.Connection, source: RowSource, within: _Range, limit: int) -> tuple[list[int], int, int | None]:
     """Read one source; return the ids, how many calls were looked at, and the id it came to if it did not end."""
     low, high = within.low, within.high
     if not source.narrow:
@@ -123,7 +123,7 @@ def _walk(conn: sa.Connection, source: Source, within: _Range, limit: int) -> tu
         high, window = edge, min(_WINDOW, within.most - looked_at)
 
 
-def _nth(conn: sa.Connection, source: Source, low: int, high: int, number: int) -> int | None:
+def _nth(conn: sa.Connection, source: RowSource, low: int, high: int, number: int) -> int | None:
     """Return the id that is so many-th in a source's index; None where it ends before."""
     query = source.select(source.key, low=low, high=high).offset(number - 1).limit(1)
     return conn.execute(query).scalar_one_or_none()

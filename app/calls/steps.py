@@ -9,15 +9,14 @@ from typing import NamedTuple
 from app.catalog.live import Catalog
 from app.core import native, tracking
 from app.core.outcome import Outcome, Reason
-from app.core.pipeline import Run, explain, run
-from app.core.pipeline import Step as Told
+from app.core.pipeline import PipelineStep, Run, explain, run
 from app.core.transform.transform import Transform, TransformSet
 from app.store.calls import to_detail
 from app.store.engine import Connection
 from app.store.review import CallRow, WholeCall
 
 
-class Step(NamedTuple):
+class TimedStep(NamedTuple):
     """One step, and when it was done."""
 
     name: str
@@ -27,14 +26,14 @@ class Step(NamedTuple):
     """In microseconds since 1970; None for a call from before such times were kept."""
 
 
-def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Step]:
+def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[TimedStep]:
     """Tell how a call came to its outcome: the pipeline again, by the version that was used, then the database's word.
 
     The pipeline is the one that ran when the call came, on the same bytes.
     """
     return [
         # A sentence may quote what a sender wrote, and half of a surrogate pair cannot be sent on.
-        Step(one.name, one.passed, to_detail(one.sentence) or "", _time_of(one.name, whole))
+        TimedStep(one.name, one.passed, to_detail(one.sentence) or "", _time_of(one.name, whole))
         for one in _tell(conn, catalog, whole)
     ]
 
@@ -47,10 +46,12 @@ def _time_of(name: str, whole: WholeCall) -> int | None:
     return whole.stored_at if name == "stored" else whole.mapped_at
 
 
-def _tell(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Told]:
+def _tell(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[PipelineStep]:
     call = whole.call
     if whole.raw is None:
-        gone = Told("parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again")
+        gone = PipelineStep(
+            "parsed", passed=True, sentence="its bytes were removed by retention, so it cannot be run again"
+        )
         return [gone, _last_step(call)]
     transform = _find_transform(conn, catalog, call)
     document = whole.read()
@@ -58,11 +59,11 @@ def _tell(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Told]:
     steps = explain(done)
     added = tracking.tell_added(call.route, document)
     if added is not None and steps[0].passed:
-        steps.insert(1, Told("completed", passed=True, sentence=added))
+        steps.insert(1, PipelineStep("completed", passed=True, sentence=added))
     if transform is None and call.transform_digest not in {None, native.DIGEST}:
         version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
         unreadable = f"{version}, which this program cannot read any more: it cannot be run again"
-        steps[-1] = Told("transform", passed=True, sentence=unreadable)
+        steps[-1] = PipelineStep("transform", passed=True, sentence=unreadable)
     elif _said_it_all(done, call):
         return steps
     return [*steps, _last_step(call)]
@@ -78,7 +79,7 @@ def _said_it_all(done: Run, call: CallRow) -> bool:
     return done.outcome is not None and (done.outcome, done.reason) == (call.outcome, call.reason)
 
 
-def _last_step(call: CallRow) -> Told:
+def _last_step(call: CallRow) -> PipelineStep:
     if call.outcome is Outcome.STORED:
         if not call.results:
             what = "its event is new" if len(call.idempotency_ids) == 1 else "its events are new"
@@ -86,8 +87,8 @@ def _last_step(call: CallRow) -> Told:
             new = sum(one.result is Outcome.STORED for one in call.results)
             others = ", the others are duplicates" if new < len(call.results) else ""
             what = f"{new} of its {len(call.results)} events {'is' if new == 1 else 'are'} new{others}"
-        return Told("stored", passed=True, sentence=what)
+        return PipelineStep("stored", passed=True, sentence=what)
     why = call.detail or "no more is known"
     if call.outcome in {Outcome.DUPLICATE, Outcome.CONFLICT} or call.reason == Reason.UNSTORABLE:
-        return Told("stored", passed=False, sentence=f"{call.outcome}: {why}")
-    return Told("ended", passed=False, sentence=f"{call.outcome}, {call.reason}: {why}")
+        return PipelineStep("stored", passed=False, sentence=f"{call.outcome}: {why}")
+    return PipelineStep("ended", passed=False, sentence=f"{call.outcome}, {call.reason}: {why}")

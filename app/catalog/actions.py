@@ -9,7 +9,7 @@ from app.catalog.check import failing_examples
 from app.catalog.files import read_folder, to_path, write_file
 from app.catalog.live import KIND, Catalog, Live
 from app.catalog.publish import Clock, NextId, Publisher
-from app.catalog.status import State, Survey, harm_to_heirs, survey
+from app.catalog.status import CatalogStatus, FileState, breaks_inheriting, survey
 from app.catalog.versions import find_one_version
 from app.core.transform.lint import lint, list_unfit
 from app.core.transform.transform import DEFAULT, Transform, TransformSet
@@ -35,7 +35,7 @@ class Change:
     """Names that were published anew because they inherit from it."""
 
 
-class Acts:
+class CatalogActions:
     """Acts on one folder and one database."""
 
     def __init__(self, database: Database, catalog: Catalog, folder: Path, next_id: NextId, clock: Clock) -> None:
@@ -45,7 +45,7 @@ class Acts:
         self._next_id = next_id
         self._clock = clock
 
-    def survey(self) -> Survey:
+    def survey(self) -> CatalogStatus:
         """Hold the folder against what is live."""
         with self._database.reading() as conn:
             return survey(conn, self._catalog, read_folder(self._folder))
@@ -65,11 +65,11 @@ class Acts:
             standing = found.find(name)
             if standing is None:
                 raise NotFound(f"there is no {to_path(self._folder, name)}, and nothing is live under that name")
-            if standing.state is State.NO_FILE and name == DEFAULT:
+            if standing.state is FileState.NO_FILE and name == DEFAULT:
                 raise TransformInvalid(f"{DEFAULT} cannot be taken out: all others inherit from it")
             if grave := found.grave(name):
                 raise TransformInvalid("\n".join(grave))
-            transform = None if standing.state is State.NO_FILE else self._fit(found.live, name, folder.texts[name])
+            transform = None if standing.state is FileState.NO_FILE else self._fit(found.live, name, folder.texts[name])
             with self._publishing(found.live) as publisher:
                 if publisher is not None and transform is not None:
                     return _make_live(publisher, found.live, transform, Origin.FILE)
@@ -175,7 +175,7 @@ class Acts:
 
     def _harm(self, live: Live, transform: Transform) -> Iterator[str]:
         if transform.name == DEFAULT:
-            yield from harm_to_heirs(self._catalog, live, transform, set())
+            yield from breaks_inheriting(self._catalog, live, transform, set())
 
     def _earlier(self, conn: Connection, live: Live, name: str, digest_prefix: str | None) -> Version:
         if digest_prefix is not None:

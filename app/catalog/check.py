@@ -23,7 +23,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class CheckReport:
     """A set of texts, looked through."""
 
     names: frozenset[str]
@@ -39,7 +39,7 @@ class Checked:
         return name in self.transforms and not any(one.grave for one in self.problems if one.name == name)
 
 
-def breathe_not() -> None:
+def no_checkpoint() -> None:
     """Go on at once: nobody waits for this process."""
 
 
@@ -49,8 +49,8 @@ def check(
     *,
     default: Transform | None = None,
     parse: Parse = parse_transform,
-    breathe: Callable[[], None] = breathe_not,
-) -> Checked:
+    breathe: Callable[[], None] = no_checkpoint,
+) -> CheckReport:
     """Look through texts by name.
 
     `unreadable` says why a file could not be read at all. They inherit from `default`, or from the `_default` among
@@ -82,10 +82,10 @@ def check(
     for finding in lint(TransformSet(transforms.values())):
         place = transforms[finding.transform].source.invalid(finding.path, finding.sentence)
         problems.append(Problem(name=finding.transform, sentence=place.message, grave=finding.grave))
-    return Checked(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
+    return CheckReport(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
 
 
-def failing_examples(transform: Transform, breathe: Callable[[], None] = breathe_not) -> Iterator[str]:
+def failing_examples(transform: Transform, breathe: Callable[[], None] = no_checkpoint) -> Iterator[str]:
     """Run the examples of a transform; say of each that does not hold where it stands and why.
 
     `breathe` is called after each.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.catalog.check import breathe_not
+from app.catalog.check import no_checkpoint
 from app.core.pipeline import Lane, map_call
 from app.core.segment import Call
 from app.core.transform.transform import DEFAULT, Filtered, Transform, TransformSet, parse_transform
@@ -62,7 +62,7 @@ class Catalog:
             self._parsed[key] = parsed
         return parsed
 
-    def read_live(self, conn: Connection, breathe: Callable[[], None] = breathe_not) -> Live:
+    def read_live(self, conn: Connection, breathe: Callable[[], None] = no_checkpoint) -> Live:
         """Read what is live. `breathe` is called between two transforms."""
         latest = find_latest_id(conn)
         publications = list_live(conn, KIND)

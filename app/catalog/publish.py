@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from app.catalog.check import breathe_not
+from app.catalog.check import no_checkpoint
 from app.catalog.files import Folder
 from app.catalog.live import KIND, Catalog, Live
-from app.catalog.status import State, Survey, survey
+from app.catalog.status import CatalogStatus, FileState, survey
 from app.core.transform.transform import DEFAULT, Transform
 from app.errors import Unavailable
 from app.store.engine import Connection, Database
@@ -74,8 +74,8 @@ def publish_new(
     folder: Folder,
     next_id: NextId,
     clock: Clock,
-    breathe: Callable[[], None] = breathe_not,
-) -> tuple[Survey, list[str]]:
+    breathe: Callable[[], None] = no_checkpoint,
+) -> tuple[CatalogStatus, list[str]]:
     """Publish the files that may publish themselves; return how all stand then, and the names that were published.
 
     Reading, parsing and running examples happens before the database is locked. Raises Unavailable.
@@ -84,9 +84,9 @@ def publish_new(
     for _ in range(_TRIES):
         with database.reading() as conn:
             found = survey(conn, catalog, folder, breathe)
-        new = [one for one in found.among(State.NEW) if one.file is not None]
+        new = [one for one in found.among(FileState.NEW) if one.file is not None]
         # A file that waits for a person must not publish itself later, once a person has chosen otherwise.
-        waiting = [one.file for one in found.among(State.DRIFT) if one.file is not None and one.unseen]
+        waiting = [one.file for one in found.among(FileState.DRIFT) if one.file is not None and one.unseen]
         if not (new or waiting or found.live.unkept):
             break
         with database.writing() as conn:

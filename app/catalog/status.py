@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.catalog.check import Checked, Problem, breathe_not, check, failing_examples
+from app.catalog.check import CheckReport, Problem, check, failing_examples, no_checkpoint
 from app.catalog.files import Folder
 from app.catalog.live import KIND, Catalog, Live
 from app.core.transform.transform import DEFAULT, Transform
@@ -14,7 +14,7 @@ from app.store.publications import Origin, Publication
 from app.store.versions import find_seen_texts
 
 
-class State(StrEnum):
+class FileState(StrEnum):
     """How a file stands to what is live under its name."""
 
     SAME = "same"
@@ -29,11 +29,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class FileStatus:
     """One name: its file, and what is live."""
 
     name: str
-    state: State
+    state: FileState
     file: Transform | None
     """None where there is none, or where it cannot be read."""
     live: Publication | None
@@ -43,18 +43,18 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class CatalogStatus:
     """A folder held against what is live, at one moment."""
 
     live: Live
-    checked: Checked
-    standings: tuple[Standing, ...]
+    checked: CheckReport
+    standings: tuple[FileStatus, ...]
 
-    def among(self, *states: State) -> list[Standing]:
+    def among(self, *states: FileState) -> list[FileStatus]:
         """Return those that stand like this."""
         return [one for one in self.standings if one.state in states]
 
-    def find(self, name: str) -> Standing | None:
+    def find(self, name: str) -> FileStatus | None:
         """Return how one name stands."""
         return next((one for one in self.standings if one.name == name), None)
 
@@ -63,32 +63,34 @@ class Survey:
         return [one.sentence for one in self.checked.problems if one.grave and one.name == name]
 
 
-def survey(conn: Connection, catalog: Catalog, folder: Folder, breathe: Callable[[], None] = breathe_not) -> Survey:
+def survey(
+    conn: Connection, catalog: Catalog, folder: Folder, breathe: Callable[[], None] = no_checkpoint
+) -> CatalogStatus:
     """Hold a folder against what is live. `breathe` is called between two files."""
     live = catalog.read_live(conn, breathe)
     seen = find_seen_texts(conn, KIND, folder.texts)
     live_default = live.transforms.get(DEFAULT)
 
-    def look(default: Transform | None) -> Survey:
+    def look(default: Transform | None) -> CatalogStatus:
         checked = check(folder.texts, folder.problems, default=default, parse=catalog.parse, breathe=breathe)
-        return Survey(live=live, checked=checked, standings=tuple(_standings(live, checked, folder, seen)))
+        return CatalogStatus(live=live, checked=checked, standings=tuple(_standings(live, checked, folder, seen)))
 
     # If the file of `_default` is about to be published, the other files will inherit from it; else from the live one.
     found = look(None)
     default = found.find(DEFAULT)
     if live_default is None:
-        return found if default and default.state is State.NEW else _held_back(found)
-    if default and default.state is State.SAME:
+        return found if default and default.state is FileState.NEW else _held_back(found)
+    if default and default.state is FileState.SAME:
         return found
-    if default is None or default.state is not State.NEW or default.file is None:
+    if default is None or default.state is not FileState.NEW or default.file is None:
         # Its file says why, where there is one.
         return _with_problems(look(live_default), found.grave(DEFAULT) if DEFAULT in folder.texts else [])
-    coming = {one.name for one in found.among(State.NEW)}
-    harm = list(harm_to_heirs(catalog, live, default.file, coming))
+    coming = {one.name for one in found.among(FileState.NEW)}
+    harm = list(breaks_inheriting(catalog, live, default.file, coming))
     return _with_problems(look(live_default), harm) if harm else found
 
 
-def harm_to_heirs(catalog: Catalog, live: Live, default: Transform, replaced: set[str]) -> Iterator[str]:
+def breaks_inheriting(catalog: Catalog, live: Live, default: Transform, replaced: set[str]) -> Iterator[str]:
     """Say what a new `_default` would break among the live transforms, but for those that are replaced with it."""
     for name, text in live.texts.items():
         if name == DEFAULT or name in replaced:
@@ -101,37 +103,37 @@ def harm_to_heirs(catalog: Catalog, live: Live, default: Transform, replaced: se
             yield f"{DEFAULT}.yaml: {name}, which is live and inherits from it, would be broken: {problem}"
 
 
-def _held_back(found: Survey) -> Survey:
+def _held_back(found: CatalogStatus) -> CatalogStatus:
     """Without a `_default`, nothing can be published."""
-    held = (replace(one, state=State.BROKEN) if one.state is State.NEW else one for one in found.standings)
+    held = (replace(one, state=FileState.BROKEN) if one.state is FileState.NEW else one for one in found.standings)
     return replace(found, standings=tuple(held))
 
 
-def _with_problems(found: Survey, sentences: list[str]) -> Survey:
+def _with_problems(found: CatalogStatus, sentences: list[str]) -> CatalogStatus:
     known = set(found.grave(DEFAULT))
     added = [Problem(name=DEFAULT, sentence=one, grave=True) for one in sentences if one not in known]
     if not added:
         return found
     checked = replace(found.checked, problems=(*added, *found.checked.problems))
-    standings = [replace(one, state=State.BROKEN) if one.name == DEFAULT else one for one in found.standings]
+    standings = [replace(one, state=FileState.BROKEN) if one.name == DEFAULT else one for one in found.standings]
     return replace(found, checked=checked, standings=tuple(standings))
 
 
-def _standings(live: Live, checked: Checked, folder: Folder, seen: set[str]) -> Iterator[Standing]:
+def _standings(live: Live, checked: CheckReport, folder: Folder, seen: set[str]) -> Iterator[FileStatus]:
     for name in sorted(checked.names | live.texts.keys()):
         publication = live.publications.get(name)
         unseen = name in folder.texts and name not in seen
         if name not in checked.names:
-            state = State.NO_FILE
+            state = FileState.NO_FILE
         elif name in folder.texts and live.texts.get(name) == folder.texts[name]:
             # What both inherit is the `_default` that is live, so the texts say it all.
-            state = State.SAME
+            state = FileState.SAME
         elif not checked.is_fit(name):
-            state = State.BROKEN
+            state = FileState.BROKEN
         elif unseen and (publication is None or publication.origin == Origin.FILE):
             # By text, not by digest: an old file on another node is old whatever it inherits today. It has been seen
             # before and never publishes itself again, so a rolling deploy does not go back and forth.
-            state = State.NEW
+            state = FileState.NEW
         else:
-            state = State.DRIFT
-        yield Standing(name=name, state=state, file=checked.transforms.get(name), live=publication, unseen=unseen)
+            state = FileState.DRIFT
+        yield FileStatus(name=name, state=state, file=checked.transforms.get(name), live=publication, unseen=unseen)

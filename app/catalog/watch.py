@@ -10,7 +10,7 @@ import structlog
 from app.catalog.files import Folder, fingerprint, read_folder
 from app.catalog.live import Catalog
 from app.catalog.publish import publish_new
-from app.catalog.status import State, Survey
+from app.catalog.status import CatalogStatus, FileState
 from app.errors import TransformInvalid, Unavailable
 from app.store.engine import Database
 from app.store.ids import Ids
@@ -42,7 +42,7 @@ class Watcher:
         self._latest: int | None = None
         self._told: frozenset[str] = frozenset()
         self._trouble: str | None = None
-        self.survey: Survey | None = None
+        self.survey: CatalogStatus | None = None
         """How the files stand to what is live; None before the first look."""
         self.published: list[str] = []
         """Names that were published and not told yet."""
@@ -120,7 +120,7 @@ class Watcher:
             _LOG.info("transforms active", transforms=names)
         self.published, self._changed = [], False
         lines = dict.fromkeys(self.problems(), "transform not used; the last good version stays active")
-        for one in self.survey.among(State.DRIFT):
+        for one in self.survey.among(FileState.DRIFT):
             way_out = f"segment-lotus transforms publish {one.name}, or pull {one.name}"
             lines[f"{one.name}.yaml is not what is live; a person decides: {way_out}"] = "transform drifted"
         for sentence in sorted(lines.keys() - self._told):

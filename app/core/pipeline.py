@@ -18,7 +18,7 @@ from app.core.segment import Call, parse_call
 from app.core.transform.transform import MAIN_LANE, Filtered, Transform, TransformSet
 from app.errors import CallRejected, EventInvalid, ExpressionFailed
 
-__all__ = ["MAIN_LANE", "Lane", "Run", "Step", "equals_content", "explain", "map_call", "run"]
+__all__ = ["MAIN_LANE", "Lane", "PipelineStep", "Run", "equals_content", "explain", "map_call", "run"]
 
 # https://segment.com/docs/connections/spec/ and `delete`, which Segment's own destinations also get.
 _SEGMENT_TYPES = frozenset({"track", "identify", "page", "screen", "group", "alias", "delete"})
@@ -51,7 +51,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     """Why other transforms that take this call made no events of it, though some did."""
 
 
-class Step(msgspec.Struct, frozen=True):
+class PipelineStep(msgspec.Struct, frozen=True):
     """One step of a run, for people."""
 
     name: str
@@ -190,38 +190,38 @@ def _untaken(call: Call) -> tuple[Reason, str]:
     return Reason.NO_TRANSFORM, f"no transform takes the {call.type} call{named}"
 
 
-def explain(done: Run) -> list[Step]:
+def explain(done: Run) -> list[PipelineStep]:
     """Tell a run as the steps it took, the last one being where it stopped."""
     if done.transform == native.NAME:
         return _explain_native(done)
     if done.call is None:
-        return [Step("parsed", passed=False, sentence=done.detail or "")]
+        return [PipelineStep("parsed", passed=False, sentence=done.detail or "")]
     call = done.call
     named = f", event {call.event!r}" if call.event else ""
-    steps = [Step("parsed", passed=True, sentence=f"a {call.type} call{named}")]
+    steps = [PipelineStep("parsed", passed=True, sentence=f"a {call.type} call{named}")]
     if done.transform is None:
-        return [*steps, Step("transform", passed=False, sentence=done.detail or "")]
+        return [*steps, PipelineStep("transform", passed=False, sentence=done.detail or "")]
     versions = [(lane.transform, lane.digest) for lane in done.lanes] or [(done.transform, done.digest or b"")]
     chosen = " and ".join(f"{name} at version {digest.hex()[:12]}" for name, digest in versions)
-    steps.append(Step("transform", passed=True, sentence="; ".join([chosen, *done.left_out])))
+    steps.append(PipelineStep("transform", passed=True, sentence="; ".join([chosen, *done.left_out])))
     if done.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
-        return [*steps, Step("mapped", passed=False, sentence=done.detail or "")]
-    steps.append(Step("mapped", passed=True, sentence=_mapped(done)))
+        return [*steps, PipelineStep("mapped", passed=False, sentence=done.detail or "")]
+    steps.append(PipelineStep("mapped", passed=True, sentence=_mapped(done)))
     if done.reason is Reason.EVENT_INVALID:
-        return [*steps, Step("checked", passed=False, sentence=done.detail or "")]
-    return [*steps, Step("checked", passed=True, sentence="Lotus's rules are kept")]
+        return [*steps, PipelineStep("checked", passed=False, sentence=done.detail or "")]
+    return [*steps, PipelineStep("checked", passed=True, sentence="Lotus's rules are kept")]
 
 
-def _explain_native(done: Run) -> list[Step]:
+def _explain_native(done: Run) -> list[PipelineStep]:
     if done.outcome is not None and done.reason is not Reason.EVENT_INVALID:
-        return [Step("parsed", passed=False, sentence=done.detail or "")]
+        return [PipelineStep("parsed", passed=False, sentence=done.detail or "")]
     steps = [
-        Step("parsed", passed=True, sentence="an event in Lotus's own form"),
-        Step("transform", passed=True, sentence="none: it is taken as it is"),
+        PipelineStep("parsed", passed=True, sentence="an event in Lotus's own form"),
+        PipelineStep("transform", passed=True, sentence="none: it is taken as it is"),
     ]
     if done.reason is Reason.EVENT_INVALID:
-        return [*steps, Step("checked", passed=False, sentence=done.detail or "")]
-    return [*steps, Step("checked", passed=True, sentence="Lotus's rules are kept")]
+        return [*steps, PipelineStep("checked", passed=False, sentence=done.detail or "")]
+    return [*steps, PipelineStep("checked", passed=True, sentence="Lotus's rules are kept")]
 
 
 def _mapped(done: Run) -> str:

@@ -15,7 +15,7 @@ from app.forward.outbox import (
     to_group_document,
 )
 from app.forward.retry import retry_matching, retry_one, to_retriable
-from app.forward.sql_deliveries import State, find_next_due
+from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
 from app.forward.sql_search import count_matching, search_deliveries
@@ -147,8 +147,8 @@ def expose_deliveries(offload: Offload) -> bytes:
             "# TYPE segment_lotus_deliveries gauge",
             *(
                 f'segment_lotus_deliveries{{state="{state}"}} {counts[state.value]}'
-                for state in State
-                if state is not State.DELIVERED
+                for state in DeliveryState
+                if state is not DeliveryState.DELIVERED
             ),
             "# HELP segment_lotus_delivery_late_seconds For how long the first event in the outbox has been due",
             "# TYPE segment_lotus_delivery_late_seconds gauge",

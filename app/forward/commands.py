@@ -16,7 +16,7 @@ from app.forward.outbox import (
     to_group_document,
 )
 from app.forward.retry import RETRIABLE, retry_matching
-from app.forward.sql_deliveries import State
+from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import DeliveryRow, find_groups, read_deliveries
 from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
 from app.store.engine import Connection
@@ -32,7 +32,7 @@ def deliveries() -> None:
 
 
 @deliveries.command("list")
-@click.option("--state", type=click.Choice([one.value for one in State]))
+@click.option("--state", type=click.Choice([one.value for one in DeliveryState]))
 @click.option("--reason", help="The whole reason, as it is listed.")
 @click.option("--customer")
 @click.option("--event-name", help="Of the Lotus event.")

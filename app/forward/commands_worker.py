@@ -19,7 +19,7 @@ from app.forward.lotus import TIMEOUT_SECONDS, Lotus
 from app.forward.reconcile import MAX_DAYS, find_missing
 from app.forward.sql_deliveries import count_waiting, request_later, send_again
 from app.forward.sql_lists import newest_event_id
-from app.forward.worker import LEASE_SECONDS, Worker
+from app.forward.worker import LEASE_SECONDS, ForwardWorker
 from app.settings import Settings
 from app.store import ledger
 from app.store.engine import Database
@@ -59,7 +59,7 @@ def worker(*, lease: float, parent: int | None) -> None:
     database = open_database(settings)
     _wait_for_schema(database, stopping)
     lotus = _connect(settings)
-    running = Worker(
+    running = ForwardWorker(
         database=database,
         ids=Ids(secrets.randbelow),
         lotus=lotus,

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.core.times import format_time
-from app.forward.sql_deliveries import Waiting
-from app.forward.verdict import Answer
+from app.forward.sql_deliveries import DueDelivery
+from app.forward.verdict import LotusAnswer
 
 TRACK = "/api/track/"
 PING = "/api/ping/"
@@ -34,7 +34,7 @@ _STARTS, _ENDS = b'{"batch":[', b"]}"
 _STALE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
-def encode_event(one: Waiting) -> bytes:
+def encode_event(one: DueDelivery) -> bytes:
     """Return an event as Lotus takes it."""
     document = {
         "event_name": one.event_name,
@@ -85,15 +85,15 @@ class Lotus:
             self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
         self._connection.response_class = _Response
 
-    def track(self, body: bytes) -> Answer:
+    def track(self, body: bytes) -> LotusAnswer:
         """Send a batch. What goes wrong is an answer without a status."""
         return self._ask("POST", TRACK, body)
 
-    def ping(self) -> Answer:
+    def ping(self) -> LotusAnswer:
         """Ask whether the key is known."""
         return self._ask("GET", PING, None)
 
-    def find_missing(self, ids: Sequence[str], days: int) -> Answer:
+    def find_missing(self, ids: Sequence[str], days: int) -> LotusAnswer:
         """Ask which of these idempotency ids it does not have."""
         asked = {"idempotency_ids": list(ids), "number_days_lookback": days}
         return self._ask("POST", VERIFY, msgspec.json.encode(asked))
@@ -102,7 +102,7 @@ class Lotus:
         """Close the connection; the next request opens one."""
         self._connection.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
+    def _ask(self, method: str, path: str, body: bytes | None) -> LotusAnswer:
         kept = self._connection.sock is not None
         try:
             return self._ask_once(method, path, body)
@@ -119,7 +119,7 @@ class Lotus:
             self.close()
             return _told(error)
 
-    def _ask_once(self, method: str, path: str, body: bytes | None) -> Answer:
+    def _ask_once(self, method: str, path: str, body: bytes | None) -> LotusAnswer:
         with self._ended_in_time():
             if self._has_more():
                 # Nobody has asked for it: taken for the answer, it would be another request's.
@@ -135,7 +135,7 @@ class Lotus:
         if response.status < HTTPStatus.OK:
             # The answer itself is still to come.
             self.close()
-        return Answer(response.status, read, headers)
+        return LotusAnswer(response.status, read, headers)
 
     def _has_more(self) -> bool:
         """Tell whether a connection that was kept has bytes to read, or its end."""
@@ -178,6 +178,6 @@ class Lotus:
             raise TimeoutError(f"no whole answer within {self._timeout:g} s")
 
 
-def _told(error: Exception) -> Answer:
+def _told(error: Exception) -> LotusAnswer:
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Answer(None, f"{type(error).__name__}: {said}".encode(errors="replace"))
+    return LotusAnswer(None, f"{type(error).__name__}: {said}".encode(errors="replace"))

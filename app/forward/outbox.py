@@ -6,9 +6,9 @@ import msgspec
 
 from app.core.times import format_time
 from app.errors import BadQuery
-from app.forward.sql_deliveries import Attempt, State
+from app.forward.sql_deliveries import Attempt, DeliveryState
 from app.forward.sql_destination import Destination, read_destination
-from app.forward.sql_lists import DeliveryRow, Group, count_undelivered
+from app.forward.sql_lists import DeliveryGroup, DeliveryRow, count_undelivered
 from app.forward.sql_search import DeliveryFilters
 from app.store.engine import Connection
 from app.store.query import check_texts, parse_moment
@@ -98,9 +98,9 @@ class DestinationDocument(msgspec.Struct, kw_only=True):
 def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilters:
     """Read the filters of deliveries; `texts` holds some of DELIVERY_PARAMETERS. Raises BadQuery."""
     try:
-        state = State(texts["state"]) if "state" in texts else None
+        state = DeliveryState(texts["state"]) if "state" in texts else None
     except ValueError:
-        raise BadQuery(f"state must be one of {', '.join(State)}; it is {texts['state'][:40]!a}") from None
+        raise BadQuery(f"state must be one of {', '.join(DeliveryState)}; it is {texts['state'][:40]!a}") from None
     check_texts({name: texts[name] for name in ("reason", "customer", "event_name", "id") if name in texts})
     return DeliveryFilters(
         state=state,
@@ -125,12 +125,12 @@ def to_delivery_document(row: DeliveryRow) -> DeliveryDocument:
         state=row.state,
         reason=row.reason,
         tries=row.tries,
-        due_at=format_time(row.due_at) if row.state == State.WAITING else None,
+        due_at=format_time(row.due_at) if row.state == DeliveryState.WAITING else None,
         settled_at=None if row.settled_at is None else format_time(row.settled_at),
     )
 
 
-def to_group_document(group: Group) -> GroupDocument:
+def to_group_document(group: DeliveryGroup) -> GroupDocument:
     """Return one group."""
     return GroupDocument(
         state=group.state.value,
@@ -185,7 +185,7 @@ def read_outbox(conn: Connection) -> DestinationDocument:
         advice=ADVICE.get(destination.trouble) if destination.trouble else None,
         paused_at=format_time(destination.paused_at) if destination.paused_at else None,
         probe_at=format_time(destination.probe_at) if paused else None,
-        waiting=counts[State.WAITING],
-        failed=counts[State.FAILED],
-        unforwardable=counts[State.UNFORWARDABLE],
+        waiting=counts[DeliveryState.WAITING],
+        failed=counts[DeliveryState.FAILED],
+        unforwardable=counts[DeliveryState.UNFORWARDABLE],
     )

@@ -14,9 +14,9 @@ from app.core.times import format_time
 from app.errors import BadQuery, NotFound
 from app.forward.api import RETRY_SECONDS
 from app.forward.outbox import parse_delivery_filters, to_delivery_document
-from app.forward.pages_query import RANGES, Asked, read_deliveries_query, written
+from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, written
 from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable
-from app.forward.sql_deliveries import State, find_next_due
+from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_lists import (
     ATTEMPTS,
     GROUPED,
@@ -83,7 +83,7 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
             problem=problem,
             forwards=bool(settings.lotus_api_key),
             host=settings.lotus_host,
-            states=list(State),
+            states=list(DeliveryState),
             retriable=[state.value for state in RETRIABLE],
             ranges=RANGES,
             grouped=GROUPED,
@@ -110,7 +110,7 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     return blueprint
 
 
-def _list(asked: Asked, total: LedgerTotal, *, found: bool) -> Work:
+def _list(asked: DeliveryQuery, total: LedgerTotal, *, found: bool) -> Work:
     def work(backend: Backend) -> Values:
         now = clock()
         with backend.database.reading() as conn:
@@ -151,10 +151,10 @@ def _read_lateness(conn: Connection, now: int) -> Values:
 
 
 def _balance(sums: Counter[Entry], undelivered: Counter[str]) -> Balance:
-    states = {state.value: sums[DELIVERY, state.value, ""] for state in State}
+    states = {state.value: sums[DELIVERY, state.value, ""] for state in DeliveryState}
     stored = sums[EVENT, "stored", ""]
     not_requested = stored - sum(states.values())
-    same = all(states[state] == undelivered[state] for state in states if state != State.DELIVERED)
+    same = all(states[state] == undelivered[state] for state in states if state != DeliveryState.DELIVERED)
     return Balance(stored=stored, not_requested=not_requested, balances=same and not_requested >= 0, **states)
 
 

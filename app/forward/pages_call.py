@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.core.times import format_time
 from app.forward.outbox import to_delivery_document
-from app.forward.sql_deliveries import State
+from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import DeliveryRow, list_attempts, read_deliveries
 from app.store.engine import Connection
 from app.store.review import WholeCall
@@ -28,8 +28,8 @@ def tell_deliveries(conn: Connection, whole: WholeCall, _now: int) -> Values:
 def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
     if not rows:
         return []
-    waiting = [row for row in rows if row.state == State.WAITING]
-    ended = [row for row in rows if row.state != State.WAITING]
+    waiting = [row for row in rows if row.state == DeliveryState.WAITING]
+    ended = [row for row in rows if row.state != DeliveryState.WAITING]
     said = "for Lotus" if len(rows) == 1 else f"for Lotus, {len(rows)} events"
     if waiting:
         said += "; it waits" if len(rows) == 1 else f"; {len(waiting)} wait"
@@ -41,15 +41,15 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
 
 
 def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
-    taken = [row for row in ended if row.state == State.DELIVERED]
-    others = [row for row in ended if row.state != State.DELIVERED]
+    taken = [row for row in ended if row.state == DeliveryState.DELIVERED]
+    others = [row for row in ended if row.state != DeliveryState.DELIVERED]
     said = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
     if others:
         why = {
-            State.FAILED: f"Lotus refused it: {others[0].reason}",
-            State.UNFORWARDABLE: f"it was never sent: {others[0].reason}",
-            State.VOIDED: "a replay replaced it before it was sent",
-        }[State(others[0].state)]
+            DeliveryState.FAILED: f"Lotus refused it: {others[0].reason}",
+            DeliveryState.UNFORWARDABLE: f"it was never sent: {others[0].reason}",
+            DeliveryState.VOIDED: "a replay replaced it before it was sent",
+        }[DeliveryState(others[0].state)]
         said = why if count == 1 else f"{said}; of another one: {why}"
     at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)
     return Stage(name="delivered", passed=not others, sentence=said[:400], at=None if at is None else format_time(at))

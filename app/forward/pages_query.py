@@ -15,7 +15,7 @@ RANGES = (("1h", "Last hour"), ("1d", "Last 24 hours"), ("7d", "Last 7 days"), (
 _ACCEPTED = (*DELIVERY_PARAMETERS, "before")
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
     """One view of the deliveries."""
 
     texts: dict[str, str]
@@ -35,21 +35,21 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return f"/deliveries?{query}" if query else "/deliveries"
 
 
-def read_deliveries_query(given: Iterable[tuple[str, list[str]]], now: int) -> Asked:
+def read_deliveries_query(given: Iterable[tuple[str, list[str]]], now: int) -> DeliveryQuery:
     """Read the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
 
     A form sends its empty fields too: they count as not given.
     """
     texts = to_texts(given, _ACCEPTED)
     before = texts.pop("before", None)
-    return Asked(
+    return DeliveryQuery(
         texts=texts,
         filters=parse_delivery_filters(texts, now),
         before=None if before is None else parse_id("before", before),
     )
 
 
-def written(given: Mapping[str, list[str]]) -> Asked:
+def written(given: Mapping[str, list[str]]) -> DeliveryQuery:
     """Return a view for a query that cannot be used: its texts, to be corrected."""
     texts = {name: given[name][0] for name in DELIVERY_PARAMETERS if given.get(name)}
-    return Asked(texts=texts, filters=DeliveryFilters())
+    return DeliveryQuery(texts=texts, filters=DeliveryFilters())

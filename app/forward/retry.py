@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import msgspec
 
 from app.errors import BadQuery, NotFound
-from app.forward.sql_deliveries import State, hasten, retry
+from app.forward.sql_deliveries import DeliveryState, hasten, retry
 from app.forward.sql_lists import get_delivery
 from app.forward.sql_search import DeliveryFilters, search_deliveries
 from app.store import ledger
 from app.store.engine import Database
 from app.store.ids import Ids
 
-RETRIABLE = (State.FAILED, State.UNFORWARDABLE)
+RETRIABLE = (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE)
 
 _BATCH = 500
 # Calls that came in while a batch was written have their turn.
@@ -35,7 +35,7 @@ class Retried:
 def to_retriable(filters: DeliveryFilters) -> DeliveryFilters:
     """Return filters of what can be tried again; without a state, of what failed. Raises BadQuery for other states."""
     if filters.state is None:
-        return msgspec.structs.replace(filters, state=State.FAILED)
+        return msgspec.structs.replace(filters, state=DeliveryState.FAILED)
     if filters.state not in RETRIABLE:
         raise BadQuery(f"state must be {' or '.join(RETRIABLE)} to be tried again; it is {filters.state}")
     return filters
@@ -62,7 +62,7 @@ def retry_matching(
             with database.writing() as conn:
                 counts = retry(conn, sorted(step.ids), now)
                 ledger.append(conn, tag, clock(), counts)
-            count += counts[ledger.DELIVERY, State.WAITING.value, ""]
+            count += counts[ledger.DELIVERY, DeliveryState.WAITING.value, ""]
         before = step.reached
         if before is None or time.monotonic() > until:
             return Retried(count, before)
@@ -80,4 +80,4 @@ def retry_one(database: Database, event_id: int, clock: Callable[[], int]) -> bo
             raise NotFound("there is no delivery of this event")
         counts = retry(conn, [event_id], now)
         ledger.append(conn, Ids(secrets.randbelow).tag, now, counts)
-        return bool(counts[ledger.DELIVERY, State.WAITING.value, ""]) or hasten(conn, event_id, now)
+        return bool(counts[ledger.DELIVERY, DeliveryState.WAITING.value, ""]) or hasten(conn, event_id, now)

@@ -20,7 +20,7 @@ from app.store.schema import attempted, attempts, deliveries, events
 from app.store.updates import Update
 
 
-class State(StrEnum):
+class DeliveryState(StrEnum):
     """How it stands with a delivery."""
 
     WAITING = "waiting"
@@ -33,7 +33,7 @@ class State(StrEnum):
     """The event was made void before it was sent."""
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class DueDelivery(msgspec.Struct, frozen=True):
     """A delivery that a worker has at hand, with its event."""
 
     event_id: int
@@ -47,11 +47,11 @@ class Waiting(msgspec.Struct, frozen=True):
     voided_at: int | None = None
 
 
-class Settled(msgspec.Struct, frozen=True):
+class DeliveryResult(msgspec.Struct, frozen=True):
     """What became of a delivery that was at hand."""
 
     event_id: int
-    state: State
+    state: DeliveryState
     due_at: int
     tries: int
     attempt_id: int | None = None
@@ -97,7 +97,9 @@ def queue_events(conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequen
     counts = void_deliveries(conn, voided, now) if voided else Counter[Entry]()
     if stored:
         # Sorted: a row that goes to the end of its tree costs least.
-        _DELIVERIES.run(conn, [(id_, State.WAITING.value, now, 0) for id_ in sorted(event.id for event in stored)])
+        _DELIVERIES.run(
+            conn, [(id_, DeliveryState.WAITING.value, now, 0) for id_ in sorted(event.id for event in stored)]
+        )
         counts.update(count_waiting(len(stored)))
     return counts
 
@@ -111,7 +113,7 @@ def queue_events_if_used(
 
 def count_waiting(number: int) -> Counter[Entry]:
     """Count, for the ledger, deliveries that were requested."""
-    return Counter({(DELIVERY, State.WAITING.value, ""): number})
+    return Counter({(DELIVERY, DeliveryState.WAITING.value, ""): number})
 
 
 def request_later(conn: sa.Connection, after: int, until: int, now: int) -> tuple[int, int | None]:
@@ -130,11 +132,11 @@ def request_later(conn: sa.Connection, after: int, until: int, now: int) -> tupl
     found = conn.execute(query).all()
     if not found:
         return 0, None
-    rows = [(row.id, State.WAITING.value, now, 0) for row in found if row.voided_at is None]
+    rows = [(row.id, DeliveryState.WAITING.value, now, 0) for row in found if row.voided_at is None]
     return _LATER.run(conn, rows), found[-1].id
 
 
-def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> list[Waiting]:
+def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> list[DueDelivery]:
     """Take the next deliveries that are due at hand, the oldest first; nobody else gets them before `until`."""
     query = (
         sa.select(
@@ -155,8 +157,8 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    found = [Waiting(*row) for row in conn.execute(query)]
-    _CLAIM.run(conn, sorted((token, until, one.event_id, State.WAITING.value) for one in found))
+    found = [DueDelivery(*row) for row in conn.execute(query)]
+    _CLAIM.run(conn, sorted((token, until, one.event_id, DeliveryState.WAITING.value) for one in found))
     return found
 
 
@@ -166,18 +168,18 @@ def _is_free(now: int) -> sa.ColumnElement[bool]:
     return sa.or_(until.is_(None), until < now, until > now + _LONGEST_LEASE_MICROS)
 
 
-def release(conn: sa.Connection, token: int, held: Iterable[Waiting]) -> None:
+def release(conn: sa.Connection, token: int, held: Iterable[DueDelivery]) -> None:
     """Give deliveries back that were not sent, as if they had never been at hand."""
-    rows = [(None, None, one.event_id, State.WAITING.value, token) for one in held]
+    rows = [(None, None, one.event_id, DeliveryState.WAITING.value, token) for one in held]
     _RELEASE.run(conn, sorted(rows, key=_event_id))
 
 
-def settle(
+def record_results(
     conn: sa.Connection,
     token: int,
     now: int,
     attempt: Attempt | None,
-    settled: Sequence[Settled],
+    settled: Sequence[DeliveryResult],
     undecided: Iterable[int] = (),
 ) -> Counter[Entry]:
     """Write down what became of deliveries at hand; return what that changes in the ledger.
@@ -190,15 +192,20 @@ def settle(
     counts: Counter[Entry] = Counter()
     if attempt is not None:
         _ATTEMPTS.run(conn, [msgspec.structs.astuple(attempt)])
-        failed = [one.event_id for one in settled if one.attempt_id and one.state is not State.DELIVERED]
+        failed = [one.event_id for one in settled if one.attempt_id and one.state is not DeliveryState.DELIVERED]
         _ATTEMPTED.run(conn, [(id_, attempt.id) for id_ in sorted([*failed, *undecided])])
-    for state in State:
+    for state in DeliveryState:
         rows = [_ended(one, now) for one in sorted(settled, key=lambda one: one.event_id) if one.state is state]
-        changed = _SETTLE.run(conn, [(*row, State.WAITING.value, token) for row in rows])
-        if state is not State.WAITING:
-            _move(counts, State.WAITING, state, changed)
-        if state is State.DELIVERED and changed < len(rows):
-            _move(counts, State.VOIDED, state, _SETTLE_VOIDED.run(conn, [(*row, State.VOIDED.value) for row in rows]))
+        changed = _SETTLE.run(conn, [(*row, DeliveryState.WAITING.value, token) for row in rows])
+        if state is not DeliveryState.WAITING:
+            _move(counts, DeliveryState.WAITING, state, changed)
+        if state is DeliveryState.DELIVERED and changed < len(rows):
+            _move(
+                counts,
+                DeliveryState.VOIDED,
+                state,
+                _SETTLE_VOIDED.run(conn, [(*row, DeliveryState.VOIDED.value) for row in rows]),
+            )
     return counts
 
 
@@ -209,7 +216,9 @@ def is_in_use(conn: sa.Connection) -> bool:
 
 def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
     """Count those of some events that Lotus has, as far as is known here."""
-    query = sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.state == State.DELIVERED.value)
+    query = (
+        sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.state == DeliveryState.DELIVERED.value)
+    )
     ids = sorted(event_ids)
     return sum(
         conn.execute(query.where(among(conn, deliveries.c.event_id, ids[start : start + _BATCH]))).scalar_one()
@@ -221,22 +230,24 @@ def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> 
     """Take events that are void out, unless they were delivered; return what that changes in the ledger."""
     counts: Counter[Entry] = Counter()
     ids = sorted(event_ids)
-    for state in (State.WAITING, State.FAILED, State.UNFORWARDABLE):
-        rows = [(State.VOIDED.value, now, id_, state.value) for id_ in ids]
-        _move(counts, state, State.VOIDED, _VOID.run(conn, rows))
+    for state in (DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
+        rows = [(DeliveryState.VOIDED.value, now, id_, state.value) for id_ in ids]
+        _move(counts, state, DeliveryState.VOIDED, _VOID.run(conn, rows))
     return counts
 
 
 def retry(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
     """Let deliveries that failed or could not be forwarded wait again; return what that changes in the ledger."""
     counts: Counter[Entry] = Counter()
-    for state in (State.FAILED, State.UNFORWARDABLE):
+    for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
         changed = conn.execute(
             sa.update(deliveries)
             .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == state.value)
-            .values(state=State.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None)
+            .values(
+                state=DeliveryState.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None
+            )
         )
-        _move(counts, state, State.WAITING, changed.rowcount)
+        _move(counts, state, DeliveryState.WAITING, changed.rowcount)
     return counts
 
 
@@ -255,11 +266,11 @@ def send_again(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Count
     """Let delivered events wait again, since Lotus does not have them; return what that changes in the ledger."""
     changed = conn.execute(
         sa.update(deliveries)
-        .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == State.DELIVERED.value)
-        .values(state=State.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None)
+        .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == DeliveryState.DELIVERED.value)
+        .values(state=DeliveryState.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None)
     )
     counts: Counter[Entry] = Counter()
-    _move(counts, State.DELIVERED, State.WAITING, changed.rowcount)
+    _move(counts, DeliveryState.DELIVERED, DeliveryState.WAITING, changed.rowcount)
     return counts
 
 
@@ -274,9 +285,9 @@ def to_storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _ended(one: Settled, now: int) -> tuple[Any, ...]:
+def _ended(one: DeliveryResult, now: int) -> tuple[Any, ...]:
     reason = None if one.reason is None else to_storable(one.reason)[:_REASON_MAX]
-    at = None if one.state is State.WAITING else now
+    at = None if one.state is DeliveryState.WAITING else now
     return (one.state.value, one.due_at, one.tries, None, None, one.attempt_id, reason, at, one.event_id)
 
 
@@ -285,6 +296,6 @@ def _event_id(row: tuple[Any, ...]) -> int:
     return number
 
 
-def _move(counts: Counter[Entry], before: State, now: State, number: int) -> None:
+def _move(counts: Counter[Entry], before: DeliveryState, now: DeliveryState, number: int) -> None:
     counts[DELIVERY, before.value, ""] -= number
     counts[DELIVERY, now.value, ""] += number

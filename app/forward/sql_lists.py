@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.forward.sql_deliveries import IS_WAITING, Attempt, State
+from app.forward.sql_deliveries import IS_WAITING, Attempt, DeliveryState
 from app.forward.sql_search import ENDED_BADLY, DeliveryFilters, id_range
 from app.store.lookup import among
 from app.store.schema import attempted, attempts, deliveries, events
@@ -45,10 +45,10 @@ class LastAttempt(msgspec.Struct, frozen=True):
     status: int | None
 
 
-class Group(msgspec.Struct, frozen=True):
+class DeliveryGroup(msgspec.Struct, frozen=True):
     """Deliveries that ended badly for one reason."""
 
-    state: State
+    state: DeliveryState
     reason: str
     count: int
     first_at: int
@@ -100,16 +100,18 @@ def read_newest_attempt(conn: sa.Connection) -> LastAttempt | None:
     return None if row is None else LastAttempt(*row)
 
 
-def find_groups(conn: sa.Connection, filters: DeliveryFilters, most: int = GROUPED) -> tuple[list[Group], int | None]:
+def find_groups(
+    conn: sa.Connection, filters: DeliveryFilters, most: int = GROUPED
+) -> tuple[list[DeliveryGroup], int | None]:
     """Group what failed or could not be forwarded in a time by its reason, the largest group first.
 
     Of each state the newest `most` are looked at. Return the groups, and the oldest event looked at where there are
     older ones.
     """
-    groups: list[Group] = []
+    groups: list[DeliveryGroup] = []
     edge: int | None = None
     low, high = id_range(filters)
-    for state in (State.FAILED, State.UNFORWARDABLE):
+    for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
         some = (
             sa.select(deliveries.c.event_id, deliveries.c.reason, deliveries.c.settled_at)
             .where(deliveries.c.state == state, ENDED_BADLY)
@@ -121,7 +123,7 @@ def find_groups(conn: sa.Connection, filters: DeliveryFilters, most: int = GROUP
         columns = (sa.func.min(some.c.settled_at), sa.func.max(some.c.settled_at), sa.func.max(some.c.event_id))
         query = sa.select(some.c.reason, sa.func.count(), *columns, sa.func.min(some.c.event_id))
         found = conn.execute(query.group_by(some.c.reason)).all()
-        groups += [Group(state, reason or "", *told) for reason, *told, _oldest in found]
+        groups += [DeliveryGroup(state, reason or "", *told) for reason, *told, _oldest in found]
         if sum(row[1] for row in found) == most:
             edge = max(edge or 0, min(row[-1] for row in found))
     return sorted(groups, key=lambda one: (-one.count, one.state, one.reason)), edge
@@ -144,7 +146,7 @@ def count_undelivered(conn: sa.Connection) -> Counter[str]:
     query = (
         sa.select(deliveries.c.state, sa.func.count().label("total")).where(ENDED_BADLY).group_by(deliveries.c.state)
     )
-    return Counter({State.WAITING.value: waiting, **{row.state: row.total for row in conn.execute(query)}})
+    return Counter({DeliveryState.WAITING.value: waiting, **{row.state: row.total for row in conn.execute(query)}})
 
 
 def list_delivered(conn: sa.Connection, after: int, until: int, limit: int) -> list[tuple[int, str]]:
@@ -156,7 +158,7 @@ def list_delivered(conn: sa.Connection, after: int, until: int, limit: int) -> l
         sa.select(deliveries.c.event_id, events.c.idempotency_id)
         .join(events, events.c.id == deliveries.c.event_id)
         .where(deliveries.c.event_id > after, deliveries.c.event_id <= until)
-        .where(deliveries.c.state == State.DELIVERED.value, events.c.voided_at.is_(None))
+        .where(deliveries.c.state == DeliveryState.DELIVERED.value, events.c.voided_at.is_(None))
         .order_by(deliveries.c.event_id)
         .limit(limit)
     )

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.forward.sql_deliveries import IS_WAITING, State
+from app.forward.sql_deliveries import IS_WAITING, DeliveryState
 from app.store.ids import EPOCH_MICROS, ID_MAX
 from app.store.keys import to_key
 from app.store.lookup import among
@@ -31,7 +31,10 @@ _WINDOW = 1000
 
 # Written out, as the partial index has it: with parameters SQLite would not see that it answers.
 ENDED_BADLY = deliveries.c.state.in_(
-    [sa.literal_column(f"'{state}'") for state in (State.FAILED, State.UNFORWARDABLE, State.VOIDED)]
+    [
+        sa.literal_column(f"'{state}'")
+        for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.VOIDED)
+    ]
 )
 
 _Conditions = tuple[sa.ColumnElement[bool], ...]
@@ -40,7 +43,7 @@ _Conditions = tuple[sa.ColumnElement[bool], ...]
 class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
     """Which deliveries are asked for; None leaves a thing open."""
 
-    state: State | None = None
+    state: DeliveryState | None = None
     reason: str | None = None
     customer: str | None = None
     event_name: str | None = None
@@ -51,7 +54,7 @@ class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class DeliverySearchPage(msgspec.Struct, frozen=True, kw_only=True):
     """What one step found."""
 
     ids: list[int]
@@ -71,7 +74,7 @@ def id_range(filters: DeliveryFilters, before: int | None = None) -> tuple[int, 
 
 def search_deliveries(
     conn: sa.Connection, filters: DeliveryFilters, *, before: int | None = None, limit: int = 50, most: int = MOST
-) -> Step:
+) -> DeliverySearchPage:
     """Find the newest `limit` deliveries below the event `before` among the first `most`."""
     low, high = id_range(filters, before)
     few = _find_few(conn, filters)
@@ -110,10 +113,10 @@ def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float
             return count, before
 
 
-def _step(found: list[int], limit: int, looked_at: int, edge: int | None) -> Step:
+def _step(found: list[int], limit: int, looked_at: int, edge: int | None) -> DeliverySearchPage:
     if len(found) > limit:
-        return Step(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
-    return Step(ids=found, looked_at=looked_at, reached=edge, full=False)
+        return DeliverySearchPage(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
+    return DeliverySearchPage(ids=found, looked_at=looked_at, reached=edge, full=False)
 
 
 def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None:
@@ -121,7 +124,7 @@ def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None
     if filters.id is not None:
         return list(conn.execute(sa.select(events.c.id).where(events.c.idempotency_id == to_key(filters.id))).scalars())
     queries = []
-    if filters.state is State.WAITING:
+    if filters.state is DeliveryState.WAITING:
         queries.append(sa.select(deliveries.c.event_id).where(IS_WAITING))
     if filters.customer is not None:
         queries.append(sa.select(events.c.id).where(events.c.customer_id == to_key(filters.customer)))
@@ -136,7 +139,7 @@ def _conditions(filters: DeliveryFilters) -> tuple[_Conditions, _Conditions]:
     """Return what an index decides, and what has to be looked up in each row that it leads to."""
     leading: list[sa.ColumnElement[bool]] = []
     narrow: list[sa.ColumnElement[bool]] = []
-    if filters.state in {State.FAILED, State.UNFORWARDABLE, State.VOIDED}:
+    if filters.state in {DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.VOIDED}:
         leading += [deliveries.c.state == filters.state, ENDED_BADLY]
     elif filters.state is not None:
         narrow.append(deliveries.c.state == sa.literal_column(f"'{filters.state.value}'"))

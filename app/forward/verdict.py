@@ -29,7 +29,7 @@ _LONGEST_WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LotusAnswer:
     """What came back."""
 
     status: int | None
@@ -55,7 +55,7 @@ class Trouble:
 
 
 @dataclass(slots=True, kw_only=True)
-class Verdict:
+class AnswerVerdict:
     """What became of the events of a request, by idempotency id."""
 
     delivered: set[str] = field(default_factory=set)
@@ -70,7 +70,7 @@ class Verdict:
     trouble: Trouble | None = None
 
 
-def read_verdict(answer: Answer, ids: Sequence[str], now: int) -> Verdict:
+def read_verdict(answer: LotusAnswer, ids: Sequence[str], now: int) -> AnswerVerdict:
     """Read an answer to a request that held the events with these ids; `now` in microseconds since 1970."""
     status = answer.status
     if status is None:
@@ -83,11 +83,11 @@ def read_verdict(answer: Answer, ids: Sequence[str], now: int) -> Verdict:
     message = str(document.get("message") or document.get("detail") or answer.text())[:_QUOTED]
     # A proxy may refuse a request for one of its events; that does not speak of success.
     if message not in _KEY_SAYS and "success" not in document and status in {400, 413}:
-        return Verdict(split=f"{status} {message}", split_is_final=status == 413)  # noqa: PLR2004
+        return AnswerVerdict(split=f"{status} {message}", split_is_final=status == 413)  # noqa: PLR2004
     return _all_later(ids, _find_trouble(answer, status, message, now))
 
 
-def _find_trouble(answer: Answer, status: int, message: str, now: int) -> Trouble:
+def _find_trouble(answer: LotusAnswer, status: int, message: str, now: int) -> Trouble:
     if message in _KEY_SAYS or status in {401, 403}:
         return Trouble(word=KEY, sentence=f"Lotus does not take LOTUS_API_KEY: {status} {message}")
     wait = _read_retry_after(answer.headers.get("retry-after"), now)
@@ -98,7 +98,7 @@ def _find_trouble(answer: Answer, status: int, message: str, now: int) -> Troubl
     return Trouble(word=ANSWER, sentence=_tell_strange(status, message, answer.headers))
 
 
-def _read_success(status: int, document: dict[str, Any], ids: Sequence[str]) -> Verdict | None:
+def _read_success(status: int, document: dict[str, Any], ids: Sequence[str]) -> AnswerVerdict | None:
     """Read what an answer says of the events; None where it is not what Lotus says with this status."""
     success, reasons = document.get("success"), document.get("failed_events")
     if reasons is not None and not _are_reasons(reasons):
@@ -106,13 +106,13 @@ def _read_success(status: int, document: dict[str, Any], ids: Sequence[str]) -> 
     reasons = reasons or {}
     if 200 <= status < 300:  # noqa: PLR2004
         if success == "all":
-            return None if reasons else Verdict(delivered=set(ids))
+            return None if reasons else AnswerVerdict(delivered=set(ids))
         if success == "some":
             # What failed under another id than we sent may be any of them.
             return _read_reasons(reasons, ids, others_taken=True) if reasons and reasons.keys() <= set(ids) else None
     if success == "none" and (200 <= status < 300 or status == 400):  # noqa: PLR2004
         if INVALID_JSON in reasons.values():
-            return Verdict(split=INVALID_JSON, split_is_final=True)
+            return AnswerVerdict(split=INVALID_JSON, split_is_final=True)
         return _read_reasons(reasons, ids, others_taken=False)
     return None
 
@@ -121,14 +121,14 @@ def _are_reasons(failed_events: object) -> bool:
     return isinstance(failed_events, dict) and all(isinstance(reason, str) for reason in failed_events.values())
 
 
-def _read_reasons(reasons: Mapping[str, str], ids: Sequence[str], *, others_taken: bool) -> Verdict:
+def _read_reasons(reasons: Mapping[str, str], ids: Sequence[str], *, others_taken: bool) -> AnswerVerdict:
     if reasons.keys().isdisjoint(ids):
         # Whatever it is about, it is none of these events.
         quoted = "; ".join(reasons.values())[:_QUOTED]
         if quoted.startswith(_BROKER_SAYS):
             return _all_later(ids, Trouble(word=BROKER, sentence=f"Lotus's broker is down: {quoted}"))
         return _all_later(ids, Trouble(word=ANSWER, sentence=f"Lotus's answer names none of the events sent: {quoted}"))
-    verdict = Verdict()
+    verdict = AnswerVerdict()
     for id_ in ids:
         reason = reasons.get(id_)
         if reason is None and others_taken:
@@ -142,8 +142,8 @@ def _read_reasons(reasons: Mapping[str, str], ids: Sequence[str], *, others_take
     return verdict
 
 
-def _all_later(ids: Sequence[str], trouble: Trouble) -> Verdict:
-    return Verdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
+def _all_later(ids: Sequence[str], trouble: Trouble) -> AnswerVerdict:
+    return AnswerVerdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
 
 
 def _decode(body: bytes) -> dict[str, Any]:

@@ -12,18 +12,18 @@ from app.errors import Unavailable
 from app.forward.lotus import MAX_EVENTS, TOO_LARGE, Lotus, encode_batch, encode_event, fits
 from app.forward.sql_deliveries import (
     Attempt,
-    Settled,
-    State,
-    Waiting,
+    DeliveryResult,
+    DeliveryState,
+    DueDelivery,
     claim,
     find_next_due,
+    record_results,
     release,
-    settle,
     to_storable,
 )
 from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
 from app.forward.timing import SECOND, TOO_OLD, back_off, is_too_old, pause_for, takes_from
-from app.forward.verdict import ANSWER, BROKER, SERVER, Answer, Trouble, Verdict, read_verdict
+from app.forward.verdict import ANSWER, BROKER, SERVER, AnswerVerdict, LotusAnswer, Trouble, read_verdict
 from app.store import ledger
 from app.store.engine import Connection, Database, RowRefused
 from app.store.ids import Ids
@@ -49,14 +49,14 @@ _LOG = structlog.get_logger("forward")
 class _Ready:
     """An event with the bytes that are sent."""
 
-    waiting: Waiting
+    waiting: DueDelivery
     encoded: bytes
 
 
 _Batch = list[_Ready]
 
 
-class Worker:
+class ForwardWorker:
     """Forwards the events of one database to one Lotus. One thread at a time."""
 
     def __init__(
@@ -150,14 +150,14 @@ class Worker:
             trouble = verdict.trouble or Trouble(word=ANSWER, sentence=f"/api/ping/ answers {answer.status}")
             self._pause(conn, destination, trouble)
 
-    def _claim(self, limit: int) -> tuple[int, list[Waiting]]:
+    def _claim(self, limit: int) -> tuple[int, list[DueDelivery]]:
         now = self._clock()
         token = self._ids.next(now)
         # What a power cut takes away of it is claimed again.
         with self._database.writing(durable=False) as conn:
             return token, claim(conn, token, now, now + self._lease, limit)
 
-    def _send_all(self, token: int, held: list[Waiting], destination: Destination) -> bool:
+    def _send_all(self, token: int, held: list[DueDelivery], destination: Destination) -> bool:
         """Send what is at hand; give back what is not sent. Return whether any request was made."""
         until = self._clock() + self._lease - self._spare
         ready = self._look(token, held)
@@ -188,30 +188,32 @@ class Worker:
                 release(conn, token, rest)
         return sent
 
-    def _look(self, token: int, held: list[Waiting]) -> deque[_Ready]:
+    def _look(self, token: int, held: list[DueDelivery]) -> deque[_Ready]:
         """Settle what cannot be sent at all or not yet; return the rest, in order."""
         now = self._clock()
         ready: deque[_Ready] = deque()
-        ended: list[Settled] = []
+        ended: list[DeliveryResult] = []
         for one in held:
             if one.voided_at is not None:
                 # Whoever made it void takes it out; this is for whatever queued it all the same.
-                ended.append(Settled(one.event_id, State.VOIDED, one.due_at, one.tries))
+                ended.append(DeliveryResult(one.event_id, DeliveryState.VOIDED, one.due_at, one.tries))
             elif is_too_old(one.time_created, now):
-                ended.append(Settled(one.event_id, State.UNFORWARDABLE, one.due_at, one.tries, None, TOO_OLD))
+                ended.append(
+                    DeliveryResult(one.event_id, DeliveryState.UNFORWARDABLE, one.due_at, one.tries, None, TOO_OLD)
+                )
             elif takes_from(one.time_created) > now:
                 reason = "its time is more than a day ahead: Lotus takes it later"
                 due_at = takes_from(one.time_created)
-                ended.append(Settled(one.event_id, State.WAITING, due_at, one.tries, None, reason))
+                ended.append(DeliveryResult(one.event_id, DeliveryState.WAITING, due_at, one.tries, None, reason))
             elif not fits(1, len(encoded := encode_event(one))):
-                ended.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries, None, TOO_LARGE))
+                ended.append(DeliveryResult(one.event_id, DeliveryState.FAILED, one.due_at, one.tries, None, TOO_LARGE))
             else:
                 ready.append(_Ready(one, encoded))
         if ended:
             self._settle(token, None, None, ended)
         return ready
 
-    def _send(self, batch: _Batch) -> tuple[Answer, Attempt]:
+    def _send(self, batch: _Batch) -> tuple[LotusAnswer, Attempt]:
         started_at = self._clock()
         began = time.perf_counter()
         answer = self._lotus.track(encode_batch([one.encoded for one in batch]))
@@ -219,7 +221,7 @@ class Worker:
         kept = to_storable(answer.text()).encode()[:_ANSWER_KEPT].decode(errors="ignore")
         return answer, Attempt(self._ids.next(started_at), started_at, milliseconds, len(batch), answer.status, kept)
 
-    def _judge(self, answer: Answer, batch: _Batch) -> Verdict:
+    def _judge(self, answer: LotusAnswer, batch: _Batch) -> AnswerVerdict:
         """Read an answer; what is refused whole becomes a split, an end of its one event, or a trouble."""
         ids = [one.waiting.idempotency_id for one in batch]
         verdict = read_verdict(answer, ids, self._clock())
@@ -231,13 +233,13 @@ class Worker:
             if self._strange >= _STRANGE:
                 self._strange = 0
                 trouble = Trouble(word=ANSWER, sentence=f"Lotus refuses every batch: {verdict.split}")
-                return Verdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
+                return AnswerVerdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
         if len(batch) > 1:
             return verdict
         told = {ids[0]: verdict.split}
-        return Verdict(failed=told) if verdict.split_is_final else Verdict(later=told)
+        return AnswerVerdict(failed=told) if verdict.split_is_final else AnswerVerdict(later=told)
 
-    def _ends(self, verdict: Verdict, batch: _Batch, attempt: Attempt) -> list[Settled]:
+    def _ends(self, verdict: AnswerVerdict, batch: _Batch, attempt: Attempt) -> list[DeliveryResult]:
         now = self._clock()
         trouble = verdict.trouble
         own = trouble is None or (len(batch) == 1 and trouble.word in _MAY_BE_THE_EVENT)
@@ -245,14 +247,18 @@ class Worker:
         for one in (ready.waiting for ready in batch):
             id_ = one.idempotency_id
             if id_ in verdict.delivered:
-                ends.append(Settled(one.event_id, State.DELIVERED, one.due_at, one.tries, attempt.id))
+                ends.append(DeliveryResult(one.event_id, DeliveryState.DELIVERED, one.due_at, one.tries, attempt.id))
             elif id_ in verdict.failed:
                 reason = verdict.failed[id_]
-                ends.append(Settled(one.event_id, State.FAILED, one.due_at, one.tries + 1, attempt.id, reason))
+                ends.append(
+                    DeliveryResult(one.event_id, DeliveryState.FAILED, one.due_at, one.tries + 1, attempt.id, reason)
+                )
             else:
                 reason = verdict.later.get(id_, "")
                 due_at = now + back_off(one.tries + 1, self._draw()) if own else one.due_at
-                ends.append(Settled(one.event_id, State.WAITING, due_at, one.tries + own, attempt.id, reason))
+                ends.append(
+                    DeliveryResult(one.event_id, DeliveryState.WAITING, due_at, one.tries + own, attempt.id, reason)
+                )
         return ends
 
     def _settle(
@@ -260,7 +266,7 @@ class Worker:
         token: int,
         destination: Destination | None,
         attempt: Attempt | None,
-        ends: list[Settled],
+        ends: list[DeliveryResult],
         trouble: Trouble | None = None,
         *,
         undecided: _Batch | None = None,
@@ -271,7 +277,7 @@ class Worker:
                 with self._database.writing() as conn:
                     now = self._clock()
                     others = [one.waiting.event_id for one in undecided or ()]
-                    counts = settle(conn, token, now, attempt, ends, others)
+                    counts = record_results(conn, token, now, attempt, ends, others)
                     ledger.append(conn, self._ids.tag, now, counts)
                     if destination is not None and trouble is not None:
                         self._pause(conn, destination, trouble)

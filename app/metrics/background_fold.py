@@ -6,7 +6,7 @@ import time
 import structlog
 
 from app.errors import Unavailable
-from app.metrics.fold import BUILD_EVENTS, PATIENCE_MICROS, Folder
+from app.metrics.fold import BUILD_EVENTS, PATIENCE_MICROS, BucketBuilder
 
 _IDLE_SECONDS = 0.5
 """Between two looks where there is nothing to do, or another process does it."""
@@ -17,10 +17,10 @@ _SHARE = 2.0
 _LOG = structlog.get_logger("metrics")
 
 
-class Folding:
+class BackgroundFold:
     """The steps of one process."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: BucketBuilder) -> None:
         self._folder = folder
         self._trouble: str | None = None
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from app.catalog.files import Folder, read_folder
-from app.catalog.status import State
+from app.catalog.status import FileState
 from app.catalog.versions import find_one_version
 from app.errors import MetricInvalid, NotFound, Unavailable
 from app.metrics.definition import Metric, parse_metric
@@ -35,7 +35,7 @@ _parse = lru_cache(maxsize=1000)(parse_metric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class MetricCheckReport:
     """Files, looked through."""
 
     metrics: dict[str, Metric]
@@ -48,7 +48,7 @@ class MetricStanding:
     """One name: its file, and what is live."""
 
     name: str
-    state: State
+    state: FileState
     file: Metric | None
     live: Metric | None
     publication: Publication | None
@@ -65,7 +65,7 @@ class MetricSurvey:
     standings: tuple[MetricStanding, ...]
 
 
-def check_metrics(folder: Folder) -> Checked:
+def check_metrics(folder: Folder) -> MetricCheckReport:
     """Read every file of a folder."""
     metrics: dict[str, Metric] = {}
     problems = dict(folder.problems)
@@ -74,7 +74,7 @@ def check_metrics(folder: Folder) -> Checked:
             metrics[name] = _parse(name, text)
         except MetricInvalid as error:
             problems[name] = error.message
-    return Checked(metrics=metrics, problems=problems)
+    return MetricCheckReport(metrics=metrics, problems=problems)
 
 
 def read_live_metrics(conn: Connection) -> dict[str, Metric]:
@@ -114,15 +114,15 @@ def survey_metrics(conn: Connection, folder: Folder) -> MetricSurvey:
         publication = publications.get(name)
         unseen = name in folder.texts and name not in seen
         if name not in folder.texts and name not in checked.problems:
-            state = State.NO_FILE
+            state = FileState.NO_FILE
         elif name in texts and texts[name] == folder.texts.get(name):
-            state = State.SAME
+            state = FileState.SAME
         elif name in checked.problems:
-            state = State.BROKEN
+            state = FileState.BROKEN
         elif unseen and (publication is None or publication.origin == Origin.FILE):
-            state = State.NEW
+            state = FileState.NEW
         else:
-            state = State.DRIFT
+            state = FileState.DRIFT
         standings.append(
             MetricStanding(
                 name=name,
@@ -144,10 +144,10 @@ def publish_new_metrics(
     for _ in range(_TRIES):
         with database.reading() as conn:
             found = survey_metrics(conn, folder)
-        new = [one.file for one in found.standings if one.state is State.NEW and one.file is not None]
+        new = [one.file for one in found.standings if one.state is FileState.NEW and one.file is not None]
         # A file that waits for a person must not publish itself later, once a person has chosen otherwise.
         waiting = [
-            one.file for one in found.standings if one.state is State.DRIFT and one.unseen and one.file is not None
+            one.file for one in found.standings if one.state is FileState.DRIFT and one.unseen and one.file is not None
         ]
         if not (new or waiting):
             return []
@@ -181,7 +181,7 @@ def publish_metric(
         now = clock()
         if standing.file is None:
             append_publications(conn, [Publication(next_id(now), KIND, name, None, Origin.FILE, now)])
-        elif standing.state is not State.SAME:
+        elif standing.state is not FileState.SAME:
             _publish(conn, [standing.file], [], next_id, now)
         return standing.file
 

@@ -11,7 +11,7 @@ import msgspec
 from app.catalog.check import check as check_transforms
 from app.catalog.files import read_folder
 from app.catalog.live import build_catalog
-from app.catalog.status import State
+from app.catalog.status import FileState
 from app.cli.program import Failure, between_steps, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
@@ -30,7 +30,7 @@ from app.metrics.catalog import (
 from app.metrics.definition import MetricType
 from app.metrics.documents import to_judgement_document, to_metric_document
 from app.metrics.explain import explain_call
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.metrics.lint import lint_metrics
 from app.metrics.parts import is_addable
 from app.metrics.progress import find_progress, forget
@@ -49,11 +49,11 @@ _DIGITS = 12
 """Of a digest, where a person reads it."""
 
 _HINTS = {
-    State.NEW: "publishes itself when the service runs",
-    State.DRIFT: "the file differs from what is live",
-    State.NO_FILE: "live, without a file",
-    State.BROKEN: "the file is not used",
-    State.SAME: "",
+    FileState.NEW: "publishes itself when the service runs",
+    FileState.DRIFT: "the file differs from what is live",
+    FileState.NO_FILE: "live, without a file",
+    FileState.BROKEN: "the file is not used",
+    FileState.SAME: "",
 }
 
 
@@ -183,7 +183,7 @@ def build(*, name: str | None, anew: bool) -> None:
             click.echo(f"{one.name} is always made of raw events: {what} cannot be added up.")
     if anew:
         forget(database, addable)
-    folder = Folder(database, secrets.randbelow(1 << 62), clock)
+    folder = BucketBuilder(database, secrets.randbelow(1 << 62), clock)
     with between_steps() as stop_here:
         for one in addable:
             with click.progressbar(length=_PARTS, label=one.name, file=sys.stderr) as bar:

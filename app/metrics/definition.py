@@ -15,7 +15,7 @@ import msgspec
 from jsonschema import Draft202012Validator
 
 from app.core.lotus import DIGEST_BYTES
-from app.core.transform.document import Source
+from app.core.transform.document import SourceText
 from app.core.yaml_text import Path
 from app.errors import DocumentInvalid, MetricInvalid
 from app.metrics.schema import GRANULARITIES, SCHEMA
@@ -153,7 +153,7 @@ class Metric:
         return Skip.NULL if text is None else text or Skip.EMPTY
 
 
-class MetricSource(Source):
+class MetricSource(SourceText):
     """One metric file."""
 
     validator: ClassVar = Draft202012Validator(SCHEMA)

@@ -44,7 +44,7 @@ class SharePage:
     """Where the next page begins: its `after`."""
 
 
-class Verdict(StrEnum):
+class EventStanding(StrEnum):
     """What a metric makes of an event."""
 
     COUNTED = "counted"
@@ -60,7 +60,7 @@ class Judgement:
 
     metric: Metric
     event: EventRow
-    verdict: Verdict
+    verdict: EventStanding
     value: str | None
     why: str | None
     """A sentence, where it was not counted."""
@@ -184,21 +184,21 @@ def judge(metric: Metric, event: EventRow, now: int) -> Judgement:
     """Say what a metric makes of an event of its name."""
     properties = read_properties(event.properties)
     value = metric.read(properties)
-    verdict, why = Verdict.COUNTED, None
+    verdict, why = EventStanding.COUNTED, None
     failed = next((one for one in metric.numeric_filters if not one.passes(properties)), None) or next(
         (one for one in metric.categorical_filters if not one.passes(properties)), None
     )
     if event.voided_at is not None:
-        verdict, why = Verdict.VOIDED, f"it is void since {format_time(event.voided_at)}"
+        verdict, why = EventStanding.VOIDED, f"it is void since {format_time(event.voided_at)}"
     elif value is Skip.UNREADABLE:
-        verdict, why = Verdict.SKIPPED, "its properties cannot be read"
+        verdict, why = EventStanding.SKIPPED, "its properties cannot be read"
     elif failed is not None:
-        verdict, why = Verdict.FILTERED, f"it does not pass the filter: {tell_filter(failed)}"
+        verdict, why = EventStanding.FILTERED, f"it does not pass the filter: {tell_filter(failed)}"
     elif isinstance(value, Skip):
-        verdict, why = Verdict.SKIPPED, f"{metric.property_name} is {value.replace('_', ' ')}"
+        verdict, why = EventStanding.SKIPPED, f"{metric.property_name} is {value.replace('_', ' ')}"
     elif event.time_created >= now:
-        verdict, why = Verdict.FUTURE, f"it counts from {format_time(event.time_created)} on"
-    told = None if value is None or verdict not in {Verdict.COUNTED, Verdict.FUTURE} else value
+        verdict, why = EventStanding.FUTURE, f"it counts from {format_time(event.time_created)} on"
+    told = None if value is None or verdict not in {EventStanding.COUNTED, EventStanding.FUTURE} else value
     return Judgement(
         metric=metric,
         event=event,

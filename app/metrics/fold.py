@@ -21,7 +21,7 @@ from app.metrics.catalog import read_live_metrics
 from app.metrics.definition import Metric
 from app.metrics.parts import Part, is_addable
 from app.metrics.query import MetricEvent
-from app.metrics.rebuild import Known, list_unfolded, renew
+from app.metrics.rebuild import BuiltMetric, list_unfolded, renew
 from app.metrics.sql_buckets import (
     BUILT,
     RETIRED,
@@ -31,13 +31,13 @@ from app.metrics.sql_buckets import (
     Overtaken,
     UsageMetric,
     Values,
+    advance_version,
     delete_some_buckets,
     get_buckets,
     get_folds,
     list_usage_metrics,
     put_buckets,
     put_usage_metrics,
-    take_step,
 )
 from app.metrics.sql_tail import (
     FoldEvent,
@@ -85,7 +85,7 @@ class _Step:
     """A metric that is not live any more."""
 
 
-class Folder:
+class BucketBuilder:
     """Takes steps on one database. More than one may; they take turns."""
 
     def __init__(
@@ -131,7 +131,7 @@ class Folder:
         try:
             # Not durable: what a power cut takes away is added up again from the tail, which comes back with it.
             with self._database.writing(durable=False) as conn:
-                take_step(conn, step.seen, self._holder, self._clock() + HELD_MICROS)
+                advance_version(conn, step.seen, self._holder, self._clock() + HELD_MICROS)
                 delete_tail(conn, step.folded)
                 put_buckets(conn, ((key, to_values(part)) for key, part in step.parts.items()))
                 put_usage_metrics(conn, list(step.metrics.values()))
@@ -152,7 +152,7 @@ class Folder:
         if retired is not None:
             step.cleared = retired.id
             return step
-        known = [Known(row, live[row.meaning]) for row in rows if row.cursor != UNFIT]
+        known = [BuiltMetric(row, live[row.meaning]) for row in rows if row.cursor != UNFIT]
         building = [one for one in known if one.row.cursor != BUILT]
         some = _some(list_tail(conn, _TAIL_ROWS), events)
         if patience and some and not self._is_due(some, events, patience):
@@ -194,7 +194,7 @@ class Folder:
             step.metrics[row.id] = msgspec.structs.replace(row, cursor=RETIRED)
         return True
 
-    def _fold(self, conn: Connection, step: _Step, known: list[Known], some: list[TailRow]) -> None:
+    def _fold(self, conn: Connection, step: _Step, known: list[BuiltMetric], some: list[TailRow]) -> None:
         step.folded = [row.id for row in some]
         if any(row.voids for row in some):
             voided = (one for row in some for one in row.voids)
@@ -202,7 +202,7 @@ class Folder:
         names = {one.metric.event_name for one in known}
         self._add(conn, step, known, list_named(conn, (one for row in some for one in row.events), names))
 
-    def _build(self, conn: Connection, step: _Step, building: list[Known], events: int) -> None:
+    def _build(self, conn: Connection, step: _Step, building: list[BuiltMetric], events: int) -> None:
         """Go on with the metrics that came the least far; those that stand at one place go together."""
         first = min(building, key=lambda one: (one.row.cursor, one.row.until_id)).row
         cursor, until = first.cursor, first.until_id
@@ -218,12 +218,15 @@ class Folder:
             for one in together
         }
         self._add(
-            conn, step, [Known(msgspec.structs.replace(one.row, cursor=BUILT), one.metric) for one in together], new
+            conn,
+            step,
+            [BuiltMetric(msgspec.structs.replace(one.row, cursor=BUILT), one.metric) for one in together],
+            new,
         )
 
-    def _add(self, conn: Connection, step: _Step, known: list[Known], new: Iterable[FoldEvent]) -> None:
+    def _add(self, conn: Connection, step: _Step, known: list[BuiltMetric], new: Iterable[FoldEvent]) -> None:
         """Add events to the buckets of all metrics that hold them."""
-        by_name: dict[str, list[Known]] = {}
+        by_name: dict[str, list[BuiltMetric]] = {}
         for one in known:
             by_name.setdefault(one.metric.event_name, []).append(one)
         added: dict[Key, tuple[Metric, Part]] = {}
@@ -238,7 +241,7 @@ class Folder:
         self._merge(conn, step, added)
 
     def _take(
-        self, step: _Step, one: Known, event: MetricEvent, call_id: int, added: dict[Key, tuple[Metric, Part]]
+        self, step: _Step, one: BuiltMetric, event: MetricEvent, call_id: int, added: dict[Key, tuple[Metric, Part]]
     ) -> None:
         if not one.metric.passes(event.properties):
             return

@@ -4,13 +4,13 @@ from flask import Blueprint, Response, request
 
 from app.clock import clock
 from app.errors import BadQuery, NotFound
-from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS, ZONES, Asked, presets, read_address
+from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS, ZONES, UsageView, presets, read_address
 from app.metrics.pages_view import UNANSWERED, read_events, read_list, read_usage, tell_number
 from app.metrics.windows import WINDOWS
 from app.settings import Settings
 from app.web.pages import Pages, Values
 
-_EMPTY = Asked(texts={})
+_EMPTY = UsageView(texts={})
 
 
 def usage(pages: Pages, settings: Settings) -> Blueprint:
@@ -41,7 +41,7 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
     return blueprint
 
 
-def _page(pages: Pages, template: str, asked: Asked, now: int, values: Values) -> Response:
+def _page(pages: Pages, template: str, asked: UsageView, now: int, values: Values) -> Response:
     """Render what was read before: only then it is known whether the query could be answered."""
     given = {
         "asked": asked,

@@ -16,7 +16,7 @@ SHOWN_MAX = 100
 """Judgements that the page shows; the API gives all of them."""
 
 
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
+class EventCount(msgspec.Struct, frozen=True, kw_only=True):
     """What one metric makes of one event, and where its number of that day is."""
 
     metric: str
@@ -38,7 +38,7 @@ def tell_metrics(conn: Connection, whole: WholeCall, now: int) -> Values:
     }
 
 
-def _to_judged(one: Judgement) -> Judged:
+def _to_judged(one: Judgement) -> EventCount:
     first, last = window_at(UTC, Unit.DAY, one.event.time_created)
     texts = {
         "metric": one.metric.name,
@@ -46,7 +46,7 @@ def _to_judged(one: Judgement) -> Judged:
         "start": to_day(UTC, first),
         "end": to_day(UTC, last),
     }
-    return Judged(
+    return EventCount(
         metric=one.metric.name,
         idempotency_id=one.event.idempotency_id,
         verdict=one.verdict.value,

@@ -54,7 +54,7 @@ class Bar(msgspec.Struct, frozen=True):
     width: int = _BAR_WIDTH
 
 
-class Line(msgspec.Struct, frozen=True):
+class ChartLine(msgspec.Struct, frozen=True):
     """One series over time."""
 
     series: int
@@ -70,7 +70,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     """Series that are not drawn."""
     stacked: bool
     bars: list[Bar]
-    lines: list[Line]
+    lines: list[ChartLine]
     width: int
     height: int
     ticks: list[str]
@@ -198,7 +198,7 @@ class _Plot:
     def __init__(self, steps: Sequence[str]) -> None:
         self._steps = steps
         self.bars: list[Bar] = []
-        self.lines: list[Line] = []
+        self.lines: list[ChartLine] = []
         self.ticks: list[str] = []
         self.levels: list[float] = []
 
@@ -231,7 +231,7 @@ class _Plot:
                 # One that stands alone is a dot: a line of no length with round ends.
                 parts.append(f"L{at}" if step - 1 in found else f"M{at}h0")
             if parts:
-                self.lines.append(Line(number, " ".join(parts), name))
+                self.lines.append(ChartLine(number, " ".join(parts), name))
 
     def _scale(self, low: float, high: float) -> Callable[[float], float]:
         step = _nice((high - low) / _TICKS)

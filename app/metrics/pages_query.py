@@ -41,7 +41,7 @@ _ADDRESS_MAX = 3500
 _NOT_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class UsageView(msgspec.Struct, frozen=True, kw_only=True):
     """One view: a metric, and what is asked of it."""
 
     texts: dict[str, str]
@@ -116,7 +116,7 @@ def to_typed(text: str) -> str:
     return to_visible(text) if _NOT_HTML.search(text) else text
 
 
-def read_address(given: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...]) -> Asked:
+def read_address(given: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...]) -> UsageView:
     """Read the parameters of an address. A form sends its empty fields too: they count as not given.
 
     Raises:
@@ -135,10 +135,10 @@ def read_address(given: Iterable[tuple[str, list[str]]], accepted: tuple[str, ..
             raise BadQuery(f"{name} is longer than {_CHARS_MAX:,} characters")
         if filled:
             texts[name] = filled[0]
-    return Asked(texts=texts)
+    return UsageView(texts=texts)
 
 
-def presets(asked: Asked, now: int) -> list[tuple[str, str, bool]]:
+def presets(asked: UsageView, now: int) -> list[tuple[str, str, bool]]:
     """Return (title, address, is chosen) of periods that are often asked for."""
     zone = find_zone(asked.texts.get("tz", "UTC")) or UTC
     before, this = _months(zone, now)

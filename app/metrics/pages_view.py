@@ -18,9 +18,9 @@ from app.metrics.definition import Metric, MetricType
 from app.metrics.documents import to_shares_document
 from app.metrics.explain import explain, tell_filter
 from app.metrics.pages_chart import adds_up, draw, is_stacked
-from app.metrics.pages_query import Asked, to_wall
+from app.metrics.pages_query import UsageView, to_wall
 from app.metrics.parameters import parse_after, parse_group, parse_usage_query, to_after
-from app.metrics.progress import Progress, read_progress
+from app.metrics.progress import BuildProgress, read_progress
 from app.metrics.query import Answer, Query, Row
 from app.metrics.values import ZERO, add, format_number
 from app.metrics.windows import SECONDS_OF, WINDOWS, Unit
@@ -65,11 +65,11 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
     window: str
     """The window that shows it best."""
-    progress: Progress | None
+    progress: BuildProgress | None
     """How far its fast answers came; None where it is not live."""
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table."""
 
     row: Row
@@ -89,7 +89,7 @@ def read_list(folder: Path) -> Work:
     return work
 
 
-def read_usage(asked: Asked, folder: Path, now: int) -> Work:
+def read_usage(asked: UsageView, folder: Path, now: int) -> Work:
     """Return the work that answers what is asked. What cannot be answered is said in `problem`, with its `status`."""
 
     def work(backend: Backend) -> Values:
@@ -121,7 +121,7 @@ def read_usage(asked: Asked, folder: Path, now: int) -> Work:
     return work
 
 
-def read_events(asked: Asked, now: int) -> Work:
+def read_events(asked: UsageView, now: int) -> Work:
     """Return the work that lists the events behind a number. Raises BadQuery or NotFound when it is run."""
 
     def work(backend: Backend) -> Values:
@@ -154,7 +154,7 @@ def read_events(asked: Asked, now: int) -> Work:
     return work
 
 
-def _show(asked: Asked, metric: Metric, query: Query, found: Answer, page: int) -> Values:
+def _show(asked: UsageView, metric: Metric, query: Query, found: Answer, page: int) -> Values:
     zone, windowed = query.zone(), query.window is not None
     tell = partial(tell_start, zone, always_time=query.window in {Unit.MINUTE, Unit.HOUR})
     rows = found.rows
@@ -197,9 +197,9 @@ def _show(asked: Asked, metric: Metric, query: Query, found: Answer, page: int) 
     }
 
 
-def _to_line(asked: Asked, row: Row, tell: Callable[[int], str]) -> Line:
+def _to_line(asked: UsageView, row: Row, tell: Callable[[int], str]) -> UsageLine:
     address = asked.events_address(row.window_start, row.window_end, row.customer_id, row.group)
-    return Line(row=row, start=tell(row.window_start), events=address)
+    return UsageLine(row=row, start=tell(row.window_start), events=address)
 
 
 def _period(zone: tzinfo, start: int, end: int, tz: str) -> str:
@@ -249,7 +249,7 @@ def _list_metrics(conn: Connection, standings: Iterable[MetricStanding]) -> list
     return [_to_listed(one, progress.get(one.live.meaning) if one.live else None) for one in found]
 
 
-def _to_listed(one: MetricStanding, progress: Progress | None) -> Listed:
+def _to_listed(one: MetricStanding, progress: BuildProgress | None) -> Listed:
     known = one.live or one.file
     return Listed(
         name=one.name,

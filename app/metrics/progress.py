@@ -14,15 +14,15 @@ from app.metrics.sql_buckets import (
     UNFIT,
     Overtaken,
     UsageMetric,
+    advance_version,
     get_folds,
     list_usage_metrics,
     put_usage_metrics,
-    take_step,
 )
 from app.store.engine import Connection, Database, DuplicateKey
 
 
-class State(StrEnum):
+class BuildState(StrEnum):
     """What answers of a metric are made of."""
 
     BUILT = "built"
@@ -33,15 +33,15 @@ class State(StrEnum):
     """Raw events, always."""
 
 
-class Progress(msgspec.Struct, frozen=True):
+class BuildProgress(msgspec.Struct, frozen=True):
     """How far the buckets of a metric came."""
 
-    state: State
+    state: BuildState
     share: float
     """From 0 to 1; below 1 only while they are built."""
 
 
-def read_progress(conn: Connection, metrics: Iterable[Metric]) -> dict[bytes, Progress]:
+def read_progress(conn: Connection, metrics: Iterable[Metric]) -> dict[bytes, BuildProgress]:
     """Return how far metrics came, by what they mean."""
     rows = {row.meaning: row for row in list_usage_metrics(conn)}
     return {one.meaning: _to_progress(one, rows.get(one.meaning)) for one in metrics}
@@ -56,15 +56,15 @@ def find_progress(database: Database, metric: Metric) -> float:
         return read_progress(conn, [metric])[metric.meaning].share
 
 
-def _to_progress(metric: Metric, row: UsageMetric | None) -> Progress:
+def _to_progress(metric: Metric, row: UsageMetric | None) -> BuildProgress:
     if not is_addable(metric) or (row is not None and row.cursor == UNFIT):
-        return Progress(State.RAW, 1.0)
+        return BuildProgress(BuildState.RAW, 1.0)
     if row is None or row.cursor == RETIRED:
-        return Progress(State.BUILDING, 0.0)
+        return BuildProgress(BuildState.BUILDING, 0.0)
     if row.cursor == BUILT:
-        return Progress(State.BUILT, 1.0)
+        return BuildProgress(BuildState.BUILT, 1.0)
     # Late commits of before it began belong to it too.
-    return Progress(State.BUILDING, min(row.done / max(row.total, 1), 0.999))
+    return BuildProgress(BuildState.BUILDING, min(row.done / max(row.total, 1), 0.999))
 
 
 def forget(database: Database, metrics: Iterable[Metric]) -> None:
@@ -74,7 +74,7 @@ def forget(database: Database, metrics: Iterable[Metric]) -> None:
         # Another process may take a step between what is read here and what is written.
         with contextlib.suppress(Overtaken, DuplicateKey), database.writing() as conn:
             seen = get_folds(conn)
-            take_step(conn, seen, seen.holder, seen.held_until)
+            advance_version(conn, seen, seen.holder, seen.held_until)
             rows = [row for row in list_usage_metrics(conn) if row.meaning in wanted]
             put_usage_metrics(conn, [msgspec.structs.replace(row, cursor=RETIRED) for row in rows])
             return

@@ -14,7 +14,7 @@ _QUARTERS = LEVELS.index(QUARTER)
 
 
 @dataclass(slots=True)
-class Known:
+class BuiltMetric:
     """One metric that has buckets, and what it means."""
 
     row: UsageMetric
@@ -22,7 +22,7 @@ class Known:
 
 
 def renew(
-    conn: Connection, known: Iterable[Known], voided: Iterable[int], breathe: Callable[[], None]
+    conn: Connection, known: Iterable[BuiltMetric], voided: Iterable[int], breathe: Callable[[], None]
 ) -> dict[Key, Part]:
     """Return the buckets of some void events as they are without them; quarter hours and days.
 
@@ -45,7 +45,7 @@ def renew(
     return parts
 
 
-def _counted(known: Iterable[Known], stored: FoldEvent) -> Iterable[tuple[Known, str]]:
+def _counted(known: Iterable[BuiltMetric], stored: FoldEvent) -> Iterable[tuple[BuiltMetric, str]]:
     """Give the metrics to which an event may have been added, each with its group."""
     event = to_event(stored)
     for one in known:
@@ -60,7 +60,7 @@ def list_unfolded(conn: Connection) -> set[int]:
     return {one for row in list_tail(conn) for one in row.events}
 
 
-def _made_anew(conn: Connection, known: Known, quarter: Key, unfolded: set[int]) -> Part | None:
+def _made_anew(conn: Connection, known: BuiltMetric, quarter: Key, unfolded: set[int]) -> Part | None:
     """Return what the folded events of a quarter hour add that are not void; None where none were added."""
     metric_id, level, bucket, customer, group = quarter
     calls = find_calls(conn, metric_id, level, bucket, customer)

@@ -72,7 +72,7 @@ def get_folds(conn: sa.Connection) -> Folds:
     return Folds() if row is None else Folds(*row)
 
 
-def take_step(conn: sa.Connection, seen: Folds, holder: int, held_until: int) -> None:
+def advance_version(conn: sa.Connection, seen: Folds, holder: int, held_until: int) -> None:
     """Begin to write what was computed from a state in which `seen` was true.
 
     Raises Overtaken, or DuplicateKey where two take the very first step.

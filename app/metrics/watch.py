@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from app.catalog.files import fingerprint, read_folder
-from app.catalog.status import State
+from app.catalog.status import FileState
 from app.errors import Unavailable
 from app.metrics.catalog import publish_new_metrics, survey_metrics
 from app.store.engine import Database
@@ -75,7 +75,7 @@ class MetricWatcher:
         lines |= {
             ("metric drifted", f"{one.name}.yaml is not what is live: segment-lotus metrics publish {one.name}")
             for one in standings
-            if one.state is State.DRIFT
+            if one.state is FileState.DRIFT
         }
         self._tell({(event, message) for event, message in lines if message})
         self._read = seen

@@ -10,8 +10,8 @@ import msgspec
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Run
 from app.replay.correction import Correction, Replacement
-from app.replay.decide import Judged
-from app.replay.sql_replays import Stale, Verdict, Void, count_changes, prepare_changes, renew_claims, void_events
+from app.replay.decide import Decision
+from app.replay.sql_replays import CallChange, Stale, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store import ledger
 from app.store.commit import OnEvents
 from app.store.engine import Connection
@@ -41,7 +41,7 @@ TAKEN = "cannot be corrected: another call has the idempotency id of its event"
 
 
 @dataclass(slots=True, kw_only=True)
-class Written:
+class BatchResult:
     """What became of a batch."""
 
     changed: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -58,7 +58,7 @@ class Written:
 
 
 @dataclass(slots=True, kw_only=True)
-class Writing:
+class BatchContext:
     """The transaction of a batch."""
 
     conn: Connection
@@ -71,7 +71,7 @@ class Writing:
     hooks: Hooks
 
 
-def write(writing: Writing, judged: Sequence[Judged]) -> Written:
+def write(writing: BatchContext, judged: Sequence[Decision]) -> BatchResult:
     """Write what was judged.
 
     Raises:
@@ -79,7 +79,7 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
         RowRefused: the database does not take a value.
 
     """
-    written = Written()
+    written = BatchResult()
     replacements = _replace(writing, judged, written)
     voids = [_void(writing, replacement) for one in replacements.values() for replacement in one]
     blocked = {call_id for call_id, _ in written.notes}
@@ -112,14 +112,14 @@ def write(writing: Writing, judged: Sequence[Judged]) -> Written:
 class _Changes:
     """The calls of a batch whose outcome is another one, or of which an event was replaced."""
 
-    def __init__(self, writing: Writing, settled: list[tuple[Judged, Record]]) -> None:
+    def __init__(self, writing: BatchContext, settled: list[tuple[Decision, Record]]) -> None:
         """Of each call: what was judged, and what is settled."""
         self._writing = writing
         self._settled = settled
         self._same = 0
         self._corrected: set[int] = set()
         self._run: Callable[[], None] = lambda: None
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[CallChange] = []
 
     def prepare(self) -> None:
         """Make the verdicts from the outcomes of the records, and their rows; where that was done before, anew."""
@@ -136,7 +136,7 @@ class _Changes:
         writing = self._writing
         self._run = prepare_changes(writing.conn, writing.replay_id, writing.now, self.verdicts)
 
-    def write(self, written: Written) -> None:
+    def write(self, written: BatchResult) -> None:
         """Write them, and count them in `written`. Raises Stale."""
         self._run()
         written.same += self._same
@@ -148,7 +148,7 @@ class _Changes:
         )
 
 
-def _record(one: Judged) -> Record:
+def _record(one: Decision) -> Record:
     row, run = one.row, one.run
     assert run is not None  # noqa: S101  only these are written
     if one.correction is not None:
@@ -170,7 +170,7 @@ def _record(one: Judged) -> Record:
     )
 
 
-def _verdict(one: Judged, record: Record) -> Verdict:
+def _verdict(one: Decision, record: Record) -> CallChange:
     row, run = one.row, record.run
     transform, digest, customer_id = run.transform, run.digest, to_key(record.customer_id)
     if run.lanes:
@@ -185,7 +185,7 @@ def _verdict(one: Judged, record: Record) -> Verdict:
         lane = next((lane for lane in run.lanes if one.correction and lane.name == results[0].lane), None)
         if lane is not None:
             transform, digest, customer_id = lane.transform, lane.digest, to_key(lane.events[0].customer_id)
-    return Verdict(
+    return CallChange(
         row,
         record.outcome or Outcome.REJECTED,
         record.reason,
@@ -209,7 +209,7 @@ def _place(result: EventResult) -> tuple[bool, str, int]:
     return result.lane != MAIN_LANE, result.lane, result.position
 
 
-def _replace(writing: Writing, judged: Sequence[Judged], written: Written) -> dict[int, list[Replacement]]:
+def _replace(writing: BatchContext, judged: Sequence[Decision], written: BatchResult) -> dict[int, list[Replacement]]:
     """Make events void for which others are to be stored; return what is to stand for them, by call.
 
     A call of which an event has nowhere to go is left as it is, and noted in `written`.
@@ -276,14 +276,16 @@ class _Holders:
         return set(find_stored(self._conn, ids))
 
 
-def _void(writing: Writing, replacement: Replacement) -> Void:
+def _void(writing: BatchContext, replacement: Replacement) -> Void:
     old = replacement.old
     reason = f"corrected by a replay: other {replacement.why}"
     id_ = to_revision_id(old.base, old.revision or 1)
     return Void(old.id, id_, replacement.new_id, writing.now, replacement.digest, reason)
 
 
-def _note_revisions(writing: Writing, replacements: dict[int, list[Replacement]], made: Sequence[NewEvent]) -> None:
+def _note_revisions(
+    writing: BatchContext, replacements: dict[int, list[Replacement]], made: Sequence[NewEvent]
+) -> None:
     """Note which revision each new event is. Raises Stale where another process took the id of one meanwhile."""
     if not replacements:
         return
@@ -297,12 +299,12 @@ def _note_revisions(writing: Writing, replacements: dict[int, list[Replacement]]
     )
 
 
-def unstorable(one: Judged, why: str) -> Judged:
+def unstorable(one: Decision, why: str) -> Decision:
     """Return a call whose values the database does not take: rejected, as when it comes."""
     digest = one.run.digest if one.run else None
     transform = one.run.transform if one.run else None
     sentence = f"the database does not take a value of this call ({why})"
-    return Judged(
+    return Decision(
         row=one.row,
         run=Run(Outcome.REJECTED, Reason.UNSTORABLE, sentence, None, transform, digest, ()),
         user_id=one.row.customer_id,

@@ -24,9 +24,9 @@ from app.errors import Unavailable
 from app.replay.batch import HooksOf
 from app.replay.parameters import parse_asked, parse_bounds
 from app.replay.plan import Plan, Tally
-from app.replay.progress import State, to_state
+from app.replay.progress import ReplayState, to_state
 from app.replay.replayer import Replayer
-from app.replay.sql_replay_list import is_stop_asked, lay_down, take_up
+from app.replay.sql_replay_list import is_stop_asked, mark_idle, mark_running
 from app.store.engine import Database
 from app.store.ids import Ids
 
@@ -179,9 +179,9 @@ def _work(database: Database, replayer: Replayer, plan: Plan) -> None:
 def _take_up(database: Database, plan: Plan) -> None:
     now = clock()
     # One that a page began a moment ago for us to run may have been stopped there since; that stands.
-    if plan.resumed and to_state(plan.replay, now) is State.STOPPED:
+    if plan.resumed and to_state(plan.replay, now) is ReplayState.STOPPED:
         with database.writing() as conn:
-            take_up(conn, plan.replay.id, now)
+            mark_running(conn, plan.replay.id, now)
     plan.replay = msgspec.structs.replace(plan.replay, progress_at=now)
 
 
@@ -198,7 +198,7 @@ def _lay_down(database: Database, plan: Plan) -> None:
     """Say that nobody runs it any more; where that cannot be said, its page sees it by the time."""
     if plan.replay.finished_at is None:
         with contextlib.suppress(Unavailable), database.writing() as conn:
-            lay_down(conn, plan.replay.id)
+            mark_idle(conn, plan.replay.id)
 
 
 def _bar(plan: Plan, label: str) -> "ProgressBar[int]":

@@ -14,12 +14,12 @@ from app.clock import clock
 from app.errors import BadQuery, NotFound, Unavailable
 from app.replay.batch import HooksOf
 from app.replay.parameters import PARAMETERS, parse_asked, parse_bounds, to_texts
-from app.replay.plan import Asked, Plan, Tally
+from app.replay.plan import Plan, ReplayRequest, Tally
 from app.replay.process import ReplayProcesses
-from app.replay.progress import State, to_asked, to_progress, to_state
+from app.replay.progress import ReplayState, to_asked, to_progress, to_state
 from app.replay.replayer import Replayer
-from app.replay.sql_replay_list import ask_to_stop, get_replay, lay_down, list_replays, take_up
-from app.replay.sql_replays import append_replay, find_unfinished, take_turn
+from app.replay.sql_replay_list import ask_to_stop, get_replay, list_replays, mark_idle, mark_running
+from app.replay.sql_replays import append_replay, find_unfinished, lock_replays
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.query import parse_id, parse_limit
@@ -49,14 +49,14 @@ class Replays:
         self._processes = processes
         self._to_hooks = to_hooks
 
-    def look(self, backend: Backend, asked: Asked) -> Values:
+    def look(self, backend: Backend, asked: ReplayRequest) -> Values:
         """Count what a replay would be about, and try some of it. Writes nothing."""
         replayer = self._replayer(backend)
         plan = _plan(replayer, asked)
         tried = _try(replayer, plan) if plan.left else Tally()
         return {"plan": plan, "tried": tried, "words": to_texts(asked)}
 
-    def prepare(self, backend: Backend, asked: Asked) -> Plan:
+    def prepare(self, backend: Backend, asked: ReplayRequest) -> Plan:
         """Say what is to be begun, or gone on with."""
         return _plan(self._replayer(backend), asked)
 
@@ -69,19 +69,19 @@ class Replays:
         """
         now = clock()
         with self._database.writing() as conn:
-            take_turn(conn)
+            lock_replays(conn)
             there = find_unfinished(conn, plan.replay.what)
-            if there is not None and to_state(there, now) in {State.RUNNING, State.STOPPING}:
+            if there is not None and to_state(there, now) in {ReplayState.RUNNING, ReplayState.STOPPING}:
                 return str(there.id)
             if there is not None and there.id == plan.replay.id:
-                take_up(conn, there.id, now)
+                mark_running(conn, there.id, now)
             else:
                 append_replay(conn, msgspec.structs.replace(plan.replay, progress_at=now))
         try:
             self._processes.start(plan.asked)
         except OSError as error:
             with self._database.writing() as conn:
-                lay_down(conn, plan.replay.id)
+                mark_idle(conn, plan.replay.id)
             raise Unavailable(f"no process could be started for it: {error.strerror}") from error
         return str(plan.replay.id)
 
@@ -183,7 +183,7 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _plan(replayer: Replayer, asked: Asked) -> Plan:
+def _plan(replayer: Replayer, asked: ReplayRequest) -> Plan:
     return replayer.plan(asked, parse_bounds(asked, clock()))
 
 

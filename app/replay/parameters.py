@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.problem import KEY_DIGITS
 from app.errors import BadQuery
-from app.replay.plan import Asked
+from app.replay.plan import ReplayRequest
 from app.store.ids import ID_MAX
 from app.store.query import parse_moment
 
@@ -28,7 +28,7 @@ _UNTYPED = re.compile("[\0\ud800-\udfff]")
 _TEXT_MAX = 2000
 
 
-def parse_asked(texts: Mapping[str, str]) -> Asked:
+def parse_asked(texts: Mapping[str, str]) -> ReplayRequest:
     """Read what is to be replayed; `texts` holds some of PARAMETERS, `correct` being there at all means yes.
 
     Raises:
@@ -50,7 +50,7 @@ def parse_asked(texts: Mapping[str, str]) -> Asked:
     problem = texts.get("problem")
     if problem is not None and not _PROBLEM.fullmatch(problem):
         raise BadQuery(f"problem must be the {KEY_DIGITS} hexadecimal digits that `show` tells; it is {problem[:40]!a}")
-    return Asked(
+    return ReplayRequest(
         outcomes=_parse_outcomes(texts),
         event=texts.get("event"),
         reason=Reason(reason) if reason is not None else None,
@@ -66,14 +66,14 @@ def parse_asked(texts: Mapping[str, str]) -> Asked:
     )
 
 
-def parse_bounds(asked: Asked, now: int) -> tuple[int | None, int | None]:
+def parse_bounds(asked: ReplayRequest, now: int) -> tuple[int | None, int | None]:
     """Read since and until, in microseconds since 1970. Raises BadQuery."""
     since = parse_moment("since", asked.since, now) if asked.since else None
     until = parse_moment("until", asked.until, now) if asked.until else None
     return since, until
 
 
-def to_texts(asked: Asked) -> dict[str, str]:
+def to_texts(asked: ReplayRequest) -> dict[str, str]:
     """Return the words that `parse_asked` reads as this."""
     given = {
         "outcome": ",".join(asked.outcomes),
@@ -95,7 +95,7 @@ def to_texts(asked: Asked) -> dict[str, str]:
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
-def to_options(asked: Asked) -> list[str]:
+def to_options(asked: ReplayRequest) -> list[str]:
     """Return the options of `segment-lotus replay` that ask for this. Each is one word, whatever stands in it."""
     return [f"--{name}" if name == "correct" else f"--{name}={text}" for name, text in to_texts(asked).items()]
 

@@ -11,12 +11,12 @@ from app.core.lotus import DIGEST_BYTES
 from app.core.outcome import Outcome, Reason
 from app.core.transform.transform import Transform, TransformSet
 from app.errors import NotFound, TransformInvalid
-from app.replay.batch import Written
-from app.replay.decide import REMOVED, Judged
+from app.replay.batch import BatchResult
+from app.replay.decide import REMOVED, Decision
 from app.replay.sql_replays import Replay, find_unfinished
 from app.store.engine import Connection
 from app.store.ids import first_id_at
-from app.store.kept import Scope, count_ids
+from app.store.kept import ReplayScope, count_ids
 from app.store.publications import find_latest_moment
 from app.store.review import CallFilters, list_call_ids, newest_call_id, read_calls
 
@@ -24,7 +24,7 @@ _SAME_ID_MAX = 1000
 """Calls of one id that a replay takes, the newest."""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be replayed, in the words it was asked in: the same words go on with what was stopped."""
 
     outcomes: tuple[Outcome, ...]
@@ -74,14 +74,14 @@ class Tally(msgspec.Struct, kw_only=True):
         self.left[why] = self.left.get(why, 0) + 1
         self.samples.setdefault(why, str(call_id))
 
-    def left_to_do(self, judged: Sequence[Judged]) -> list[Judged]:
+    def left_to_do(self, judged: Sequence[Decision]) -> list[Decision]:
         """Return the calls of which something is to be done; count the others."""
         for one in judged:
             if one.note is not None:
                 self.note(one.row.id, one.note)
         return [one for one in judged if one.note is None]
 
-    def add(self, written: Written) -> None:
+    def add(self, written: BatchResult) -> None:
         """Count what a batch did."""
         self.same += written.same
         self.corrected += written.corrected
@@ -102,7 +102,7 @@ class Tally(msgspec.Struct, kw_only=True):
 class Plan:
     """What a replay would do, before it does it."""
 
-    asked: Asked
+    asked: ReplayRequest
     replay: Replay
     resumed: bool
     """It goes on with one that was stopped."""
@@ -123,7 +123,7 @@ class Plan:
 def make_plan(
     conn: Connection,
     transforms: TransformSet,
-    asked: Asked,
+    asked: ReplayRequest,
     bounds: tuple[int | None, int | None],
     replay_id: int,
     now: int,
@@ -200,10 +200,10 @@ def _find_calls(conn: Connection, wanted: int | str) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def to_scope(plan: Plan) -> Scope:
+def to_scope(plan: Plan) -> ReplayScope:
     """Return which kept calls are meant."""
     asked = plan.asked
-    return Scope(
+    return ReplayScope(
         outcomes=asked.outcomes,
         event=asked.event,
         reason=asked.reason,

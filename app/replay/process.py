@@ -14,7 +14,7 @@ from typing import IO
 import structlog
 
 from app.replay.parameters import to_options
-from app.replay.plan import Asked
+from app.replay.plan import ReplayRequest
 from app.settings import Settings
 
 _LOG = structlog.get_logger("replay")
@@ -32,7 +32,7 @@ class ReplayProcesses:
             "LOTUS_API_KEY": settings.lotus_api_key,
         }
 
-    def start(self, asked: Asked) -> None:
+    def start(self, asked: ReplayRequest) -> None:
         """Start one. Returns at once."""
         # A file and not a pipe: it must not die of a worker that reads no more.
         output = tempfile.TemporaryFile()  # noqa: SIM115  closed by who waits for the process

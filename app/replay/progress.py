@@ -7,14 +7,14 @@ import msgspec
 
 from app.core.times import format_time
 from app.replay.parameters import to_texts
-from app.replay.plan import Asked, Tally
+from app.replay.plan import ReplayRequest, Tally
 from app.replay.sql_replays import Replay
 
 SILENT_MICROS = 30_000_000
 """A process that writes no batch for so long is taken to have died."""
 
 
-class State(StrEnum):
+class ReplayState(StrEnum):
     """Where a replay stands."""
 
     RUNNING = "running"
@@ -25,11 +25,11 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
-class Progress(msgspec.Struct, kw_only=True):
+class ReplayProgress(msgspec.Struct, kw_only=True):
     """One replay, as it is looked at."""
 
     id: str
-    state: State
+    state: ReplayState
     words: dict[str, str]
     """What was asked for."""
     read: int
@@ -58,10 +58,10 @@ class Progress(msgspec.Struct, kw_only=True):
         }
 
 
-def to_progress(replay: Replay, now: int) -> Progress:
+def to_progress(replay: Replay, now: int) -> ReplayProgress:
     """Read how far a replay came; `now` in microseconds since 1970."""
     tally = msgspec.json.decode(replay.counts, type=Tally)
-    return Progress(
+    return ReplayProgress(
         id=str(replay.id),
         state=to_state(replay, now),
         words=to_texts(to_asked(replay)),
@@ -73,16 +73,16 @@ def to_progress(replay: Replay, now: int) -> Progress:
     )
 
 
-def to_asked(replay: Replay) -> Asked:
+def to_asked(replay: Replay) -> ReplayRequest:
     """Return what was asked for."""
-    return msgspec.json.decode(replay.what, type=Asked)
+    return msgspec.json.decode(replay.what, type=ReplayRequest)
 
 
-def to_state(replay: Replay, now: int) -> State:
+def to_state(replay: Replay, now: int) -> ReplayState:
     """Say where a replay stands."""
     if replay.finished_at is not None:
-        return State.FINISHED
+        return ReplayState.FINISHED
     # Both ways: it may have died on a node whose clock is ahead.
     if replay.progress_at is None or abs(now - replay.progress_at) > SILENT_MICROS:
-        return State.STOPPED
-    return State.RUNNING if replay.stop_asked_at is None else State.STOPPING
+        return ReplayState.STOPPED
+    return ReplayState.RUNNING if replay.stop_asked_at is None else ReplayState.STOPPING

@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from app.core.outcome import Outcome
-from app.replay.decide import Judge, Judged
+from app.replay.decide import Decider, Decision
 from app.replay.plan import Plan, to_scope
 from app.store.engine import Connection, Database
 from app.store.kept import KeptCall, OwnEvent, find_ids, list_own_events, read_kept
@@ -16,7 +16,7 @@ BATCH_IN_FILE = 15_000
 """The same on SQLite: pages of random keys are then written once for more calls; calls that come in meanwhile wait for
 some 0.5 s."""
 
-Batch = tuple[list[Judged], int]
+Batch = tuple[list[Decision], int]
 """Calls, and the id of the last one."""
 
 _Kept = tuple[list[KeptCall], dict[int, list[OwnEvent]]]
@@ -31,7 +31,7 @@ class Reader:
 
     database: Database
     plan: Plan
-    judge: Judge
+    judge: Decider
     seen: set[int] = field(default_factory=set)
     """Calls that are passed over: they were read before."""
 

@@ -13,18 +13,18 @@ import msgspec
 
 from app.catalog.live import Catalog
 from app.errors import Unavailable
-from app.replay.batch import Hooks, Writing, unstorable, write
+from app.replay.batch import BatchContext, Hooks, unstorable, write
 from app.replay.checkpoints import Checkpoints
-from app.replay.decide import Judge, Judged
-from app.replay.plan import Asked, Plan, Tally, make_plan, to_scope
+from app.replay.decide import Decider, Decision
+from app.replay.plan import Plan, ReplayRequest, Tally, make_plan, to_scope
 from app.replay.reader import Ahead, Batch, Reader
 from app.replay.sql_replays import (
     Stale,
     append_replay,
     find_unfinished,
     list_voids,
+    lock_replays,
     save_progress,
-    take_turn,
 )
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
@@ -68,7 +68,7 @@ class Replayer:
         self._ids = ids
         self._clock = clock
 
-    def plan(self, asked: Asked, bounds: tuple[int | None, int | None], *, again: bool = False) -> Plan:
+    def plan(self, asked: ReplayRequest, bounds: tuple[int | None, int | None], *, again: bool = False) -> Plan:
         """Say what is to be done, by the transforms that are live; `bounds` in microseconds since 1970.
 
         `again`: from the beginning, even where the same was stopped half-way.
@@ -164,7 +164,7 @@ class Replayer:
         plan.replay = replay
 
     def _reader(self, plan: Plan) -> Reader:
-        return Reader(self._database, plan, Judge(plan.transforms, fill=plan.fill, corrects=plan.asked.correct))
+        return Reader(self._database, plan, Decider(plan.transforms, fill=plan.fill, corrects=plan.asked.correct))
 
     def _write_patiently(self, plan: Plan, reader: Reader, batch: Batch, following: Ahead | None) -> bool:
         """Write one batch, and again where the database was busy or a call changed meanwhile.
@@ -226,7 +226,7 @@ class Replayer:
     def _transact(
         self,
         plan: Plan,
-        judged: Sequence[Judged],
+        judged: Sequence[Decision],
         cursor: int,
         following: Ahead | None = None,
         *,
@@ -240,8 +240,8 @@ class Replayer:
         replay = plan.replay
         # What a power cut takes away is done again: nobody was told of it. The end of a replay makes all of it last.
         with contextlib.suppress(_Undone), self._database.writing(durable=finished) as conn:
-            take_turn(conn)
-            writing = Writing(
+            lock_replays(conn)
+            writing = BatchContext(
                 conn=conn,
                 replay_id=plan.replay.id,
                 map_again=self._catalog.map_again,
@@ -265,7 +265,7 @@ class Replayer:
                 following.begin()
         plan.tally, plan.replay = tally, replay
 
-    def _halve(self, plan: Plan, judged: Sequence[Judged], refused: RowRefused, *, tried: bool) -> None:
+    def _halve(self, plan: Plan, judged: Sequence[Decision], refused: RowRefused, *, tried: bool) -> None:
         """Find the call that the database refuses by halving, so that all others are replayed."""
         if len(judged) == 1:
             self._transact(plan, [unstorable(judged[0], str(refused))], plan.replay.cursor, tried=tried)

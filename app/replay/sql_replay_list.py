@@ -23,12 +23,12 @@ def get_replay(conn: sa.Connection, replay_id: int) -> Replay:
     return Replay(**row._mapping)  # noqa: SLF001
 
 
-def take_up(conn: sa.Connection, replay_id: int, now: int) -> None:
+def mark_running(conn: sa.Connection, replay_id: int, now: int) -> None:
     """Note that a process runs this replay from now on; that it was asked to stop before is over."""
     _set(conn, replay_id, progress_at=now, stop_asked_at=None)
 
 
-def lay_down(conn: sa.Connection, replay_id: int) -> None:
+def mark_idle(conn: sa.Connection, replay_id: int) -> None:
     """Note that the process that ran this replay does so no more."""
     _set(conn, replay_id, progress_at=None)
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from app.core.outcome import Outcome
 from app.store.calls import to_detail
 from app.store.history import OutcomeChange
-from app.store.inserts import Insert, at_once
+from app.store.inserts import Insert, pipelined
 from app.store.kept import KeptCall
 from app.store.ledger import CALL, EVENT, Entry
 from app.store.record import EventResult
@@ -41,7 +41,7 @@ class Replay(msgspec.Struct, kw_only=True):
     stop_asked_at: int | None = None
 
 
-class Verdict(msgspec.Struct, gc=False):
+class CallChange(msgspec.Struct, gc=False):
     """What a call was, and what it is now."""
 
     row: KeptCall
@@ -94,7 +94,7 @@ _EVENTS_VOID = Update(events, new=("voided_at", "voided_by", "void_reason"), kno
 _CLAIMS = Update(claims, new=("content", "transform_digest"), known=("message_id", "lane", "call_id"))
 
 
-def take_turn(conn: sa.Connection) -> None:
+def lock_replays(conn: sa.Connection) -> None:
     """Let no other replay write until this transaction ends; calls that come in do not wait.
 
     SQLite has one writer at a time anyway.
@@ -103,7 +103,7 @@ def take_turn(conn: sa.Connection) -> None:
         conn.execute(sa.text("LOCK TABLE replays IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def prepare_changes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequence[Verdict]) -> Callable[[], None]:
+def prepare_changes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequence[CallChange]) -> Callable[[], None]:
     """Make ready to give calls their new outcome, and to write down what it was. What is returned raises Stale."""
     history = _CHANGES.prepare(
         conn,
@@ -144,7 +144,7 @@ def prepare_changes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequ
     )
 
     def run() -> None:
-        with at_once(conn):
+        with pipelined(conn):
             history.send()
             changed = change.send()
         if changed() != len(verdicts):
@@ -153,7 +153,7 @@ def prepare_changes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequ
     return run
 
 
-def count_changes(verdicts: Sequence[Verdict]) -> Counter[Entry]:
+def count_changes(verdicts: Sequence[CallChange]) -> Counter[Entry]:
     """Count for the ledger: what was goes down, what is goes up."""
     counts: Counter[Entry] = Counter()
     moves = Counter((one.row.outcome, one.row.reason, one.outcome, one.reason) for one in verdicts)

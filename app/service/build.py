@@ -14,8 +14,8 @@ from app.core.credentials import Credentials
 from app.errors import Unavailable
 from app.forward.sql_deliveries import count_delivered, queue_events, queue_events_if_used
 from app.ingest.ingest import Ingest
-from app.metrics.background_fold import Folding
-from app.metrics.fold import Folder
+from app.metrics.background_fold import BackgroundFold
+from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
 from app.replay.batch import Hooks
@@ -39,7 +39,7 @@ class Service:
     telemetry: Telemetry
     watcher: Watcher
     metric_watcher: MetricWatcher
-    folding: Folding
+    folding: BackgroundFold
 
 
 def build(settings: Settings) -> Service:
@@ -91,7 +91,7 @@ def build(settings: Settings) -> Service:
         telemetry=telemetry,
         watcher=watcher,
         metric_watcher=metric_watcher,
-        folding=Folding(Folder(database, ids.tag, clock, give_way)),
+        folding=BackgroundFold(BucketBuilder(database, ids.tag, clock, give_way)),
     )
 
 

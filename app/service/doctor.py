@@ -32,7 +32,7 @@ _BODY = b'{"type":"track","messageId":"doctor"}'
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at."""
 
     name: str
@@ -58,13 +58,13 @@ def doctor(context: click.Context, *, full: bool) -> None:
         context.exit(1)
 
 
-def _examine(seconds: float | None) -> Iterator[Finding]:
+def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     """`seconds`: how long the pages of a SQLite file are looked at; None: all of them."""
     try:
         warnings = list_warnings(load_for_serving(os.environ, DOTENV))
-        yield Finding("settings", ok=True, sentence="; ".join(["complete", *warnings]))
+        yield Diagnosis("settings", ok=True, sentence="; ".join(["complete", *warnings]))
     except SettingInvalid as error:
-        yield Finding("settings", ok=False, sentence=" ".join(error.message.split("\n")))
+        yield Diagnosis("settings", ok=False, sentence=" ".join(error.message.split("\n")))
     try:
         settings = read_settings()
     except SettingInvalid:
@@ -86,59 +86,61 @@ def _examine(seconds: float | None) -> Iterator[Finding]:
         yield _look("outbox", lambda: _outbox(settings, database))
 
 
-def _look(name: str, look: Callable[[], Finding]) -> Finding:
+def _look(name: str, look: Callable[[], Diagnosis]) -> Diagnosis:
     try:
         return look()
     except (SegmentLotusError, RowRefused) as error:
-        return Finding(name, ok=False, sentence=str(error))
+        return Diagnosis(name, ok=False, sentence=str(error))
 
 
-def _database(database: Database) -> Finding:
+def _database(database: Database) -> Diagnosis:
     check_schema(database)
     database.check_writable()
-    return Finding("database", ok=True, sentence="takes a write, and its schema is current")
+    return Diagnosis("database", ok=True, sentence="takes a write, and its schema is current")
 
 
-def _locks(database: Database) -> Finding:
+def _locks(database: Database) -> Diagnosis:
     with database.committing() as conn:
         return judge_lock_release(find_lock_release(conn))
 
 
-def judge_lock_release(release: LockRelease) -> Finding:
+def judge_lock_release(release: LockRelease) -> Diagnosis:
     """Say how long a node that vanishes in a commit holds up the others."""
     what = f"a node that vanishes in a commit holds its locks for about {VANISHED_SECONDS} s"
     if release.has_timeout:
-        return Finding("locks", ok=True, sentence=what)
+        return Diagnosis("locks", ok=True, sentence=what)
     server = f"PostgreSQL {release.version} has no transaction_timeout (17 and newer have it)"
     if release.has_keepalives:
-        return Finding("locks", ok=None, sentence=f"{what}, by TCP keepalives alone: {server}")
+        return Diagnosis("locks", ok=None, sentence=f"{what}, by TCP keepalives alone: {server}")
     why = f"{server}, and tcp_keepalives_idle was not taken: connect without a pooler, or upgrade"
-    return Finding("locks", ok=False, sentence=f"a node that vanishes in a commit may hold its locks for hours: {why}")
+    return Diagnosis(
+        "locks", ok=False, sentence=f"a node that vanishes in a commit may hold its locks for hours: {why}"
+    )
 
 
-def _pages(database: Database, seconds: float | None) -> Finding:
+def _pages(database: Database, seconds: float | None) -> Diagnosis:
     if database.file is None:
-        return Finding("pages", ok=True, sentence="the database server's own affair")
+        return Diagnosis("pages", ok=True, sentence="the database server's own affair")
     integrity = database.check_integrity(seconds)
     if integrity.problem:
-        return Finding("pages", ok=False, sentence=str(Damaged(integrity.problem)))
+        return Diagnosis("pages", ok=False, sentence=str(Damaged(integrity.problem)))
     if integrity.unread:
         unread = ", ".join(integrity.unread)
         sentence = f"nothing is damaged in {seconds:.0f} s of reading; not read: {unread}. `doctor --full` reads all"
-        return Finding("pages", ok=None, sentence=sentence)
-    return Finding("pages", ok=True, sentence="all were read, and none is damaged")
+        return Diagnosis("pages", ok=None, sentence=sentence)
+    return Diagnosis("pages", ok=True, sentence="all were read, and none is damaged")
 
 
-def _disk(settings: Settings, database: Database) -> Finding:
+def _disk(settings: Settings, database: Database) -> Diagnosis:
     free = database.free_bytes()
     if free is None:
-        return Finding("disk", ok=True, sentence="the database server's own affair")
+        return Diagnosis("disk", ok=True, sentence="the database server's own affair")
     floor = settings.min_free_disk_bytes
     told = f"{free // 10**6:,} MB free, {floor // 10**6:,} wanted (MIN_FREE_DISK_BYTES)"
-    return Finding("disk", free >= floor, told if free >= floor else f"{told}: make room, or move DATABASE_URL")
+    return Diagnosis("disk", free >= floor, told if free >= floor else f"{told}: make room, or move DATABASE_URL")
 
 
-def _transforms(settings: Settings) -> Finding:
+def _transforms(settings: Settings) -> Diagnosis:
     files = read_folder(settings.transforms_dir)
     checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
     bad = sorted({one.name for one in checked.problems if one.name not in checked.transforms})
@@ -146,69 +148,69 @@ def _transforms(settings: Settings) -> Finding:
         raise Unavailable(f"{settings.transforms_dir} has no {DEFAULT}.yaml that can be used: see TRANSFORMS_DIR")
     if bad:
         what = f"not used: {', '.join(bad)}; `segment-lotus check` says why"
-        return Finding("transforms", ok=False, sentence=what)
-    return Finding(
+        return Diagnosis("transforms", ok=False, sentence=what)
+    return Diagnosis(
         "transforms", ok=True, sentence=f"{counted(len(checked.transforms), 'file')} in {settings.transforms_dir}"
     )
 
 
-def _signature(settings: Settings) -> Finding:
+def _signature(settings: Settings) -> Diagnosis:
     if not settings.segment_shared_secrets:
-        return Finding("signature", ok=None, sentence="SEGMENT_SHARED_SECRETS is not set: Segment cannot sign")
+        return Diagnosis("signature", ok=None, sentence="SEGMENT_SHARED_SECRETS is not set: Segment cannot sign")
     credentials = Credentials(shared_secrets=settings.segment_shared_secrets)
     for secret in settings.segment_shared_secrets:
         if credentials.authenticate(_BODY, sign(_BODY, secret), None) is not Auth.SIGNATURE:
-            return Finding("signature", ok=False, sentence="a body that was signed here is not taken here")
-    return Finding("signature", ok=True, sentence="a body that is signed with each shared secret is taken")
+            return Diagnosis("signature", ok=False, sentence="a body that was signed here is not taken here")
+    return Diagnosis("signature", ok=True, sentence="a body that is signed with each shared secret is taken")
 
 
-def _keys(name: str, setting: str, keys: tuple[str, ...], opened: str) -> Finding:
+def _keys(name: str, setting: str, keys: tuple[str, ...], opened: str) -> Diagnosis:
     if not keys:
-        return Finding(name, ok=None, sentence=f"{setting} is not set: {opened} is closed")
+        return Diagnosis(name, ok=None, sentence=f"{setting} is not set: {opened} is closed")
     short = sum(len(key) < _MIN_KEY_LENGTH for key in keys)
     if short:
         what = f"{short} of {setting} shorter than {_MIN_KEY_LENGTH} characters: take longer ones, they can be guessed"
-        return Finding(name, ok=False, sentence=what)
-    return Finding(name, ok=True, sentence=f"{len(keys)} set: {opened} is open")
+        return Diagnosis(name, ok=False, sentence=what)
+    return Diagnosis(name, ok=True, sentence=f"{len(keys)} set: {opened} is open")
 
 
-def _lotus(settings: Settings) -> Finding:
+def _lotus(settings: Settings) -> Diagnosis:
     if not settings.lotus_api_key:
-        return Finding("lotus", ok=None, sentence="LOTUS_API_KEY is not set: nothing is forwarded")
+        return Diagnosis("lotus", ok=None, sentence="LOTUS_API_KEY is not set: nothing is forwarded")
     if not settings.lotus_host:
-        return Finding("lotus", ok=False, sentence="LOTUS_HOST is not set: set it to the address of Lotus")
+        return Diagnosis("lotus", ok=False, sentence="LOTUS_HOST is not set: set it to the address of Lotus")
     lotus = Lotus(settings.lotus_host, settings.lotus_api_key)
     answer = lotus.ping()
     lotus.close()
     if answer.status == 200:  # noqa: PLR2004
-        return Finding("lotus", ok=True, sentence=f"{settings.lotus_host} answers, and knows the key")
+        return Diagnosis("lotus", ok=True, sentence=f"{settings.lotus_host} answers, and knows the key")
     verdict = read_verdict(answer, (), 0)
     said = verdict.trouble.sentence if verdict.trouble else f"/api/ping/ answers {answer.status}"
-    return Finding("lotus", ok=False, sentence=said)
+    return Diagnosis("lotus", ok=False, sentence=said)
 
 
-def _proxy(settings: Settings, database: Database) -> Finding:
+def _proxy(settings: Settings, database: Database) -> Diagnosis:
     if settings.trusted_proxies:
-        return Finding("proxy", ok=True, sentence=f"TRUSTED_PROXIES is {settings.trusted_proxies}")
+        return Diagnosis("proxy", ok=True, sentence=f"TRUSTED_PROXIES is {settings.trusted_proxies}")
     with database.reading() as conn:
         seen_at = find_sighting(conn, UNTRUSTED_PROXY, clock())
     if seen_at is None:
-        return Finding("proxy", ok=True, sentence="none seen within a day, and TRUSTED_PROXIES is 0")
+        return Diagnosis("proxy", ok=True, sentence="none seen within a day, and TRUSTED_PROXIES is 0")
     # Anybody can send the header: that must not let a check of a deployment fail.
     what = (
         f"X-Forwarded-For arrives (last noted at {format_time(seen_at)}) and TRUSTED_PROXIES is 0: if there are proxies"
         " in front of the service, set it to their number: it does not know of their HTTPS, and marks no cookie Secure"
     )
-    return Finding("proxy", ok=None, sentence=what)
+    return Diagnosis("proxy", ok=None, sentence=what)
 
 
-def _outbox(settings: Settings, database: Database) -> Finding:
+def _outbox(settings: Settings, database: Database) -> Diagnosis:
     with database.reading() as conn:
         outbox = read_outbox(conn)
     told = f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable"
     if outbox.paused:
         why = f"paused since {outbox.paused_at}: {outbox.message}. {outbox.advice or ''}"
-        return Finding("outbox", ok=False, sentence=f"{told}; {why}")
+        return Diagnosis("outbox", ok=False, sentence=f"{told}; {why}")
     if outbox.failed:
-        return Finding("outbox", ok=False, sentence=f"{told}; `segment-lotus deliveries list --groups` says why")
-    return Finding("outbox", ok=True if settings.lotus_api_key else None, sentence=told)
+        return Diagnosis("outbox", ok=False, sentence=f"{told}; `segment-lotus deliveries list --groups` says why")
+    return Diagnosis("outbox", ok=True if settings.lotus_api_key else None, sentence=told)

@@ -45,7 +45,7 @@ from app.web.application import IN_FLIGHT, Application
 from app.web.body import Limit
 from app.web.deadlines import GAUGE
 from app.web.draining import EXTENSION, Draining
-from app.web.entrance import entrance
+from app.web.entrance import sign_in_pages
 from app.web.in_flight import InFlight
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.pages import Pages, protect
@@ -93,7 +93,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         usage_api(offload, settings.admin_token),
         deliveries_api(offload, settings.admin_token),
         transforms_api(service.database, settings, offload, sandboxes),
-        entrance(pages, SignIn(settings.admin_token)),
+        sign_in_pages(pages, SignIn(settings.admin_token)),
         overview(pages, service),
         debugger(pages, settings, (tell_metrics, tell_deliveries)),
         delivery_pages(pages, settings),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
-from app.catalog.status import State
+from app.catalog.status import FileState
 from app.errors import Unauthorized, Unavailable
 from app.forward.api import expose_deliveries
 from app.service.build import Service
@@ -123,7 +123,11 @@ def _transforms(service: Service) -> Check:
     active = len(service.catalog.active.transforms)
     said = [f"{active} active"]
     if (seen := service.watcher.survey) is not None:
-        for state, what in ((State.BROKEN, "not used"), (State.DRIFT, "drifted"), (State.NO_FILE, "without a file")):
+        for state, what in (
+            (FileState.BROKEN, "not used"),
+            (FileState.DRIFT, "drifted"),
+            (FileState.NO_FILE, "without a file"),
+        ):
             if found := seen.among(state):
                 said.append(f"{what}: {', '.join(one.name for one in found)}")
     return Check("transforms", ok=active > 0, sentence="; ".join(said))
@@ -137,5 +141,5 @@ def _standings(service: Service) -> list[dict[str, object]]:
     return [
         {"name": one.name, "state": one.state.value, "problems": seen.grave(one.name)}
         for one in seen.standings
-        if one.state is not State.SAME or seen.grave(one.name)
+        if one.state is not FileState.SAME or seen.grave(one.name)
     ]

@@ -12,7 +12,7 @@ from app.core.json_text import encode
 from app.core.outcome import REASONS_OF, Outcome
 from app.core.text import counted
 from app.core.times import format_time
-from app.forward.sql_deliveries import State
+from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import count_events, count_states
 from app.store.engine import Database
 from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
@@ -56,7 +56,7 @@ def read_ledger(database: Database, since: int | None = None, until: int | None 
             by_outcome[Outcome(outcome)] += count
             if reason and count:
                 by_reason[reason] = count
-    states = {state.value: counts[DELIVERY, state.value, ""] for state in State}
+    states = {state.value: counts[DELIVERY, state.value, ""] for state in DeliveryState}
     deliveries = {**states, "not_requested": events["stored"] - sum(states.values())}
     counted = sum(by_outcome.values())
     balances = None

@@ -8,15 +8,15 @@ from flask import Blueprint, Response, request
 
 from app.calls.review import to_refusal_document
 from app.catalog.backend import Backend
-from app.catalog.status import State, Survey
+from app.catalog.status import CatalogStatus, FileState
 from app.clock import clock
 from app.core.outcome import Outcome
 from app.core.times import format_time
 from app.errors import BadQuery
-from app.forward.sql_deliveries import State as Delivery
+from app.forward.sql_deliveries import DeliveryState as Delivery
 from app.forward.sql_lists import count_undelivered
 from app.service.build import Service
-from app.service.sql_series import Span, count_calls_by_step, count_delivered, count_refusals, last_steps
+from app.service.sql_series import TimeSpan, count_calls_by_step, count_delivered, count_refusals, last_steps
 from app.store.engine import Connection
 from app.store.ledger import MINUTE
 from app.store.refusals import list_refusals
@@ -54,7 +54,7 @@ _LEAST = 2
 """So high is a bar at least: one rejected call among a million is to be seen."""
 
 
-class Bar(msgspec.Struct, frozen=True):
+class OutcomeBar(msgspec.Struct, frozen=True):
     """One rectangle of the chart."""
 
     outcome: str
@@ -64,12 +64,12 @@ class Bar(msgspec.Struct, frozen=True):
     width: int = _BAR_WIDTH
 
 
-class Chart(msgspec.Struct, frozen=True, kw_only=True):
+class OutcomeChart(msgspec.Struct, frozen=True, kw_only=True):
     """The calls over time."""
 
     width: int
     height: int
-    bars: list[Bar]
+    bars: list[OutcomeBar]
     rows: list[tuple[str, str, dict[str, int]]]
     """(since, until, counts) of each step that has any, the newest first: the same as a table."""
     most: int
@@ -114,25 +114,25 @@ def overview(pages: Pages, service: Service) -> Blueprint:
     return blueprint
 
 
-def _count_deliveries(conn: Connection, span: Span) -> dict[str, int]:
+def _count_deliveries(conn: Connection, span: TimeSpan) -> dict[str, int]:
     """Count what was delivered in a span, and what is not delivered now."""
     undelivered = count_undelivered(conn)
     names = (Delivery.WAITING, Delivery.FAILED, Delivery.UNFORWARDABLE)
     return {Delivery.DELIVERED.value: count_delivered(conn, span), **{one.value: undelivered[one] for one in names}}
 
 
-def draw(counts: Sequence[Counter[str]], span: Span) -> Chart:
+def draw(counts: Sequence[Counter[str]], span: TimeSpan) -> OutcomeChart:
     """Stack the calls of each step."""
     # A replay counts down what it takes from an outcome, in the minute it runs: nothing is drawn below the ground.
     most = max((sum(max(0, one) for one in step.values()) for step in counts), default=0)
-    bars: list[Bar] = []
+    bars: list[OutcomeBar] = []
     for number, step in enumerate(counts):
         ground = float(_HEIGHT)
         for outcome in _STACKED:
             if step[outcome] > 0:
                 height = max(_LEAST, round(step[outcome] / most * (_HEIGHT - _LEAST * len(_STACKED)), 1))
                 ground -= height
-                bars.append(Bar(outcome.value, number * _STEP_WIDTH + 1, round(ground, 1), height))
+                bars.append(OutcomeBar(outcome.value, number * _STEP_WIDTH + 1, round(ground, 1), height))
     starts = list(span.starts)
     ends = [*starts[1:], span.until]
     rows = [
@@ -140,7 +140,7 @@ def draw(counts: Sequence[Counter[str]], span: Span) -> Chart:
         for start, end, step in zip(starts, ends, counts, strict=True)
         if any(step.values())
     ]
-    return Chart(
+    return OutcomeChart(
         width=len(counts) * _STEP_WIDTH,
         height=_HEIGHT,
         bars=bars,
@@ -154,13 +154,13 @@ def _to_text(micros: int) -> str:
     return format_time(micros)[:19] + "Z"
 
 
-def tell_standings(survey: Survey | None) -> Values:
+def tell_standings(survey: CatalogStatus | None) -> Values:
     """Return what needs a person among the transform files: by name, and what to do."""
     if survey is None:
         return {"drifted": [], "broken": [], "without_file": []}
-    broken = sorted({one.name for one in survey.standings if one.state is State.BROKEN or survey.grave(one.name)})
+    broken = sorted({one.name for one in survey.standings if one.state is FileState.BROKEN or survey.grave(one.name)})
     return {
-        "drifted": [one.name for one in survey.among(State.DRIFT)],
+        "drifted": [one.name for one in survey.among(FileState.DRIFT)],
         "broken": [(name, next(iter(survey.grave(name)), "")) for name in broken],
-        "without_file": [one.name for one in survey.among(State.NO_FILE)],
+        "without_file": [one.name for one in survey.among(FileState.NO_FILE)],
     }

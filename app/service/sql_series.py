@@ -5,13 +5,13 @@ from collections import Counter
 import msgspec
 import sqlalchemy as sa
 
-from app.forward.sql_deliveries import State
+from app.forward.sql_deliveries import DeliveryState
 from app.store.ledger import CALL, DELIVERY, MINUTE
 from app.store.review_events import first_id_since
 from app.store.schema import ledger, refusals
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the ledger, cut into steps of equal length."""
 
     since: int
@@ -25,14 +25,14 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         return range(self.since, self.until, self.step_minutes * MINUTE)
 
 
-def last_steps(now: int, steps: int, step_minutes: int) -> Span:
+def last_steps(now: int, steps: int, step_minutes: int) -> TimeSpan:
     """Return the span of so many steps of which the last holds `now`, in microseconds since 1970."""
     step = step_minutes * MINUTE
     until = (now // step + 1) * step
-    return Span(since=until - steps * step, until=until, step_minutes=step_minutes)
+    return TimeSpan(since=until - steps * step, until=until, step_minutes=step_minutes)
 
 
-def count_calls_by_step(conn: sa.Connection, span: Span) -> list[Counter[str]]:
+def count_calls_by_step(conn: sa.Connection, span: TimeSpan) -> list[Counter[str]]:
     """Count calls by outcome in each step of a span, the oldest first. A call has the minute of its commit."""
     step = sa.literal_column(str(int(span.step_minutes)), sa.BigInteger)
     number = (ledger.c.minute // step).label("number")
@@ -49,12 +49,12 @@ def count_calls_by_step(conn: sa.Connection, span: Span) -> list[Counter[str]]:
     return counts
 
 
-def count_delivered(conn: sa.Connection, span: Span) -> int:
+def count_delivered(conn: sa.Connection, span: TimeSpan) -> int:
     """Count the events that were delivered in a span, less those that were found missing in it and sent again."""
     query = (
         sa.select(sa.func.sum(ledger.c.count))
         .where(ledger.c.minute >= span.since // MINUTE, ledger.c.minute < span.until // MINUTE)
-        .where(ledger.c.subject == DELIVERY, ledger.c.outcome == State.DELIVERED.value)
+        .where(ledger.c.subject == DELIVERY, ledger.c.outcome == DeliveryState.DELIVERED.value)
     )
     return max(0, int(conn.execute(query).scalar_one() or 0))
 

@@ -13,7 +13,7 @@ from app.store.calls import append_calls, append_requests
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.events import NewEvent
 from app.store.ids import Ids
-from app.store.inserts import at_once
+from app.store.inserts import pipelined
 from app.store.record import Record, Request
 from app.store.settle import MapAgain, settle
 
@@ -120,7 +120,7 @@ class Committer:
         new = settle(conn, records, self._map_again, self._ids.next)
         now = records[0].received_at
         counts = ledger.count_records(records)
-        with at_once(conn):
+        with pipelined(conn):
             append_requests(conn, [request for request in requests if not request.continued])
             append_calls(conn, records)
             if new:

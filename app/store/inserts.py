@@ -39,7 +39,7 @@ class Ready:
         self._rows = rows
 
     def send(self) -> Callable[[], int]:
-        """Send it. What is returned tells how many rows it wrote: within `at_once` only after the end of that."""
+        """Send it. What is returned tells how many rows it wrote: within `pipelined` only after the end of that."""
         if self._rows is None:
             return lambda: 0
         cursor = self._execute(self._text, self._rows)
@@ -47,7 +47,7 @@ class Ready:
 
 
 @contextmanager
-def at_once(conn: sa.Connection, rows: int = _MANY) -> Iterator[None]:
+def pipelined(conn: sa.Connection, rows: int = _MANY) -> Iterator[None]:
     """Send the statements within without waiting for each answer. Errors come at the end.
 
     Each answer of a PostgreSQL server costs a round trip and a turn of the loop. `rows`: how many it has to do; while

@@ -32,7 +32,7 @@ _EVENTS_SLICE = 500
 _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
 
 
-class Scope(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayScope(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls are meant."""
 
     outcomes: tuple[Outcome, ...]
@@ -97,7 +97,7 @@ _CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__[:-1])
 _EVENT_COLUMNS = [events.c[name] for name in OwnEvent.__struct_fields__[:-1]]
 
 
-def find_ids(conn: sa.Connection, scope: Scope, after: int, until: int, limit: int) -> list[int]:
+def find_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
     """Return the lowest `limit` ids above `after`, and not above `until`."""
     if scope.problem is not None:
         return _find_ids_of_problem(conn, scope, after, until, limit)
@@ -108,7 +108,7 @@ def find_ids(conn: sa.Connection, scope: Scope, after: int, until: int, limit: i
     return sorted(found)[:limit]
 
 
-def count_ids(conn: sa.Connection, scope: Scope, after: int, until: int) -> int:
+def count_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
     """Count the calls that are meant."""
     if scope.problem is not None:
         return _count_ids_of_problem(conn, scope, after, until)
@@ -130,7 +130,7 @@ _PROBLEM_COLUMNS = (
 )
 
 
-def _find_ids_of_problem(conn: sa.Connection, scope: Scope, after: int, until: int, limit: int) -> list[int]:
+def _find_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
     """Read on in steps until there are enough: which calls are of one problem only their sentences tell."""
     found: list[int] = []
     while len(found) < limit:
@@ -146,7 +146,7 @@ def _find_ids_of_problem(conn: sa.Connection, scope: Scope, after: int, until: i
     return found[:limit]
 
 
-def _count_ids_of_problem(conn: sa.Connection, scope: Scope, after: int, until: int) -> int:
+def _count_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
     total = 0
     for conditions in _sources(scope):
         query = sa.select(sa.func.count(), *_PROBLEM_COLUMNS).where(
@@ -200,7 +200,7 @@ def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int,
     return found
 
 
-def _sources(scope: Scope) -> list[tuple[sa.ColumnElement[bool], ...]]:
+def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:
     """Return the conditions of one query for each index to read."""
     narrow: list[sa.ColumnElement[bool]] = []
     if scope.call_ids is not None:

@@ -92,7 +92,7 @@ class ServerSilent(psycopg.OperationalError):
     """The server did not answer in time. The connection is closed: what became of the transaction is unknown."""
 
 
-class Connection(psycopg.Connection[Any]):
+class PostgresConnection(psycopg.Connection[Any]):
     """Waits for answers as long as its engine's Patience says. Made by `create_engine`."""
 
     dialer: "_Dialer"
@@ -137,14 +137,16 @@ class _Dialer:
         self._parameters: dict[str, Any] = {}
         self._silent_addresses = 0
 
-    def connect(self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Connection:
+    def connect(
+        self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]
+    ) -> PostgresConnection:
         """Connect; SQLAlchemy's `do_connect`.
 
         Raises psycopg.OperationalError, Unavailable within a silence, SettingInvalid where the database is not UTF-8.
         """
         self.silence.refuse()
         self._parameters = parameters
-        connection = self._dial(Connection)
+        connection = self._dial(PostgresConnection)
         connection.dialer = self
         _check_encoding(connection)
         if self.patience is Patience.SHORT and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
@@ -154,7 +156,7 @@ class _Dialer:
             connection.autocommit = False
         return connection
 
-    def check_out(self, connection: Connection, _record: object, _proxy: object) -> None:
+    def check_out(self, connection: PostgresConnection, _record: object, _proxy: object) -> None:
         """Let nobody have a connection that is of no use; SQLAlchemy's `checkout`."""
         self.silence.refuse()
         if not connection.is_open():

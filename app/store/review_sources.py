@@ -45,7 +45,7 @@ class CallFilters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RowSource:
     """One index that leads to calls."""
 
     key: sa.ColumnElement[int]
@@ -72,12 +72,12 @@ def id_range(filters: CallFilters, after: int | None, before: int | None) -> tup
     return low, high
 
 
-def read_source(conn: sa.Connection, source: Source, low: int, high: int, limit: int) -> Iterable[int]:
+def read_source(conn: sa.Connection, source: RowSource, low: int, high: int, limit: int) -> Iterable[int]:
     """Return the newest `limit` ids of a source between two ids (both excluded), however far it has to walk."""
     return conn.execute(source.select(source.key, low=low, high=high).where(*source.narrow).limit(limit)).scalars()
 
 
-def call_sources(filters: CallFilters) -> list[Source]:
+def call_sources(filters: CallFilters) -> list[RowSource]:
     """Choose the indexes that lead to what is asked for; every other filter is a condition on the calls found there."""
     outcomes = set(filters.outcomes or Outcome)
     if filters.reason is not None:
@@ -96,9 +96,9 @@ def call_sources(filters: CallFilters) -> list[Source]:
         if len(outcomes) < len(Outcome):
             # One source for each: an index that is ordered by outcome and then by id gives the newest of one outcome.
             return [_outcome_source(outcome, by_event, narrow[:-1]) for outcome in sorted(outcomes)]
-        leading = [Source(calls.c.id, by_event)]
+        leading = [RowSource(calls.c.id, by_event)]
         narrow = narrow[1:] if by_event else narrow
-    return [Source(one.key, one.leading, narrow, one.joined) for one in leading]
+    return [RowSource(one.key, one.leading, narrow, one.joined) for one in leading]
 
 
 def _narrow(filters: CallFilters, outcomes: set[Outcome]) -> tuple[sa.ColumnElement[bool], ...]:
@@ -117,39 +117,39 @@ def _narrow(filters: CallFilters, outcomes: set[Outcome]) -> tuple[sa.ColumnElem
 
 def _outcome_source(
     outcome: Outcome, by_event: tuple[sa.ColumnElement[bool], ...], narrow: tuple[sa.ColumnElement[bool], ...]
-) -> Source:
+) -> RowSource:
     if outcome is Outcome.STORED:
         # Stored calls are most of all calls: walking down from the newest meets them soon, without an index.
-        return Source(calls.c.id, by_event, (calls.c.outcome == outcome.value, *narrow[len(by_event) :]))
-    return Source(calls.c.id, (calls.c.outcome == outcome.value, _NOT_STORED), narrow)
+        return RowSource(calls.c.id, by_event, (calls.c.outcome == outcome.value, *narrow[len(by_event) :]))
+    return RowSource(calls.c.id, (calls.c.outcome == outcome.value, _NOT_STORED), narrow)
 
 
-def _customer_sources(customer: str, outcomes: set[Outcome]) -> list[Source]:
+def _customer_sources(customer: str, outcomes: set[Outcome]) -> list[RowSource]:
     key = to_key(customer)
     sources = []
     if Outcome.STORED in outcomes:
-        sources.append(Source(events.c.call_id, (events.c.customer_id == key,), joined=True))
+        sources.append(RowSource(events.c.call_id, (events.c.customer_id == key,), joined=True))
     if outcomes != {Outcome.STORED}:
-        sources.append(Source(calls.c.id, (calls.c.customer_id == key, _NOT_STORED)))
+        sources.append(RowSource(calls.c.id, (calls.c.customer_id == key, _NOT_STORED)))
     return sources
 
 
-def message_sources(message_key: str | None) -> list[Source]:
+def message_sources(message_key: str | None) -> list[RowSource]:
     """Return the indexes that lead to the calls of a message."""
     return [
-        Source(claims.c.call_id, (claims.c.message_id == message_key,), joined=True),
+        RowSource(claims.c.call_id, (claims.c.message_id == message_key,), joined=True),
         # One condition for SQLite's index, one for PostgreSQL's. What came unstored and was stored since has a claim.
-        Source(calls.c.id, (calls.c.message_id == message_key, _NOT_STORED, calls.c.came_unstored.is_not(None))),
+        RowSource(calls.c.id, (calls.c.message_id == message_key, _NOT_STORED, calls.c.came_unstored.is_not(None))),
     ]
 
 
-def _id_sources(text: str) -> list[Source]:
+def _id_sources(text: str) -> list[RowSource]:
     key = to_key(text)
     sources = [
         *message_sources(key),
-        Source(events.c.call_id, (events.c.idempotency_id == key,), joined=True),
-        Source(events.c.call_id, (events.c.base_id == key,), joined=True),
+        RowSource(events.c.call_id, (events.c.idempotency_id == key,), joined=True),
+        RowSource(events.c.call_id, (events.c.base_id == key,), joined=True),
     ]
     if text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS and int(text) <= ID_MAX:
-        sources.append(Source(calls.c.id, (calls.c.id == int(text),)))
+        sources.append(RowSource(calls.c.id, (calls.c.id == int(text),)))
     return sources

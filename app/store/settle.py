@@ -28,7 +28,7 @@ from app.store.events import (
     prepare_events,
     release_claims,
 )
-from app.store.inserts import Ready, at_once
+from app.store.inserts import Ready, pipelined
 from app.store.record import EventResult, Record
 
 # (connection, call, digest of a version, when the call came) -> the lane that version makes of it, None if it cannot.
@@ -98,7 +98,7 @@ class _Settlement:
         events before, and makes more of them in a replay, claims those further lanes.
         """
         wanted = _wanted_claims(shares)
-        with at_once(self.conn, len(wanted)):
+        with pipelined(self.conn, len(wanted)):
             claimed = prepare_claims(self.conn, wanted).send()
             # As if all were the first, which nearly always they are: a server looks that up meanwhile.
             storing = self._prepare(shares, next_id)
@@ -130,7 +130,7 @@ class _Settlement:
     def _store(self, winners: list[_Share], storing: _Storing, *, last: bool) -> bool:
         """Store events and find what became of each; tell whether all are new. `last`: then nothing is left to do."""
         wanted, ready = storing
-        with at_once(self.conn, len(wanted)):
+        with pipelined(self.conn, len(wanted)):
             written = ready.send()
             # As if all were new, which nearly always they are: a server looks that up meanwhile.
             for _, new in wanted:

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.catalog.files import read_folder, to_path
 from app.catalog.live import KIND, Catalog
-from app.catalog.status import Survey, survey
+from app.catalog.status import CatalogStatus, survey
 from app.core.times import format_time
 from app.core.transform.examples import run_examples, to_call
 from app.core.transform.transform import Transform
@@ -30,14 +30,14 @@ from app.transforms.documents import (
 )
 from app.transforms.functions import FUNCTION_DOCUMENTS
 from app.transforms.sql_drafts import find_draft, list_drafted
-from app.transforms.sql_traffic import Activity, Share, read_activity
+from app.transforms.sql_traffic import Activity, TrafficShare, read_activity
 
 DAY = 86_400_000_000
 """Microseconds."""
 
 _DIGEST_DIGITS = 32
 _HISTORY_MAX = 200
-_NO_SHARE = Share(0, 0)
+_NO_SHARE = TrafficShare(0, 0)
 
 
 def list_transforms(conn: Connection, catalog: Catalog, folder: Path, now: int) -> TransformList:
@@ -107,12 +107,12 @@ def find_live_transform(conn: Connection, catalog: Catalog, name: str) -> Transf
     return catalog.read_live(conn).transforms.get(name)
 
 
-def _names(found: Survey, drafted: set[str]) -> list[str]:
+def _names(found: CatalogStatus, drafted: set[str]) -> list[str]:
     # One that was taken out and has no file is history, and not in the list.
     return sorted({*(one.name for one in found.standings), *drafted})
 
 
-def _to_listed(found: Survey, activity: Activity, name: str, drafted: set[str]) -> ListedTransform:
+def _to_listed(found: CatalogStatus, activity: Activity, name: str, drafted: set[str]) -> ListedTransform:
     standing = found.find(name)
     live = _live_publication(found, name)
     shown = _shown_transform(found, name)
@@ -137,19 +137,19 @@ def _to_listed(found: Survey, activity: Activity, name: str, drafted: set[str]) 
     )
 
 
-def _live_publication(found: Survey, name: str) -> Publication | None:
+def _live_publication(found: CatalogStatus, name: str) -> Publication | None:
     publication = found.live.publications.get(name)
     return publication if publication and publication.digest is not None else None
 
 
-def _shown_transform(found: Survey, name: str) -> Transform | None:
+def _shown_transform(found: CatalogStatus, name: str) -> Transform | None:
     """Return what is live, else what the file says."""
     live = found.live.transforms.get(name)
     standing = found.find(name)
     return live or (standing.file if standing else None)
 
 
-def _to_live(found: Survey, name: str, live: Publication) -> LiveDocument | None:
+def _to_live(found: CatalogStatus, name: str, live: Publication) -> LiveDocument | None:
     text = found.live.texts.get(name)
     version = to_version(live.digest)
     if text is None or version is None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from app.catalog.actions import Acts, Change
+from app.catalog.actions import CatalogActions, Change
 from app.catalog.backend import Backend
 from app.catalog.files import read_file, to_path
 from app.catalog.live import build_catalog
-from app.catalog.status import Standing, State, Survey
+from app.catalog.status import CatalogStatus, FileState, FileStatus
 from app.cli.program import Failure, check_schema, open_database, read_settings
 from app.clock import clock
 from app.core.json_text import encode
@@ -41,26 +41,26 @@ class StandingDocument(msgspec.Struct, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class CliContext:
     """What it takes to work on transforms."""
 
     backend: Backend
     folder: Path
-    acts: Acts
+    acts: CatalogActions
 
-    def survey(self) -> Survey:
+    def survey(self) -> CatalogStatus:
         """Hold the folder against what is live."""
         return self.acts.survey()
 
 
-def open_desk() -> Desk:
+def open_desk() -> CliContext:
     """Return what it takes to work on transforms. Closed when the command ends. Raises Unavailable."""
     settings = read_settings()
     database = open_database(settings)
     check_schema(database)
     catalog = build_catalog(settings.pseudonym_key)
-    acts = Acts(database, catalog, settings.transforms_dir, Ids(secrets.randbelow).next, clock)
-    return Desk(backend=Backend(database=database, catalog=catalog), folder=settings.transforms_dir, acts=acts)
+    acts = CatalogActions(database, catalog, settings.transforms_dir, Ids(secrets.randbelow).next, clock)
+    return CliContext(backend=Backend(database=database, catalog=catalog), folder=settings.transforms_dir, acts=acts)
 
 
 @click.group()
@@ -130,7 +130,7 @@ def publish(*, name: str, yes: bool) -> None:
     """Make the file live. Where the file was deleted: take the transform out."""
     desk = open_desk()
     standing = desk.survey().find(name)
-    if standing and standing.state is State.NO_FILE and not yes:
+    if standing and standing.state is FileState.NO_FILE and not yes:
         where = to_path(desk.folder, name)
         click.confirm(
             f"There is no {where}. Take {name} out? Its calls then go to the next transform that takes them, or to"
@@ -210,7 +210,7 @@ def _coloured(line: str) -> str:
     return click.style(line, fg=colour) if colour else line
 
 
-def _tell_change(name: str, change: Change, standing: Standing | None) -> None:
+def _tell_change(name: str, change: Change, standing: FileStatus | None) -> None:
     before = standing.live.digest if standing and standing.live else None
     if change.digest is not None and before == change.digest and change.before == change.after:
         click.echo(f"{name} is live as its file says, at version {change.digest.hex()[:_DIGITS]}.")
@@ -225,37 +225,37 @@ def _tell_change(name: str, change: Change, standing: Standing | None) -> None:
         click.echo(f"Published anew, since they inherit from it: {', '.join(change.heirs)}")
 
 
-def _to_columns(found: Survey, one: Standing) -> tuple[str, str, str, str, str, str]:
+def _to_columns(found: CatalogStatus, one: FileStatus) -> tuple[str, str, str, str, str, str]:
     live = one.live if one.live and one.live.digest else None
     digest = live.digest.hex()[:_DIGITS] if live and live.digest else "-"
     since = format_time(live.published_at)[:19] + "Z" if live else "-"
     return (one.name, one.state.value, digest, live.origin if live else "-", since, _to_hint(found, one))
 
 
-def _to_hint(found: Survey, one: Standing) -> str:
+def _to_hint(found: CatalogStatus, one: FileStatus) -> str:
     if one.name in found.live.unreadable:
         return "this program cannot read the live version"
     match one.state:
-        case State.DRIFT:
+        case FileState.DRIFT:
             return (
                 f"the file differs: publish {one.name}, or pull {one.name}"
                 if _is_live(one)
                 else (f"was taken out: publish {one.name}, or delete the file")
             )
-        case State.NO_FILE:
+        case FileState.NO_FILE:
             return f"pull {one.name}, or publish {one.name} to take it out"
-        case State.BROKEN:
+        case FileState.BROKEN:
             return "the file is not used" + (", the live version stays" if _is_live(one) else "")
-        case State.NEW:
+        case FileState.NEW:
             return "publishes itself when the service runs"
     return "" if one.file is None or one.file.enabled else "disabled: its calls are ignored"
 
 
-def _is_live(one: Standing) -> bool:
+def _is_live(one: FileStatus) -> bool:
     return one.live is not None and one.live.digest is not None
 
 
-def _to_document(found: Survey, one: Standing) -> StandingDocument:
+def _to_document(found: CatalogStatus, one: FileStatus) -> StandingDocument:
     live = one.live if one.live and one.live.digest else None
     transform = found.live.transforms.get(one.name)
     return StandingDocument(

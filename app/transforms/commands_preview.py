@@ -14,7 +14,7 @@ from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.core.text import counted, printable
 from app.store.ids import first_id_at
-from app.store.kept import Scope, count_ids
+from app.store.kept import ReplayScope, count_ids
 from app.store.query import parse_call_filters
 from app.store.review import newest_call_id
 from app.transforms import preview as comparing
@@ -46,7 +46,7 @@ def preview(
     backend.catalog.refresh(backend.database)
     with backend.database.reading() as conn:
         draft, with_draft = read_draft(name, text, backend.catalog)
-        scope = Scope(outcomes=filters.outcomes or tuple(Outcome), event=filters.event)
+        scope = ReplayScope(outcomes=filters.outcomes or tuple(Outcome), event=filters.event)
         total = count_ids(conn, scope, first_id_at(filters.since or 0) - 1, newest_call_id(conn))
     compared = Preview(backend.catalog.active, draft, with_draft)
     with click.progressbar(length=min(total, limit or total), label="Comparing", file=sys.stderr) as bar:

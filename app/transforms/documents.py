@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from app.catalog.check import Problem
-from app.catalog.status import Survey
+from app.catalog.status import CatalogStatus
 from app.core.times import format_time
 from app.core.transform.transform import DEFAULT, Transform
 from app.transforms.functions import FunctionDocument
@@ -146,7 +146,7 @@ def tell_match(transform: Transform | None) -> str:
     return f"{told} from {', '.join(sorted(transform.match.sources))}" if transform.match.sources else told
 
 
-def tell_problems(found: Survey, name: str) -> list[str]:
+def tell_problems(found: CatalogStatus, name: str) -> list[str]:
     """Return what is wrong with a file, and with the live version, in sentences of one line."""
     grave: list[Problem] = [one for one in found.checked.problems if one.grave and one.name == name]
     sentences = [one.sentence.split("\n", 1)[0] for one in grave]

@@ -27,7 +27,7 @@ _MICROS_A_MINUTE = 60_000_000
 _FAILED = (Outcome.REJECTED.value, Outcome.CONFLICT.value)
 
 
-class Share(msgspec.Struct, frozen=True):
+class TrafficShare(msgspec.Struct, frozen=True):
     """What one transform had to do among the calls that were looked at."""
 
     calls: int
@@ -41,7 +41,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """All calls that were received since then, by the ledger."""
     looked_at: int
     """The newest of them, that `shares` are about: LOOKED_AT at most."""
-    shares: dict[str, Share]
+    shares: dict[str, TrafficShare]
     """By transform."""
 
     @property
@@ -102,7 +102,7 @@ def read_activity(conn: sa.Connection, since: int) -> Activity:
     return Activity(
         received=max(int(received), looked_at),
         looked_at=looked_at,
-        shares={name: Share(total, bad) for name, total, bad in rows if name is not None},
+        shares={name: TrafficShare(total, bad) for name, total, bad in rows if name is not None},
     )
 
 

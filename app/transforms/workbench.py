@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.catalog.actions import Acts
+from app.catalog.actions import CatalogActions
 from app.catalog.files import to_path
 from app.catalog.live import Catalog, Live
 from app.catalog.publish import Clock, NextId
-from app.catalog.status import harm_to_heirs
+from app.catalog.status import breaks_inheriting
 from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.core.pipeline import Run, explain, run
@@ -86,7 +86,7 @@ class ProblemDocument(msgspec.Struct, kw_only=True):
     grave: bool
 
 
-class Bench:
+class DraftWorkbench:
     """Works on texts, with a database and a catalog of its own."""
 
     def __init__(self, database: Database, catalog: Catalog, folder: Path, next_id: NextId, clock: Clock) -> None:
@@ -94,7 +94,7 @@ class Bench:
         self._catalog = catalog
         self._folder = folder
         self._clock = clock
-        self._acts = Acts(database, catalog, folder, next_id, clock)
+        self._acts = CatalogActions(database, catalog, folder, next_id, clock)
         self._live: Live | None = None
         self._last: tuple[tuple[str, str], _Read] | None = None
 
@@ -264,7 +264,7 @@ class _Read:
                 where = draft.source.invalid(finding.path, finding.sentence)
                 self.problems.append(_to_problem(where, name, grave=finding.grave))
         if name == DEFAULT:
-            for sentence in harm_to_heirs(catalog, live, draft, set()):
+            for sentence in breaks_inheriting(catalog, live, draft, set()):
                 self.problems.append(_to_problem(TransformInvalid(sentence), name, grave=True))
         self.problems.sort(key=lambda one: (one.line, one.column))
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from app.errors import Unavailable
-from app.web.connection import Connection, ConnectionLost, LineTooLong, Phase
+from app.web.connection import ClientConnection, ConnectionLost, LineTooLong, Phase
 from app.web.head import FIELD_LINE
 
 TRAILER_LINES = 64
@@ -47,7 +47,7 @@ class BodyStream:
         "ended",
     )
 
-    def __init__(self, connection: Connection, length: int | None, *, chunked: bool, owes_continue: bool) -> None:
+    def __init__(self, connection: ClientConnection, length: int | None, *, chunked: bool, owes_continue: bool) -> None:
         """`owes_continue`: the client sends the body once it is told to."""
         self._connection = connection
         self._chunked = chunked

@@ -59,7 +59,7 @@ class LineTooLong(ValueError):
     """A line does not end within its limit."""
 
 
-class Connection:
+class ClientConnection:
     """A connection, used by one greenlet at a time. What others may call meanwhile says so."""
 
     __slots__ = (

@@ -19,7 +19,7 @@ from collections.abc import Callable, Container, Iterator
 import structlog
 from gevent.hub import get_hub
 
-from app.web.connection import Connection, ConnectionLost, DeadlineMissed, Phase
+from app.web.connection import ClientConnection, ConnectionLost, DeadlineMissed, Phase
 
 LOOK_SECONDS = 0.5
 
@@ -61,17 +61,17 @@ class Connections:
         self._most = most
         self._count = count
         self._now = now
-        self._connections = set[Connection]()
+        self._connections = set[ClientConnection]()
         self._looked_at = now()
         self._logged_at = -_LOG_SECONDS
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: ClientConnection) -> None:
         """Watch a connection from now on; make room where it is the last that there is room for. Any greenlet may."""
         self._connections.add(connection)
         if len(self._connections) >= self._most:
             get_hub().loop.run_callback(self.make_room)
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: ClientConnection) -> None:
         """Watch it no more. Any greenlet may."""
         self._connections.discard(connection)
 
@@ -120,7 +120,7 @@ class Connections:
         """Close those that have no request under way."""
         self._close([*self._waiting(_IDLE)])
 
-    def _waiting(self, phases: Container[Phase]) -> Iterator[Connection]:
+    def _waiting(self, phases: Container[Phase]) -> Iterator[ClientConnection]:
         """Return those that wait between two requests, of which no byte of the next has come."""
         return (
             connection
@@ -128,12 +128,12 @@ class Connections:
             if connection.waiter is not None and connection.phase in phases and not connection.has_bytes()
         )
 
-    def _close(self, connections: list[Connection]) -> None:
+    def _close(self, connections: list[ClientConnection]) -> None:
         for connection in connections:
             connection.interrupt(ConnectionLost())
 
 
-def _is_overdue(connection: Connection, now: float) -> bool:
+def _is_overdue(connection: ClientConnection, now: float) -> bool:
     seconds = now - connection.since
     if seconds < _SECONDS[connection.phase]:
         return False
@@ -142,5 +142,5 @@ def _is_overdue(connection: Connection, now: float) -> bool:
     return connection.phase not in _IDLE or not connection.has_bytes()
 
 
-def _since(connection: Connection) -> float:
+def _since(connection: ClientConnection) -> float:
     return connection.since

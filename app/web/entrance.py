@@ -14,9 +14,9 @@ _FORM = Limit(4 << 10, "the most that this form takes")
 """Anybody may send it. Of the token three bytes for each character, percent-encoded, and the place to go on to."""
 
 
-def entrance(pages: Pages, gate: SignIn) -> Blueprint:
+def sign_in_pages(pages: Pages, gate: SignIn) -> Blueprint:
     """Return the routes to sign in and out."""
-    blueprint = Blueprint("entrance", __name__)
+    blueprint = Blueprint("sign_in_pages", __name__)
     blueprint.after_request(protect)
     blueprint.register_error_handler(Exception, pages.tell)
 

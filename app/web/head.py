@@ -9,7 +9,7 @@ whatever is not plainly right is refused: what is asked for, and where a body en
 import re
 from functools import lru_cache
 
-from app.web.connection import Connection, DeadlineMissed, Phase
+from app.web.connection import ClientConnection, DeadlineMissed, Phase
 
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 64 * 1024
@@ -110,7 +110,7 @@ class Head:
         self.length = None if length is None else int(length)
 
 
-def read_head(connection: Connection) -> Head | None:
+def read_head(connection: ClientConnection) -> Head | None:
     """Read the head of the next request; None where the client sends no more.
 
     Raises:

@@ -11,7 +11,7 @@ from gevent.pywsgi import WSGIHandler, format_date_time
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIServer
 
 from app.web.body_stream import BodyStream
-from app.web.connection import Connection, ConnectionLost, Phase
+from app.web.connection import ClientConnection, ConnectionLost, Phase
 from app.web.deadlines import GAUGE, LOOK_SECONDS, Connections
 from app.web.draining import EXTENSION
 from app.web.head import Head, HeadInvalid, read_head
@@ -32,7 +32,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
     response_headers: list[tuple[bytes, bytes]]
     status: Any
 
-    def __init__(self, connection: Connection, server: "Server") -> None:
+    def __init__(self, connection: ClientConnection, server: "Server") -> None:
         # Not gevent's, which reads the socket as a file.
         self.connection = connection
         self.server = server
@@ -195,7 +195,7 @@ class Server(PyWSGIServer):  # type: ignore[misc]
 
     def handle(self, client: Any, address: Any) -> None:
         """Serve one connection."""
-        connection = Connection(client, address)
+        connection = ClientConnection(client, address)
         self.connections.add(connection)
         try:
             self.handler_class(connection, self).handle()

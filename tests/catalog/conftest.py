@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.catalog.actions import Acts
+from app.catalog.actions import CatalogActions
 from app.catalog.files import read_folder
 from app.catalog.live import Catalog
 from app.catalog.publish import publish_new
-from app.catalog.status import State, Survey
+from app.catalog.status import CatalogStatus, FileState
 from app.catalog.watch import Watcher
 from app.store.engine import Database
 from app.store.ids import Ids
@@ -46,17 +46,17 @@ class Node:
         return published
 
     @property
-    def acts(self) -> Acts:
-        return Acts(self.database, self.catalog, self.folder, self.ids.next, self.clock)
+    def acts(self) -> CatalogActions:
+        return CatalogActions(self.database, self.catalog, self.folder, self.ids.next, self.clock)
 
     @property
     def watcher(self) -> Watcher:
         return Watcher(self.catalog, self.database, self.folder, self.ids, self.clock)
 
-    def survey(self) -> Survey:
+    def survey(self) -> CatalogStatus:
         return self.acts.survey()
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, FileState]:
         return {one.name: one.state for one in self.survey().standings}
 
     def live(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.catalog.check import Checked, check
+from app.catalog.check import CheckReport, check
 from app.catalog.files import fingerprint, read_folder, to_name, to_path, write_file
 from app.core.transform.transform import DEFAULT, TransformSet
 from app.errors import TransformInvalid
@@ -20,12 +20,12 @@ def a_folder(path: Path, **texts: str) -> Path:
     return path
 
 
-def check_folder(folder: Path) -> Checked:
+def check_folder(folder: Path) -> CheckReport:
     found = read_folder(folder)
     return check(found.texts, found.problems)
 
 
-def grave(checked: Checked) -> list[str]:
+def grave(checked: CheckReport) -> list[str]:
     return [problem.sentence for problem in checked.problems if problem.grave]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.catalog.files import read_folder
-from app.catalog.status import State
+from app.catalog.status import FileState
 from app.errors import MetricInvalid, NotFound
 from app.metrics.catalog import (
     KIND,
@@ -45,7 +45,7 @@ class Node:
     def publish(self, name: str) -> Metric | None:
         return publish_metric(self.database, self.folder, name, IDS.next, lambda: NOW)
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, FileState]:
         with self.database.reading() as conn:
             return {one.name: one.state for one in survey_metrics(conn, read_folder(self.folder)).standings}
 
@@ -61,11 +61,11 @@ def node(database: Database, tmp_path: Path) -> Node:
 
 def test_a_file_publishes_itself_once(node: Node) -> None:
     node.write(one=ONE, two=TWO)
-    assert node.states() == {"one": State.NEW, "two": State.NEW}
+    assert node.states() == {"one": FileState.NEW, "two": FileState.NEW}
     assert node.live() == {}
     assert node.publish_new() == ["one", "two"]
     assert node.publish_new() == []
-    assert node.states() == {"one": State.SAME, "two": State.SAME}
+    assert node.states() == {"one": FileState.SAME, "two": FileState.SAME}
     assert node.live() == {"one": "use", "two": "other"}
 
 
@@ -79,7 +79,7 @@ def test_a_changed_file_is_a_new_version_and_an_old_one_on_another_node_never_co
     old = Node(node.database, tmp_path / "old")
     old.write(one=ONE)
     assert old.publish_new() == []
-    assert old.states() == {"one": State.DRIFT}
+    assert old.states() == {"one": FileState.DRIFT}
     assert node.live() == {"one": "other"}
 
 
@@ -88,7 +88,7 @@ def test_a_broken_file_leaves_what_is_live(node: Node) -> None:
     node.publish_new()
     node.write(one=ONE.replace("counter", "sum"), two="metric_type: [")
     assert node.publish_new() == []
-    assert node.states() == {"one": State.BROKEN, "two": State.BROKEN}
+    assert node.states() == {"one": FileState.BROKEN, "two": FileState.BROKEN}
     assert node.live() == {"one": "use"}
     checked = check_metrics(read_folder(node.folder))
     assert checked.problems["one"].startswith("one.yaml:1:14: metric_type: must be one of")
@@ -99,12 +99,12 @@ def test_a_metric_without_a_file_stays_live_until_a_person_takes_it_out(node: No
     node.publish_new()
     (node.folder / "one.yaml").unlink()
     assert node.publish_new() == []
-    assert node.states() == {"one": State.NO_FILE}
+    assert node.states() == {"one": FileState.NO_FILE}
     assert node.publish("one") is None
     assert (node.live(), node.states()) == ({}, {})
     # It was seen, so it comes back only where a person says so.
     node.write(one=ONE)
-    assert (node.publish_new(), node.states()) == ([], {"one": State.DRIFT})
+    assert (node.publish_new(), node.states()) == ([], {"one": FileState.DRIFT})
     assert node.publish("one") is not None
     assert node.live() == {"one": "use"}
 

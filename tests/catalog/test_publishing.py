@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 import sqlalchemy as sa
 
-from app.catalog.status import State
+from app.catalog.status import FileState
 from app.core.transform import transform
 from app.errors import NotFound, TransformInvalid
 from app.store import schema
@@ -50,9 +50,9 @@ def edit(node: Node, name: str, text: str) -> None:
 
 def test_on_a_new_database_all_files_publish_themselves_and_only_once(make_node: MakeNode) -> None:
     node = make_node(order=ONE)
-    assert set(node.states().values()) == {State.NEW}
+    assert set(node.states().values()) == {FileState.NEW}
     assert sorted(node.sync()) == ["_default", "order"]
-    assert node.states() == {"_default": State.SAME, "order": State.SAME}
+    assert node.states() == {"_default": FileState.SAME, "order": FileState.SAME}
     assert node.sync() == []
     assert node.active() == {"_default": DEFAULT_TEXT, "order": ONE}
     assert [origin for _, origin in node.history("order")] == ["file"]
@@ -74,7 +74,7 @@ def test_other_nodes_map_by_what_one_published(make_node: MakeNode) -> None:
     first.sync()
     second.sync()
     assert second.active()["order"] == TWO
-    assert second.states()["order"] is State.DRIFT
+    assert second.states()["order"] is FileState.DRIFT
 
 
 def test_an_old_file_on_another_node_never_publishes_itself_again(make_node: MakeNode) -> None:
@@ -87,7 +87,7 @@ def test_an_old_file_on_another_node_never_publishes_itself_again(make_node: Mak
     restarted = Node(old.database, old.folder)
     assert restarted.sync() == []
     assert restarted.active()["order"] == TWO
-    assert restarted.states()["order"] is State.DRIFT
+    assert restarted.states()["order"] is FileState.DRIFT
 
 
 def test_an_old_file_stays_old_also_under_a_new_default(make_node: MakeNode) -> None:
@@ -109,7 +109,7 @@ def test_a_broken_file_leaves_the_last_good_version_active(make_node: MakeNode, 
     node.write(order=text, other=THREE.replace("Order", "Other"))
     assert node.sync() == ["other"], "one broken file keeps no other from being published"
     assert node.active()["order"] == ONE
-    assert node.states()["order"] is State.BROKEN
+    assert node.states()["order"] is FileState.BROKEN
     assert node.survey().grave("order")[0].startswith("order.yaml:")
     with pytest.raises(TransformInvalid, match=r"order\.yaml:"):
         node.acts.publish("order")
@@ -121,7 +121,7 @@ def test_a_broken_file_leaves_the_last_good_version_active(make_node: MakeNode, 
 def test_a_file_that_is_never_reached_is_not_published(make_node: MakeNode) -> None:
     node = make_node(order=ONE, shadow=UNREACHABLE)
     node.sync()
-    assert node.states()["shadow"] is State.BROKEN
+    assert node.states()["shadow"] is FileState.BROKEN
     assert "never reached" in node.survey().grave("shadow")[0]
     assert set(node.active()) == {"_default", "order"}
 
@@ -162,7 +162,7 @@ def test_a_default_and_a_file_that_needs_it_are_published_together(make_node: Ma
     node.sync()
     node.write(default=SAME_TEXT_OTHER_DEFAULT, order=TWO + example)
     assert node.sync() == ["_default", "order"]
-    assert set(node.states().values()) == {State.SAME}
+    assert set(node.states().values()) == {FileState.SAME}
 
 
 def test_a_default_that_breaks_a_live_heir_is_not_published(make_node: MakeNode) -> None:
@@ -171,7 +171,7 @@ def test_a_default_that_breaks_a_live_heir_is_not_published(make_node: MakeNode)
     node.sync()
     node.write(default=SAME_TEXT_OTHER_DEFAULT, other=THREE.replace("Order", "Other"))
     assert node.sync() == ["other"], "it inherits from the live one"
-    assert node.states() == {"_default": State.BROKEN, "order": State.SAME, "other": State.SAME}
+    assert node.states() == {"_default": FileState.BROKEN, "order": FileState.SAME, "other": FileState.SAME}
     assert "order, which is live and inherits from it, would be broken" in node.survey().grave("_default")[0]
     with pytest.raises(TransformInvalid, match="order, which is live"):
         node.acts.publish("_default")
@@ -196,7 +196,7 @@ def test_on_a_new_database_nothing_is_published_without_a_default(make_node: Mak
     for text in ("match: [", DEFAULT_TEXT + "examples: [{given: {}, expect: filtered}]\n"):
         node.write(default=text)
         assert node.sync() == []
-        assert set(node.states().values()) == {State.BROKEN}
+        assert set(node.states().values()) == {FileState.BROKEN}
     assert node.active() == {}
 
 
@@ -210,7 +210,7 @@ def test_a_file_never_takes_over_what_a_person_made_live(make_node: MakeNode) ->
     for text in (ONE, FOUR):
         node.write(order=text)
         assert node.sync() == []
-        assert node.states()["order"] is State.DRIFT
+        assert node.states()["order"] is FileState.DRIFT
         assert node.active()["order"] == TWO
 
 
@@ -233,7 +233,7 @@ def test_publishing_a_file_puts_it_in_charge_again(make_node: MakeNode) -> None:
     node.write(order=THREE)
     change = node.acts.publish("order")
     assert (change.before, change.after) == (TWO, THREE)
-    assert node.states()["order"] is State.SAME
+    assert node.states()["order"] is FileState.SAME
     node.write(order=FOUR)
     assert node.sync() == ["order"]
 
@@ -245,7 +245,7 @@ def test_pulling_writes_what_is_live_into_the_file(make_node: MakeNode) -> None:
     change = node.acts.pull("order")
     assert (change.before, change.after) == (ONE, TWO + "# \N{SNOWMAN}\r\n")
     assert (node.folder / "order.yaml").read_bytes() == (TWO + "# \N{SNOWMAN}\r\n").encode()
-    assert node.states()["order"] is State.SAME
+    assert node.states()["order"] is FileState.SAME
     assert sorted(path.name for path in node.folder.iterdir()) == ["_default.yaml", "order.yaml"]
     node.write(order=FOUR)
     assert node.sync() == [], "a person made it live, so a person decides"
@@ -258,7 +258,7 @@ def test_a_deleted_file_is_shown_and_stays_live_until_a_person_takes_it_out(make
     node.sync()
     node.delete("order")
     assert node.sync() == []
-    assert node.states()["order"] is State.NO_FILE
+    assert node.states()["order"] is FileState.NO_FILE
     assert node.active()["order"] == ONE
     change = node.acts.publish("order")
     assert (change.before, change.after) == (ONE, None)
@@ -266,7 +266,7 @@ def test_a_deleted_file_is_shown_and_stays_live_until_a_person_takes_it_out(make
     assert "order" not in node.active()
     assert "order" not in node.states()
     assert other.sync() == [], "the old file on another node does not bring it back"
-    assert other.states()["order"] is State.DRIFT
+    assert other.states()["order"] is FileState.DRIFT
     other.write(order=TWO)
     assert other.sync() == ["order"], "a new one does"
 
@@ -292,7 +292,7 @@ def test_rolling_back_makes_the_version_before_live_and_shows_the_file_as_drift(
     assert (change.before, change.after, change.digest) == (TWO, ONE, first)
     assert node.sync() == []
     assert node.active()["order"] == ONE
-    assert node.states()["order"] is State.DRIFT
+    assert node.states()["order"] is FileState.DRIFT
     assert node.history("order")[0] == (first, "editor")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.catalog.status import State
+from app.catalog.status import FileState
 from app.errors import TransformInvalid, Unavailable
 from app.store.engine import Database
 from app.store.publications import list_history
@@ -123,7 +123,7 @@ def test_what_is_live_is_enough_to_begin_with(make_node: MakeNode, tmp_path: Pat
     watcher.begin()
     assert node.active() == {"_default": DEFAULT_TEXT, "order": ONE}
     assert watcher.survey is not None
-    assert {one.state for one in watcher.survey.standings} == {State.NO_FILE}
+    assert {one.state for one in watcher.survey.standings} == {FileState.NO_FILE}
 
 
 def test_without_a_database_what_is_active_stays_active(make_node: MakeNode) -> None:

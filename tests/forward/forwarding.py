@@ -8,7 +8,7 @@ from app.clock import clock
 from app.core.lotus import LotusEvent
 from app.core.times import format_time
 from app.forward.lotus import Lotus
-from app.forward.worker import Worker
+from app.forward.worker import ForwardWorker
 from app.service.build import event_hooks
 from app.store import ledger
 from app.store.commit import Committer
@@ -53,10 +53,10 @@ def store(database: Database, made: Iterable[LotusEvent], *, forwards: bool = Tr
 
 def a_worker(
     database: Database, address: str, time: Clock | None = None, *, key: str = KEY, tag: int = 21, timeout: float = 2.0
-) -> Worker:
+) -> ForwardWorker:
     """Return a worker, as a process of its own would have it."""
     MADE.append(Lotus(address, key, timeout_seconds=timeout))
-    return Worker(
+    return ForwardWorker(
         database=database,
         ids=Ids(lambda _below: tag),
         lotus=MADE[-1],
@@ -66,7 +66,7 @@ def a_worker(
     )
 
 
-def work(worker: Worker, time: Clock, *, steps: int = 2000, leap: int = SECOND) -> None:
+def work(worker: ForwardWorker, time: Clock, *, steps: int = 2000, leap: int = SECOND) -> None:
     """Let a worker go on until nothing waits that will ever be due; the clock leaps where it would wait."""
     for _ in range(steps):
         if worker.step():

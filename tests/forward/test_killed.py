@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from app.forward.fake_lotus.faults import Fault, Planned
 from app.forward.fake_lotus.server import FakeLotus
-from app.forward.verdict import Answer
-from app.forward.worker import LEASE_SECONDS, Worker
+from app.forward.verdict import LotusAnswer
+from app.forward.worker import LEASE_SECONDS, ForwardWorker
 from app.store.engine import Database
 from tests.builders import empty
 from tests.forward.forwarding import SECOND, Clock, a_recent, a_worker, balanced, store, work
@@ -36,11 +36,11 @@ class Trap:
             raise Killed
 
 
-def drive_into(trap: Trap, worker: Worker, database: Database, time: Clock, steps: int) -> bool:
+def drive_into(trap: Trap, worker: ForwardWorker, database: Database, time: Clock, steps: int) -> bool:
     """Let a worker run into a trap; False where it came to its end before."""
     ask, tell_time = worker._lotus.track, worker._clock
 
-    def track(body: bytes) -> Answer:
+    def track(body: bytes) -> LotusAnswer:
         trap()
         answer = ask(body)
         trap()

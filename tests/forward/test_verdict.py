@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from app.forward.fake_lotus.rules import BROKER, INVALID_JSON, NO_CUSTOMER, OUTSIDE, WHOLE
-from app.forward.verdict import Answer, read_verdict
+from app.forward.verdict import LotusAnswer, read_verdict
 from tests.builders import NOW
 
 
 def read(status: int | None, document: object, **headers: str) -> Any:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return read_verdict(
-        Answer(status, body, {name.replace("_", "-"): text for name, text in headers.items()}), "ab", NOW
+        LotusAnswer(status, body, {name.replace("_", "-"): text for name, text in headers.items()}), "ab", NOW
     )
 
 

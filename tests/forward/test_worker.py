@@ -18,7 +18,7 @@ from app.forward.sql_deliveries import void_deliveries
 from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import list_attempts
 from app.forward.timing import back_off, pause_for
-from app.forward.verdict import Answer
+from app.forward.verdict import LotusAnswer
 from app.store.engine import Database
 from app.store.schema import attempted, attempts, deliveries, events
 from tests.builders import an_event, rows_of, values_of
@@ -111,8 +111,8 @@ def test_a_poisonous_event_is_found_and_the_others_arrive(database: Database, lo
     assert lotus.repeats == []
 
 
-def _answer(body: bytes, _sent: bytes) -> Answer:
-    return Answer(500, body)
+def _answer(body: bytes, _sent: bytes) -> LotusAnswer:
+    return LotusAnswer(500, body)
 
 
 def test_a_reason_that_no_database_takes_is_kept_as_well_as_it_goes(database: Database) -> None:

@@ -23,7 +23,7 @@ from app.forward.lotus import Lotus
 from app.forward.reconcile import find_missing
 from app.forward.sql_deliveries import to_storable
 from app.forward.sql_destination import read_destination
-from app.forward.verdict import INVALID_JSON, PERMANENT, Answer, read_verdict
+from app.forward.verdict import INVALID_JSON, PERMANENT, LotusAnswer, read_verdict
 from app.service.commands import main
 from app.store.engine import Database
 from app.store.schema import attempts
@@ -241,7 +241,7 @@ def test_a_plain_answer_in_chunks_is_read(script: Script) -> None:
     assert (answer.status, answer.body) == (201, ALL)
 
 
-def may_be_delivered(answer: Answer) -> bool:
+def may_be_delivered(answer: LotusAnswer) -> bool:
     """Read an answer anew, with another reader of JSON: whether it is a 2xx that speaks of success."""
     try:
         document = msgspec.json.decode(answer.body)
@@ -273,10 +273,12 @@ statuses = st.none() | st.sampled_from([200, 201, 204, 400, 413, 429, 503]) | st
 headers = st.fixed_dictionaries({}, optional={"retry-after": st.text(), "location": st.text()})
 
 
-@given(answer=st.builds(Answer, statuses, bodies, headers), ids=st.sets(st.sampled_from("abc")).map(sorted))
-@example(Answer(503, b"", {"retry-after": LONG_AGO}), ["a"])
+@given(answer=st.builds(LotusAnswer, statuses, bodies, headers), ids=st.sets(st.sampled_from("abc")).map(sorted))
+@example(LotusAnswer(503, b"", {"retry-after": LONG_AGO}), ["a"])
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
-def test_any_answer_is_a_verdict_and_delivers_only_what_a_2xx_says_was_taken(answer: Answer, ids: list[str]) -> None:
+def test_any_answer_is_a_verdict_and_delivers_only_what_a_2xx_says_was_taken(
+    answer: LotusAnswer, ids: list[str]
+) -> None:
     verdict = read_verdict(answer, ids, NOW)
     ends = [*verdict.delivered, *verdict.failed, *verdict.later]
     assert sorted(ends) == ([] if verdict.split is not None else ids)

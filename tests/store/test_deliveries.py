@@ -6,15 +6,15 @@ import pytest
 
 from app.forward.sql_deliveries import (
     Attempt,
-    Settled,
-    State,
+    DeliveryResult,
+    DeliveryState,
     claim,
     find_next_due,
+    record_results,
     release,
     request_later,
     retry,
     send_again,
-    settle,
     void_deliveries,
 )
 from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
@@ -47,9 +47,9 @@ def take(database: Database, token: int = MINE, now: int = NOW, limit: int = 100
         return [one.event_id for one in claim(conn, token, now, now + 60 * SECOND, limit)]
 
 
-def end(database: Database, token: int, *settled: Settled, attempt: Attempt | None = None) -> None:
+def end(database: Database, token: int, *settled: DeliveryResult, attempt: Attempt | None = None) -> None:
     with database.writing() as conn:
-        ledger.append(conn, 7, NOW, settle(conn, token, NOW, attempt, settled))
+        ledger.append(conn, 7, NOW, record_results(conn, token, NOW, attempt, settled))
 
 
 def balanced(database: Database) -> Counter[str]:
@@ -105,10 +105,10 @@ def test_an_end_is_written_with_its_attempt_and_counted(database: Database) -> N
     end(
         database,
         MINE,
-        Settled(ids[0], State.DELIVERED, NOW, 0, 9),
-        Settled(ids[1], State.FAILED, NOW, 1, 9, "No customer_id provided"),
-        Settled(ids[2], State.WAITING, NOW + 5 * SECOND, 1, 9, "later"),
-        Settled(ids[3], State.UNFORWARDABLE, NOW, 0, None, "too old"),
+        DeliveryResult(ids[0], DeliveryState.DELIVERED, NOW, 0, 9),
+        DeliveryResult(ids[1], DeliveryState.FAILED, NOW, 1, 9, "No customer_id provided"),
+        DeliveryResult(ids[2], DeliveryState.WAITING, NOW + 5 * SECOND, 1, 9, "later"),
+        DeliveryResult(ids[3], DeliveryState.UNFORWARDABLE, NOW, 0, None, "too old"),
         attempt=attempt,
     )
     assert states(database) == ["delivered", "failed", "waiting", "unforwardable"]
@@ -124,22 +124,27 @@ def test_an_end_counts_once_whoever_else_had_it(database: Database) -> None:
     [id_] = store(database, "a")
     take(database, MINE)
     take(database, OTHERS, NOW + 61 * SECOND)
-    end(database, MINE, Settled(id_, State.FAILED, NOW, 1))
+    end(database, MINE, DeliveryResult(id_, DeliveryState.FAILED, NOW, 1))
     assert states(database) == ["waiting"]
-    end(database, OTHERS, Settled(id_, State.DELIVERED, NOW, 0))
-    end(database, OTHERS, Settled(id_, State.DELIVERED, NOW, 0))
+    end(database, OTHERS, DeliveryResult(id_, DeliveryState.DELIVERED, NOW, 0))
+    end(database, OTHERS, DeliveryResult(id_, DeliveryState.DELIVERED, NOW, 0))
     assert balanced(database) == {"delivered": 1}
 
 
 def test_a_void_event_is_taken_out_unless_it_was_delivered(database: Database) -> None:
     ids = store(database, "a", "b", "c", "d")
     take(database, limit=3)
-    end(database, MINE, Settled(ids[0], State.DELIVERED, NOW, 0), Settled(ids[1], State.FAILED, NOW, 0))
+    end(
+        database,
+        MINE,
+        DeliveryResult(ids[0], DeliveryState.DELIVERED, NOW, 0),
+        DeliveryResult(ids[1], DeliveryState.FAILED, NOW, 0),
+    )
     with database.writing() as conn:
         ledger.append(conn, 7, NOW, void_deliveries(conn, ids, NOW))
     assert states(database) == ["delivered", "voided", "voided", "voided"]
     # It was under way, and Lotus took it.
-    end(database, MINE, Settled(ids[2], State.DELIVERED, NOW, 0))
+    end(database, MINE, DeliveryResult(ids[2], DeliveryState.DELIVERED, NOW, 0))
     assert balanced(database) == {"delivered": 2, "voided": 2}
     assert take(database, now=NOW + 100 * SECOND) == []
 
@@ -147,8 +152,8 @@ def test_a_void_event_is_taken_out_unless_it_was_delivered(database: Database) -
 def test_what_failed_can_wait_again_and_so_can_what_lotus_lost(database: Database) -> None:
     ids = store(database, "a", "b", "c")
     take(database)
-    states_of = (State.FAILED, State.UNFORWARDABLE, State.DELIVERED)
-    end(database, MINE, *(Settled(id_, state, NOW, 3) for id_, state in zip(ids, states_of, strict=True)))
+    states_of = (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.DELIVERED)
+    end(database, MINE, *(DeliveryResult(id_, state, NOW, 3) for id_, state in zip(ids, states_of, strict=True)))
     with database.writing() as conn:
         ledger.append(conn, 7, NOW, retry(conn, ids, NOW + 1))
     assert balanced(database) == {"waiting": 2, "delivered": 1}

@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from app.forward import sql_search as delivery_search
-from app.forward.sql_deliveries import State
+from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import find_groups
-from app.forward.sql_search import DeliveryFilters, Step, count_matching, search_deliveries
+from app.forward.sql_search import DeliveryFilters, DeliverySearchPage, count_matching, search_deliveries
 from app.store.engine import Database
 from app.store.ids import first_id_at
 from app.store.schema import deliveries, events
@@ -49,7 +49,7 @@ def seeded(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     return database
 
 
-def steps_of(database: Database, filters: DeliveryFilters, most: int = 500) -> Iterator[Step]:
+def steps_of(database: Database, filters: DeliveryFilters, most: int = 500) -> Iterator[DeliverySearchPage]:
     """Give every step of a look, to its end."""
     before: int | None = None
     while True:
@@ -83,18 +83,18 @@ def expected(database: Database, filters: DeliveryFilters) -> list[int]:
 
 FILTERS = (
     DeliveryFilters(),
-    *(DeliveryFilters(state=state) for state in State),
+    *(DeliveryFilters(state=state) for state in DeliveryState),
     DeliveryFilters(reason="reason 1"),
-    DeliveryFilters(state=State.FAILED, reason="reason 1"),
+    DeliveryFilters(state=DeliveryState.FAILED, reason="reason 1"),
     DeliveryFilters(reason="nothing"),
     DeliveryFilters(customer="rare"),
     DeliveryFilters(customer="customer-7"),
-    DeliveryFilters(customer="customer-7", state=State.VOIDED, event_name="event_2"),
-    DeliveryFilters(event_name="event_2", state=State.WAITING),
+    DeliveryFilters(customer="customer-7", state=DeliveryState.VOIDED, event_name="event_2"),
+    DeliveryFilters(event_name="event_2", state=DeliveryState.WAITING),
     DeliveryFilters(id="id-77"),
     DeliveryFilters(id="id-77", customer="customer-7"),
     DeliveryFilters(since=NOW + 1000 * SECOND, until=NOW + 1100 * SECOND),
-    DeliveryFilters(since=NOW + 1000 * SECOND, state=State.WAITING),
+    DeliveryFilters(since=NOW + 1000 * SECOND, state=DeliveryState.WAITING),
     DeliveryFilters(until=NOW + 100 * SECOND, customer="customer-3"),
 )
 
@@ -150,7 +150,9 @@ def test_groups_are_of_the_newest_and_say_how_far_back_they_go(seeded: Database)
             STATES[at % 7] in {"failed", "unforwardable"} for at in range(COUNT)
         )
         assert {(one.state, one.reason) for one in groups} == {
-            (state, f"reason {number}") for state in (State.FAILED, State.UNFORWARDABLE) for number in (0, 1)
+            (state, f"reason {number}")
+            for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE)
+            for number in (0, 1)
         }
         for one in groups:
             found = expected(seeded, DeliveryFilters(state=one.state, reason=one.reason))
@@ -158,6 +160,6 @@ def test_groups_are_of_the_newest_and_say_how_far_back_they_go(seeded: Database)
             assert one.first_at < one.last_at
         few, edge = find_groups(conn, DeliveryFilters(), most=10)
         assert sum(one.count for one in few) == 20
-        assert edge == expected(seeded, DeliveryFilters(state=State.UNFORWARDABLE))[9]
+        assert edge == expected(seeded, DeliveryFilters(state=DeliveryState.UNFORWARDABLE))[9]
         late, _ = find_groups(conn, DeliveryFilters(since=NOW + (COUNT - 70) * SECOND))
         assert sum(one.count for one in late) == 20

@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import NotFound
-from app.replay.sql_replay_list import ask_to_stop, get_replay, is_stop_asked, lay_down, list_replays, take_up
+from app.replay.sql_replay_list import ask_to_stop, get_replay, is_stop_asked, list_replays, mark_idle, mark_running
 from app.replay.sql_replays import Replay, append_replay
 from app.store.engine import Database
 
@@ -42,9 +42,9 @@ def test_a_replay_is_asked_to_stop_laid_down_and_taken_up_again(database: Databa
         ask_to_stop(conn, 1, 8)
         assert is_stop_asked(conn, 1)
         assert get_replay(conn, 1).stop_asked_at == 7
-        lay_down(conn, 1)
+        mark_idle(conn, 1)
         assert get_replay(conn, 1).progress_at is None
-        take_up(conn, 1, 9)
+        mark_running(conn, 1, 9)
         assert not is_stop_asked(conn, 1)
         assert get_replay(conn, 1).progress_at == 9
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.calls import sql_search as search
-from app.calls.sql_search import Step, search_calls
+from app.calls.sql_search import SearchPage, search_calls
 from app.core.outcome import Outcome, Reason
 from app.store.engine import Database
 from app.store.ids import Ids
@@ -68,9 +68,9 @@ def searched(database: Database) -> Database:
     return database
 
 
-def walk(database: Database, filters: CallFilters, text: str | None = None, **bounds: Any) -> list[Step]:
+def walk(database: Database, filters: CallFilters, text: str | None = None, **bounds: Any) -> list[SearchPage]:
     """Go on step by step until there are no more calls."""
-    steps: list[Step] = []
+    steps: list[SearchPage] = []
     before: int | None = None
     while True:
         with database.reading() as conn:

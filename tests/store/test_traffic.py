@@ -16,7 +16,7 @@ from app.store.ledger import append as append_counts
 from app.store.schema import calls
 from app.transforms import sql_traffic as traffic
 from app.transforms.sql_traffic import (
-    Share,
+    TrafficShare,
     list_event_names,
     list_ids_by_event,
     list_ids_decided_by,
@@ -101,7 +101,7 @@ def test_what_each_transform_had_to_do_is_counted_since_a_moment(database: Datab
         {"transform": None, "outcome": "ignored"},
     )
     found = ask(database, lambda conn: read_activity(conn, NOW + 1000))
-    assert found.shares == {"a": Share(3, 2), "b": Share(1, 0)}
+    assert found.shares == {"a": TrafficShare(3, 2), "b": TrafficShare(1, 0)}
     assert (found.looked_at, found.is_whole) == (5, True)
 
 
@@ -113,7 +113,7 @@ def test_where_too_many_calls_came_the_newest_are_looked_at_and_the_ledger_says_
     with database.writing() as conn:
         append_counts(conn, 7, NOW, Counter({(CALL, "stored", ""): 4}))
     found = ask(database, lambda conn: read_activity(conn, NOW))
-    assert found.shares == {"a": Share(1, 0), "b": Share(1, 0)}
+    assert found.shares == {"a": TrafficShare(1, 0), "b": TrafficShare(1, 0)}
     assert (found.looked_at, found.received, found.is_whole) == (2, 4, False)
 
 

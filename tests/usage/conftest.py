@@ -10,7 +10,7 @@ from app.core.lotus import make_event
 from app.core.times import format_time
 from app.metrics.catalog import publish_new_metrics
 from app.metrics.definition import Metric
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.metrics.query import MetricEvent
 from app.metrics.sql_tail import append_tail
 from app.store.engine import Database
@@ -56,7 +56,7 @@ def publish(database: Database, *metrics: Metric) -> None:
 
 def fold_all(database: Database, events: int = 500) -> None:
     """Take all steps there are."""
-    folder = Folder(database, 1, lambda: NOW)
+    folder = BucketBuilder(database, 1, lambda: NOW)
     while folder.step(events):
         pass
 

@@ -10,7 +10,7 @@ from app.errors import NotFound
 from app.metrics.aggregation import compute
 from app.metrics.answer import answer, to_metric_event
 from app.metrics.definition import Metric, MetricType
-from app.metrics.explain import Share, Verdict, explain, explain_call
+from app.metrics.explain import EventStanding, Share, explain, explain_call
 from app.metrics.query import MetricEvent, Query
 from app.metrics.sql_events import Place
 from app.metrics.values import Skip
@@ -134,13 +134,13 @@ def test_of_a_call_it_is_said_which_metrics_counted_it_and_which_did_not(databas
         found = explain_call(conn, metrics, call_id, LATER)
         early = explain_call(conn, metrics[:1], call_id, parse_time("2026-10-01"))
     assert [(one.metric.name, one.verdict, one.value, one.why) for one in found] == [
-        ("counted", Verdict.COUNTED, None, None),
-        ("missed", Verdict.SKIPPED, None, "m is missing"),
-        ("skipped", Verdict.SKIPPED, None, "k is text"),
-        ("small", Verdict.FILTERED, None, "it does not pass the filter: n lt 0.1"),
-        ("summed", Verdict.COUNTED, "2.5", None),
-        ("told_apart", Verdict.COUNTED, "it's", None),
+        ("counted", EventStanding.COUNTED, None, None),
+        ("missed", EventStanding.SKIPPED, None, "m is missing"),
+        ("skipped", EventStanding.SKIPPED, None, "k is text"),
+        ("small", EventStanding.FILTERED, None, "it does not pass the filter: n lt 0.1"),
+        ("summed", EventStanding.COUNTED, "2.5", None),
+        ("told_apart", EventStanding.COUNTED, "it's", None),
     ]
-    assert [(one.verdict, one.value) for one in early] == [(Verdict.FUTURE, "2.5")]
+    assert [(one.verdict, one.value) for one in early] == [(EventStanding.FUTURE, "2.5")]
     with database.reading() as conn, pytest.raises(NotFound):
         explain_call(conn, metrics, 1, LATER)

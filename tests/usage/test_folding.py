@@ -9,7 +9,7 @@ from app.core.lotus import make_event
 from app.metrics.answer import answer, answer_raw
 from app.metrics.answer_from_buckets import add_up
 from app.metrics.definition import Metric
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.metrics.query import MetricEvent
 from app.metrics.sql_buckets import BUILT
 from app.service.build import event_hooks
@@ -24,8 +24,8 @@ from tests.usage.conftest import Keep, fold_all, keep_events, make_void, publish
 A, B, C = some_events(("2026-10-05T10:00", 1), ("2026-10-05T10:01", 10), ("2026-10-05T10:02", 100))
 
 
-def a_folder(database: Database, holder: int = 1) -> Folder:
-    return Folder(database, holder, lambda: NOW)
+def a_folder(database: Database, holder: int = 1) -> BucketBuilder:
+    return BucketBuilder(database, holder, lambda: NOW)
 
 
 def added_up(database: Database, metric: Metric) -> list[str | None]:
@@ -70,7 +70,7 @@ def test_two_that_fold_the_same_count_it_once(database: Database, keep: Keep) ->
         if not overtaken:
             overtaken.append(other.step())
 
-    Folder(database, 1, lambda: NOW, breathe).step()
+    BucketBuilder(database, 1, lambda: NOW, breathe).step()
     assert overtaken == [True]
     assert not one.step()
     assert added_up(database, metric) == ["4"]
@@ -234,7 +234,7 @@ def test_commits_gather_for_a_while_unless_an_event_was_made_void(database: Data
     # Ids never go back, so what other tests stored before may have moved their clock on.
     ((tail_id,),) = rows_of(database, usage_tail, usage_tail.c.id)
     came = moment = micros_of(tail_id)
-    folder = Folder(database, 1, lambda: moment)
+    folder = BucketBuilder(database, 1, lambda: moment)
     assert not folder.step(patience=3_000_000)
     moment = came + 10_000_000
     assert folder.step(patience=3_000_000)
@@ -264,7 +264,7 @@ def test_a_holder_whose_clock_was_ahead_keeps_nobody_from_folding(
     """It took a step an hour ahead of the others, and died."""
     keep(some_events(("2026-10-05T10:00", 1)))
     publish(database, a_metric())
-    Folder(database, 1, lambda: NOW + 3_600_000_000).step()
+    BucketBuilder(database, 1, lambda: NOW + 3_600_000_000).step()
     other = a_folder(database, holder=2)
     assert not other.is_free()
     began = time.monotonic()

@@ -14,7 +14,7 @@ from app.metrics.aggregation import compute
 from app.metrics.answer import answer, answer_raw, verify
 from app.metrics.answer_from_buckets import add_up
 from app.metrics.definition import Metric
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.metrics.parts import is_addable
 from app.metrics.progress import forget
 from app.metrics.query import MetricEvent, Query
@@ -53,7 +53,7 @@ class Life:
         ids = Ids(lambda _: 3)
         self._slow = Committer(database, ids, know_no_version, event_hooks(ids, forwards=False))
         self._inside = False
-        self._folders = [Folder(database, holder, lambda: NOW, self._breathe) for holder in (1, 2)]
+        self._folders = [BucketBuilder(database, holder, lambda: NOW, self._breathe) for holder in (1, 2)]
 
     def run(self) -> None:
         while self._at < len(self._told) or self.published < len(self.metrics):

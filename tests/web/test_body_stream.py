@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from app.errors import Unavailable
 from app.web.body_stream import DISCARD_BYTES, BodyStream, StreamBroken
-from app.web.connection import TURN_BYTES, Connection
+from app.web.connection import TURN_BYTES, ClientConnection
 
 NEXT = b"GET /next HTTP/1.1\r\n\r\n"
 
 
 @contextlib.contextmanager
-def arriving(*pieces: bytes, end: bool = True) -> Iterator[Connection]:
+def arriving(*pieces: bytes, end: bool = True) -> Iterator[ClientConnection]:
     """Yield a connection on which these pieces arrive, each with a pause before it but the first."""
     client, server = socket.socketpair()
 
@@ -30,7 +30,7 @@ def arriving(*pieces: bytes, end: bool = True) -> Iterator[Connection]:
                 client.shutdown(socket.SHUT_WR)
 
     sending = gevent.spawn(send)
-    connection = Connection(server, "")
+    connection = ClientConnection(server, "")
     try:
         yield connection
     finally:
@@ -39,15 +39,15 @@ def arriving(*pieces: bytes, end: bool = True) -> Iterator[Connection]:
         client.close()
 
 
-def sized(connection: Connection, length: int) -> BodyStream:
+def sized(connection: ClientConnection, length: int) -> BodyStream:
     return BodyStream(connection, length, chunked=False, owes_continue=False)
 
 
-def in_chunks(connection: Connection) -> BodyStream:
+def in_chunks(connection: ClientConnection) -> BodyStream:
     return BodyStream(connection, None, chunked=True, owes_continue=False)
 
 
-def rest(connection: Connection) -> bytes:
+def rest(connection: ClientConnection) -> bytes:
     """Return what a body has left for the next request."""
     while connection.fill(connection.phase):
         pass
@@ -126,7 +126,7 @@ def test_what_nobody_reads_is_thrown_away_where_it_has_come_and_is_not_much() ->
 
 def test_the_client_is_told_to_send_its_body_once_somebody_reads_it() -> None:
     client, server = socket.socketpair()
-    connection = Connection(server, "")
+    connection = ClientConnection(server, "")
     stream = BodyStream(connection, 4, chunked=False, owes_continue=True)
     assert not stream.discard()
     reading = gevent.spawn(stream.read)

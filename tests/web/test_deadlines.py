@@ -9,7 +9,7 @@ import pytest
 from gevent import socket
 from gevent.hub import get_hub
 
-from app.web.connection import Connection, ConnectionLost, DeadlineMissed, Phase
+from app.web.connection import ClientConnection, ConnectionLost, DeadlineMissed, Phase
 from app.web.deadlines import LOOK_SECONDS, Connections
 
 
@@ -34,7 +34,7 @@ class Room:
         return number
 
     def _serve(self, number: int, server: socket.socket, phase: Phase, payload: int) -> None:
-        connection = Connection(server, "")
+        connection = ClientConnection(server, "")
         connection.payload = payload
         self.connections.add(connection)
         try:
@@ -163,7 +163,7 @@ def test_whoever_abandons_a_body_wakes_the_one_who_reads_it() -> None:
     connections = []
 
     def serve() -> None:
-        connection = Connection(server, "")
+        connection = ClientConnection(server, "")
         connections.append(connection)
         started.set()
         for _ in range(2):

@@ -8,7 +8,7 @@ import pytest
 
 from app.service.ledger import read_ledger
 from app.service.overview import draw
-from app.service.sql_series import Span
+from app.service.sql_series import TimeSpan
 from app.service.telemetry import Telemetry
 from app.store.ledger import MINUTE
 from tests.builders import NOW, a_document, to_raw
@@ -56,7 +56,7 @@ def test_the_chart_says_the_same_as_its_table(visited: Site) -> None:
 
 
 def test_bars_stand_on_each_other_within_the_chart_and_the_least_can_be_seen() -> None:
-    span = Span(since=NOW, until=NOW + 3 * MINUTE, step_minutes=1)
+    span = TimeSpan(since=NOW, until=NOW + 3 * MINUTE, step_minutes=1)
     counts = [Counter(stored=1_000_000, rejected=1), Counter(), Counter(stored=500_000, rejected=-2)]
     chart = draw(counts, span)
     first = [bar for bar in chart.bars if bar.x < 10]

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.service import commands
 from app.settings import SETTINGS
 from app.store.schema import calls
@@ -102,7 +102,7 @@ def test_an_event_that_no_reader_could_read_again_is_not_made(make_site: Callabl
     assert counts(site.send(nested(200).replace(b"message-1", b"message-2"))) == {"received": 1, "rejected": 1}
     detail = site.rows(calls, calls.c.detail)[1][0]
     assert detail == "properties nest deeper than 200 levels"
-    folder = Folder(site.service.database, 1, lambda: NOW)
+    folder = BucketBuilder(site.service.database, 1, lambda: NOW)
     while folder.step():
         pass
 

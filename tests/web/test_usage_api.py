@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.clock import clock
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed
 from tests.web.conftest import Site
@@ -212,7 +212,7 @@ def test_what_cannot_be_answered_says_why(asking: Asking, path: str, status: int
 def test_verify_says_whether_raw_events_give_the_same(asking: Asking) -> None:
     asking.send("m-1", "2026-10-05T10:00:00Z")
     asking.send("m-2", "2026-10-05T10:00:00Z")
-    folder = Folder(asking.site.service.database, 1, clock)
+    folder = BucketBuilder(asking.site.service.database, 1, clock)
     while folder.step():
         pass
     asking.send("m-3", "2026-10-06T10:00:00Z")

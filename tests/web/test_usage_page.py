@@ -18,7 +18,7 @@ from app.catalog.files import read_folder
 from app.clock import clock
 from app.metrics.catalog import publish_new_metrics
 from app.metrics.definition import parse_metric
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.metrics.pages_chart import TOP
 from app.service.flask_app import create_app
 from app.store.schema import usage_buckets
@@ -428,7 +428,7 @@ def test_a_metric_tells_how_far_it_is_added_up_and_is_verified_with_raw_events(v
     path = f"/usage?metric=tokens&{OCTOBER}"
     assert "being added up: 0 %" in page(visited, path)
     assert "made of raw events: as right, only slower" in page(visited, path)
-    folder = Folder(visited.service.database, 1, clock)
+    folder = BucketBuilder(visited.service.database, 1, clock)
     told = []
     while folder.step(build_events=10):
         told += re.findall(r"being added up: (\d+) %", page(visited, path))
@@ -452,7 +452,7 @@ def unverified(address: str | None) -> str | None:
 
 def test_what_raw_events_say_otherwise_is_told(visited: Site) -> None:
     store(visited, "m-1", "2026-10-05T10:00:00Z", userId="ann")
-    folder = Folder(visited.service.database, 1, clock)
+    folder = BucketBuilder(visited.service.database, 1, clock)
     while folder.step():
         pass
     with visited.service.database.writing() as conn:

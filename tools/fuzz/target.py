@@ -16,7 +16,7 @@ from flask import Flask
 
 from app.cli.log_output import configure
 from app.clock import clock
-from app.metrics.fold import Folder
+from app.metrics.fold import BucketBuilder
 from app.service.build import Service, build
 from app.service.flask_app import create_app
 from app.settings import Settings
@@ -93,7 +93,7 @@ class Target:
             self.service: Service = build(Settings(**values))
             self.app: Flask = create_app(self.service)
         self.cookie = self._sign_in()
-        self.folder = Folder(self.service.database, self.service.ids.tag, clock)
+        self.folder = BucketBuilder(self.service.database, self.service.ids.tag, clock)
 
     @property
     def database(self) -> Database:

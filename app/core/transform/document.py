@@ -32,7 +32,7 @@ _CONST_ALONE = (
 _OF_A_KEY = frozenset({"additionalProperties", "not"})
 
 
-class Source:
+class SourceText:
     """One file: its name, its text, and what it says."""
 
     # Documents of another kind have another schema, and an error of their own.

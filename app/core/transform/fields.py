@@ -8,7 +8,7 @@ from app.core.jmespath.expression import Expression, compile_expression, explain
 from app.core.jmespath.functions import FUNCTIONS
 from app.core.jmespath.functions.scopes import Scope
 from app.core.jmespath.limits import MAX_CALL_SIZE, MAX_EVENT_STEPS, Bound, Budget, BudgetSpent
-from app.core.transform.document import Source
+from app.core.transform.document import SourceText
 from app.core.transform.schema import FIELDS
 from app.core.yaml_text import Path
 from app.errors import EventInvalid, ExpressionFailed, ExpressionInvalid
@@ -32,7 +32,7 @@ _SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class FieldPart:
     """Where one field comes from."""
 
     search: Search
@@ -53,7 +53,7 @@ class Fields:
 
     owner: str
     """The file."""
-    parts: tuple[Part, Part, Part, Part, Part]
+    parts: tuple[FieldPart, FieldPart, FieldPart, FieldPart, FieldPart]
     whole: Search | None
     """One expression for all of the event; what it leaves out comes from `parts`."""
     whole_expression: Expression | None
@@ -148,7 +148,7 @@ class Fields:
                     return ExpressionFailed(f"{place}: {again.message}{self._named(part)}")
         return error
 
-    def _named(self, part: Part) -> str:
+    def _named(self, part: FieldPart) -> str:
         return "" if part.owner == self.owner else f" ({part.owner}.yaml)"
 
     def explain(self, values: Sequence[Any], document: dict[str, Any]) -> EventInvalid:
@@ -184,7 +184,7 @@ def _arguments(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield tree
 
 
-def compile_search(source: Source, path: Path, text: str) -> Expression:
+def compile_search(source: SourceText, path: Path, text: str) -> Expression:
     """Compile one expression of a file. Raises TransformInvalid with its place."""
     try:
         return compile_expression(text, functions=FUNCTIONS)
@@ -192,7 +192,7 @@ def compile_search(source: Source, path: Path, text: str) -> Expression:
         raise source.invalid_expression(path, error) from error
 
 
-def compile_fields(source: Source, inherited: Fields | None) -> Fields:
+def compile_fields(source: SourceText, inherited: Fields | None) -> Fields:
     """Compile what a file writes under `event`; what it leaves out is `inherited`. Raises TransformInvalid."""
     said = source.value.get("event", {})
     whole = None
@@ -216,12 +216,12 @@ def compile_fields(source: Source, inherited: Fields | None) -> Fields:
     )
 
 
-def _part(source: Source, path: Path, written: Any) -> Part:
+def _part(source: SourceText, path: Path, written: Any) -> FieldPart:
     leaves: list[tuple[str, Search]] = []
     expressions: list[Placed] = []
     plan = _plan(source, path, written, leaves, expressions)
     alone = isinstance(written, str) and bool(expressions)
-    return Part(
+    return FieldPart(
         search=plan(_uncounted),
         plan=plan,
         expression=expressions[0][1] if alone else None,
@@ -236,7 +236,7 @@ def _uncounted(expression: Expression) -> Search:
 
 
 def _plan(
-    source: Source,
+    source: SourceText,
     path: Path,
     written: Any,
     leaves: list[tuple[str, Search]],
@@ -276,7 +276,7 @@ def _map(parts: list[tuple[str, Search]], base: Search | None) -> Search:
     }
 
 
-def _renaming(source: Source, path: Path, said: dict[str, Any]) -> Search:
+def _renaming(source: SourceText, path: Path, said: dict[str, Any]) -> Search:
     rename: dict[str, str] = said.get("rename", {})
     seen: dict[str, str] = {}
     for key, name in rename.items():

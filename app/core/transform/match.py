@@ -6,7 +6,7 @@ from fnmatch import translate
 from typing import Any
 
 from app.core.segment import Call
-from app.core.transform.document import Source
+from app.core.transform.document import SourceText
 
 MAX_NAME_CHARS = 1_000
 """A longer name is taken by no pattern: Segment's end at 255, and `*` followed by `?`s is tried at each character."""
@@ -55,7 +55,7 @@ class Match:
         return f"its patterns have {size:,} characters together, and {MAX_PATTERN_CHARS:,} are the most"
 
 
-def compile_match(source: Source) -> Match:
+def compile_match(source: SourceText) -> Match:
     """Take what a file says under `match`. Raises TransformInvalid."""
     said = source.value.get("match", {})
     kind = said.get("type", "track")

@@ -19,7 +19,7 @@ from app.core.jmespath.functions.scopes import Scope
 from app.core.jmespath.limits import MAX_EACH_STEPS, Budget, size_of
 from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event, to_id_text
 from app.core.segment import Call
-from app.core.transform.document import Source
+from app.core.transform.document import SourceText
 from app.core.transform.fields import Fields, Search, compile_fields, compile_search
 from app.core.transform.input_schema import InputCheck, SchemaUnusable
 from app.core.transform.match import Match, compile_match
@@ -67,7 +67,7 @@ class Transform:
     free_size: int | None
     """The largest call of which one event is made without counting steps; None where any is."""
     lookups: dict[str, dict[str, Any]]
-    source: Source = field(repr=False, compare=False)
+    source: SourceText = field(repr=False, compare=False)
     pseudonym_key: bytes | None = field(repr=False, compare=False)
 
     def accepts(self, call: Call) -> bool:
@@ -243,7 +243,7 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
         TransformInvalid: names the file, line and column, and says what is wrong there.
 
     """
-    source = Source(name, text)
+    source = SourceText(name, text)
     document = source.value
     also = document.get("also", False)
     if name == MAIN_LANE and also:
@@ -275,11 +275,11 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
     )
 
 
-def _optional(source: Source, key: str) -> Expression | None:
+def _optional(source: SourceText, key: str) -> Expression | None:
     return compile_search(source, (key,), source.value[key]) if key in source.value else None
 
 
-def _input_check(source: Source) -> InputCheck | None:
+def _input_check(source: SourceText) -> InputCheck | None:
     if "input_schema" not in source.value:
         return None
     try:
@@ -288,7 +288,7 @@ def _input_check(source: Source) -> InputCheck | None:
         raise source.invalid(("input_schema", *error.path), str(error)) from error
 
 
-def _digest(source: Source, default: Transform | None) -> bytes:
+def _digest(source: SourceText, default: Transform | None) -> bytes:
     inherits = default.digest.hex() if default else None
     parts = {"engine": ENGINE, "name": source.name, "text": source.text, "inherits": inherits}
     try:

@@ -30,7 +30,7 @@ _TEXTS = ("event_name", "idempotency_id", "customer_id", "time_created")
 
 
 @dataclass(slots=True, kw_only=True)
-class Judged:
+class RequestVerdict:
     """What is to be answered, and the events that are taken."""
 
     status: int
@@ -40,15 +40,15 @@ class Judged:
     """What Lotus lets pass, and would suffer from."""
 
 
-def refuse_whole(sentence: str = INVALID_JSON) -> Judged:
+def refuse_whole(sentence: str = INVALID_JSON) -> RequestVerdict:
     """Reject a batch as a whole."""
-    return Judged(status=400, answer={"success": "none", "failed_events": {WHOLE: sentence}})
+    return RequestVerdict(status=400, answer={"success": "none", "failed_events": {WHOLE: sentence}})
 
 
-def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> Judged:
+def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> RequestVerdict:
     """Judge a body at a moment (microseconds since 1970); the broker takes not the events at the places `broken`."""
     if len(body) > MAX_BYTES:
-        return Judged(status=413, answer={"message": f"{len(body)} bytes in one request"})
+        return RequestVerdict(status=413, answer={"message": f"{len(body)} bytes in one request"})
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -57,11 +57,11 @@ def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> Judged
     if not isinstance(batch, list) or not batch:
         return refuse_whole()
     if len(batch) > MAX_EVENTS:
-        return Judged(status=413, answer={"message": f"{len(batch)} events in one request"})
+        return RequestVerdict(status=413, answer={"message": f"{len(batch)} events in one request"})
     if any(_is_unreadable(event) for event in batch):
         return refuse_whole()
     failed: dict[str, str] = {}
-    judged = Judged(status=201, answer={})
+    judged = RequestVerdict(status=201, answer={})
     for place, event in enumerate(batch):
         reason = _find_reason(event, now) or (BROKER if place in broken else None)
         if reason is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from app.forward.fake_lotus.faults import Fault, Faults, Planned
-from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, Judged, judge, refuse_whole
+from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, RequestVerdict, judge, refuse_whole
 
 TRACK = "/api/track/"
 PING = "/api/ping/"
@@ -58,7 +58,7 @@ class FakeLotus:
         """What a client of the contract would not have sent."""
         self.lock = threading.Lock()
 
-    def keep(self, judged: Judged) -> None:
+    def keep(self, judged: RequestVerdict) -> None:
         """Keep the events that were taken."""
         with self.lock:
             self.violations += judged.violations
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.lotus.keep(judged)
         self._say(judged, fault)
 
-    def _say(self, judged: Judged, fault: Fault | None) -> None:
+    def _say(self, judged: RequestVerdict, fault: Fault | None) -> None:
         if fault is Fault.HANG_UP_AFTER:
             self._note(len(judged.taken), 0)
             self.wfile.write(b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{")
@@ -183,12 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(judged.status, judged.answer, len(judged.taken))
 
-    def _judge(self, body: bytes, fault: Fault | None) -> Judged:
+    def _judge(self, body: bytes, fault: Fault | None) -> RequestVerdict:
         key = self.headers.get("X-API-KEY")
         if not key:
-            return Judged(status=400, answer={"message": "No API key found in request"})
+            return RequestVerdict(status=400, answer={"message": "No API key found in request"})
         if key != self.lotus.key or fault is Fault.WRONG_KEY:
-            return Judged(status=400, answer={"message": "Invalid API key"})
+            return RequestVerdict(status=400, answer={"message": "Invalid API key"})
         if self.headers.get_content_type() != "application/json" or "Content-Encoding" in self.headers:
             return refuse_whole()
         broken = {Fault.PARTIAL: _EVERY_OTHER, Fault.BROKER_DOWN: _ALL}.get(fault or Fault.SLOW, frozenset())

@@ -27,8 +27,8 @@ from app.catalog.live import Catalog
 from app.errors import SegmentLotusError, TransformInvalid, Unavailable
 from app.store.engine import connect
 from app.store.ids import Ids
-from app.transforms.sandbox.wire import IDLE_CODE, Answer, HungUp, Job, Setup, receive, send
-from app.transforms.workbench import Bench, CompareText, PublishText, Resolve, RollBack, TryText
+from app.transforms.sandbox.wire import IDLE_CODE, HungUp, Job, JobResult, Setup, receive, send
+from app.transforms.workbench import CompareText, DraftWorkbench, PublishText, Resolve, RollBack, TryText
 
 # It shares two processors with what answers Segment.
 _NICENESS = 10
@@ -55,7 +55,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     _limit(setup.memory_bytes)
-    send(channel, Answer())
+    send(channel, JobResult())
     acts = _acts(bench)
     while _is_asked(channel, setup.idle_seconds):
         job = msgspec.msgpack.decode(receive(channel), type=Job)
@@ -72,7 +72,7 @@ def _is_asked(channel: socket.socket, seconds: int) -> bool:
     return bool(select.select([channel], [], [], seconds)[0])
 
 
-def _acts(bench: Bench) -> dict[str, tuple[Callable[[str, Any], bytes], type]]:
+def _acts(bench: DraftWorkbench) -> dict[str, tuple[Callable[[str, Any], bytes], type]]:
     return {
         "preview": (bench.preview, TryText),
         "impact": (bench.impact, CompareText),
@@ -82,21 +82,21 @@ def _acts(bench: Bench) -> dict[str, tuple[Callable[[str, Any], bytes], type]]:
     }
 
 
-def _do(act: tuple[Callable[[str, Any], bytes], type], job: Job) -> Answer:
+def _do(act: tuple[Callable[[str, Any], bytes], type], job: Job) -> JobResult:
     work, kind = act
     try:
-        return Answer(body=work(job.name, msgspec.json.decode(job.asked, type=kind)))
+        return JobResult(body=work(job.name, msgspec.json.decode(job.asked, type=kind)))
     except SegmentLotusError as error:
-        return Answer(code=error.code, message=error.message)
+        return JobResult(code=error.code, message=error.message)
     except MemoryError:
         message = "this needs more memory than a preview may have, and was stopped"
-        return Answer(code=TransformInvalid.code, message=message, ends=True)
+        return JobResult(code=TransformInvalid.code, message=message, ends=True)
     except Exception:  # noqa: BLE001  the service writes it to its log
-        return Answer(code="fault", message=traceback.format_exc(), ends=True)
+        return JobResult(code="fault", message=traceback.format_exc(), ends=True)
 
 
-def _build(setup: Setup) -> Bench:
-    return Bench(
+def _build(setup: Setup) -> DraftWorkbench:
+    return DraftWorkbench(
         database=connect(setup.database_url),
         catalog=Catalog(pseudonym_key=setup.pseudonym_key.encode() or None),
         folder=Path(setup.transforms_dir),

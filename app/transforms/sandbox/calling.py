@@ -12,7 +12,7 @@ import msgspec
 
 from app import errors
 from app.errors import SegmentLotusError, TransformInvalid, Unavailable
-from app.transforms.sandbox.wire import IDLE_CODE, Answer, HungUp, Job, Setup, receive, send
+from app.transforms.sandbox.wire import IDLE_CODE, HungUp, Job, JobResult, Setup, receive, send
 
 # From the start of Python to the transforms being read; a busy machine takes longer.
 _START_SECONDS = 20
@@ -28,7 +28,7 @@ _ERROR_OF = {
     if isinstance(one, type) and issubclass(one, SegmentLotusError) and "code" in one.__dict__
 }
 
-_decode = msgspec.msgpack.Decoder(Answer).decode
+_decode = msgspec.msgpack.Decoder(JobResult).decode
 
 
 class SandboxFailed(Exception):
@@ -88,7 +88,7 @@ class Sandbox:
 
     def _ask(self, job: Job) -> bytes:
         child = self._running()
-        answer: Answer | None = None
+        answer: JobResult | None = None
         idled = False
         try:
             child.wait_until_ready()
@@ -145,7 +145,7 @@ class _Child:
             raise Unavailable("the process for previews does not start; the log of the service says why") from error
         self._ready = True
 
-    def ask(self, job: Job) -> Answer:
+    def ask(self, job: Job) -> JobResult:
         """Give it a job, and return its answer. Raises HungUp, TimeoutError."""
         until = time.monotonic() + job.seconds
         self._channel.settimeout(job.seconds)
@@ -166,7 +166,7 @@ class _Child:
         self.process.wait()
 
 
-def _read(answer: Answer) -> bytes:
+def _read(answer: JobResult) -> bytes:
     if answer.code is None:
         return answer.body
     kind = _ERROR_OF.get(answer.code)

@@ -38,7 +38,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     seconds: int
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a job; the first answer only says that the sandbox is ready."""
 
     body: bytes = b""
