@@ -38,8 +38,19 @@ def steps(url: str) -> int:
     return look(url, sa.select(usage_folds.c.done))
 
 
+def wait_to_see(url: str, query: sa.Select[Any], fits: Callable[[int], bool], seconds: float = 40) -> None:
+    """Look again and again, with one connection pool."""
+    with opened(url) as database:
+
+        def is_seen() -> bool:
+            with database.reading() as conn:
+                return fits(conn.execute(query).scalar() or 0)
+
+        wait_until(is_seen, seconds)
+
+
 def wait_for_steps(url: str, beyond: int) -> None:
-    wait_until(lambda: steps(url) > beyond, 40)
+    wait_to_see(url, sa.select(usage_folds.c.done), lambda done: done > beyond)
 
 
 def check(service: Served, url: str) -> None:
@@ -78,7 +89,7 @@ def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_a
     assert find_broken(database_url) == []
     with served(database_url, tmp_path, WEB_CONCURRENCY="1", METRICS_DIR=str(folder)) as service:
         check(service, database_url)
-        wait_until(lambda: look(database_url, sa.select(sa.func.count()).select_from(usage_tail)) == 0, 40)
+        wait_to_see(database_url, sa.select(sa.func.count()).select_from(usage_tail), lambda count: count == 0)
         check(service, database_url)
         with opened(database_url) as database, database.reading() as conn:
             assert conn.execute(sa.select(usage_folds.c.done)).scalar_one() > folded
@@ -118,7 +129,8 @@ def test_a_metric_that_changes_misses_nothing_that_a_node_with_the_old_file_stor
         served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one,
         Load(one, threads=2, name="one", pause_seconds=PAUSE_SECONDS / 2),
     ):
-        wait_until(lambda: look(database_url, COUNT) > 500 and is_built(), 60)
+        wait_to_see(database_url, COUNT, lambda count: count > 500, 60)
+        wait_until(is_built, 60)
         old, before = ask(one, lambda count: 10 * count), newest()
         with served(database_url, tmp_path / "other", METRICS_DIR=str(folders[1])) as other:
             with Load(other, threads=2, name="other", pause_seconds=PAUSE_SECONDS / 2):
