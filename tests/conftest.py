@@ -5,10 +5,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -160,6 +159,26 @@ def _connected(url: str) -> Iterator[Database]:
 def database(migrated_url: str) -> Iterator[Database]:
     """A migrated database; a test that asks for it runs on each kind."""
     yield from _connected(migrated_url)
+
+
+@pytest.fixture(scope="session")
+def make_database(
+    request: pytest.FixtureRequest, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], AbstractContextManager[Database]]:
+    """Makes a migrated database of a kind, for a fixture that many tests read and none of them writes to."""
+
+    @contextmanager
+    def make(kind: str) -> Iterator[Database]:
+        if kind == "sqlite":
+            file = tmp_path_factory.mktemp("shared") / "test.db"
+            shutil.copyfile(sqlite_template, file)
+            yield from _connected(f"sqlite:///{file}")
+        else:
+            pool: Pool = request.getfixturevalue("postgres_pool")
+            with pool.database() as url:
+                yield from _connected(url)
+
+    return make
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ SELECT md5(concat_ws('/',
 # Also a row that was rolled back takes room in its table.
 _FILLED = """
 SELECT string_agg(oid::regclass::text, ', ') FROM pg_class
-WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version' AND pg_relation_size(oid) > 0
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
+    AND pg_relation_size(oid) > 0
 """
 # Waits until they are gone, as dropping a database by force does.
 _ALONE = """
