@@ -21,7 +21,6 @@ from app.errors import TransformInvalid, Unavailable
 from app.sandbox.calling import Sandbox, SandboxFailed
 from app.sandbox.wire import Setup
 from app.store.engine import connect
-from app.store.migrate import migrate
 from tests.builders import DEFAULT_TEXT, a_document, published, some_transforms, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
 
@@ -56,17 +55,16 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def make_sandbox(tmp_path: Path, sqlite_database_url: str) -> Iterator[Callable[..., Sandbox]]:
+def make_sandbox(tmp_path: Path, migrated_sqlite_url: str) -> Iterator[Callable[..., Sandbox]]:
     """Makes a sandbox on a database in which a `_default` is live."""
-    database = connect(sqlite_database_url)
-    migrate(database)
+    database = connect(migrated_sqlite_url)
     published(database, some_transforms())
     database.close()
     made: list[Sandbox] = []
 
     def make(**settings: Any) -> Sandbox:
         values = {
-            "database_url": sqlite_database_url,
+            "database_url": migrated_sqlite_url,
             "transforms_dir": str(tmp_path),
             "pseudonym_key": "",
             "idle_seconds": 60,
@@ -177,9 +175,9 @@ def test_a_fault_of_ours_is_for_the_log_and_the_next_preview_works(sandbox: Sand
 
 
 def test_without_its_database_it_says_so_and_goes_on_when_it_is_back(
-    make_sandbox: Callable[..., Sandbox], sqlite_database_url: str
+    make_sandbox: Callable[..., Sandbox], migrated_sqlite_url: str
 ) -> None:
-    database = connect(sqlite_database_url)
+    database = connect(migrated_sqlite_url)
 
     def rename(before: str, after: str) -> None:
         with database.writing() as conn:
@@ -196,13 +194,13 @@ def test_without_its_database_it_says_so_and_goes_on_when_it_is_back(
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_it_ends_with_whoever_started_it_even_in_the_middle_of_a_job(
-    tmp_path: Path, sqlite_database_url: str, *, busy: bool
+    tmp_path: Path, migrated_sqlite_url: str, *, busy: bool
 ) -> None:
     program = f"""
 import sys, threading, time
 from app.sandbox.calling import Sandbox
 from app.sandbox.wire import Setup
-sandbox = Sandbox(Setup(database_url={sqlite_database_url!r}, transforms_dir={str(tmp_path)!r}, pseudonym_key="",
+sandbox = Sandbox(Setup(database_url={migrated_sqlite_url!r}, transforms_dir={str(tmp_path)!r}, pseudonym_key="",
                         idle_seconds=60, memory_bytes=768 << 20))
 sandbox.warm()
 if {busy}:
@@ -212,8 +210,7 @@ if {busy}:
 print(sandbox.pid, flush=True)
 time.sleep(60)
 """
-    database = connect(sqlite_database_url)
-    migrate(database)
+    database = connect(migrated_sqlite_url)
     published(database, some_transforms())
     database.close()
     with subprocess.Popen(
