@@ -63,14 +63,19 @@ def database(empty: Database) -> Database:
     return empty
 
 
-@pytest.fixture
-def type_(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
-    """Type a command, in an empty folder with DATABASE_URL set."""
+def desk(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
+    """Return what types a command, in an empty folder with DATABASE_URL set."""
     for setting in SETTINGS:
         monkeypatch.delenv(setting.name, raising=False)
-    monkeypatch.setenv("DATABASE_URL", migrated_url)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.chdir(folder)
     return lambda *words: CliRunner().invoke(cli.main, words)
+
+
+@pytest.fixture
+def type_(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
+    """Type a command, with a migrated database."""
+    return desk(migrated_url, tmp_path, monkeypatch)
 
 
 def ids_of(result: Result) -> list[str]:
@@ -207,9 +212,9 @@ def test_settings_are_listed_and_secrets_are_not(type_: Type, monkeypatch: pytes
 
 
 def test_a_database_that_is_not_migrated_is_named_with_the_way_out(
-    database_url: str, type_: Type, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    type_ = desk(database_url, tmp_path, monkeypatch)
     for words in (("log",), ("show", "x"), ("ledger",), ("refused",), ("retention", "--days", "1")):
         result = type_(*words)
         assert result.exit_code == 1
