@@ -11,7 +11,7 @@ from typing import Any
 from tests.builders import SECRET
 from tests.served import ADMIN_TOKEN, ROOT
 
-_SECONDS = 200
+_SECONDS = 300
 
 
 class Shell:

@@ -31,8 +31,8 @@ from tests.survival.shell import Shell
 from tests.survival.views import Things, read_pages, run_commands
 from tests.survival.whole import opened
 
-# Twice what a machine takes that is four times slower.
-pytestmark = [pytest.mark.survival, pytest.mark.timeout(400)]
+# It takes half a minute on a quiet machine; this only shows that it does not hang.
+pytestmark = [pytest.mark.survival, pytest.mark.timeout(600)]
 
 ORDER = """\
 match: {event: Order}
@@ -61,7 +61,7 @@ METRICS = {
     "odd_level": "{metric_type: gauge, event_name: odd, event_type: delta, property_name: n, granularity: days}",
 }
 MOVES = 3
-_SECONDS = 60
+_SECONDS = 120
 
 
 def an_order(message_id: str) -> bytes:
@@ -265,8 +265,7 @@ def play(url: str, folder: Path, seed: int) -> None:
         assert (repeated["corrected"], repeated["voided"], repeated["changed"]) == (0, [], {})
         orders = {to_message(id_) for load in loads for id_ in load.answered if id_.startswith(f"{load.name}-0")}
         world.judge(orders, repeated["left"])
-        # All of them are in the lists; the page of each takes its time.
-        things = Things.find(url, chance.sample(sorted(world.book.outcomes), 6))
+        things = Things.find(url, world.book.outcomes, chance)
         assert read_pages(first, things) == []
         assert run_commands(world.shell, things) == []
         for node in nodes:
