@@ -180,7 +180,8 @@ class World:
             size = self.chance.randint(1, 12)
             batch, portion = portion[:size], portion[size:]
             expected = self.book.take(batch)
-            assert self.post(self.chance.choice(self.nodes), [call.raw for call in batch]) == expected, batch
+            taken = self.post(self.chance.choice(self.nodes), [call.raw for call in batch])
+            assert taken == expected, [(call.message, call.raw[-40:]) for call in batch]
 
     def break_off(self, *words: str) -> None:
         """Begin a replay and kill it at some moment."""
