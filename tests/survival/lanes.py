@@ -4,7 +4,6 @@ What a call makes is said by the files that were live when its message came firs
 whatever lanes there are by then; a replay may fill one, and a correction leaves whole what has a lane that is gone.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +46,18 @@ class Files:
         return texts if self.main == DEFAULT else {**texts, self.main: _SEATS}
 
 
+# `second` lets the second transform come, or go.
+_WALKS = (
+    ("also", "rename", "second"),
+    ("also", "second", "rename"),
+    ("second", "also", "rename"),
+    ("second", "also", "second"),
+    ("also", "second", "second"),
+    ("also", "rename", "back"),
+    ("also", "second", "back"),
+)
+
+
 def _moves(files: Files) -> dict[str, list[list[Files]]]:
     """Return what may happen next, with the files after each step of it."""
     moving = next(iter(files.also - {SECOND}), None)
@@ -66,12 +77,10 @@ def _moves(files: Files) -> dict[str, list[list[Files]]]:
 
 
 def walk(chance: Random) -> Iterator[list[Files]]:
-    """Move for ever: first so that each kind of move is there, then anyhow. Each move is a list of steps."""
+    """Move three times; give the files after each step of each move."""
     files = Files()
-    first = chance.choice([("also", "rename", "second"), ("also", "second", "rename"), ("second", "also", "rename")])
-    for wanted in itertools.chain(first, itertools.repeat(None)):
-        moves = _moves(files)
-        steps = chance.choice(moves[wanted or chance.choice(sorted(moves))])
+    for move in chance.choice(_WALKS):
+        steps = chance.choice(_moves(files)[move])
         files = steps[-1]
         yield steps
 

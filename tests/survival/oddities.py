@@ -93,6 +93,11 @@ def _make_call(message: str, row: int, properties: str, *, stored: bool) -> OddC
     return OddCall(json.loads(f'"{message}"'), row, (_CALL % (message, member)).encode(), stored)
 
 
+def an_odd_call(message: str) -> OddCall:
+    """Return a call of which nothing is odd but its event."""
+    return _make_call(message, 0, '{"n":1}', stored=True)
+
+
 CALLS = _make_calls()
 
 

@@ -25,7 +25,7 @@ from tests.forward.forwarding import KEY
 from tests.served import ADMIN_TOKEN, WEBHOOK, Served, served, signed
 from tests.survival.lanes import DEFAULT, MAIN, SECOND, Files, Seats, a_seat, walk
 from tests.survival.load import Load
-from tests.survival.oddities import OddBook, shuffled
+from tests.survival.oddities import OddBook, an_odd_call, shuffled
 from tests.survival.recount import Recount
 from tests.survival.shell import Shell
 from tests.survival.views import Things, read_pages, run_commands
@@ -60,7 +60,6 @@ METRICS = {
     "odd_ones": "{metric_type: counter, event_name: odd, usage_aggregation_type: unique, property_name: n}",
     "odd_level": "{metric_type: gauge, event_name: odd, event_type: delta, property_name: n, granularity: days}",
 }
-MOVES = 3
 _SECONDS = 120
 
 
@@ -130,7 +129,10 @@ class World:
 
     def post(self, node: Served, items: Sequence[bytes]) -> Counter[str]:
         """Send calls; return what became of them."""
-        answer = node.post(*to_request(items))
+        until = time.monotonic() + _SECONDS
+        # A replay may hold a slow database for longer than a request waits: then nothing of it is stored.
+        while (answer := node.post(*to_request(items))).status == 503 and time.monotonic() < until:
+            time.sleep(0.2)
         assert answer.status == 200, answer
         return Counter({name: count for name, count in answer.json.items() if count and name != "received"})
 
@@ -145,20 +147,23 @@ class World:
     def _probe(self, node: Served) -> str:
         self._probes += 1
         message = f"probe~{self._probes * 10}"
-        assert self.post(node, [an_order(message), a_seat(f"seat {message}")]) == {"stored": 2}
+        odd = an_odd_call(f"odd {message}")
+        assert self.book.take([odd]) == {"stored": 1}
+        assert self.post(node, [an_order(message), a_seat(f"seat {message}"), odd.raw]) == {"stored": 3}
         return message
 
     def _is_mapped(self, message: str) -> bool:
         query = (
             sa.select(events.c.lane, events.c.event_name, events.c.properties)
             .join(calls, calls.c.id == events.c.call_id)
-            .where(calls.c.message_id.in_([message, f"seat {message}"]))
+            .where(calls.c.message_id.in_([message, f"seat {message}", f"odd {message}"]))
         )
         with opened(self.url) as database, database.reading() as conn:
             rows = conn.execute(query).all()
         prices = {json.loads(row.properties).get("price", self.price) for row in rows}
-        lanes = {row.lane for row in rows if row.event_name != "line"}
-        names = {row.event_name for row in rows if row.lane == MAIN and row.event_name != "line"}
+        rows = [row for row in rows if row.event_name not in {"line", "odd"}]
+        lanes = {row.lane for row in rows}
+        names = {row.event_name for row in rows if row.lane == MAIN}
         main = "Seat" if self.seats.files.main == DEFAULT else "seats"
         return prices == {self.price} and lanes == self.seats.files.lanes and names == {main}
 
@@ -245,13 +250,12 @@ def play(url: str, folder: Path, seed: int) -> None:
         first, second = nodes = tuple(world.nodes)
         ways = (by_order, by_seat)
         loads = [
-            stack.enter_context(Load(node, 2, f"load{place}", ways, pause=0.1)) for place, node in enumerate(nodes)
+            stack.enter_context(Load(node, 2, f"load{place}", ways, pause=0.2)) for place, node in enumerate(nodes)
         ]
         world.wait_until_spread()
         world.send_seats()
-        moves = walk(chance)
-        for _ in range(MOVES):
-            world.move(next(moves))
+        for steps in walk(chance):
+            world.move(steps)
         world.nodes.remove(second)
         second.kill9()
         # What the node that is alive takes meanwhile is a part of it.
@@ -271,7 +275,6 @@ def play(url: str, folder: Path, seed: int) -> None:
         assert run_commands(world.shell, things) == []
         for node in nodes:
             assert "Traceback" not in node.output()
-            assert {line["level"] for line in node.lines()} <= {"debug", "info", "warning"}
     assert len(orders) > 50
 
 
@@ -282,11 +285,13 @@ def test_after_moves_corrections_and_kills_on_two_nodes_each_thing_counts_once_a
     # Both at once: most of the time is waiting, until a publication has reached all nodes for sure.
     with ThreadPoolExecutor(2) as threads:
         plays = {
-            name: threads.submit(play, url, tmp_path / name, seed)
-            for name, url in (("sqlite", migrated_sqlite_url), ("postgresql", migrated_postgres_url))
+            name: threads.submit(play, url, tmp_path / name, seed + place)
+            for place, (name, url) in enumerate(
+                (("sqlite", migrated_sqlite_url), ("postgresql", migrated_postgres_url))
+            )
         }
         errors = {name: future.exception() for name, future in plays.items()}
     for name, error in errors.items():
         if error is not None:
-            error.add_note(f"on {name}, seed {seed}")
+            error.add_note(f"on {name}; seed {seed}, and one more on PostgreSQL")
             raise error
