@@ -56,6 +56,7 @@ class Load:
         """`ways` are taken in turn, by the threads. Each thread pauses so long after a request that was taken."""
         self._service = service
         self._pause_seconds = pause_seconds
+        self.name = name
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._send, args=(f"{name}-{one}", ways[one % len(ways)])) for one in range(threads)
