@@ -250,7 +250,8 @@ def play(url: str, folder: Path, seed: int) -> None:
         first, second = nodes = tuple(world.nodes)
         ways = (by_order, by_seat)
         loads = [
-            stack.enter_context(Load(node, 2, f"load{place}", ways, pause_seconds=0.2)) for place, node in enumerate(nodes)
+            stack.enter_context(Load(node, 2, f"load{place}", ways, pause_seconds=0.2))
+            for place, node in enumerate(nodes)
         ]
         world.wait_until_spread()
         world.send_seats()
