@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ WEBHOOK = "/webhooks/segment"
 # What a child needs of this process's environment; nothing of it may be a setting of the service.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
 _START_SECONDS = 30
+# Alembic keeps where it is in globals, and a test may start services on two databases at once.
+_MIGRATION = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ def served(
     `started`: only give it once it answers. `log`: where it writes to, a file in `folder` unless said.
     """
     database = connect(database_url)
-    migrate(database)
+    with _MIGRATION:
+        migrate(database)
     database.close()
     folder.mkdir(parents=True, exist_ok=True)
     log = log or folder / "service.log"

@@ -19,7 +19,6 @@ from app.service import commands
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
 from app.store.ids import Ids
-from app.store.migrate import migrate
 from app.store.refusals import Refusal, append_refusals
 from app.store.review import CallFilters
 from app.store.schema import calls
@@ -48,10 +47,9 @@ DOCUMENTS: Sequence[object] = (
 
 
 @pytest.fixture
-def empty(database_url: str) -> Iterator[Database]:
+def empty(migrated_url: str) -> Iterator[Database]:
     """A database without a call."""
-    database = connect(database_url)
-    migrate(database)
+    database = connect(migrated_url)
     yield database
     database.close()
 
@@ -66,14 +64,19 @@ def database(empty: Database) -> Database:
     return empty
 
 
-@pytest.fixture
-def type_(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
-    """Type a command, in an empty folder with DATABASE_URL set."""
+def desk(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
+    """Return what types a command, in an empty folder with DATABASE_URL set."""
     for setting in SETTINGS:
         monkeypatch.delenv(setting.name, raising=False)
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     return lambda *words: CliRunner().invoke(commands.main, words)
+
+
+@pytest.fixture
+def type_(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
+    """Type a command, with a migrated database."""
+    return desk(migrated_url, tmp_path, monkeypatch)
 
 
 def ids_of(result: Result) -> list[str]:
@@ -209,7 +212,10 @@ def test_settings_are_listed_and_secrets_are_not(type_: Type, monkeypatch: pytes
         assert secret not in result.stdout
 
 
-def test_a_database_that_is_not_migrated_is_named_with_the_way_out(type_: Type) -> None:
+def test_a_database_that_is_not_migrated_is_named_with_the_way_out(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_ = desk(database_url, tmp_path, monkeypatch)
     for words in (("log",), ("show", "x"), ("ledger",), ("refused",), ("retention", "--days", "1")):
         result = type_(*words)
         assert result.exit_code == 1
@@ -260,8 +266,8 @@ def test_following_shows_each_call_once_also_one_that_was_committed_late(
     late = a_record(an_event(idempotency_id="late"), message_id="late")
     early = a_record(an_event(idempotency_id="early"), message_id="early")
     store(empty, early)
-    backend = Backend(database=empty, catalog=Catalog(TransformSet(())))
-    following = review._follow(backend, CallFilters(outcomes=(Outcome.STORED, Outcome.DUPLICATE)), 2)
+    reading = Backend(database=empty, catalog=Catalog(TransformSet(())))
+    following = review._follow(reading, CallFilters(outcomes=(Outcome.STORED, Outcome.DUPLICATE)), 2)
     assert [call.message_id for call in next(following)][-1] == "early"
     assert late.id < early.id
     store(empty, late)

@@ -14,7 +14,6 @@ from app.service.commands import main
 from app.service.doctor import judge_lock_release
 from app.settings import SETTINGS
 from app.store.engine import Database, connect
-from app.store.migrate import migrate
 from app.store.nodes import UNTRUSTED_PROXY, save_sighting
 from app.store.postgresql import LockRelease
 from tests.builders import DEFAULT_TEXT
@@ -24,9 +23,8 @@ Type = Callable[..., Result]
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = connect(f"sqlite:///{tmp_path / 'cli.db'}")
-    migrate(database)
+def database(migrated_sqlite_url: str) -> Iterator[Database]:
+    database = connect(migrated_sqlite_url)
     yield database
     database.close()
     while MADE:
@@ -43,7 +41,7 @@ def type_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: Database, a
     folder.mkdir()
     (folder / "_default.yaml").write_text(DEFAULT_TEXT)
     given = {
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'cli.db'}",
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'test.db'}",
         "LOTUS_HOST": address,
         "LOTUS_API_KEY": KEY,
         "SEGMENT_SHARED_SECRETS": "secret",

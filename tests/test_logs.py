@@ -443,9 +443,8 @@ def test_that_output_holds_a_line_for_each_call_and_each_refused_request(whole_o
     assert reasons >= {"transform_error", "event_invalid"}
 
 
-def test_every_call_of_a_batch_has_its_line(capsys: pytest.CaptureFixture[str], sqlite_database_url: str) -> None:
-    database = connect(sqlite_database_url)
-    migrate(database)
+def test_every_call_of_a_batch_has_its_line(capsys: pytest.CaptureFixture[str], migrated_sqlite_url: str) -> None:
+    database = connect(migrated_sqlite_url)
     ingest = an_ingest(database)
     records = post(ingest, to_raw([a_document(messageId=str(number)) for number in range(250)]))
     lines = documents(written(*records))

@@ -19,7 +19,6 @@ import sqlalchemy as sa
 
 from app.errors import TransformInvalid, Unavailable
 from app.store.engine import connect
-from app.store.migrate import migrate
 from app.transforms.sandbox.calling import Sandbox, SandboxFailed
 from app.transforms.sandbox.wire import Setup
 from tests.builders import DEFAULT_TEXT, a_document, published, some_transforms, to_raw
@@ -56,17 +55,16 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def make_sandbox(tmp_path: Path, sqlite_database_url: str) -> Iterator[Callable[..., Sandbox]]:
+def make_sandbox(tmp_path: Path, migrated_sqlite_url: str) -> Iterator[Callable[..., Sandbox]]:
     """Makes a sandbox on a database in which a `_default` is live."""
-    database = connect(sqlite_database_url)
-    migrate(database)
+    database = connect(migrated_sqlite_url)
     published(database, some_transforms())
     database.close()
     made: list[Sandbox] = []
 
     def make(**settings: Any) -> Sandbox:
         values = {
-            "database_url": sqlite_database_url,
+            "database_url": migrated_sqlite_url,
             "transforms_dir": str(tmp_path),
             "pseudonym_key": "",
             "idle_seconds": 60,
@@ -177,9 +175,9 @@ def test_a_fault_of_ours_is_for_the_log_and_the_next_preview_works(sandbox: Sand
 
 
 def test_without_its_database_it_says_so_and_goes_on_when_it_is_back(
-    make_sandbox: Callable[..., Sandbox], sqlite_database_url: str
+    make_sandbox: Callable[..., Sandbox], migrated_sqlite_url: str
 ) -> None:
-    database = connect(sqlite_database_url)
+    database = connect(migrated_sqlite_url)
 
     def rename(before: str, after: str) -> None:
         with database.writing() as conn:
@@ -196,13 +194,13 @@ def test_without_its_database_it_says_so_and_goes_on_when_it_is_back(
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_it_ends_with_whoever_started_it_even_in_the_middle_of_a_job(
-    tmp_path: Path, sqlite_database_url: str, *, busy: bool
+    tmp_path: Path, migrated_sqlite_url: str, *, busy: bool
 ) -> None:
     program = f"""
 import sys, threading, time
 from app.transforms.sandbox.calling import Sandbox
 from app.transforms.sandbox.wire import Setup
-sandbox = Sandbox(Setup(database_url={sqlite_database_url!r}, transforms_dir={str(tmp_path)!r}, pseudonym_key="",
+sandbox = Sandbox(Setup(database_url={migrated_sqlite_url!r}, transforms_dir={str(tmp_path)!r}, pseudonym_key="",
                         idle_seconds=60, memory_bytes=768 << 20))
 sandbox.warm()
 if {busy}:
@@ -212,8 +210,7 @@ if {busy}:
 print(sandbox.pid, flush=True)
 time.sleep(60)
 """
-    database = connect(sqlite_database_url)
-    migrate(database)
+    database = connect(migrated_sqlite_url)
     published(database, some_transforms())
     database.close()
     with subprocess.Popen(
@@ -232,14 +229,25 @@ time.sleep(60)
 # --- Below the real gunicorn
 
 
+def serving(folder: Path) -> contextlib.AbstractContextManager[Served]:
+    """Run the real service, with one worker: whoever slows that slows all."""
+    transforms = folder / "transforms"
+    transforms.mkdir()
+    (transforms / "_default.yaml").write_text(DEFAULT_TEXT)
+    return served(f"sqlite:///{folder / 'test.db'}", folder, TRANSFORMS_DIR=str(transforms), WEB_CONCURRENCY="1")
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Served]:
-    """The real service, with one worker: whoever slows that slows all."""
-    folder = tmp_path / "transforms"
-    folder.mkdir()
-    (folder / "_default.yaml").write_text(DEFAULT_TEXT)
-    url = f"sqlite:///{tmp_path / 'test.db'}"
-    with served(url, tmp_path, TRANSFORMS_DIR=str(folder), WEB_CONCURRENCY="1") as running:
+    """A service of the test's own."""
+    with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service that has to stand one bad text after the other; no test publishes anything in it."""
+    with serving(tmp_path_factory.mktemp("lasting")) as running:
         yield running
 
 
@@ -260,17 +268,24 @@ def sandboxes_of(service: Served) -> set[int]:
     return {child for worker in service.worker_pids() for child in children_of(worker)}
 
 
+_CALLS = count()
+
+
+def stored(service: Served) -> int:
+    """Return how many calls the service has stored."""
+    return int(service.get("/api/v1/ledger", ADMIN_TOKEN).json["calls"]["stored"])
+
+
 @contextlib.contextmanager
 def sending(service: Served) -> Iterator[list[int]]:
-    """Send calls all the time, one after the other; gives the statuses."""
+    """Send calls all the time, one soon after the other; gives the statuses."""
     statuses: list[int] = []
     done = threading.Event()
 
     def send() -> None:
-        number = 0
-        while not done.is_set():
-            number += 1
-            statuses.append(service.post(to_raw(a_document(messageId=f"m-{number}"))).status)
+        # Without a pause it would take what the bad text and its process need.
+        while not done.wait(0.005):
+            statuses.append(service.post(to_raw(a_document(messageId=f"m-{next(_CALLS)}"))).status)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -282,32 +297,33 @@ def sending(service: Served) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_bad_draft_neither_slows_nor_stops_a_webhook_request(service: Served, bad: str) -> None:
-    with sending(service) as statuses:
+def test_a_bad_draft_neither_slows_nor_stops_a_webhook_request(lasting: Served, bad: str) -> None:
+    before = stored(lasting)
+    with sending(lasting) as statuses:
         wait_until(lambda: len(statuses) > 5)
-        status, told = do(service, "preview", asked(BAD[bad]))
+        status, told = do(lasting, "preview", asked(BAD[bad]))
         # A fast machine is through with the long one before its time is over.
         assert status == 400 or bad == "long"
         assert status == 200 or "was stopped" in told["message"]
         seen = len(statuses)
         assert seen > 20
         # The next one works, and calls go on.
-        status, told = do(service, "preview", GOOD)
+        status, told = do(lasting, "preview", GOOD)
         assert (status, told["draft"]["outcome"]) == (200, "stored")
     assert set(statuses) == {200}
-    assert len(statuses) == json.loads(service.get("/api/v1/ledger", ADMIN_TOKEN).body)["calls"]["stored"]
+    assert stored(lasting) - before == len(statuses)
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_text_that_takes_long_is_not_published_and_nothing_waits_for_it(service: Served, bad: str) -> None:
-    with sending(service) as statuses:
+def test_a_text_that_takes_long_is_not_published_and_nothing_waits_for_it(lasting: Served, bad: str) -> None:
+    with sending(lasting) as statuses:
         wait_until(lambda: len(statuses) > 5)
-        status, told = do(service, "publish", json.dumps({"text": BAD[bad], "live": None}).encode())
+        status, told = do(lasting, "publish", json.dumps({"text": BAD[bad], "live": None}).encode())
         assert (status, told["code"]) == (400, "transform_invalid")
         # Somebody else's preview does not wait for it either: it has a process of its own.
-        assert do(service, "preview", GOOD)[0] == 200
+        assert do(lasting, "preview", GOOD)[0] == 200
     assert set(statuses) == {200}
-    found = service.get("/api/v1/transforms/api_call", ADMIN_TOKEN).json
+    found = lasting.get("/api/v1/transforms/api_call", ADMIN_TOKEN).json
     assert found["live"] is None
 
 

@@ -5,6 +5,7 @@ A page is a view on the functions that the JSON API and the command line call to
 """
 
 from collections.abc import Callable
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -55,19 +56,6 @@ class Pages:
         """`find_pause`: looks for what the banner of each page tells."""
         self._offload = offload
         self._find_pause = find_pause
-        self._templates = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
-            autoescape=select_autoescape(default=True),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        # A file's address changes with what it holds, so that a browser may keep it.
-        version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
-        self._templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
-        self._templates.filters["counted"] = counted
-        self._templates.filters["moment"] = to_moment
-        self._templates.filters["visible"] = to_visible
 
     def blueprint(self, name: str) -> Blueprint:
         """Return a blueprint whose routes are pages: only for who is signed in, with CSRF tokens, errors as pages."""
@@ -102,10 +90,10 @@ class Pages:
             if find_pause:
                 with backend.database.reading() as conn:
                     more = {**more, "pause": find_pause(conn, clock())}
-            return self._templates.get_template(template).render({**common, **values, **more})
+            return _templates().get_template(template).render({**common, **values, **more})
 
         # What needs no database is quick; a fault of the database must not keep its own message from being shown.
-        text = self._offload(render) if work else self._templates.get_template(template).render({**common, **values})
+        text = self._offload(render) if work else _templates().get_template(template).render({**common, **values})
         # What no template thought of: half of a surrogate pair is shown as JSON writes it.
         return Response(text.encode(errors="backslashreplace"), status, content_type=_HTML)
 
@@ -128,6 +116,25 @@ class Pages:
 
 
 _HTML = "text/html; charset=utf-8"
+
+
+@cache
+def _templates() -> Environment:
+    """Return the templates, which are compiled once in a process, however many applications it makes."""
+    templates = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # A file's address changes with what it holds, so that a browser may keep it.
+    version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
+    templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
+    templates.filters["counted"] = counted
+    templates.filters["moment"] = to_moment
+    templates.filters["visible"] = to_visible
+    return templates
 
 
 def protect(response: Response) -> Response:

@@ -2,13 +2,11 @@
 
 import contextlib
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -18,32 +16,24 @@ from app.forward.fake_lotus.server import FakeLotus
 from app.store.engine import Database
 from app.store.schema import deliveries, events
 from tests.builders import rows_of
+from tests.forward.forked import fork_command
 from tests.forward.forwarding import KEY, a_recent, balanced, states_of, store
-from tests.served import ROOT, wait_until
+from tests.served import wait_until
 
 EVENTS = 4000
 KILLS = 4
 
 
-def start(folder: Path, url: str, address: str, *, lease: str = "2", key: str = KEY) -> subprocess.Popen[bytes]:
+def start(folder: Path, url: str, address: str, *, lease: str = "2", key: str = KEY) -> ForkServerProcess:
     """Start a worker in a folder of its own."""
     folder.mkdir(exist_ok=True)
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
         "DATABASE_URL": url,
         "LOTUS_HOST": address,
         "LOTUS_API_KEY": key,
     }
-    with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "app.service", "worker", "--lease", lease],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    return fork_command(folder, folder / "worker.log", environment, "worker", "--lease", lease)
 
 
 def has_begun(folder: Path) -> bool:
@@ -56,14 +46,20 @@ def has_at_least(lotus: FakeLotus, count: int) -> bool:
 
 
 @contextlib.contextmanager
-def ended(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
+def ended(*processes: ForkServerProcess) -> Iterator[None]:
     """Kill what still runs at the end."""
     try:
         yield
     finally:
         for process in processes:
             process.kill()
-            process.wait(10)
+            process.join(10)
+
+
+def exit_code(process: ForkServerProcess) -> int | None:
+    """Return it once the process has ended."""
+    process.join(20)
+    return process.exitcode
 
 
 def waiting_ids(database: Database) -> set[str]:
@@ -87,8 +83,8 @@ def test_killed_at_any_point_every_event_arrives_and_only_the_batch_under_way_ag
             wait_until(partial(has_at_least, lotus, min(first + 300 + 37 * kills, EVENTS)), 30)
             # Anywhere: while it sends, while it settles, while it claims.
             time.sleep(0.003 * kills)
-            process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.kill()
+            process.join(10)
         # What it had sent may still be worked off.
         wait_until(lambda: not lotus.open_connections)
         received = [*list(lotus.events)[first:], *lotus.repeats[again:]]
@@ -104,8 +100,8 @@ def test_killed_at_any_point_every_event_arrives_and_only_the_batch_under_way_ag
         # One of them may have sent all of it before the other was there.
         wait_until(lambda: has_begun(tmp_path / "one") and has_begun(tmp_path / "two"))
         for process in pair:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            process.terminate()
+            assert exit_code(process) == 0
     assert set(lotus.events) == {f"id-{number:04}" for number in range(EVENTS)}
     assert balanced(database) == {"delivered": EVENTS}
     # Two kills may cut off the same batch: it is then rightly sent three times.
@@ -122,8 +118,8 @@ def test_sigterm_ends_after_the_request_under_way_and_gives_the_rest_back(
     process = start(tmp_path / "stopped", migrated_url, address, lease="600")
     with ended(process):
         wait_until(lambda: lotus.events)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        process.terminate()
+        assert exit_code(process) == 0
     sent = len(lotus.events)
     assert 0 < sent < 1000
     assert balanced(database) == {"delivered": sent, "waiting": 1000 - sent}
@@ -139,6 +135,6 @@ def test_without_a_key_a_worker_says_so_and_waits(migrated_sqlite_url: str, addr
     process = start(tmp_path / "idle", migrated_sqlite_url, address, key="")
     with ended(process):
         wait_until(lambda: b"LOTUS_API_KEY is not set" in (tmp_path / "idle" / "worker.log").read_bytes())
-        assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.is_alive()
+        process.terminate()
+        assert exit_code(process) == 0

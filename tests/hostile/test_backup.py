@@ -6,19 +6,16 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from app.service.commands import main
 from app.store.engine import connect
 from app.store.migrate import migrate
 from tests.builders import a_record, a_request, a_writer, an_event
 from tests.hostile.operator import serving, type_command, type_command_for
 from tests.programs import require_program, small_disk
-from tests.served import ADMIN_TOKEN, ROOT, wait_until
+from tests.served import ROOT, wait_until
 from tests.survival.load import Load, a_call
 from tests.survival.whole import find_broken, opened, stored_messages
 
@@ -71,15 +68,15 @@ def test_backups_under_load_are_whole_and_a_restore_waits_until_nobody_has_the_d
         for backup in backups:
             before.append(set(load.answered))
             typed = type_command(file, "backup", str(backup))
-            assert typed.returncode == 0, typed.stderr
+            assert typed.exit_code == 0, typed.stderr
             assert "the ledger balances" in typed.stdout
         assert set(load.statuses) == {200}
         content = backups[0].read_bytes()
         again = type_command(file, "backup", str(backups[0]))
-        assert (again.returncode, "is there already" in again.stderr) == (1, True)
+        assert (again.exit_code, "is there already" in again.stderr) == (1, True)
         assert backups[0].read_bytes() == content
         refused = type_command(file, "restore", str(backups[0]))
-        assert (refused.returncode, "is in use" in refused.stderr) == (1, True)
+        assert (refused.exit_code, "is in use" in refused.stderr) == (1, True)
         service.kill9()
     answered = set(load.answered)
     for backup, known in zip(backups, before, strict=True):
@@ -89,7 +86,7 @@ def test_backups_under_load_are_whole_and_a_restore_waits_until_nobody_has_the_d
     # The service was killed: its log is there, and would be laid over the backup.
     assert Path(f"{file}-wal").stat().st_size
     typed = type_command(file, "restore", str(backups[0]))
-    assert typed.returncode == 0, typed.stderr
+    assert typed.exit_code == 0, typed.stderr
     assert sorted(path.name for path in file.parent.iterdir() if not path.name.startswith(".")) == sorted(
         ["test.db", "test.db.lease", "test.db.lock", *(path.name for path in formers_of(file))]
     )
@@ -98,7 +95,7 @@ def test_backups_under_load_are_whole_and_a_restore_waits_until_nobody_has_the_d
     restored = messages(file)
     assert before[0] <= set(restored)
     assert answered <= set(read_whole(former))
-    with serving(file, "again") as service:
+    with serving(file, "again", workers=1) as service:
         assert service.post(a_call("after")).status == 200
     assert sorted([*restored, "after"]) == messages(file)
 
@@ -135,24 +132,6 @@ def make_unbalanced(path: Path) -> None:
         conn.commit()
 
 
-Type = Callable[..., Result]
-
-
-@pytest.fixture
-def type_here(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Type:
-    """Types a command in this process, for the database `file`."""
-    settings = {
-        "DATABASE_URL": f"sqlite:///{file}",
-        "TRANSFORMS_DIR": str(ROOT / "transforms"),
-        "SEGMENT_SHARED_SECRETS": "a-secret-of-the-tests",
-        "ADMIN_TOKEN": ADMIN_TOKEN,
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(main, words)
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -164,14 +143,12 @@ def type_here(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ty
         (lambda path: path, "there is no file"),
     ],
 )
-def test_a_backup_that_is_none_changes_nothing(
-    file: Path, tmp_path: Path, type_here: Type, make: object, said: str
-) -> None:
+def test_a_backup_that_is_none_changes_nothing(file: Path, tmp_path: Path, make: object, said: str) -> None:
     a_database(file, "kept")
     backup = tmp_path / "backup.db"
     assert callable(make)
     make(backup)
-    typed = type_here("restore", str(backup))
+    typed = type_command(file, "restore", str(backup))
     assert typed.exit_code == 1
     assert said in typed.stderr
     assert isinstance(typed.exception, SystemExit)
@@ -180,32 +157,30 @@ def test_a_backup_that_is_none_changes_nothing(
     assert not list(file.parent.glob(".*"))
 
 
-def test_a_restore_into_nothing_and_over_a_damaged_database_keeps_what_was_there(
-    file: Path, tmp_path: Path, type_here: Type
-) -> None:
+def test_a_restore_into_nothing_and_over_a_damaged_database_keeps_what_was_there(file: Path, tmp_path: Path) -> None:
     backup = a_database(tmp_path / "backup.db", "from the backup")
-    assert type_here("restore", str(backup)).exit_code == 0
+    assert type_command(file, "restore", str(backup)).exit_code == 0
     assert messages(file) == ["from the backup"]
     assert formers_of(file) == []
 
     store_more(file, *(f"later-{number}" for number in range(50)))
     damage(file)
     content = file.read_bytes()
-    assert type_here("doctor").exit_code == 1
-    typed = type_here("restore", str(backup))
+    assert type_command(file, "doctor").exit_code == 1
+    typed = type_command(file, "restore", str(backup))
     assert typed.exit_code == 0, typed.stderr
     assert [former.read_bytes() for former in formers_of(file)] == [content]
     assert messages(file) == ["from the backup"]
-    assert "ok  pages" in type_here("doctor").stdout
+    assert "ok  pages" in type_command(file, "doctor").stdout
 
 
-def test_a_full_disk_leaves_no_half_backup(file: Path, tmp_path: Path, type_here: Type) -> None:
+def test_a_full_disk_leaves_no_half_backup(file: Path, tmp_path: Path) -> None:
     a_database(file, *(str(number) for number in range(100)), size=40_000)
     with small_disk(tmp_path / "disk", 3 << 20) as disk:
-        typed = type_here("backup", str(disk / "backup.db"))
+        typed = type_command(file, "backup", str(disk / "backup.db"))
         assert (typed.exit_code, "disk is full" in typed.stderr) == (1, True), typed.output
         assert list(disk.iterdir()) == []
-    typed = type_here("backup", str(tmp_path / "nowhere" / "backup.db"))
+    typed = type_command(file, "backup", str(tmp_path / "nowhere" / "backup.db"))
     assert typed.exit_code == 0, typed.stderr
     assert len(messages(tmp_path / "nowhere" / "backup.db")) == 100
 
@@ -299,7 +274,7 @@ def test_on_postgresql_each_command_says_which_one_does_it_and_that_one_does(
         a_writer(database).append(a_request(*(a_record(an_event(idempotency_id=str(n))) for n in range(20))))
     for word, url in (("backup", migrated_postgres_url), ("restore", postgres_database_url)):
         typed = type_command_for(url, tmp_path, word, "FILE")
-        assert typed.returncode == 1
+        assert typed.exit_code == 1
         command = next(part for part in typed.stderr.split("`") if part.startswith("pg_"))
         environment = {"PATH": f"{postgres_programs()}:{os.environ['PATH']}", "DATABASE_URL": libpq(url)}
         subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True, capture_output=True)

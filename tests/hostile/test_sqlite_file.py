@@ -83,7 +83,7 @@ def test_a_file_that_is_moved_or_deleted_is_503_until_it_is_back_and_holds_all_t
         assert "moved or deleted while it was open" in show_that_nothing_is_taken(service, load)
         assert service.get("/api/v1/calls", ADMIN_TOKEN).status == 503
         typed = type_command(file, "log")
-        assert (typed.returncode, "there is no database" in typed.stderr) == (1, True), typed
+        assert (typed.exit_code, "there is no database" in typed.stderr) == (1, True), typed
         assert not var.exists()
     # What was answered before the folder was deleted, but for what stood in the log only.
     assert find_broken(f"sqlite:///{saved}") == []
@@ -103,9 +103,9 @@ def test_another_file_in_its_place_is_503_until_a_restart_and_is_whole_then(file
         assert "another file stands at" in show_that_nothing_is_taken(service, load)
         # Nor does any other process open it beside those that have the former one open.
         typed = type_command(file, "log")
-        assert (typed.returncode, "stop all of them" in typed.stderr) == (1, True), typed
+        assert (typed.exit_code, "stop all of them" in typed.stderr) == (1, True), typed
     assert set(load.answered) <= set(stored_messages(f"sqlite:///{former}"))
-    with serving(file, "again") as service:
+    with serving(file, "again", workers=1) as service:
         assert service.get("/readyz").status == 200
         assert service.post(a_call("after")).status == 200
     assert earlier | {"after"} <= set(stored_messages(f"sqlite:///{file}"))
@@ -141,7 +141,7 @@ def test_a_log_that_is_deleted_is_503_until_a_restart_and_what_it_held_is_in_the
         assert "stop all of them" in type_command(file, "log").stderr
         # Not even a chance to close the file.
         service.kill9()
-    with serving(file, "again") as service:
+    with serving(file, "again", workers=1) as service:
         assert service.post(a_call("after")).status == 200
     assert set(load.answered) | {"after"} <= set(stored_messages(f"sqlite:///{file}"))
     assert find_broken(f"sqlite:///{file}") == []
@@ -178,11 +178,11 @@ def test_an_old_file_beside_a_newer_log_is_noticed_when_it_is_opened_and_takes_n
     Path(f"{file}-wal").write_bytes(log)
     Path(f"{file}-shm").unlink(missing_ok=True)
     shutil.copyfile(file_of_before, file)
-    with serving(file, "again") as service:
+    with serving(file, "again", workers=1) as service:
         statuses = {service.post(a_call(f"after-{number}")).status for number in range(30)}
         assert statuses == {503}
         assert "the database is damaged" in why_not_ready(service)
         assert service.get("/healthz").status == 200
         typed = type_command(file, "doctor")
-        assert typed.returncode == 1
+        assert typed.exit_code == 1
         assert "the database is damaged" in typed.stdout, typed.stdout

@@ -1,6 +1,7 @@
 """Bounded looks at deliveries: each page is small work, and pages together are everything. On both databases."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -21,12 +22,26 @@ STATES = ("delivered", "delivered", "delivered", "waiting", "failed", "unforward
 
 
 @pytest.fixture
-def seeded(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """A database with deliveries of every state, one a second, where a look is small."""
+def seeded(full: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A database with deliveries, where a look is small."""
     monkeypatch.setattr(delivery_search, "_WINDOW", 100)
     monkeypatch.setattr(delivery_search, "FEW", 40)
     # A test asserts no time: however slow the machine is, a step ends by its count.
     monkeypatch.setattr(delivery_search, "SECONDS", 60.0)
+    return full
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def full(
+    request: pytest.FixtureRequest, make_database: Callable[[str], AbstractContextManager[Database]]
+) -> Iterator[Database]:
+    """A database with deliveries of every state, one a second, which tests share and only read."""
+    with make_database(request.param) as database:
+        seed(database)
+        yield database
+
+
+def seed(database: Database) -> None:
     made: list[dict[str, Any]] = []
     sent: list[dict[str, Any]] = []
     for at in range(COUNT):
@@ -46,7 +61,6 @@ def seeded(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
         conn.execute(sa.insert(deliveries), sent)
         if conn.dialect.name == "postgresql":
             conn.execute(sa.text("ANALYZE"))
-    return database
 
 
 def steps_of(database: Database, filters: DeliveryFilters, most: int = 500) -> Iterator[DeliverySearchPage]:

@@ -10,7 +10,6 @@ from app.core.outcome import Outcome
 from app.store.engine import Database
 from app.store.ids import ID_MAX
 from app.store.schema import calls
-from tests.store.test_review_plans import seed as seed_many
 
 PROBLEMS = (Outcome.REJECTED, Outcome.CONFLICT)
 
@@ -97,21 +96,20 @@ def test_going_on_from_where_a_look_ended_meets_every_call_once(database: Databa
     assert sorted(met, key=lambda one: int(one or 0)) == [str(one) for one in range(2, 12)]
 
 
-def test_the_partial_index_leads_to_them(database: Database) -> None:
-    seed_many(database, 20_000)
+def test_the_partial_index_leads_to_them(crowded: Database) -> None:
     statements: list[tuple[str, Any]] = []
 
     def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         if statement.startswith("SELECT"):
             statements.append((statement, parameters))
 
-    sa.event.listen(database.engine, "before_cursor_execute", note)
-    with database.reading() as conn:
+    sa.event.listen(crowded.engine, "before_cursor_execute", note)
+    with crowded.reading() as conn:
         list_problem_rows(conn, PROBLEMS, window())
         list_unmapped_rows(conn, window())
-    sa.event.remove(database.engine, "before_cursor_execute", note)
-    explain = "EXPLAIN" if database.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
-    with database.reading() as conn:
+    sa.event.remove(crowded.engine, "before_cursor_execute", note)
+    explain = "EXPLAIN" if crowded.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    with crowded.reading() as conn:
         for statement, parameters in statements:
             plan = "\n".join(str(row[-1]) for row in conn.exec_driver_sql(f"{explain} {statement}", parameters))
             assert "calls_unstored_outcome" in plan, plan

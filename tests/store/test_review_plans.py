@@ -6,10 +6,7 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome, Reason
 from app.store.engine import Database
-from app.store.ids import first_id_at
 from app.store.review import CallFilters, list_call_ids
-from app.store.schema import calls, claims, events
-from tests.builders import NOW
 
 # Which index must lead to the calls; a filter that walks all of them would hold a disk for seconds.
 LEADS: dict[str, tuple[CallFilters, set[str]]] = {
@@ -26,54 +23,6 @@ LEADS: dict[str, tuple[CallFilters, set[str]]] = {
         {"calls_unstored_"},
     ),
 }
-
-
-def seed(database: Database, count: int) -> None:
-    """Store calls as rows, without a pipeline: nine of ten made an event."""
-    rows: dict[sa.Table, list[dict[str, Any]]] = {calls: [], events: [], claims: []}
-    others = [("rejected", "event_invalid"), ("ignored", "no_transform"), ("duplicate", "duplicate")]
-    for at in range(count):
-        number = first_id_at(NOW + at * 1000)
-        outcome, reason = others[at // 10 % 3] if at % 10 == 0 else ("stored", None)
-        shared = {"customer_id": f"customer-{at % 1000}", "transform": "_default", "transform_digest": b"v"}
-        rows[calls].append(
-            {
-                **shared,
-                "id": number,
-                "request_id": number,
-                "position": 0,
-                "received_at": NOW + at * 1000,
-                "route": "webhook",
-                "raw": b"x" * 300,
-                "type": "track",
-                "message_id": f"message-{at}",
-                "event": f"Event {at % 50}",
-                "outcome": outcome,
-                "reason": reason,
-            }
-        )
-        if outcome == "stored":
-            event = {
-                **shared,
-                "id": number + 1,
-                "idempotency_id": f"id-{at}",
-                "call_id": number,
-                "lane": "main",
-                "position": 0,
-                "event_name": f"event_{at % 50}",
-                "time_created": NOW,
-                "properties": "{}",
-                "content": b"c",
-            }
-            rows[events].append(event)
-            claim = {"message_id": f"message-{at}", "lane": "main", "call_id": number, "content": b"c"}
-            rows[claims].append({**claim, "transform_digest": b"v"})
-    with database.writing() as conn:
-        for table, values in rows.items():
-            conn.execute(sa.insert(table), values)
-        if conn.dialect.name == "postgresql":
-            # As its autovacuum does by itself, some time later.
-            conn.execute(sa.text("ANALYZE"))
 
 
 def plans_of(database: Database, filters: CallFilters) -> str:
@@ -96,16 +45,15 @@ def plans_of(database: Database, filters: CallFilters) -> str:
         )
 
 
-def test_no_filter_walks_all_calls_where_an_index_leads_to_them(database: Database) -> None:
-    seed(database, 20_000)
+def test_no_filter_walks_all_calls_where_an_index_leads_to_them(crowded: Database) -> None:
     for name, (filters, indexes) in LEADS.items():
-        plan = plans_of(database, filters)
+        plan = plans_of(crowded, filters)
         assert "Seq Scan" not in plan, (name, plan)
         assert "SCAN" not in plan, (name, plan)
         for index in indexes:
             assert index in plan, (name, plan)
     # The walk from the newest down, which ends as soon as the page is full.
     for filters in (CallFilters(), CallFilters(outcomes=(Outcome.STORED,))):
-        plan = plans_of(database, filters)
+        plan = plans_of(crowded, filters)
         assert "Sort" not in plan, plan
         assert "TEMP B-TREE" not in plan, plan

@@ -1,6 +1,8 @@
 """Looking for calls in bounded steps finds what a look at all of them would, and says how far it came."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -56,15 +58,30 @@ FILTERS = {
 }
 
 
-@pytest.fixture
-def searched(database: Database) -> Database:
-    """A database with calls of every outcome, a second apart."""
+def fill(database: Database) -> None:
+    """Store calls of every outcome, a second apart."""
     clock = iter(range(NOW, NOW + 100 * SECOND, SECOND))
     transforms = some_transforms(seats="match:\n  event: Seats\n")
     ingest = an_ingest(database, transforms, Ids(lambda _below: 7), clock=lambda: next(clock))
     for document in DOCUMENTS[:-1]:
         post(ingest, to_raw(document))
     post(ingest, json.dumps(DOCUMENTS[-1], ensure_ascii=False).encode())
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def searched(
+    request: pytest.FixtureRequest, make_database: Callable[[str], AbstractContextManager[Database]]
+) -> Iterator[Database]:
+    """A database with these calls, which tests share and only read."""
+    with make_database(request.param) as database:
+        fill(database)
+        yield database
+
+
+@pytest.fixture
+def rewritten(database: Database) -> Database:
+    """A database with these calls, which the test changes."""
+    fill(database)
     return database
 
 
@@ -123,22 +140,22 @@ def test_no_sign_of_the_text_has_a_meaning_of_its_own(searched: Database) -> Non
         ), text
 
 
-def test_bytes_that_are_no_text_are_searched_and_bytes_that_are_gone_are_passed_over(searched: Database) -> None:
-    [first, second, *_] = [row[0] for row in rows_of(searched, calls, calls.c.id)]
-    with searched.writing() as conn:
+def test_bytes_that_are_no_text_are_rewritten_and_bytes_that_are_gone_are_passed_over(rewritten: Database) -> None:
+    [first, second, *_] = [row[0] for row in rows_of(rewritten, calls, calls.c.id)]
+    with rewritten.writing() as conn:
         conn.execute(sa.update(calls).where(calls.c.id == first).values(raw=b"\xff\x00Needle\xfe"))
         conn.execute(sa.update(calls).where(calls.c.id == second).values(raw=None))
-    [step] = walk(searched, CallFilters(), "needle")
+    [step] = walk(rewritten, CallFilters(), "needle")
     assert step.ids == [first]
 
 
-def test_of_a_long_call_the_beginning_is_searched(searched: Database) -> None:
-    [first, *_] = [row[0] for row in rows_of(searched, calls, calls.c.id)]
-    with searched.writing() as conn:
+def test_of_a_long_call_the_beginning_is_rewritten(rewritten: Database) -> None:
+    [first, *_] = [row[0] for row in rows_of(rewritten, calls, calls.c.id)]
+    with rewritten.writing() as conn:
         raw = b"early" + b"x" * search.HEAD_BYTES + b"late"
         conn.execute(sa.update(calls).where(calls.c.id == first).values(raw=raw))
-    assert found_notes(searched, "early") == 1
-    assert found_notes(searched, "late") == 0
+    assert found_notes(rewritten, "early") == 1
+    assert found_notes(rewritten, "late") == 0
 
 
 def test_a_step_says_how_many_calls_it_looked_at_and_how_far_back_it_came(searched: Database) -> None:

@@ -25,7 +25,6 @@ from app.transforms.sql_traffic import (
 )
 from app.transforms.traffic import list_ids_matched
 from tests.builders import NOW
-from tests.store.test_review_plans import seed
 
 
 def id_of(at: int) -> int:
@@ -125,10 +124,9 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], str]] = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_an_index_leads_to_the_calls(database: Database, question: str) -> None:
-    seed(database, 20_000)
+def test_an_index_leads_to_the_calls(crowded: Database, question: str) -> None:
     work, index = QUESTIONS[question]
-    plans = plans_of(database, work)
+    plans = plans_of(crowded, work)
     assert index in plans, plans
     for line in plans.splitlines():
         assert "Seq Scan" not in line, plans

@@ -46,10 +46,17 @@ class Load:
     """Posts singles and batches, every message id once, from several threads until told to stop."""
 
     def __init__(
-        self, service: Served, threads: int = 8, name: str = "load", ways: Sequence[Way] = (by_webhook,)
+        self,
+        service: Served,
+        threads: int = 8,
+        name: str = "load",
+        ways: Sequence[Way] = (by_webhook,),
+        pause_seconds: float = 0,
     ) -> None:
-        """`ways` are taken in turn, by the threads."""
+        """`ways` are taken in turn, by the threads. Each thread pauses so long after a request that was taken."""
         self._service = service
+        self._pause_seconds = pause_seconds
+        self.name = name
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._send, args=(f"{name}-{one}", ways[one % len(ways)])) for one in range(threads)
@@ -112,6 +119,7 @@ class Load:
                 self.statuses[answer.status] += 1
                 if answer.status in {200, 201}:
                     self.answered += ids
+                    self._stopping.wait(self._pause_seconds)
                 else:
                     self.unanswered += ids
                     self.answers.append(answer)

@@ -23,6 +23,9 @@ METRICS = {
     "last": "metric_type: counter\nevent_name: Load\nusage_aggregation_type: latest\nproperty_name: tokens\n",
 }
 
+PAUSE_SECONDS = 0.05
+"""Of each sender: steps are waited for here, and need calls that come in, not all that the machine can take."""
+
 COUNT = sa.select(sa.func.count()).select_from(events)
 
 
@@ -35,8 +38,19 @@ def steps(url: str) -> int:
     return look(url, sa.select(usage_folds.c.done))
 
 
+def wait_to_see(url: str, query: sa.Select[Any], fits: Callable[[int], bool], seconds: float = 40) -> None:
+    """Look again and again, with one connection pool."""
+    with opened(url) as database:
+
+        def is_seen() -> bool:
+            with database.reading() as conn:
+                return fits(conn.execute(query).scalar() or 0)
+
+        wait_until(is_seen, seconds)
+
+
 def wait_for_steps(url: str, beyond: int) -> None:
-    wait_until(lambda: steps(url) > beyond, 40)
+    wait_to_see(url, sa.select(usage_folds.c.done), lambda done: done > beyond)
 
 
 def check(service: Served, url: str) -> None:
@@ -62,7 +76,7 @@ def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_a
     folded = 0
     for _ in range(2):
         with served(database_url, tmp_path, WEB_CONCURRENCY="2", METRICS_DIR=str(folder)) as service:
-            with Load(service, name=f"load-{folded}") as load:
+            with Load(service, name=f"load-{folded}", pause_seconds=PAUSE_SECONDS) as load:
                 # Steps are being taken, and calls come in.
                 began = steps(database_url)
                 wait_for_steps(database_url, began + 1)
@@ -73,9 +87,9 @@ def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_a
                 service.kill9()
             folded = steps(database_url)
     assert find_broken(database_url) == []
-    with served(database_url, tmp_path, WEB_CONCURRENCY="2", METRICS_DIR=str(folder)) as service:
+    with served(database_url, tmp_path, WEB_CONCURRENCY="1", METRICS_DIR=str(folder)) as service:
         check(service, database_url)
-        wait_until(lambda: look(database_url, sa.select(sa.func.count()).select_from(usage_tail)) == 0, 40)
+        wait_to_see(database_url, sa.select(sa.func.count()).select_from(usage_tail), lambda count: count == 0)
         check(service, database_url)
         with opened(database_url) as database, database.reading() as conn:
             assert conn.execute(sa.select(usage_folds.c.done)).scalar_one() > folded
@@ -111,11 +125,15 @@ def test_a_metric_that_changes_misses_nothing_that_a_node_with_the_old_file_stor
     def newest() -> int:
         return look(database_url, sa.select(sa.func.max(usage_metrics.c.id)))
 
-    with served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one, Load(one, threads=2, name="one"):
-        wait_until(lambda: look(database_url, COUNT) > 500 and is_built(), 60)
+    with (
+        served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one,
+        Load(one, threads=2, name="one", pause_seconds=PAUSE_SECONDS / 2),
+    ):
+        wait_to_see(database_url, COUNT, lambda count: count > 500, 60)
+        wait_until(is_built, 60)
         old, before = ask(one, lambda count: 10 * count), newest()
         with served(database_url, tmp_path / "other", METRICS_DIR=str(folders[1])) as other:
-            with Load(other, threads=2, name="other"):
+            with Load(other, threads=2, name="other", pause_seconds=PAUSE_SECONDS / 2):
                 # It is built within a blink: what has begun is seen for longer than that it is not done.
                 wait_until(lambda: newest() != before, 40)
                 while not is_built():

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from tests.postgres import Postgres, own_postgres
 from tests.served import ADMIN_TOKEN, served, wait_until
@@ -15,17 +18,27 @@ from tests.survival.whole import find_broken, stored_messages, writers
 pytestmark = pytest.mark.survival
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     with own_postgres() as server:
         yield server
 
 
+@pytest.fixture
+def database_url(postgres: Postgres) -> str:
+    """The URL of an empty database of the test's own on that server, which goes with the server."""
+    url, name = sa.make_url(postgres.url), f"test_{uuid.uuid4().hex}"
+    libpq = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(libpq, autocommit=True) as conn:
+        conn.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_with_postgresql_stopped_it_is_503_and_with_it_back_it_goes_on(
-    mode: str, postgres: Postgres, tmp_path: Path
+    mode: str, postgres: Postgres, database_url: str, tmp_path: Path
 ) -> None:
-    with served(postgres.url, tmp_path, WEB_CONCURRENCY="2") as service:
+    with served(database_url, tmp_path, WEB_CONCURRENCY="2") as service:
         workers = service.worker_pids()
         with Load(service) as load, watching_health(service) as watched:
             wait_until(lambda: len(load.answered) > 200)
@@ -47,12 +60,12 @@ def test_with_postgresql_stopped_it_is_503_and_with_it_back_it_goes_on(
         wait_until(lambda: service.get("/readyz").status == 200)
         assert service.worker_pids() == workers, "a worker died"
 
-        there = stored_messages(postgres.url)
+        there = stored_messages(database_url)
         assert set(load.answered) <= set(there)
-        assert find_broken(postgres.url) == []
+        assert find_broken(database_url) == []
         again = resend(service, load.sent)
         assert again["duplicate"] == len(there)
-        assert stored_messages(postgres.url) == sorted(load.sent)
+        assert stored_messages(database_url) == sorted(load.sent)
     print(  # noqa: T201
         f"{mode}: {dict(load.statuses)}, {len(there) - len(load.answered)} calls stored but not answered,"
         f" slowest /healthz {max(watched.seconds):.3f} s"
@@ -60,11 +73,11 @@ def test_with_postgresql_stopped_it_is_503_and_with_it_back_it_goes_on(
 
 
 def test_a_worker_that_dies_while_postgresql_is_away_does_not_take_the_service_with_it(
-    postgres: Postgres, tmp_path: Path
+    postgres: Postgres, database_url: str, tmp_path: Path
 ) -> None:
-    with served(postgres.url, tmp_path, WEB_CONCURRENCY="2") as service:
+    with served(database_url, tmp_path, WEB_CONCURRENCY="2") as service:
         with Load(service):
-            wait_until(lambda: writers(postgres.url) == 2)
+            wait_until(lambda: writers(database_url) == 2)
         before = service.worker_pids()
         postgres.stop("fast")
         os.kill(min(before), signal.SIGKILL)
@@ -76,17 +89,19 @@ def test_a_worker_that_dies_while_postgresql_is_away_does_not_take_the_service_w
         wait_until(lambda: service.post(a_call("after")).status == 200)
         assert service.process.poll() is None
         assert len(service.worker_pids() - before) == 1
-    assert {"after"} == {message_id for message_id in stored_messages(postgres.url) if "load" not in message_id}
-    assert find_broken(postgres.url) == []
+    assert {"after"} == {message_id for message_id in stored_messages(database_url) if "load" not in message_id}
+    assert find_broken(database_url) == []
 
 
-def test_a_restart_between_two_requests_is_noticed_by_nobody(postgres: Postgres, tmp_path: Path) -> None:
-    with served(postgres.url, tmp_path, WEB_CONCURRENCY="2") as service:
+def test_a_restart_between_two_requests_is_noticed_by_nobody(
+    postgres: Postgres, database_url: str, tmp_path: Path
+) -> None:
+    with served(database_url, tmp_path, WEB_CONCURRENCY="2") as service:
         with Load(service):
-            wait_until(lambda: writers(postgres.url) == 2)
+            wait_until(lambda: writers(database_url) == 2)
         postgres.stop("fast")
         postgres.start()
         assert [service.post(a_call(f"after-{number}")).status for number in range(20)] == [200] * 20
         assert service.get("/readyz").status == 200
         assert {service.get("/api/v1/ledger", ADMIN_TOKEN).status for _ in range(8)} == {200}
-    assert find_broken(postgres.url) == []
+    assert find_broken(database_url) == []

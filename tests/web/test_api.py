@@ -16,8 +16,6 @@ from app.ingest.http_tracking import Tracking
 from app.service.build import Service, build
 from app.service.flask_app import create_app
 from app.settings import Settings
-from app.store.engine import connect
-from app.store.migrate import migrate
 from app.store.schema import calls, requests
 from tests.builders import DEFAULT_TEXT, NOW, SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed, wait_until
@@ -93,11 +91,8 @@ def build_api(database_url: str, folder: Path) -> Api:
 
 
 @pytest.fixture
-def api(database_url: str, folder: Path) -> Iterator[Api]:
-    database = connect(database_url)
-    migrate(database)
-    database.close()
-    api = build_api(database_url, folder)
+def api(migrated_url: str, folder: Path) -> Iterator[Api]:
+    api = build_api(migrated_url, folder)
     yield api
     wait_for_refusals()
     api.service.database.close()
@@ -326,11 +321,9 @@ def test_calls_and_events_are_filtered(api: Api) -> None:
     ],
 )
 def test_a_wrong_parameter_is_named_and_never_ignored(
-    sqlite_database_url: str, folder: Path, path: str, query: str, named: str
+    migrated_sqlite_url: str, folder: Path, path: str, query: str, named: str
 ) -> None:
-    migrate(database := connect(sqlite_database_url))
-    database.close()
-    api = build_api(sqlite_database_url, folder)
+    api = build_api(migrated_sqlite_url, folder)
     status, answer = api.ask(path, query)
     api.service.database.close()
     assert status == 400
@@ -385,15 +378,13 @@ def test_a_refused_request_is_shown_without_its_credentials(api: Api) -> None:
     assert rest["next"] is None
 
 
-def test_steps_are_told_by_the_version_that_was_used(database_url: str, folder: Path) -> None:
-    migrate(database := connect(database_url))
-    database.close()
-    first = build_api(database_url, folder)
+def test_steps_are_told_by_the_version_that_was_used(migrated_url: str, folder: Path) -> None:
+    first = build_api(migrated_url, folder)
     first.send(a_document(messageId="m-1"))
     before = first.newest()
     first.service.database.close()
     (folder / "_default.yaml").write_text(DEFAULT_TEXT.replace("customer_id: userId", "customer_id: nothing"))
-    second = build_api(database_url, folder)
+    second = build_api(migrated_url, folder)
     second.send(a_document(messageId="m-2"))
     assert second.newest()["outcome"] == "rejected"
     assert second.get("/calls/" + before["id"]) == before

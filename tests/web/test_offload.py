@@ -47,9 +47,9 @@ def in_background(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_a_slow_read_does_not_hold_up_the_calls_that_come_in(sqlite_database_url: str, tmp_path: Path) -> None:
-    with served(sqlite_database_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
-        database = connect(sqlite_database_url)
+def test_a_slow_read_does_not_hold_up_the_calls_that_come_in(migrated_sqlite_url: str, tmp_path: Path) -> None:
+    with served(migrated_sqlite_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
+        database = connect(migrated_sqlite_url)
         with database.writing() as conn:
             conn.execute(sa.text("ALTER TABLE refusals RENAME TO real_refusals"))
             conn.execute(sa.text(SLOW_VIEW))
@@ -71,8 +71,8 @@ def test_a_slow_read_does_not_hold_up_the_calls_that_come_in(sqlite_database_url
         assert slowest < took[0] / 3
 
 
-def test_many_reads_at_once_and_calls_that_come_in_are_all_answered(database_url: str, tmp_path: Path) -> None:
-    with served(database_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
+def test_many_reads_at_once_and_calls_that_come_in_are_all_answered(migrated_url: str, tmp_path: Path) -> None:
+    with served(migrated_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
         slowest_of(service, 5)
         statuses: list[int] = []
 
@@ -88,9 +88,9 @@ def test_many_reads_at_once_and_calls_that_come_in_are_all_answered(database_url
 
 
 def test_what_is_not_there_is_an_answer_on_every_route_and_no_traceback(
-    sqlite_database_url: str, tmp_path: Path, site: Site
+    migrated_sqlite_url: str, tmp_path: Path, site: Site
 ) -> None:
-    with served(sqlite_database_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
+    with served(migrated_sqlite_url, tmp_path / "service", WEB_CONCURRENCY="1") as service:
         slowest_of(service, 1)
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         signed_in = service.request("POST", "/sign-in", f"token={ADMIN_TOKEN}".encode(), form)
@@ -121,12 +121,12 @@ def test_what_is_not_there_is_an_answer_on_every_route_and_no_traceback(
 
 
 def test_what_a_slow_read_does_not_find_is_an_answer_and_no_traceback(
-    sqlite_database_url: str, capfd: pytest.CaptureFixture[str]
+    migrated_sqlite_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def look(_reading: Backend) -> None:
         raise NotFound("no such call")
 
-    settings = Settings(database_url=sqlite_database_url)
+    settings = Settings(database_url=migrated_sqlite_url)
     offload = OnThreads(lambda: connect_backend(settings.database_url, settings.pseudonym_key))
     with pytest.raises(NotFound, match="no such call"):
         offload(look)

@@ -13,8 +13,6 @@ from werkzeug.test import TestResponse
 from app.service.build import Service, build
 from app.service.flask_app import create_app
 from app.settings import Settings
-from app.store.engine import connect
-from app.store.migrate import migrate
 from app.store.schema import drafts, publications
 from app.transforms.sandboxes import SANDBOXES
 from tests.builders import DEFAULT_TEXT, SECRET, a_document, rows_of, to_raw
@@ -83,7 +81,7 @@ class Desk:
 
 @pytest.fixture
 def make_desk(tmp_path: Path) -> Iterator[Callable[[str], Desk]]:
-    """Makes a desk on a database, with two files."""
+    """Makes a desk on a migrated database, with two files."""
     folder = tmp_path / "transforms"
     folder.mkdir()
     (folder / "_default.yaml").write_text(DEFAULT_TEXT)
@@ -91,9 +89,6 @@ def make_desk(tmp_path: Path) -> Iterator[Callable[[str], Desk]]:
     made: list[Desk] = []
 
     def make(url: str) -> Desk:
-        database = connect(url)
-        migrate(database)
-        database.close()
         settings = Settings(
             database_url=url,
             segment_shared_secrets=(SECRET,),
@@ -110,15 +105,15 @@ def make_desk(tmp_path: Path) -> Iterator[Callable[[str], Desk]]:
 
 
 @pytest.fixture
-def desk(make_desk: Callable[[str], Desk], database_url: str) -> Desk:
+def desk(make_desk: Callable[[str], Desk], migrated_url: str) -> Desk:
     """A desk on each kind of database."""
-    return make_desk(database_url)
+    return make_desk(migrated_url)
 
 
 @pytest.fixture
-def lite(make_desk: Callable[[str], Desk], sqlite_database_url: str) -> Desk:
+def lite(make_desk: Callable[[str], Desk], migrated_sqlite_url: str) -> Desk:
     """A desk on SQLite, for what does not depend on the database."""
-    return make_desk(sqlite_database_url)
+    return make_desk(migrated_sqlite_url)
 
 
 # --- What is there
