@@ -5,11 +5,11 @@ would run this test. A `json` or `text` block right below one is what it prints.
 """
 
 import contextlib
+import http.client
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ import pytest
 
 from tests import command_server
 from tests.docs import DOCS, README, ROOT, Block, blocks_of
+from tests.programs import require_program
 from tests.served import free_port, wait_until
 
 # A fresh clone has these; the rest of it is not needed to run the program.
@@ -119,7 +120,7 @@ class Terminals:
             words = [".venv/bin/segment-lotus", name, "--port", port]
         self._lasting[command] = self._start(words, f"{name}.log")
         process = self._lasting[command]
-        wait_until(lambda: answers(int(port)) or process.poll() is not None, 60)
+        wait_until(lambda: answers(int(port)) or process.poll() is not None, 90)
         assert process.poll() is None, (self.folder / f"{name}.log").read_text()
 
     def close(self) -> None:
@@ -141,8 +142,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """Whether a request is answered. A port is open long before, on a busy machine."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+    return True
 
 
 @contextlib.contextmanager
@@ -172,9 +179,11 @@ def go_through(block: Block, opened: Terminals) -> str:
     return opened.type(text) if text.strip() else ""
 
 
-# Some fifteen seconds of a processor: twelve where two are free, a minute where a dozen others want them.
+# Some fifteen seconds of a processor; minutes where a dozen others want it.
 @pytest.mark.timeout(300)
 def test_every_command_of_the_walk_throughs_works_as_written(tmp_path: Path) -> None:
+    for program in ("bash", "curl", "make", "openssl"):
+        require_program(program)
     compared = 0
     with terminals(tmp_path) as opened:
         for page in WALK:
