@@ -1,6 +1,6 @@
 """Takes the pictures of the pages that stand in docs/screenshots: a real service, samples of every outcome, a Chromium.
 
-python -m tools.screenshots                  the pictures of the README
+python -m tools.screenshots                  the pictures of the documentation
 python -m tools.screenshots --all FOLDER     every page, wide and narrow, light and dark, to look at
 """
 
@@ -82,7 +82,7 @@ class Shot(NamedTuple):
 
 
 def shots(ids: dict[str, str], replay: str) -> list[Shot]:
-    """Return the pictures of the README; `ids` of a call of each outcome."""
+    """Return the pictures of the documentation; `ids` of a call of each outcome."""
     editor = f"/transforms/order_completed?call={ids['rejected']}"
     return [
         Shot("overview", "/"),

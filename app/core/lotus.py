@@ -1,4 +1,4 @@
-"""The Lotus event and its rules (../shared/contracts/lotus.md, checked against Lotus's own handlers)."""
+"""The Lotus event and its rules (https://github.com/uselotus/lotus, checked against its own handlers)."""
 
 from decimal import Decimal
 from hashlib import blake2b

@@ -22,7 +22,7 @@ TYPE: Final = "event"
 NAME: Final = "built-in:lotus"
 DIGEST: Final = blake2b(b"built-in:lotus 1", digest_size=DIGEST_BYTES).digest()
 
-# Lotus's own words, ../shared/contracts/lotus.md; the last one is ours, since Lotus does not look.
+# Lotus's own words, https://github.com/uselotus/lotus; the last one is ours, since Lotus does not look.
 NO_ID = "No idempotency_id provided"
 NO_CUSTOMER = "No customer_id provided"
 INVALID_TIME = "Invalid time_created"

@@ -1,4 +1,4 @@
-"""What can become of a call or of a request: each list is one enum, named in ../shared/contracts/segment.md."""
+"""What can become of a call or of a request: each list is one enum, named in docs/responses.md."""
 
 from enum import StrEnum
 

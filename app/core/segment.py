@@ -1,6 +1,6 @@
 """What Segment sends: a request body becomes calls, each with its own bytes.
 
-The forms are those of ../shared/contracts/segment.md: one object; an array (Webhooks); an array of `{"json": call}`
+The forms are those of docs/segment.md: one object; an array (Webhooks); an array of `{"json": call}`
 (Extensible Webhook); `{"batch": [...]}` (SDKs). Nothing here fails a body for the sake of one call in it.
 """
 

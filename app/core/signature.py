@@ -2,7 +2,7 @@
 
 Segment signs `JSON.stringify(data)` with HMAC-SHA1 and sends it as `X-Signature`, lower-case hex. For one call, `data`
 is the body; for an array it is only the first element, and for the Extensible Webhook that element's inner `json`
-(../shared/contracts/segment.md, "Signature"; the captured requests in tests/fixtures/requests show all three).
+(docs/segment.md, "Credentials"; the captured requests in tests/fixtures/requests show all three).
 """
 
 import hmac

@@ -1,7 +1,7 @@
 """Times of every form that is seen in calls, as integer microseconds since 1970-01-01T00:00:00 UTC.
 
 Integers, because SQLite gives datetimes back without their zone, and because they compare and bucket exactly.
-The forms are listed in ../shared/contracts/segment.md, "The call".
+docs/functions.md, "Times", lists the forms.
 """
 
 import re

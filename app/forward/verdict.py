@@ -1,4 +1,4 @@
-"""What an answer of Lotus means for what was sent, by `../shared/contracts/lotus.md`. Values in, values out.
+"""What an answer of Lotus means for what was sent, by https://github.com/uselotus/lotus. Values in, values out.
 
 201 is not enough: the body says which events failed. A reason is the event's own and final, or it passes; what is not
 about an event at all (the key, the broker, the server, the network) is a trouble of the whole destination. So is what

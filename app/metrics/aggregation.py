@@ -3,7 +3,7 @@
 compute(metric, events, query, now) -> Answer
 
 Every window of every customer and group is computed from all events anew; nothing is carried from one to the next.
-The words are those of ../shared/contracts/metrics.md.
+The words are those of docs/metrics.md.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """What of an event's properties is a number, what is text, and how a number is written.
 
-The rules stand in ../shared/contracts/metrics.md, "Values". Everything is exact: the contexts are those of
+The rules stand in docs/metrics.md, "Values". Everything is exact: the contexts are those of
 `functions_decimal`, wide enough for the sum of any number of values within the bounds.
 """
 

@@ -1,4 +1,4 @@
-"""The reference, sentence by sentence of ../shared/contracts/metrics.md; the arithmetic stands beside each number."""
+"""The reference, sentence by sentence of docs/metrics.md; the arithmetic stands beside each number."""
 
 from typing import Any
 

@@ -193,10 +193,10 @@ def test_a_forwarded_host_decides_nothing(make_site: Callable[..., Site], proxie
     )
 
 
-def test_the_page_and_the_readme_tell_the_same_steps(site: Site) -> None:
+def test_the_page_and_the_documentation_tell_the_same_steps(site: Site) -> None:
     sign_in(site.client)
     page = open_setup(site)
-    section = (ROOT / "README.md").read_text().split("## Configure it in Segment")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "segment.md").read_text().split("## Webhook destination")[1].split("\n## ")[0]
     steps = section.split("The page `/setup`")[0]
     said = re.findall(r"\*\*(.+?)\*\*|\*([A-Z].+?)\*", " ".join(steps.split()))
     assert len(said) >= 10

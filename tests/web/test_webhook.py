@@ -37,7 +37,7 @@ REFUSED_STATUSES = {
     "batch_not_fully_authenticated": 401,
     "unavailable": 503,
 }
-"""As ../shared/contracts/segment.md lists them."""
+"""As docs/responses.md lists them."""
 
 
 def basic(pair: str) -> dict[str, str]:

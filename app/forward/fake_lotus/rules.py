@@ -1,4 +1,4 @@
-"""What Lotus says to a batch, by `../shared/contracts/lotus.md`. Values in, values out."""
+"""What Lotus says to a batch, by https://github.com/uselotus/lotus. Values in, values out."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Numbers as billing needs them: exact decimals, within the bounds of ../shared/contracts/metrics.md.
+"""Numbers as billing needs them: exact decimals, within the bounds of docs/functions.md, "Numbers".
 
 A number counts as its shortest form says (0.1 is one tenth), and text that is a finite decimal is a number too, with
 blanks around it or without. All is exact to 38 significant digits; what is longer, as a third is, or a double that was
@@ -70,7 +70,7 @@ def _parse(text: str) -> Decimal | None:
 
 
 def is_within(number: Decimal) -> bool:
-    """Tell whether a number is within the bounds of ../shared/contracts/metrics.md."""
+    """Tell whether a number is within the bounds of docs/functions.md, "Numbers"."""
     if not number:
         return True
     return number.is_finite() and MIN_EXPONENT <= number.adjusted() <= MAX_EXPONENT
