@@ -32,7 +32,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def pytest_collection() -> Generator[None, object, object]:
     """Look for no garbage while thousands of tests are made, and then rarely, and never among what is there.
 
-    It is half of the time of the one, and a tenth of that of the tests; the service sets itself the same thresholds.
+    It is half of the time of the one; the service sets itself the same thresholds for the other.
     """
     gc.disable()
     try:
