@@ -1,6 +1,6 @@
-"""Every function that an expression can call, in a line each, for whoever completes what is typed.
+"""Every function that an expression can call, one line each, for completion in the editor.
 
-Our own are told as in docs/functions.md: a test holds the two together.
+The lines of our own functions are those of docs/functions.md; a test compares the two.
 """
 
 import msgspec
@@ -12,15 +12,15 @@ class FunctionDocument(msgspec.Struct, frozen=True):
     name: str
     signature: str
     sentence: str
-    """What it gives."""
+    """What it returns."""
 
 
-def _described(*lines: tuple[str, str]) -> tuple[FunctionDocument, ...]:
+def _documents(*lines: tuple[str, str]) -> tuple[FunctionDocument, ...]:
     return tuple(FunctionDocument(signature.partition("(")[0], signature, sentence) for signature, sentence in lines)
 
 
 # What docs/functions.md says, without its backticks.
-OURS = _described(
+OURS = _documents(
     ("if(condition, then[, else])", "then if the condition is true, else else (or null)"),
     ("coalesce(value, ...)", 'the first that is not null; keeps 0, false and ""'),
     ("default_empty(value, fallback)", "the fallback for null, blank text, [] and {}"),
@@ -114,7 +114,7 @@ OURS = _described(
     ),
 )
 
-JMESPATH = _described(
+JMESPATH = _documents(
     ("abs(number)", "the number without its sign"),
     ("contains(subject, search)", "whether an array has the value, or text the part"),
     ("ends_with(text, suffix)", "whether the text ends so"),
@@ -137,4 +137,4 @@ JMESPATH = _described(
     ("values(object)", "the object's values"),
 )
 
-FUNCTION_DOCUMENTS = tuple(sorted((*OURS, *JMESPATH), key=lambda one: one.name))
+FUNCTION_DOCUMENTS = tuple(sorted((*OURS, *JMESPATH), key=lambda function: function.name))

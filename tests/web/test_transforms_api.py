@@ -426,7 +426,7 @@ def test_a_new_name_is_published_where_nothing_is_live(desk: Desk) -> None:
     done = desk.do("POST", "/other/publish", text=TEXT.replace("API Call", "Other"), live=None)
     found = desk.get("/other")
     assert (found["live"]["version"], found["state"], found["file"]) == (done["version"], "no_file", None)
-    # Nothing is taken out by a click: there is no file to take.
+    # Nothing is unpublished by a click: there is no file to take.
     assert desk.refused("POST", "/other/resolve", 404, take="file")["code"] == "not_found"
     assert desk.live("other") is not None
     # It can be kept as a file.

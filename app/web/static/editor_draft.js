@@ -250,7 +250,7 @@ export class Draft {
     try {
       await this.api.resolve(take);
       await this.#liveChanged();
-      this.tell(take === "file" ? "The file is live." : "What is live was written into the file.");
+      this.tell(take === "file" ? "The file is live." : "The live version was written into the file.");
     } catch (error) {
       this.tell(error.message, "alert");
     }

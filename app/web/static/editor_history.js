@@ -24,7 +24,7 @@ export async function showHistory({ name, history, mine, textOf }) {
       const side = make("div", { class: "history-diff" });
       const list = make("ol", { class: "picks" });
       let against = "before";
-      const tellWhat = (one) => (one.version ? one.version.slice(0, 8) : "taken out");
+      const tellWhat = (one) => (one.version ? one.version.slice(0, 8) : "unpublished");
       const look = async () => {
         const index = history.indexOf(chosen);
         const isLive = index === 0;
