@@ -14,7 +14,7 @@ from app.store.versions import Version, append_versions, get_version, list_versi
 
 KIND = "transform"
 
-# Most transforms in the cache of parsed texts: many times what a folder holds.
+# Size of the cache of parsed texts, in transforms: many times what a folder holds.
 _PARSED_MAX = 5000
 
 

@@ -37,7 +37,7 @@ from app.transforms.workbench import (
     RollbackRequest,
 )
 
-# It must not take the processor from what answers Segment.
+# It shares two processors with what answers Segment, which goes first.
 _NICENESS = 10
 
 # A little longer than the service waits: the alarm only rings for a job that outlives the service.
