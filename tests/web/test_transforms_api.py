@@ -502,8 +502,8 @@ def test_texts_calls_and_bodies_have_a_largest_size(lite: Desk) -> None:
     big = "#" * (256 * 1024 + 1)
     for path, more in (("/preview", {}), ("/impact", {}), ("/publish", {"live": None})):
         told = lite.refused("POST", f"/api_call{path}", 400, text=big, **more)
-        assert "larger than 256 KiB" in told["message"]
-    assert "larger than 256 KiB" in lite.refused("PUT", "/api_call", 400, text=big, revision=0)["message"]
+        assert "larger than the limit of 256 KiB" in told["message"]
+    assert "larger than the limit of 256 KiB" in lite.refused("PUT", "/api_call", 400, text=big, revision=0)["message"]
     told = lite.refused("POST", "/api_call/preview", 400, text=TEXT, call=" " * ((1 << 20) + 1))
     assert "the call is larger than" in told["message"]
     answer = lite.ask("POST", "/api_call/preview", b" " * (4 << 20))
