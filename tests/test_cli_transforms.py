@@ -108,7 +108,7 @@ def test_a_hint_does_not_fail_the_check(type_: Desk) -> None:
     type_.write(order="match: {event: Order}\n")
     output = said(type_("check"))
     assert "hint: transforms/order.yaml:" in output
-    assert output.endswith("2 transforms, 0 examples: fit, with 1 hint.\n")
+    assert output.endswith("2 transforms, 0 examples: can be published, with 1 hint.\n")
 
 
 def test_check_looks_through_the_folder_that_is_named(type_: Desk) -> None:
@@ -143,7 +143,7 @@ def test_a_draft_is_tried_instead_and_standard_input_is_taken(type_: Desk) -> No
     output = said(type_("try", "-", "--transform", "order.draft.yaml", input=raw))
     assert '"version": 2' in output
     output = said(type_("try", "-", "--transform", "order.draft.yaml", input=to_raw(a_document(event="Other"))))
-    assert "does not take this call" in output
+    assert "does not match this call" in output
     broken = type_.folder / "broken.yaml"
     broken.write_text("match: [")
     assert said(type_("try", "-", "--transform", "broken.yaml", input=raw), 1).startswith("error: broken.yaml:1:")
@@ -177,7 +177,7 @@ def test_check_looks_at_one_draft_as_if_it_were_in_its_place(type_: Desk) -> Non
     assert output.endswith(f"{draft}: cannot be published.\n")
     draft.write_text(ONE)
     type_.write(other="not: a transform\n")
-    assert said(type_("check", str(draft))) == f"{draft}: fit to be published.\n"
+    assert said(type_("check", str(draft))) == f"{draft}: can be published.\n"
     assert said(type_("check", "transforms/other.yaml"), 1).startswith("error: transforms/other.yaml:1:1: ")
 
 
@@ -189,10 +189,10 @@ def test_a_starter_is_a_draft_that_is_fit_and_is_not_overwritten(type_: Desk) ->
     draft = type_.folder / "transforms" / "seat_added.draft.yaml"
     assert str(draft.relative_to(type_.folder)) in output
     assert said(type_("check")) == "2 transforms, 1 example: all is well.\n", "nothing maps by a draft"
-    assert "is there already" in said(type_("new", "Seat Added"), 1)
+    assert "exists already" in said(type_("new", "Seat Added"), 1)
     draft.rename(draft.with_name("seat_added.yaml"))
     assert said(type_("check")) == "3 transforms, 2 examples: all is well.\n"
-    assert "is there already" in said(type_("new", "Seat Added"), 1)
+    assert "exists already" in said(type_("new", "Seat Added"), 1)
 
 
 def test_a_starter_from_calls_without_a_user_says_so_and_guesses_who_is_billed(desk: Desk) -> None:
@@ -201,7 +201,7 @@ def test_a_starter_from_calls_without_a_user_says_so_and_guesses_who_is_billed(d
         store(desk.database, a_record_of(document, some_transforms()))
     said(desk("new", "Export", "--from-calls"))
     text = desk.read("export.draft.yaml")
-    assert "No call that was looked at has a userId" in text
+    assert "None of these calls has a userId" in text
     assert "  # customer_id: properties.account_id\n" in text
     draft = desk.folder / "transforms" / "export.draft.yaml"
     draft.write_text(text.replace("  # customer_id:", "  customer_id:"))
@@ -268,7 +268,7 @@ def test_list_shows_how_every_file_stands_to_what_is_live(desk: Desk) -> None:
     assert desk.states() == {"_default": "same", "order": "broken", "another": "new"}
     output = said(desk("transforms", "list"))
     assert "the file is not used, the live version stays" in output
-    assert "publishes itself" in output
+    assert "goes live when the service runs" in output
     assert "order.yaml:1:9: " in output
     (desk.folder / "transforms" / "order.yaml").unlink()
     assert desk.states()["order"] == "no_file"
@@ -286,14 +286,14 @@ def test_show_gives_the_text_of_every_version(desk: Desk) -> None:
 
 
 def test_diff_shows_what_the_file_changes(desk: Desk) -> None:
-    assert "is what is live" in said(desk("transforms", "diff", "order"))
+    assert "is the same as the live version" in said(desk("transforms", "diff", "order"))
     first = desk.versions("order")[0]
     desk.write(order=TWO)
     lines = said(desk("transforms", "diff", "order")).splitlines()
     assert lines[:2] == [f"--- live {first}", "+++ transforms/order.yaml"]
     assert [line for line in lines[3:] if line[0] in "+-"] == ["-" + ONE.splitlines()[1], "+" + TWO.splitlines()[1]]
     desk.run_service()
-    assert "is what is live" in said(desk("transforms", "diff", "order"))
+    assert "is the same as the live version" in said(desk("transforms", "diff", "order"))
     assert "-event" in said(desk("transforms", "diff", "order", "--version", first))
     desk.write(new=ONE.replace("Order", "New"))
     assert "+++ transforms/new.yaml" in said(desk("transforms", "diff", "new"))
@@ -310,7 +310,7 @@ def test_rollback_shows_drift_which_publish_or_pull_resolves(desk: Desk) -> None
     assert desk("transforms", "show", "order").stdout == ONE
 
     output = said(desk("transforms", "pull", "order"))
-    assert "waits for one: segment-lotus transforms publish order" in output
+    assert "waits until a person publishes it: segment-lotus transforms publish order" in output
     assert desk.read("order.yaml") == ONE
     assert desk.states()["order"] == "same"
     assert "already" in said(desk("transforms", "pull", "order"))
@@ -321,7 +321,7 @@ def test_rollback_shows_drift_which_publish_or_pull_resolves(desk: Desk) -> None
     output = said(desk("transforms", "publish", "order"))
     assert "-event: {properties: {version: '`1`'}}" in output
     assert desk.states()["order"] == "same"
-    assert "is live as its file says" in said(desk("transforms", "publish", "order"))
+    assert "is live and the same as its file" in said(desk("transforms", "publish", "order"))
     lines = [line.split()[2] for line in said(desk("transforms", "history", "order")).splitlines()]
     assert lines == ["file", "editor", "file", "file"]
 
@@ -332,25 +332,25 @@ def test_a_file_that_cannot_be_used_is_not_published(desk: Desk) -> None:
     assert output.startswith("error: order.yaml:3:12: ")
     assert desk("transforms", "show", "order").stdout == ONE
     assert "nothing is live under that name" in said(desk("transforms", "publish", "nothing"), 1)
-    assert "is no name" in said(desk("transforms", "publish", "../nothing"), 1)
+    assert "is not a valid transform name" in said(desk("transforms", "publish", "../nothing"), 1)
 
 
 def test_a_transform_without_a_file_is_taken_out_after_asking(desk: Desk) -> None:
     (desk.folder / "transforms" / "order.yaml").unlink()
     assert said(desk("transforms", "publish", "order", input="n\n"), 1).startswith("There is no transforms/order.yaml.")
     assert desk.states()["order"] == "no_file"
-    assert "is taken out" in said(desk("transforms", "publish", "order", input="y\n"))
+    assert "is unpublished" in said(desk("transforms", "publish", "order", input="y\n"))
     assert desk.states() == {"_default": "same"}
-    assert "taken out" in said(desk("transforms", "history", "order"))
+    assert "unpublished" in said(desk("transforms", "history", "order"))
     desk.write(order=ONE)
     assert desk.states()["order"] == "drift"
-    assert "was taken out" in said(desk("transforms", "list"))
+    assert "was unpublished" in said(desk("transforms", "list"))
 
 
 def test_a_new_default_says_what_was_published_anew(desk: Desk) -> None:
     desk.write(default=DEFAULT_TEXT + "# changed\n")
     output = said(desk("transforms", "publish", "_default"))
-    assert "Published anew, since they inherit from it: order" in output
+    assert "Also published again, since they inherit from it: order" in output
 
 
 def test_commands_that_need_a_database_say_so(type_: Desk) -> None:

@@ -25,7 +25,7 @@ from app.store.ids import Ids
 from app.store.record import Record
 from app.store.review import CallFilters, get_call
 from app.store.schema import calls, claims, events, requests
-from app.transforms.preview import Preview, preview
+from app.transforms.preview import Preview, compare_newest
 from tests.builders import (
     DEFAULT_TEXT,
     IDS,
@@ -192,7 +192,7 @@ def test_preview_reads_kept_calls_as_they_were_understood(database: Database) ->
     track(ingest, an_order(context={"own": 2}), beside=SKEWED)
     native(ingest, an_event(event_name="Order"))
     changed = next(one for one in draft.transforms if one.name == "order")
-    report = preview(database, Preview(live, changed, draft), CallFilters(), None, lambda _count: None)
+    report = compare_newest(database, Preview(live, changed, draft), CallFilters(), None, lambda _count: None)
     assert (report.calls, report.concerned) == (2, 1)
     [mapped] = report.newly_mapped
     [event] = mapped.after

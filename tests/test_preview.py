@@ -11,8 +11,7 @@ from app.errors import TransformInvalid
 from app.store.engine import Database
 from app.store.review import CallFilters
 from app.store.schema import calls
-from app.transforms import preview as comparing
-from app.transforms.preview import BATCH, KINDS_MAX, PATHS_MAX, Preview, Report, read_draft
+from app.transforms.preview import BATCH, KINDS_MAX, PATHS_MAX, Preview, Report, Sample, compare_newest, read_draft
 from tests.builders import DEFAULT_TEXT, a_document, rows_of, some_transforms
 from tests.replaying import RIGHT, WRONG, an_order, outcomes, replay, take
 from tests.test_replay import dump
@@ -27,12 +26,12 @@ def preview(database: Database, text: str, name: str = "order", limit: int | Non
     draft, with_draft = read_draft(name, text, catalog)
     seen: list[int] = []
     compared = Preview(catalog.active, draft, with_draft)
-    report = comparing.preview(database, compared, CallFilters(**filters), limit, seen.append)
+    report = compare_newest(database, compared, CallFilters(**filters), limit, seen.append)
     assert sum(seen) == report.calls
     return report
 
 
-def by_kind(samples: list[comparing.Sample]) -> dict[str, int]:
+def by_kind(samples: list[Sample]) -> dict[str, int]:
     return {one.kind: one.count for one in samples}
 
 
@@ -155,5 +154,5 @@ def test_a_draft_that_cannot_be_read_is_an_error_with_its_place(database: Databa
 
 
 def test_without_a_default_there_is_nothing_to_inherit_from() -> None:
-    with pytest.raises(TransformInvalid, match="no _default is live"):
+    with pytest.raises(TransformInvalid, match="_default, which order inherits from, is not live"):
         read_draft("order", RIGHT, Catalog(TransformSet(())))

@@ -103,7 +103,7 @@ def test_a_draft_that_takes_too_long_is_killed_and_the_next_preview_works(sandbo
     preview(sandbox)
     first = sandbox.pid
     assert first is not None
-    with pytest.raises(TransformInvalid, match="this takes longer than 1 seconds and was stopped"):
+    with pytest.raises(TransformInvalid, match="this takes longer than 1 second and was stopped"):
         preview(sandbox, asked(ENDLESS), seconds=1)
     assert not is_alive(first)
     assert preview(sandbox)["draft"]["events"]
@@ -163,7 +163,7 @@ def test_many_at_once_are_served_in_turn_or_told_to_come_back(sandbox: Sandbox) 
 
     with ThreadPoolExecutor(20) as threads:
         said = set(threads.map(ask, range(40)))
-    assert said <= {"stored", "too many previews are asked for at once; try again in a moment"}
+    assert said <= {"stored", "too many previews are waiting; try again in a moment"}
     assert "stored" in said
     assert preview(sandbox)["draft"]["events"]
 

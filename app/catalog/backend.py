@@ -1,4 +1,4 @@
-"""What it takes to look at what is stored, and to map by it: a database and the versions in it."""
+"""What it takes to read stored calls and map them: a database and the versions in it."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from app.store.engine import Database, connect
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """What it takes to look at what is stored: no transform files, no writer."""
+    """A database and its versions, without transform files or a writer."""
 
     database: Database
     catalog: Catalog
-    """Knows the versions in the database; none is active."""
+    """Finds the versions in the database; none is active."""
 
 
 def connect_backend(database_url: str, pseudonym_key: str, *, bulk: bool = False, serving: bool = False) -> Backend:
-    """Put together what looks at a database, or goes through all of it (`bulk`). Its connections are its own.
+    """Return a backend with connections of its own.
 
-    `serving`: it looks for somebody who sent a request.
+    `bulk`: it goes through all of the database. `serving`: it answers somebody who sent a request.
 
     Raises:
-        SettingInvalid: DATABASE_URL is not of a kind we know.
+        SettingInvalid: DATABASE_URL names no supported database.
 
     """
     database = connect(database_url, bulk=bulk, serving=serving)

@@ -1,4 +1,4 @@
-"""Is a set of transforms fit to be published: does it parse, do its examples hold, is it reachable."""
+"""Checks whether a set of transforms can be published: does it parse, do its examples pass, is each reachable."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ class Problem:
     name: str
     sentence: str
     """With file, line and column."""
-    grave: bool
+    blocking: bool
     """It keeps the transform from being published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """A set of texts, looked through."""
+    """The result of checking a set of texts."""
 
     names: frozenset[str]
-    """All that there were."""
+    """Of all texts, and of the files that could not be read."""
     transforms: dict[str, Transform]
     """Those that can be used, by name."""
     problems: tuple[Problem, ...]
@@ -36,11 +36,12 @@ class CheckReport:
 
     def is_fit(self, name: str) -> bool:
         """Tell whether nothing keeps a transform from being published."""
-        return name in self.transforms and not any(one.grave for one in self.problems if one.name == name)
+        blocked = {problem.name for problem in self.problems if problem.blocking}
+        return name in self.transforms and name not in blocked
 
 
 def no_checkpoint() -> None:
-    """Go on at once: nobody waits for this process."""
+    """Do nothing: nobody waits for this process."""
 
 
 def check(
@@ -49,20 +50,20 @@ def check(
     *,
     default: Transform | None = None,
     parse: Parse = parse_transform,
-    breathe: Callable[[], None] = no_checkpoint,
+    checkpoint: Callable[[], None] = no_checkpoint,
 ) -> CheckReport:
-    """Look through texts by name.
+    """Check texts by name.
 
-    `unreadable` says why a file could not be read at all. They inherit from `default`, or from the `_default` among
-    them where none is given. `breathe` is called between two.
+    `unreadable` says why a file could not be read at all. The texts inherit from `default`; without it, from the
+    `_default` among them. `checkpoint` is called between two texts.
     """
     names = frozenset([*texts, *(unreadable or ())])
-    problems = [Problem(name=name, sentence=why, grave=True) for name, why in (unreadable or {}).items()]
+    problems = [Problem(name=name, sentence=why, blocking=True) for name, why in (unreadable or {}).items()]
     transforms: dict[str, Transform] = {}
     if DEFAULT not in names and default is None:
         sentence = f"there is no {DEFAULT}.yaml, which all transforms inherit from"
-        problems.append(Problem(name=DEFAULT, sentence=sentence, grave=True))
-    for name in sorted(texts, key=lambda one: (one != DEFAULT, one)):
+        problems.append(Problem(name=DEFAULT, sentence=sentence, blocking=True))
+    for name in sorted(texts, key=lambda name: (name != DEFAULT, name)):
         parent = None if name == DEFAULT else default or transforms.get(DEFAULT)
         if name != DEFAULT and parent is None:
             # Without it nothing else can be read, and that is no fault of the others.
@@ -70,28 +71,28 @@ def check(
         try:
             transforms[name] = parse(name, texts[name], parent)
         except TransformInvalid as error:
-            problems.append(Problem(name=name, sentence=error.message, grave=True))
-        breathe()
+            problems.append(Problem(name=name, sentence=error.message, blocking=True))
+        checkpoint()
     examples = 0
     for transform in transforms.values():
-        problems += [Problem(name=transform.name, sentence=why.message, grave=True) for why in list_unfit(transform)]
+        problems += [Problem(name=transform.name, sentence=why.message, blocking=True) for why in list_unfit(transform)]
         examples += len(transform.source.value.get("examples", ()))
         problems += [
-            Problem(name=transform.name, sentence=why, grave=True) for why in failing_examples(transform, breathe)
+            Problem(name=transform.name, sentence=why, blocking=True) for why in failing_examples(transform, checkpoint)
         ]
     for finding in lint(TransformSet(transforms.values())):
         place = transforms[finding.transform].source.invalid(finding.path, finding.sentence)
-        problems.append(Problem(name=finding.transform, sentence=place.message, grave=finding.grave))
+        problems.append(Problem(name=finding.transform, sentence=place.message, blocking=finding.grave))
     return CheckReport(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
 
 
-def failing_examples(transform: Transform, breathe: Callable[[], None] = no_checkpoint) -> Iterator[str]:
-    """Run the examples of a transform; say of each that does not hold where it stands and why.
+def failing_examples(transform: Transform, checkpoint: Callable[[], None] = no_checkpoint) -> Iterator[str]:
+    """Run the examples of a transform; yield a sentence, with its place, for each that fails.
 
-    `breathe` is called after each.
+    `checkpoint` is called after each example.
     """
     for result in run_examples(transform):
-        breathe()
+        checkpoint()
         if result.difference is not None:
             error = transform.source.invalid(("examples", result.position), f"{result.name}: {result.difference}")
             yield error.message

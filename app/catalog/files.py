@@ -12,13 +12,13 @@ FILE_BYTES_MAX = 256 * 1024
 _SUFFIX = ".yaml"
 _DRAFT_SUFFIX = ".draft.yaml"
 
-# A name stands in indexed columns, in ids of `also` lanes, in URLs and on command lines.
+# A name is used in indexed columns, in ids of `also` lanes, in URLs and on command lines.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """What a folder held when it was read."""
+    """The files of a folder when it was read."""
 
     texts: dict[str, str]
     """Text by name; the name is the file's, without `.yaml`."""
@@ -27,7 +27,7 @@ class Folder:
 
 
 def read_folder(folder: Path) -> Folder:
-    """Read every `*.yaml` file of a folder but drafts. A file that cannot be read is a problem of its own."""
+    """Read every `*.yaml` file of a folder, except drafts. A file that cannot be read becomes a problem."""
     texts: dict[str, str] = {}
     problems: dict[str, str] = {}
     for path in _files(folder):
@@ -53,7 +53,7 @@ def read_file(path: Path) -> str:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write one file as a whole: whoever reads it at the same time gets the old text or the new. Raises OSError."""
+    """Write one file atomically: a concurrent reader gets the old text or the new. Raises OSError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_bytes(text.encode())
@@ -66,9 +66,9 @@ def write_file(path: Path, text: str) -> None:
 
 
 def to_path(folder: Path, name: str, *, draft: bool = False) -> Path:
-    """Return where a transform of this name is. Raises TransformInvalid where it is no name."""
+    """Return the path of the file of a transform. Raises TransformInvalid if `name` cannot be a name."""
     if not _NAME.fullmatch(name):
-        raise TransformInvalid(f"{name[:100]!r} is no name of a transform: letters of ASCII, digits, _ and -")
+        raise TransformInvalid(f"{name[:100]!r} is not a valid transform name: use ASCII letters, digits, _ and -")
     return folder / f"{name}{_DRAFT_SUFFIX if draft else _SUFFIX}"
 
 
@@ -76,23 +76,23 @@ def to_name(path: Path) -> str:
     """Return the name of the transform in a file, a draft or not. Raises TransformInvalid."""
     name = path.name.removesuffix(_SUFFIX).removesuffix(".draft")
     if not _NAME.fullmatch(name):
-        raise TransformInvalid(f"{path.name} cannot be used: a file's name may have letters of ASCII, digits, _ and -")
+        raise TransformInvalid(f"{path.name} cannot be used: name the file with ASCII letters, digits, _ and -")
     return name
 
 
 def fingerprint(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Return what changes when a file of the folder does: names, inodes, sizes, times."""
-    found = []
+    """Return the name, inode, size and modification time of each file; it changes whenever a file does."""
+    entries = []
     for path in _files(folder):
         try:
             status = path.stat()
         except OSError:
             continue
-        found.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
+        entries.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(entries)
 
 
 def _files(folder: Path) -> list[Path]:
-    # Editors put files that begin with a dot beside the one that is open.
+    # Editors keep dot files beside the one that is open.
     paths = (path for path in folder.glob(f"*{_SUFFIX}") if not path.name.startswith("."))
     return sorted(path for path in paths if not path.name.endswith(_DRAFT_SUFFIX))

@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterable
 
 from app.catalog.check import no_checkpoint
 from app.catalog.files import Folder
-from app.catalog.live import KIND, Catalog, Live
-from app.catalog.status import CatalogStatus, FileState, survey
+from app.catalog.live import KIND, Catalog, Live, to_version
+from app.catalog.status import CatalogStatus, FileState, compare_with_live
 from app.core.transform.transform import DEFAULT, Transform
 from app.errors import Unavailable
 from app.store.engine import Connection, Database
 from app.store.publications import Origin, Publication, append_publications, find_latest_id, lock_publications
-from app.store.versions import Version, append_versions
+from app.store.versions import append_versions
 
 NextId = Callable[[int], int]
 Clock = Callable[[], int]
 
-# Somebody else published in between; it takes a crowd of publishers to be overtaken so often.
+# Another try is needed only where somebody else published in between; ten in a row take a crowd of publishers.
 _TRIES = 10
 
 
@@ -23,7 +23,7 @@ class Publisher:
     """Publishes within one transaction."""
 
     def __init__(self, conn: Connection, catalog: Catalog, next_id: NextId, now: int) -> None:
-        """`now` in microseconds since 1970. Nobody else publishes until the transaction ends."""
+        """`now` in microseconds since 1970. Nobody else can publish until the transaction ends."""
         lock_publications(conn)
         self.conn = conn
         self._catalog = catalog
@@ -31,31 +31,28 @@ class Publisher:
         self._now = now
 
     def publish(self, live: Live, transforms: Iterable[tuple[Transform, Origin]]) -> None:
-        """Make versions live; `live` is what is until then.
+        """Make versions live in place of `live`.
 
-        With a new `_default` all that inherit from it are made live anew, by their own text and with their own origin.
+        With a new `_default`, all that inherit from it are published anew, with their own text and origin.
         """
-        chosen = {one.name: (one, origin) for one, origin in transforms}
+        chosen = {transform.name: (transform, origin) for transform, origin in transforms}
         default = chosen[DEFAULT][0] if DEFAULT in chosen else live.transforms.get(DEFAULT)
         for name, text in live.texts.items():
             if DEFAULT in chosen and name not in chosen:
-                heir = self._catalog.parse(name, text, default)
-                if heir.digest != live.publications[name].digest:
-                    chosen[name] = (heir, Origin(live.publications[name].origin))
-        # What is read in the order of ids has `_default` before its heirs.
+                inheriting = self._catalog.parse(name, text, default)
+                if inheriting.digest != live.publications[name].digest:
+                    chosen[name] = (inheriting, Origin(live.publications[name].origin))
+        # Sorted so that a reader in the order of ids meets `_default` before what inherits from it.
         pairs = sorted(chosen.values(), key=lambda pair: (pair[0].name != DEFAULT, pair[0].name))
-        self.keep(one for one, _ in pairs)
-        self._append([(one.name, one.digest, origin) for one, origin in pairs])
+        self.store_versions(transform for transform, _ in pairs)
+        self._append([(transform.name, transform.digest, origin) for transform, origin in pairs])
 
-    def keep(self, transforms: Iterable[Transform]) -> None:
-        """Keep versions without making them live."""
-        append_versions(
-            self.conn,
-            [Version(one.digest, KIND, one.name, one.text, one.inherits, self._now) for one in transforms],
-        )
+    def store_versions(self, transforms: Iterable[Transform]) -> None:
+        """Store versions without making them live."""
+        append_versions(self.conn, [to_version(transform, self._now) for transform in transforms])
 
-    def take_out(self, name: str, origin: Origin) -> None:
-        """Make nothing live under a name."""
+    def unpublish(self, name: str, origin: Origin) -> None:
+        """End the live version of a name; the name stays in the history."""
         self._append([(name, None, origin)])
 
     def _append(self, rows: list[tuple[str, bytes | None, Origin]]) -> None:
@@ -74,30 +71,32 @@ def publish_new(
     folder: Folder,
     next_id: NextId,
     clock: Clock,
-    breathe: Callable[[], None] = no_checkpoint,
+    checkpoint: Callable[[], None] = no_checkpoint,
 ) -> tuple[CatalogStatus, list[str]]:
-    """Publish the files that may publish themselves; return how all stand then, and the names that were published.
+    """Publish the new files; return the status of the catalog after that, and the names that were published.
 
     Reading, parsing and running examples happens before the database is locked. Raises Unavailable.
     """
     published: list[str] = []
     for _ in range(_TRIES):
         with database.reading() as conn:
-            found = survey(conn, catalog, folder, breathe)
-        new = [one for one in found.among(FileState.NEW) if one.file is not None]
-        # A file that waits for a person must not publish itself later, once a person has chosen otherwise.
-        waiting = [one.file for one in found.among(FileState.DRIFT) if one.file is not None and one.unseen]
-        if not (new or waiting or found.live.unkept):
+            status = compare_with_live(conn, catalog, folder, checkpoint)
+        new = [file.transform for file in status.in_state(FileState.NEW) if file.transform is not None]
+        # Stored, and so seen: a file that waits for a person must not be published later, once a person has chosen
+        # otherwise.
+        drifted = status.in_state(FileState.DRIFT)
+        waiting = [file.transform for file in drifted if file.transform is not None and file.unseen]
+        if not (new or waiting or status.live.unstored):
             break
         with database.writing() as conn:
             publisher = Publisher(conn, catalog, next_id, clock())
-            if find_latest_id(conn) != found.live.latest:
+            if find_latest_id(conn) != status.live.latest:
                 continue
-            append_versions(conn, found.live.unkept)
-            publisher.keep(waiting)
+            append_versions(conn, status.live.unstored)
+            publisher.store_versions(waiting)
             if new:
-                publisher.publish(found.live, [(one.file, Origin.FILE) for one in new if one.file is not None])
-                published += [one.name for one in new]
+                publisher.publish(status.live, [(transform, Origin.FILE) for transform in new])
+                published += [transform.name for transform in new]
     else:
-        raise Unavailable("others publish transforms all the time")
-    return found, published
+        raise Unavailable("other publications of transforms kept getting in first")
+    return status, published

@@ -1,4 +1,4 @@
-"""How files stand to what is live: which may publish themselves, and which wait for a person."""
+"""Compares files with what is live: which are published automatically, and which wait for a person."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from app.store.versions import find_seen_texts
 
 
 class FileState(StrEnum):
-    """How a file stands to what is live under its name."""
+    """How a file compares with what is live under its name."""
 
     SAME = "same"
     NEW = "new"
-    """It publishes itself as soon as a running service sees it."""
+    """A running service publishes it as soon as it sees it."""
     DRIFT = "drift"
-    """A person must decide: publish the file, or pull what is live."""
+    """A person must decide: publish the file, or pull the live text."""
     NO_FILE = "no_file"
-    """Live, and there is no file of that name."""
+    """Live, but there is no file of that name."""
     BROKEN = "broken"
-    """The file cannot be used; what is live stays."""
+    """The file cannot be used; the live version stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,64 +34,65 @@ class FileStatus:
 
     name: str
     state: FileState
-    file: Transform | None
-    """None where there is none, or where it cannot be read."""
+    transform: Transform | None
+    """The file, parsed; None where there is no file, or where it cannot be read."""
     live: Publication | None
-    """The last publication of the name; its digest is None where it was taken out."""
+    """The last publication of the name; its digest is None if it was unpublished."""
     unseen: bool
-    """The text of the file was never kept under this name."""
+    """The text of the file was never stored under this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogStatus:
-    """A folder held against what is live, at one moment."""
+    """A folder compared with what is live, at one moment."""
 
     live: Live
     checked: CheckReport
-    standings: tuple[FileStatus, ...]
+    files: tuple[FileStatus, ...]
+    """One for each name that has a file or is live, sorted by name."""
 
-    def among(self, *states: FileState) -> list[FileStatus]:
-        """Return those that stand like this."""
-        return [one for one in self.standings if one.state in states]
+    def in_state(self, *states: FileState) -> list[FileStatus]:
+        """Return the names in one of these states."""
+        return [file for file in self.files if file.state in states]
 
     def find(self, name: str) -> FileStatus | None:
-        """Return how one name stands."""
-        return next((one for one in self.standings if one.name == name), None)
+        """Return the status of one name; None where it has no file and is not live."""
+        return next((file for file in self.files if file.name == name), None)
 
-    def grave(self, name: str) -> list[str]:
-        """Return what keeps the file of a name from being published."""
-        return [one.sentence for one in self.checked.problems if one.grave and one.name == name]
+    def blocking(self, name: str) -> list[str]:
+        """Return the problems that keep the file of a name from being published."""
+        return [problem.sentence for problem in self.checked.problems if problem.blocking and problem.name == name]
 
 
-def survey(
-    conn: Connection, catalog: Catalog, folder: Folder, breathe: Callable[[], None] = no_checkpoint
+def compare_with_live(
+    conn: Connection, catalog: Catalog, folder: Folder, checkpoint: Callable[[], None] = no_checkpoint
 ) -> CatalogStatus:
-    """Hold a folder against what is live. `breathe` is called between two files."""
-    live = catalog.read_live(conn, breathe)
-    seen = find_seen_texts(conn, KIND, folder.texts)
+    """Compare the files of a folder with what is live. `checkpoint` is called between two files."""
+    live = catalog.read_live(conn, checkpoint)
+    seen_names = find_seen_texts(conn, KIND, folder.texts)
     live_default = live.transforms.get(DEFAULT)
 
-    def look(default: Transform | None) -> CatalogStatus:
-        checked = check(folder.texts, folder.problems, default=default, parse=catalog.parse, breathe=breathe)
-        return CatalogStatus(live=live, checked=checked, standings=tuple(_standings(live, checked, folder, seen)))
+    def compare(default: Transform | None) -> CatalogStatus:
+        checked = check(folder.texts, folder.problems, default=default, parse=catalog.parse, checkpoint=checkpoint)
+        return CatalogStatus(live=live, checked=checked, files=tuple(_file_statuses(live, checked, folder, seen_names)))
 
     # If the file of `_default` is about to be published, the other files will inherit from it; else from the live one.
-    found = look(None)
-    default = found.find(DEFAULT)
+    status = compare(None)
+    default = status.find(DEFAULT)
     if live_default is None:
-        return found if default and default.state is FileState.NEW else _held_back(found)
+        return status if default and default.state is FileState.NEW else _without_new(status)
     if default and default.state is FileState.SAME:
-        return found
-    if default is None or default.state is not FileState.NEW or default.file is None:
-        # Its file says why, where there is one.
-        return _with_problems(look(live_default), found.grave(DEFAULT) if DEFAULT in folder.texts else [])
-    coming = {one.name for one in found.among(FileState.NEW)}
-    harm = list(breaks_inheriting(catalog, live, default.file, coming))
-    return _with_problems(look(live_default), harm) if harm else found
+        return status
+    if default is None or default.state is not FileState.NEW or default.transform is None:
+        # The problems of its file, if there is one, say why.
+        return _with_problems(compare(live_default), status.blocking(DEFAULT) if DEFAULT in folder.texts else [])
+    new_names = {file.name for file in status.in_state(FileState.NEW)}
+    sentences = list(breaks_inheriting(catalog, live, default.transform, new_names))
+    return _with_problems(compare(live_default), sentences) if sentences else status
 
 
 def breaks_inheriting(catalog: Catalog, live: Live, default: Transform, replaced: set[str]) -> Iterator[str]:
-    """Say what a new `_default` would break among the live transforms, but for those that are replaced with it."""
+    """Yield what a new `_default` would break in the live transforms, except in those `replaced` together with it."""
     for name, text in live.texts.items():
         if name == DEFAULT or name in replaced:
             continue
@@ -103,37 +104,40 @@ def breaks_inheriting(catalog: Catalog, live: Live, default: Transform, replaced
             yield f"{DEFAULT}.yaml: {name}, which is live and inherits from it, would be broken: {problem}"
 
 
-def _held_back(found: CatalogStatus) -> CatalogStatus:
-    """Without a `_default`, nothing can be published."""
-    held = (replace(one, state=FileState.BROKEN) if one.state is FileState.NEW else one for one in found.standings)
-    return replace(found, standings=tuple(held))
+def _without_new(status: CatalogStatus) -> CatalogStatus:
+    """Turn new files into broken ones: without a `_default`, nothing can be published."""
+    files = (replace(file, state=FileState.BROKEN) if file.state is FileState.NEW else file for file in status.files)
+    return replace(status, files=tuple(files))
 
 
-def _with_problems(found: CatalogStatus, sentences: list[str]) -> CatalogStatus:
-    known = set(found.grave(DEFAULT))
-    added = [Problem(name=DEFAULT, sentence=one, grave=True) for one in sentences if one not in known]
+def _with_problems(status: CatalogStatus, sentences: list[str]) -> CatalogStatus:
+    """Add problems of `_default` that the status does not have yet."""
+    present = set(status.blocking(DEFAULT))
+    added = [Problem(name=DEFAULT, sentence=text, blocking=True) for text in sentences if text not in present]
     if not added:
-        return found
-    checked = replace(found.checked, problems=(*added, *found.checked.problems))
-    standings = [replace(one, state=FileState.BROKEN) if one.name == DEFAULT else one for one in found.standings]
-    return replace(found, checked=checked, standings=tuple(standings))
+        return status
+    checked = replace(status.checked, problems=(*added, *status.checked.problems))
+    files = [replace(file, state=FileState.BROKEN) if file.name == DEFAULT else file for file in status.files]
+    return replace(status, checked=checked, files=tuple(files))
 
 
-def _standings(live: Live, checked: CheckReport, folder: Folder, seen: set[str]) -> Iterator[FileStatus]:
+def _file_statuses(live: Live, checked: CheckReport, folder: Folder, seen_names: set[str]) -> Iterator[FileStatus]:
+    """`seen_names`: those whose text was stored before."""
     for name in sorted(checked.names | live.texts.keys()):
         publication = live.publications.get(name)
-        unseen = name in folder.texts and name not in seen
+        unseen = name in folder.texts and name not in seen_names
         if name not in checked.names:
             state = FileState.NO_FILE
         elif name in folder.texts and live.texts.get(name) == folder.texts[name]:
-            # What both inherit is the `_default` that is live, so the texts say it all.
+            # Both inherit from the live `_default`, so it is enough to compare the texts.
             state = FileState.SAME
         elif not checked.is_fit(name):
             state = FileState.BROKEN
         elif unseen and (publication is None or publication.origin == Origin.FILE):
-            # By text, not by digest: an old file on another node is old whatever it inherits today. It has been seen
-            # before and never publishes itself again, so a rolling deploy does not go back and forth.
+            # By text, not by digest: an old file on another node is old whatever it inherits today. It was seen
+            # before and is never published automatically again, so a rolling deploy does not go back and forth.
             state = FileState.NEW
         else:
             state = FileState.DRIFT
-        yield FileStatus(name=name, state=state, file=checked.transforms.get(name), live=publication, unseen=unseen)
+        transform = checked.transforms.get(name)
+        yield FileStatus(name=name, state=state, transform=transform, live=publication, unseen=unseen)

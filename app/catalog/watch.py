@@ -1,4 +1,4 @@
-"""Keeps the live transforms of a process up to date: with its files, and with what other nodes publish."""
+"""Keeps the live transforms of a process up to date with its files, and with what other nodes publish."""
 
 import threading
 import time
@@ -17,13 +17,14 @@ from app.store.ids import Ids
 from app.store.publications import find_latest_id
 from app.store.writer import give_way
 
-# A publish is to be seen everywhere within two seconds: a file is read once it was the same for two looks, since its
-# editor may still be writing, and the other processes see the publication with their next look.
+# A publication must be seen everywhere within two seconds: a file is read once two looks in a row found it unchanged,
+# since its editor may still be writing, and the other processes see the publication with their next look.
 _STEP_SECONDS = 0.5
 
-# A start waits so long for files that are being written.
+# A start waits this long at most for files that are being written.
 _SETTLE_SECONDS = 10
 
+_DRIFTED = "transform drifted"
 _LOG = structlog.get_logger("transforms")
 
 
@@ -40,16 +41,16 @@ class Watcher:
         self._read: object = None
         self._noticed: object = None
         self._latest: int | None = None
-        self._told: frozenset[str] = frozenset()
+        self._logged: frozenset[str] = frozenset()
         self._trouble: str | None = None
-        self.survey: CatalogStatus | None = None
-        """How the files stand to what is live; None before the first look."""
+        self.status: CatalogStatus | None = None
+        """How the files compare with what is live; None before the first look."""
         self.published: list[str] = []
-        """Names that were published and not told yet."""
+        """Names that were published and not logged yet."""
         self._changed = False
 
     def begin(self) -> None:
-        """Publish what may publish itself, and make active what is live. Says nothing: `tell` does.
+        """Publish the new files, and make active what is live. Logs nothing: that is for `log_changes`.
 
         Raises:
             TransformInvalid: nothing is live, and the files cannot be used.
@@ -64,7 +65,7 @@ class Watcher:
             raise TransformInvalid(why or f"{self._folder} has no transforms")
 
     def require_active(self) -> None:
-        """Raise Unavailable while nothing is active: nothing may be mapped, or ignored, for want of transforms."""
+        """Raise Unavailable while nothing is active: no call may be ignored because transforms are missing."""
         if not self._catalog.active.transforms:
             raise Unavailable("no transforms are active yet; send it again")
 
@@ -78,75 +79,76 @@ class Watcher:
             try:
                 self.look()
             except Unavailable as error:
-                # What is active stays active; a later look may find the database again.
-                self._say_trouble(error.message)
+                # What is active stays active; a later look may reach the database again.
+                self._log_trouble(error.message)
             except Exception as error:  # noqa: BLE001  whatever it is, what is active stays active
-                self._say_trouble(repr(error), exc_info=True)
+                self._log_trouble(repr(error), exc_info=True)
             else:
                 self._trouble = None
 
     def look(self) -> None:
-        """Look once. Raises Unavailable."""
-        seen = fingerprint(self._folder)
-        settled, self._noticed = seen == self._noticed, seen
-        if settled and seen != self._read:
-            self._look(seen)
+        """Look once at the files and at the database. Raises Unavailable."""
+        current = fingerprint(self._folder)
+        settled, self._noticed = current == self._noticed, current
+        if settled and current != self._read:
+            self._look(current)
         else:
             with self._database.reading() as conn:
                 latest = find_latest_id(conn)
             if latest != self._latest:
                 self._look(self._read)
-        self.tell()
+        self.log_changes()
 
     def problems(self) -> list[str]:
         """Return what keeps files from being used, and live texts from being read."""
-        if self.survey is None:
+        if self.status is None:
             return []
-        live = self.survey.live
+        live = self.status.live
         unreadable = [
             f"{name}: the live version cannot be read by this program" + ("; an older one is used" * older)
             for name, older in ((name, name in live.transforms) for name in live.unreadable)
         ]
-        return [one.sentence for one in self.survey.checked.problems if one.grave] + unreadable
+        return [problem.sentence for problem in self.status.checked.problems if problem.blocking] + unreadable
 
-    def tell(self) -> None:
-        """Log what was not logged before: what became live, and which files are not used or differ from it."""
-        if self.survey is None:
+    def log_changes(self) -> None:
+        """Log what was not logged before: what became live, and which files are not used or have drifted."""
+        if self.status is None:
             return
         if self.published:
             _LOG.info("transforms published", names=self.published)
         if self._changed:
-            names = [f"{one.name}@{one.digest.hex()[:12]}" for one in self._catalog.active.transforms]
+            active = self._catalog.active.transforms
+            names = [f"{transform.name}@{transform.digest.hex()[:12]}" for transform in active]
             _LOG.info("transforms active", transforms=names)
         self.published, self._changed = [], False
         lines = dict.fromkeys(self.problems(), "transform not used; the last good version stays active")
-        for one in self.survey.among(FileState.DRIFT):
-            way_out = f"segment-lotus transforms publish {one.name}, or pull {one.name}"
-            lines[f"{one.name}.yaml is not what is live; a person decides: {way_out}"] = "transform drifted"
-        for sentence in sorted(lines.keys() - self._told):
-            level = _LOG.warning if lines[sentence] == "transform drifted" else _LOG.error
-            level(lines[sentence], message=sentence)
-        self._told = frozenset(lines)
+        for file in self.status.in_state(FileState.DRIFT):
+            remedy = f"segment-lotus transforms publish {file.name}, or pull {file.name}"
+            lines[f"{file.name}.yaml differs from the live version; decide which is right: {remedy}"] = _DRIFTED
+        for sentence in sorted(lines.keys() - self._logged):
+            log = _LOG.warning if lines[sentence] == _DRIFTED else _LOG.error
+            log(lines[sentence], message=sentence)
+        self._logged = frozenset(lines)
 
-    def _look(self, seen: object) -> bool:
-        """Publish and activate; first read the folder, where it is not what was read last.
+    def _look(self, current: object) -> bool:
+        """Publish and activate; `current` is the fingerprint of the folder, which is read only if that has changed.
 
-        False: a file changed while the folder was read, and nothing was done.
+        Returns False, and does nothing, if a file changes while the folder is read.
         """
-        files = self._files if seen == self._read else read_folder(self._folder)
-        if seen != self._read and fingerprint(self._folder) != seen:
+        files = self._files if current == self._read else read_folder(self._folder)
+        if current != self._read and fingerprint(self._folder) != current:
             return False
-        found, published = publish_new(
-            self._database, self._catalog, files, self._ids.next, self._clock, breathe=give_way
+        status, published = publish_new(
+            self._database, self._catalog, files, self._ids.next, self._clock, checkpoint=give_way
         )
-        changed = self._catalog.activate(found.live)
-        self.survey, self._latest, self._files, self._read = found, found.live.latest, files, seen
+        changed = self._catalog.activate(status.live)
+        self.status, self._latest, self._files, self._read = status, status.live.latest, files, current
         self.published += published
         self._changed = self._changed or changed
         return True
 
-    def _say_trouble(self, what: str, *, exc_info: bool = False) -> None:
-        """Log once what keeps us from looking."""
-        if what != self._trouble:
-            _LOG.warning("transforms not looked up; what is active stays active", message=what, exc_info=exc_info)
-        self._trouble = what
+    def _log_trouble(self, trouble: str, *, exc_info: bool = False) -> None:
+        """Log what keeps the watcher from looking, unless it was logged last."""
+        if trouble != self._trouble:
+            _LOG.warning("transforms not looked up; what is active stays active", message=trouble, exc_info=exc_info)
+        self._trouble = trouble

@@ -56,7 +56,7 @@ def build(settings: Settings) -> Service:
     # gunicorn would stop the whole service.
     with contextlib.suppress(Unavailable):
         watcher.begin()
-    watcher.tell()
+    watcher.log_changes()
     metric_watcher = MetricWatcher(database, settings.metrics_dir, ids, clock)
     metric_watcher.begin()
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)

@@ -122,24 +122,24 @@ def _transforms(service: Service) -> Check:
     """Files that cannot be used are told and do not make it unready: the last good version of each is active."""
     active = len(service.catalog.active.transforms)
     said = [f"{active} active"]
-    if (seen := service.watcher.survey) is not None:
+    if (seen := service.watcher.status) is not None:
         for state, what in (
             (FileState.BROKEN, "not used"),
             (FileState.DRIFT, "drifted"),
             (FileState.NO_FILE, "without a file"),
         ):
-            if found := seen.among(state):
+            if found := seen.in_state(state):
                 said.append(f"{what}: {', '.join(one.name for one in found)}")
     return Check("transforms", ok=active > 0, sentence="; ".join(said))
 
 
 def _standings(service: Service) -> list[dict[str, object]]:
     """Return every transform of which the file is not what is live, and what is wrong with the file."""
-    seen = service.watcher.survey
+    seen = service.watcher.status
     if seen is None:
         return []
     return [
-        {"name": one.name, "state": one.state.value, "problems": seen.grave(one.name)}
-        for one in seen.standings
-        if one.state is not FileState.SAME or seen.grave(one.name)
+        {"name": one.name, "state": one.state.value, "problems": seen.blocking(one.name)}
+        for one in seen.files
+        if one.state is not FileState.SAME or seen.blocking(one.name)
     ]

@@ -108,7 +108,7 @@ def overview(pages: Pages, service: Service) -> Blueprint:
                 "latency": service.telemetry.request_quantiles((0.5, 0.95, 0.99)),
             }
 
-        standings = tell_standings(service.watcher.survey)
+        standings = tell_standings(service.watcher.status)
         return pages.show("overview.html", work, chosen=chosen, ranges=list(RANGES.values()), **standings)
 
     return blueprint
@@ -158,9 +158,9 @@ def tell_standings(survey: CatalogStatus | None) -> Values:
     """Return what needs a person among the transform files: by name, and what to do."""
     if survey is None:
         return {"drifted": [], "broken": [], "without_file": []}
-    broken = sorted({one.name for one in survey.standings if one.state is FileState.BROKEN or survey.grave(one.name)})
+    broken = sorted({one.name for one in survey.files if one.state is FileState.BROKEN or survey.blocking(one.name)})
     return {
-        "drifted": [one.name for one in survey.among(FileState.DRIFT)],
-        "broken": [(name, next(iter(survey.grave(name)), "")) for name in broken],
-        "without_file": [one.name for one in survey.among(FileState.NO_FILE)],
+        "drifted": [one.name for one in survey.in_state(FileState.DRIFT)],
+        "broken": [(name, next(iter(survey.blocking(name)), "")) for name in broken],
+        "without_file": [one.name for one in survey.in_state(FileState.NO_FILE)],
     }

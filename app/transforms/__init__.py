@@ -1,1 +1,1 @@
-"""Writing transforms: the editor, preview, the sandbox, the starter."""
+"""Writing transforms: the editor, preview, the sandbox, starter files."""

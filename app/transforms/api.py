@@ -1,6 +1,6 @@
-"""The JSON API of transforms: what is live, drafts, trying and publishing them. Only with the admin token or a session.
+"""The JSON API of transforms: live versions, drafts, preview, publishing. Needs the admin token or a session.
 
-Whatever runs a text that nobody has checked goes to the sandbox, a process of its own; see app.transforms.sandbox.
+Whatever runs an unchecked text goes to the sandbox, a process of its own; see app.transforms.sandbox.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from app.store.review import read_calls
 from app.transforms.catalog_documents import find_live_transform, list_transforms, read_transform, read_version
 from app.transforms.documents import DraftDocument, to_draft_document, to_version
 from app.transforms.sandboxes import Sandboxes
-from app.transforms.sql_drafts import DraftMoved, discard_draft, save_draft
+from app.transforms.sql_drafts import DraftConflict, discard_draft, save_draft
 from app.transforms.traffic import CALLS_FOR_PATHS, list_ids_for, list_paths
-from app.transforms.workbench import CompareText, PublishText, Resolve, RollBack, TryText
+from app.transforms.workbench import ImpactRequest, PreviewRequest, PublishRequest, ResolveRequest, RollbackRequest
 from app.web.application import body_limit
 from app.web.body import Limit
 from app.web.errors import to_json
@@ -37,7 +37,7 @@ from app.web.sessions import require_admin_or_session
 
 T = TypeVar("T")
 
-# As JSON in ASCII no letter takes more than three times its bytes in UTF-8. Beside the text there are a few words.
+# In ASCII-only JSON no character takes more than three times its bytes in UTF-8. The other fields are short.
 _TEXT = Limit(3 * FILE_BYTES_MAX + (4 << 10), "the most that a text takes")
 _TEXT_AND_CALL = Limit(_TEXT.most + 3 * MAX_CALL_BYTES, "the most that a text and a call take")
 _JSON = "application/json"
@@ -46,10 +46,10 @@ _CALLS_MAX = 100
 _LAST_MAX = 10_000
 
 
-class DraftText(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SaveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A draft to save; `revision` is that of the draft it was begun from, 0 where there was none.
 
-    `base` is the live version that a new draft was begun from; left out, it is what is live.
+    `base` is the live version that a new draft was begun from; without it, the one that is live now.
     """
 
     text: str
@@ -57,7 +57,7 @@ class DraftText(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     base: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class DraftGone(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class DiscardRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A draft to discard."""
 
     revision: int
@@ -67,27 +67,27 @@ def transforms_api(database: Database, settings: Settings, offload: Offload, san
     """Return the routes below `/api/v1/transforms`."""
     blueprint = Blueprint("transforms_api", __name__, url_prefix="/api/v1/transforms")
     blueprint.before_request(require_admin_or_session(settings.admin_token))
-    blueprint.register_error_handler(TransformInvalid, _tell_invalid)
-    blueprint.register_error_handler(DraftMoved, _tell_moved)
-    _add_reading(blueprint, offload, sandboxes, settings.transforms_dir)
+    blueprint.register_error_handler(TransformInvalid, _invalid_response)
+    blueprint.register_error_handler(DraftConflict, _conflict_response)
+    _add_reads(blueprint, offload, sandboxes, settings.transforms_dir)
     _add_drafts(blueprint, database, settings.transforms_dir)
-    _add_work(blueprint, sandboxes)
+    _add_sandbox_jobs(blueprint, sandboxes)
     return blueprint
 
 
-def _add_reading(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, folder: Path) -> None:
+def _add_reads(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, folder: Path) -> None:
     @blueprint.get("", strict_slashes=False)
-    def every() -> Response:
+    def list_all() -> Response:
         read_parameters()
         return to_json(offload(lambda backend: _list(backend, folder)))
 
     @blueprint.get("/<name>")
-    def one(name: str) -> Response:
+    def show(name: str) -> Response:
         read_parameters()
         to_path(folder, name)
         # Whoever looks at a transform will soon want a preview.
         sandboxes.warm()
-        return to_json(offload(lambda backend: _one(backend, folder, name)))
+        return to_json(offload(lambda backend: _show(backend, folder, name)))
 
     @blueprint.get("/<name>/versions/<version>")
     def version(name: str, version: str) -> Response:
@@ -111,62 +111,62 @@ def _add_drafts(blueprint: Blueprint, database: Database, folder: Path) -> None:
     @body_limit(_TEXT)
     def save(name: str) -> Response:
         to_path(folder, name)
-        asked = _body(DraftText)
-        _check_text(asked.text)
-        base = asked.base if isinstance(asked.base, str) else None
+        body = _read_body(SaveRequest)
+        _check_text(body.text)
+        base = body.base if isinstance(body.base, str) else None
         digest = _to_digest(base) if base is not None else None
-        if "\0" in asked.text:
+        if "\0" in body.text:
             raise BadQuery("the text holds a NUL character, which cannot be stored")
         with database.writing() as conn:
-            if asked.base is msgspec.UNSET:
+            if body.base is msgspec.UNSET:
                 digest = _live_digest(conn, name)
-            draft = save_draft(conn, name, asked.text, asked.revision, digest, clock())
-        told = {"revision": draft.revision, "saved_at": format_time(draft.saved_at), "base": to_version(draft.base)}
-        return to_json(told)
+            draft = save_draft(conn, name, body.text, body.revision, digest, clock())
+        answer = {"revision": draft.revision, "saved_at": format_time(draft.saved_at), "base": to_version(draft.base)}
+        return to_json(answer)
 
     @blueprint.delete("/<name>/draft")
     def discard(name: str) -> Response:
-        asked = _body(DraftGone)
+        body = _read_body(DiscardRequest)
         with database.writing() as conn:
-            discard_draft(conn, name, asked.revision, clock())
+            discard_draft(conn, name, body.revision, clock())
         return to_json({})
 
 
-def _add_work(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
+def _add_sandbox_jobs(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
     @blueprint.post("/<name>/preview")
     @body_limit(_TEXT_AND_CALL)
     def preview(name: str) -> Response:
-        asked = _body(TryText)
-        _check_text(asked.text)
-        if asked.call is not None and len(asked.call) > MAX_CALL_BYTES:
-            raise BadQuery(f"the call is larger than {MAX_CALL_BYTES} bytes, which is the most that one may have")
-        return _said(sandboxes.preview(name, request.get_data()))
+        body = _read_body(PreviewRequest)
+        _check_text(body.text)
+        if body.call is not None and len(body.call) > MAX_CALL_BYTES:
+            raise BadQuery(f"the call is larger than the limit of {MAX_CALL_BYTES} bytes")
+        return _json_response(sandboxes.preview(name, request.get_data()))
 
     @blueprint.post("/<name>/impact")
     @body_limit(_TEXT)
     def impact(name: str) -> Response:
-        asked = _body(CompareText)
-        _check_text(asked.text)
-        if not 1 <= asked.last <= _LAST_MAX:
+        body = _read_body(ImpactRequest)
+        _check_text(body.text)
+        if not 1 <= body.last <= _LAST_MAX:
             raise BadQuery(f"last must be a whole number from 1 to {_LAST_MAX}")
-        return _said(sandboxes.work("impact", name, request.get_data()))
+        return _json_response(sandboxes.work("impact", name, request.get_data()))
 
     @blueprint.post("/<name>/publish")
     @body_limit(_TEXT)
     def publish(name: str) -> Response:
-        asked = _body(PublishText)
-        _check_text(asked.text)
-        return _said(sandboxes.publish(name, asked.text, request.get_data()))
+        body = _read_body(PublishRequest)
+        _check_text(body.text)
+        return _json_response(sandboxes.publish(name, body.text, request.get_data()))
 
     @blueprint.post("/<name>/rollback")
     def rollback(name: str) -> Response:
-        _body(RollBack)
-        return _said(sandboxes.work("rollback", name, request.get_data()))
+        _read_body(RollbackRequest)
+        return _json_response(sandboxes.work("rollback", name, request.get_data()))
 
     @blueprint.post("/<name>/resolve")
     def resolve(name: str) -> Response:
-        _body(Resolve)
-        return _said(sandboxes.work("resolve", name, request.get_data()))
+        _read_body(ResolveRequest)
+        return _json_response(sandboxes.work("resolve", name, request.get_data()))
 
 
 def _list(backend: Backend, folder: Path) -> object:
@@ -174,7 +174,7 @@ def _list(backend: Backend, folder: Path) -> object:
         return list_transforms(conn, backend.catalog, folder, clock())
 
 
-def _one(backend: Backend, folder: Path, name: str) -> object:
+def _show(backend: Backend, folder: Path, name: str) -> object:
     with backend.database.reading() as conn:
         return read_transform(conn, backend.catalog, folder, name)
 
@@ -212,7 +212,7 @@ def _reading(work: Callable[[Connection], T]) -> Callable[[Backend], T]:
     return read
 
 
-def _body(kind: type[T]) -> T:
+def _read_body(kind: type[T]) -> T:
     """Read the body of a request. Raises BadQuery."""
     try:
         return msgspec.json.decode(request.get_data(), type=kind)
@@ -222,14 +222,14 @@ def _body(kind: type[T]) -> T:
 
 def _check_text(text: str) -> None:
     if len(text.encode()) > FILE_BYTES_MAX:
-        raise TransformInvalid(f"the text is larger than {FILE_BYTES_MAX // 1024} KiB, which is the most it may have")
+        raise TransformInvalid(f"the text is larger than the limit of {FILE_BYTES_MAX // 1024} KiB")
 
 
 def _to_digest(version: str) -> bytes:
     try:
         return bytes.fromhex(version)
     except ValueError:
-        raise BadQuery(f"{version[:40]!a} is no version") from None
+        raise BadQuery(f"{version[:40]!a} is not a version") from None
 
 
 def _live_digest(conn: Connection, name: str) -> bytes | None:
@@ -237,16 +237,16 @@ def _live_digest(conn: Connection, name: str) -> bytes | None:
     return live.digest if live else None
 
 
-def _said(body: bytes) -> Response:
+def _json_response(body: bytes) -> Response:
     return Response(body, content_type=_JSON)
 
 
-def _tell_invalid(error: TransformInvalid) -> Response:
+def _invalid_response(error: TransformInvalid) -> Response:
     # Only here: a sender of calls that got a 400 would never send them again.
     return to_json({"code": error.code, "message": error.message}, 400)
 
 
-def _tell_moved(error: DraftMoved) -> Response:
+def _conflict_response(error: DraftConflict) -> Response:
     conflict = EditConflict("somebody else saved this draft meanwhile; nothing was overwritten")
-    told: DraftDocument | None = to_draft_document(error.draft)
-    return to_json({"code": conflict.code, "message": conflict.message, "draft": told}, 409)
+    draft: DraftDocument | None = to_draft_document(error.draft)
+    return to_json({"code": conflict.code, "message": conflict.message, "draft": draft}, 409)

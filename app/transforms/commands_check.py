@@ -1,4 +1,4 @@
-"""Are the transform files fit to be published: `check`."""
+"""Checks whether transform files can be published: `check`."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from app.core.text import counted, printable
 @click.argument("path", required=False, metavar="[DIR|FILE]", type=click.Path(path_type=Path))
 @click.pass_context
 def check(context: click.Context, path: Path | None) -> None:
-    """Look through all transform files of a folder, by default TRANSFORMS_DIR; needs no database.
+    """Check all transform files of a folder, by default TRANSFORMS_DIR. Needs no database.
 
-    Parses each, runs its examples, and looks for what cannot have been meant. Exit code 1 where a file cannot be
-    published. Of a FILE, a draft for example, what is wrong with it among the files beside it.
+    Parses each file, runs its examples, and looks for likely mistakes. With a FILE, such as a draft, checks that file
+    together with the others in its folder. The exit code is 1 if a file cannot be published.
     """
     settings = read_settings()
     path = path or settings.transforms_dir
@@ -27,29 +27,29 @@ def check(context: click.Context, path: Path | None) -> None:
     only = None if path.is_dir() else to_name(path)
     if only is not None and not path.is_file():
         raise Failure(f"there is no folder and no file {path}")
-    found = read_folder(folder)
-    texts, problems = dict(found.texts), dict(found.problems)
+    files = read_folder(folder)
+    texts, problems = dict(files.texts), dict(files.problems)
     if only is not None:
         problems.pop(only, None)
         texts[only] = read_file(path)
     checked = check_texts(texts, problems, parse=build_catalog(settings.pseudonym_key).parse)
     shown = [problem for problem in checked.problems if only in {None, problem.name}]
-    for problem in sorted(shown, key=lambda one: (not one.grave, one.name)):
-        click.echo(tell_problem(problem, folder if only is None else path))
-    grave = {problem.name for problem in shown if problem.grave}
+    for problem in sorted(shown, key=lambda problem: (not problem.blocking, problem.name)):
+        click.echo(problem_text(problem, folder if only is None else path))
+    blocked = {problem.name for problem in shown if problem.blocking}
     if only is not None:
-        click.echo(f"{path}: " + ("cannot be published." if grave else "fit to be published."))
-        context.exit(1 if grave else 0)
+        click.echo(f"{path}: " + ("cannot be published." if blocked else "can be published."))
+        context.exit(1 if blocked else 0)
     totals = f"{counted(len(checked.names), 'transform')}, {counted(checked.examples, 'example')}"
-    if grave:
-        click.echo(f"\n{totals}: {counted(len(grave), 'file')} cannot be published.")
+    if blocked:
+        click.echo(f"\n{totals}: {counted(len(blocked), 'file')} cannot be published.")
         context.exit(1)
     hints = len(checked.problems)
-    click.echo(f"{totals}: " + (f"fit, with {counted(hints, 'hint')}." if hints else "all is well."))
+    click.echo(f"{totals}: " + (f"can be published, with {counted(hints, 'hint')}." if hints else "all is well."))
 
 
-def tell_problem(problem: Problem, path: Path) -> str:
-    """Return a problem with the path of its file, so that a terminal or an editor can open it.
+def problem_text(problem: Problem, path: Path) -> str:
+    """Return the lines of a problem with the path of its file, so that a terminal or an editor can open it.
 
     `path` is that file, or its folder.
     """
@@ -57,6 +57,6 @@ def tell_problem(problem: Problem, path: Path) -> str:
     name = f"{problem.name}.yaml"
     if text.startswith(f"{name}:"):
         text = f"{path / name if path.is_dir() else path}{text[len(name) :]}"
-    first, *others = text.split("\n")
-    kind = click.style("error", fg="red") if problem.grave else click.style("hint", fg="yellow")
-    return "\n".join([f"{kind}: {printable(first)}", *map(printable, others)])
+    first, *more = text.split("\n")
+    kind = click.style("error", fg="red") if problem.blocking else click.style("hint", fg="yellow")
+    return "\n".join([f"{kind}: {printable(first)}", *map(printable, more)])

@@ -1,4 +1,4 @@
-"""A starter file for an event: `new`."""
+"""Writes a starter file for an event: `new`."""
 
 import os
 from pathlib import Path
@@ -23,19 +23,19 @@ _SCHEMA = "transform.schema.json"
 
 @click.command()
 @click.argument("event")
-@click.option("--from-calls", is_flag=True, help="Look at stored calls of the event: their properties, and an example.")
+@click.option("--from-calls", is_flag=True, help="Take properties and an example from stored calls of the event.")
 def new(*, event: str, from_calls: bool) -> None:
     """Write a starter file for the calls of EVENT into TRANSFORMS_DIR.
 
-    It is a draft, NAME.draft.yaml: nothing maps by it before it is renamed to NAME.yaml.
+    It is a draft, NAME.draft.yaml: it maps no call until you rename it to NAME.yaml.
     """
     settings = read_settings()
     folder = settings.transforms_dir
     name = to_name(event)
     path = to_path(folder, name, draft=True)
-    for taken in (path, to_path(folder, name)):
-        if taken.exists():
-            raise Failure(f"{taken} is there already; nothing was written")
+    for existing in (path, to_path(folder, name)):
+        if existing.exists():
+            raise Failure(f"{existing} exists already; nothing was written")
     ids, calls = _read_calls(event) if from_calls else ([], [])
     catalog = build_catalog(settings.pseudonym_key)
     try:
@@ -45,7 +45,7 @@ def new(*, event: str, from_calls: bool) -> None:
         write_file(path, text)
     except OSError as error:
         raise Failure(f"{path} cannot be written: {error.strerror}") from error
-    click.echo(f"Wrote {path}, a draft: no call is mapped by it yet.")
+    click.echo(f"Wrote {path}, a draft: it maps no call yet.")
     click.echo("Next:")
     click.echo(f"  segment-lotus try {ids[0] if ids else 'call.json'} --transform {path}")
     if ids:
@@ -70,7 +70,7 @@ def _read_calls(event: str) -> tuple[list[int], list[dict[str, Any]]]:
                 ids.append(call_id)
                 calls.append(call.document)
     if not calls:
-        raise NotFound(f"no stored track call has the event {event!r}; without --from-calls a file is made anyway")
+        raise NotFound(f"no stored track call has the event {event!r}; write a file anyway without --from-calls")
     return ids, calls
 
 
@@ -82,7 +82,7 @@ def _find_default(catalog: Catalog, folder: Path) -> Transform:
 
 
 def _schema_path(folder: Path) -> str:
-    """Return where editors find the schema, seen from the folder; it is written there where nobody has it."""
+    """Return the path of the schema relative to the folder; it is written into the folder if docs/ has none."""
     shipped = Path("docs") / _SCHEMA
     if shipped.exists():
         return os.path.relpath(shipped, folder)

@@ -1,4 +1,4 @@
-"""One call through the pipeline, with nothing stored: `try`."""
+"""Runs one call through the pipeline and stores nothing: `try`."""
 
 import sys
 import time
@@ -31,64 +31,66 @@ _TIMED_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class TrialInput:
     """The calls to try, and what to try them with."""
 
     calls: list[tuple[bytes, Callable[[], Any]]]
-    """The bytes of each, and what reads them."""
+    """The bytes of each, and the function that parses them."""
     received_at: int
     transforms: TransformSet
     source: str
-    """Where the transforms are from."""
+    """Where the transforms come from, for people."""
 
 
 @click.command("try")
 @click.argument("what", metavar="CALL")
-@click.option("--transform", "draft", type=click.Path(path_type=Path), metavar="FILE", help="Try this file instead.")
+@click.option(
+    "--transform", "draft", type=click.Path(path_type=Path), metavar="FILE", help="Use only this transform file."
+)
 @click.pass_context
 def try_(context: click.Context, *, what: str, draft: Path | None) -> None:
-    """Run a call through the transforms and show every step; nothing is stored.
+    """Run a call through the transforms and show every step. Nothing is stored.
 
-    CALL: a JSON file, - for standard input, or the id of a stored call or message. Files are run by the files of
-    TRANSFORMS_DIR, stored calls by the transforms that are live. Exit code 1 where a call is rejected.
+    CALL is a JSON file, - for standard input, or the id of a stored call or message. A file is mapped by the files in
+    TRANSFORMS_DIR, a stored call by the live transforms. The exit code is 1 if a call is rejected.
     """
-    given = _read_given(what)
+    trial = _read_input(what)
     if draft is not None:
-        given = _with_draft(given, draft)
-    outcomes = [_try_one(raw, read_it, given, draft) for raw, read_it in given.calls]
+        trial = _with_draft(trial, draft)
+    outcomes = [_try_call(raw, read_document, trial, draft) for raw, read_document in trial.calls]
     if Outcome.REJECTED in outcomes:
         context.exit(1)
 
 
-def _try_one(raw: bytes, read_it: Callable[[], Any], given: Given, draft: Path | None) -> Outcome | None:
-    done = run(raw, read_it(), given.transforms, given.received_at)
-    click.echo(f"by {given.source}")
-    for step in explain(done):
+def _try_call(raw: bytes, read_document: Callable[[], Any], trial: TrialInput, draft: Path | None) -> Outcome | None:
+    result = run(raw, read_document(), trial.transforms, trial.received_at)
+    click.echo(f"by {trial.source}")
+    for step in explain(result):
         click.echo(f"  {'ok' if step.passed else 'no':<3} {step.name:<10} {printable(step.sentence)}")
-    if draft is not None and done.call is not None and done.transform is None:
-        click.echo(f"  {draft} does not take this call: see its `match`.")
-    for line in _tell_events(done):
+    if draft is not None and result.call is not None and result.transform is None:
+        click.echo(f"  {draft} does not match this call: see its `match`.")
+    for line in _event_lines(result):
         click.echo(line)
-    if done.call is not None:
-        click.echo(f"\n{_time(raw, read_it, given):.1f} µs to read and map it, the best of many\n")
-    return done.outcome
+    if result.call is not None:
+        click.echo(f"\n{_time(raw, read_document, trial):.1f} µs to read and map it, the best of many\n")
+    return result.outcome
 
 
-def _tell_events(done: Run) -> Iterator[str]:
-    for lane in done.lanes:
+def _event_lines(result: Run) -> Iterator[str]:
+    for lane in result.lanes:
         for event in lane.events:
-            also = f", lane {lane.name}" if len(done.lanes) > 1 else ""
+            also = f", lane {lane.name}" if len(result.lanes) > 1 else ""
             yield f"\nevent by {lane.transform}{also}"
             yield from json_lines(encode(to_document(event)))
 
 
-def _time(raw: bytes, read_it: Callable[[], Any], given: Given) -> float:
-    """Return the microseconds of a run; the best one is what it costs, the others were interrupted."""
+def _time(raw: bytes, read_document: Callable[[], Any], trial: TrialInput) -> float:
+    """Return the microseconds of the fastest of many runs; slower ones were interrupted by something else."""
     best = float("inf")
     until = time.perf_counter() + _TIMED_SECONDS
     for _ in range(_TIMED_MAX):
         began = time.perf_counter()
-        run(raw, read_it(), given.transforms, given.received_at)
+        run(raw, read_document(), trial.transforms, trial.received_at)
         ended = time.perf_counter()
         best = min(best, ended - began)
         if ended > until:
@@ -96,7 +98,7 @@ def _time(raw: bytes, read_it: Callable[[], Any], given: Given) -> float:
     return best * 1_000_000
 
 
-def _read_given(what: str) -> Given:
+def _read_input(what: str) -> TrialInput:
     path = Path(what)
     if what != _STDIN and not path.is_file():
         return _read_stored(what)
@@ -106,7 +108,7 @@ def _read_given(what: str) -> Given:
         raise Failure(f"{path} cannot be read: {error.strerror}") from error
     raws = [raw for raw, _ in parse_body(body)]
     if not raws:
-        raise Failure("there is no call in it")
+        raise Failure(f"{'standard input' if what == _STDIN else path} holds no call")
     settings = read_settings()
     files = read_folder(settings.transforms_dir)
     checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
@@ -115,7 +117,7 @@ def _read_given(what: str) -> Given:
             click.echo(f"left out: {printable(problem.sentence.splitlines()[0])}", err=True)
     if DEFAULT not in checked.transforms:
         raise TransformInvalid(f"{settings.transforms_dir} has no {DEFAULT}.yaml that can be used")
-    return Given(
+    return TrialInput(
         calls=[(raw, partial(read, raw)) for raw in raws],
         received_at=clock(),
         transforms=TransformSet(checked.transforms.values()),
@@ -123,7 +125,7 @@ def _read_given(what: str) -> Given:
     )
 
 
-def _read_stored(text: str) -> Given:
+def _read_stored(text: str) -> TrialInput:
     backend = open_backend()
     with backend.database.reading() as conn:
         ids = list_call_ids(conn, CallFilters(id=text), limit=1)
@@ -133,23 +135,23 @@ def _read_stored(text: str) -> Given:
     backend.catalog.refresh(backend.database)
     if whole.raw is None:
         raise NotFound(f"the bytes of call {ids[0]} were removed by retention")
-    return Given(
+    return TrialInput(
         calls=[(whole.raw, whole.read)],
         received_at=whole.call.received_at,
         transforms=backend.catalog.active,
-        source=f"what is live, on call {ids[0]}, which was {whole.call.outcome} when it came",
+        source=f"the live transforms, on call {ids[0]}, which was {whole.call.outcome} when it came",
     )
 
 
-def _with_draft(given: Given, draft: Path) -> Given:
-    """Return the same with a draft alone: what another transform would do first does not hide what it does."""
+def _with_draft(trial: TrialInput, draft: Path) -> TrialInput:
+    """Return the input with the draft as its only transform, so that no other one can take the call first."""
     catalog: Catalog = build_catalog(read_settings().pseudonym_key)
     name = to_name(draft)
-    default: Transform | None = next((one for one in given.transforms.transforms if one.name == DEFAULT), None)
+    default: Transform | None = next((each for each in trial.transforms.transforms if each.name == DEFAULT), None)
     transform = catalog.parse(name, read_file(draft), None if name == DEFAULT else default)
-    return Given(
-        calls=given.calls,
-        received_at=given.received_at,
+    return TrialInput(
+        calls=trial.calls,
+        received_at=trial.received_at,
         transforms=TransformSet([transform]),
         source=f"{draft} alone",
     )

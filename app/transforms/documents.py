@@ -1,10 +1,9 @@
-"""What the editor's API says, as values."""
+"""The JSON documents of the editor's API."""
 
 from typing import Any
 
 import msgspec
 
-from app.catalog.check import Problem
 from app.catalog.status import CatalogStatus
 from app.core.times import format_time
 from app.core.transform.transform import DEFAULT, Transform
@@ -20,7 +19,7 @@ class ListedTransform(msgspec.Struct, kw_only=True):
 
     name: str
     state: str
-    """A word of app.catalog.status.State, or DRAFT_ONLY."""
+    """A value of app.catalog.status.FileState, or DRAFT_ONLY."""
     description: str
     match: str
     """Which calls it takes, in a line for people."""
@@ -37,7 +36,7 @@ class ListedTransform(msgspec.Struct, kw_only=True):
 
 
 class TransformList(msgspec.Struct, kw_only=True):
-    """All transforms. Where there were too many calls to look at all, `calls_24h` and `failed_24h` are estimates."""
+    """All transforms. `estimated`: there were too many calls to count; `calls_24h` and `failed_24h` are estimates."""
 
     transforms: list[ListedTransform]
     estimated: bool
@@ -48,7 +47,7 @@ class TransformList(msgspec.Struct, kw_only=True):
 
 
 class LiveDocument(msgspec.Struct, kw_only=True):
-    """What is live under a name."""
+    """The live version of a name."""
 
     text: str
     version: str
@@ -57,13 +56,13 @@ class LiveDocument(msgspec.Struct, kw_only=True):
 
 
 class FileDocument(msgspec.Struct, kw_only=True):
-    """What the file of a name says."""
+    """The file of a name."""
 
     text: str
 
 
 class DraftDocument(msgspec.Struct, kw_only=True):
-    """What somebody saved and did not publish."""
+    """A text that was saved and is not published yet."""
 
     text: str
     revision: int
@@ -72,7 +71,7 @@ class DraftDocument(msgspec.Struct, kw_only=True):
 
 
 class ExampleDocument(msgspec.Struct, kw_only=True):
-    """An example of a file, and `call`: the whole call, with what is usual in place of what it leaves out."""
+    """An example of a file, and `call`: the whole call, with usual values for the fields it leaves out."""
 
     name: str
     given: Any
@@ -81,7 +80,7 @@ class ExampleDocument(msgspec.Struct, kw_only=True):
 
 
 class PublicationDocument(msgspec.Struct, kw_only=True):
-    """One act of publishing; without a version the transform was taken out."""
+    """One publication; without a version, the transform was unpublished."""
 
     version: str | None
     origin: str
@@ -89,7 +88,7 @@ class PublicationDocument(msgspec.Struct, kw_only=True):
 
 
 class TransformDocument(msgspec.Struct, kw_only=True):
-    """One transform, with all that the editor begins with."""
+    """One transform, with all that the editor needs to start."""
 
     name: str
     state: str
@@ -104,7 +103,7 @@ class TransformDocument(msgspec.Struct, kw_only=True):
 
 
 class VersionDocument(msgspec.Struct, kw_only=True):
-    """One version."""
+    """One version of a transform."""
 
     version: str
     text: str
@@ -113,14 +112,14 @@ class VersionDocument(msgspec.Struct, kw_only=True):
 
 
 class PathDocument(msgspec.Struct, kw_only=True):
-    """A path that calls have, and what stood there in the newest."""
+    """A path in calls, and the value there in the newest one that has it."""
 
     path: str
     sample: str
 
 
 def to_draft_document(draft: Draft | None) -> DraftDocument | None:
-    """Tell a draft."""
+    """Return a draft as JSON shows it."""
     if draft is None:
         return None
     return DraftDocument(
@@ -129,27 +128,25 @@ def to_draft_document(draft: Draft | None) -> DraftDocument | None:
 
 
 def to_version(digest: bytes | None) -> str | None:
-    """Write a version down."""
+    """Return a digest in hexadecimal, which is how the API names a version."""
     return digest.hex() if digest is not None else None
 
 
-def tell_match(transform: Transform | None) -> str:
-    """Say in a line which calls a transform takes."""
+def describe_match(transform: Transform | None) -> str:
+    """Return a line that says which calls a transform takes."""
     if transform is None:
         return "cannot be read"
     if transform.name == DEFAULT:
         return f"every {transform.match.type} call that no other takes"
-    said = transform.source.value.get("match", {})
-    events = said.get("event")
+    events = transform.source.value.get("match", {}).get("event")
     names = [events] if isinstance(events, str) else events or []
-    told = ", ".join(names) if names else f"every {transform.match.type} call"
-    return f"{told} from {', '.join(sorted(transform.match.sources))}" if transform.match.sources else told
+    line = ", ".join(names) if names else f"every {transform.match.type} call"
+    return f"{line} from {', '.join(sorted(transform.match.sources))}" if transform.match.sources else line
 
 
-def tell_problems(found: CatalogStatus, name: str) -> list[str]:
+def blocking_sentences(status: CatalogStatus, name: str) -> list[str]:
     """Return what is wrong with a file, and with the live version, in sentences of one line."""
-    grave: list[Problem] = [one for one in found.checked.problems if one.grave and one.name == name]
-    sentences = [one.sentence.split("\n", 1)[0] for one in grave]
-    if name in found.live.unreadable:
-        sentences.append(f"this program cannot read the live version: {found.live.unreadable[name].splitlines()[0]}")
+    sentences = [sentence.split("\n", 1)[0] for sentence in status.blocking(name)]
+    if name in status.live.unreadable:
+        sentences.append(f"this program cannot read the live version: {status.live.unreadable[name].splitlines()[0]}")
     return sentences

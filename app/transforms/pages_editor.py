@@ -1,4 +1,4 @@
-"""The page of one transform: a call, the text, the event. What it does, it does through `/api/v1/transforms`."""
+"""The page of one transform: a call, the text, the event. Its buttons use `/api/v1/transforms`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def editor(pages: Pages) -> Blueprint:
 
     @blueprint.get("/transforms/new")
     def new() -> Response:
-        """Begin a transform for a call that none took; without a call, it is the page of one that is called new."""
+        """Begin a transform for a call that no other takes; without a call, show the transform named `new`."""
         call = request.args.get("call")
         if call is None:
             return show("new")
@@ -44,11 +44,11 @@ def editor(pages: Pages) -> Blueprint:
     def show(name: str) -> Response:
         _check_name(name)
         call = request.args.get("call", "")
-        begun = _to_id(call) if call else None
+        call_id = _to_id(call) if call else None
         event = request.args.get("event", "")[:_EVENT_CHARS_MAX]
         return pages.show(
             "editor.html",
-            lambda backend: {"starter": _make_starter(backend, begun, event)},
+            lambda backend: {"starter": _make_starter(backend, call_id, event)},
             name=name,
             call=call,
             example="example" in request.args,
@@ -66,28 +66,28 @@ def _check_name(name: str) -> None:
 
 def _to_id(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= _SIGNED_64):
-        raise NotFound("the id of a call is a number; the page of each call has a link that leads here")
+        raise NotFound("the id of a call is a number; follow the link on the page of a call")
     return int(text)
 
 
 def _find_name(call_id: int) -> Callable[[Backend], str]:
-    """Find a name for a transform that takes a call: one that nothing is live under, and no draft is kept under."""
+    """Return a function that finds a name for a transform of a call: one that is not live and has no draft."""
 
-    def work(backend: Backend) -> str:
+    def find(backend: Backend) -> str:
         with backend.database.reading() as conn:
             call = _read_call(conn, call_id)
-            taken = {*backend.catalog.read_live(conn).texts, *list_drafted(conn)}
+            used = {*backend.catalog.read_live(conn).texts, *list_drafted(conn)}
         first = to_name((call.event or call.type) if call else "")
-        tried = (first if number == 1 else f"{first}_{number}" for number in range(1, _NAMES_TRIED))
-        return next((name for name in tried if name not in taken), first)
+        candidates = (first if number == 1 else f"{first}_{number}" for number in range(1, _NAMES_TRIED))
+        return next((name for name in candidates if name not in used), first)
 
-    return work
+    return find
 
 
 def _make_starter(backend: Backend, call_id: int | None, event: str) -> str:
-    """Return the text that the editor begins with where there is none yet.
+    """Return the text that the editor shows for a name that has none yet.
 
-    It is made from the call and others like it, or from the stored calls of the event; without either it is a form.
+    It is made from the call and others like it, or from stored calls of the event; without either, it is a blank form.
     """
     with backend.database.reading() as conn:
         call = None if call_id is None else _read_call(conn, call_id)
@@ -97,23 +97,25 @@ def _make_starter(backend: Backend, call_id: int | None, event: str) -> str:
             return _BLANK
         if call is not None and (call.type != "track" or not name):
             return _OF_TYPE.format(type=call.type)
-        others = [one.document for one in _read_others(conn, name, call)]
-    made = make_starter(name, others if call is None else [call.document, *others], default, backend.catalog.parse, "")
-    # The line for editors of files: this one needs none.
-    return made.split("\n", 1)[1]
+        documents = [similar.document for similar in _read_similar(conn, name, call)]
+    if call is not None:
+        documents.insert(0, call.document)
+    text = make_starter(name, documents, default, backend.catalog.parse, "")
+    # The first line names the schema for editors of files; this editor needs none.
+    return text.split("\n", 1)[1]
 
 
-def _read_others(conn: Connection, event: str, call: Call | None) -> Iterator[Call]:
-    """Give other stored calls of an event: together they show which properties there are."""
+def _read_similar(conn: Connection, event: str, call: Call | None) -> Iterator[Call]:
+    """Yield other stored calls of an event: together they show which properties there are."""
     ids = list_ids_for(conn, None, event, _CALLS_LOOKED_AT)
     for row in read_kept(conn, ids, _BYTES_LOOKED_AT):
-        other = _parse(row)
-        if other is not None and other.type == "track" and (call is None or other.document != call.document):
-            yield other
+        similar = _parse(row)
+        if similar is not None and similar.type == "track" and (call is None or similar.document != call.document):
+            yield similar
 
 
 def _read_call(conn: Connection, call_id: int) -> Call | None:
-    """Return a stored call; None where it cannot be read, or where its bytes are gone. Raises NotFound."""
+    """Return a stored call; None where it cannot be parsed, or its bytes were removed. Raises NotFound."""
     rows = read_kept(conn, [min(call_id, ID_MAX)])
     if not rows:
         raise NotFound(f"there is no call {call_id}")
@@ -130,7 +132,7 @@ def _parse(row: KeptCall) -> Call | None:
 
 
 _BLANK = """\
-description: What it is billed for, in a line.
+description: What it is billed for, in one line.
 match:
   event: Name of the event
 event:
@@ -139,7 +141,7 @@ event:
 """
 
 _OF_TYPE = """\
-description: What it is billed for, in a line.
+description: What it is billed for, in one line.
 match:
   type: {type}
 event:

@@ -1,7 +1,7 @@
-"""What a draft would have made of kept calls, beside what is live. Reads only, and holds a few samples at a time.
+"""What a draft would have made of stored calls, beside what is live. Reads only, and holds a few samples at a time.
 
-Both sides are whole sets of transforms, the draft's with the draft in the place of its name: what it takes away from
-others is seen, too.
+Both sides are whole sets of transforms; in the draft's, the draft replaces the live version of its name. So the report
+also shows calls that the draft takes from other transforms.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ from app.store.review import CallFilters, list_call_ids
 BATCH = 500
 
 KINDS_MAX = 50
-"""Kinds of change, or of failure, of which a sample is kept; the others are counted together."""
+"""Kinds of change, or of failure, with a sample each; further kinds are counted together."""
 
 PATHS_MAX = 200
 """Paths below properties whose nulls are counted."""
@@ -39,20 +39,20 @@ OTHERS = "others"
 
 
 class Sample(msgspec.Struct, kw_only=True):
-    """How many calls are of one kind, and one of them."""
+    """The number of calls of one kind, and one of them."""
 
     kind: str
     count: int
     call_id: str
     detail: str | None = None
-    """The sentence that this call gets."""
+    """The detail of this call's outcome."""
     before: Any = None
-    """What stands there by what is live; of a call that made no event, nothing."""
+    """The value by what is live; None for a call that made no event."""
     after: Any = None
 
 
 class NullRate(msgspec.Struct, kw_only=True):
-    """How often a path is null or missing in the events of a side; None where that side made none."""
+    """How often a path is null or missing in the events of a side; None where that side made no events."""
 
     path: str
     active: float | None
@@ -60,7 +60,7 @@ class NullRate(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What `preview` says."""
+    """The result of comparing a draft with what is live."""
 
     transform: str
     active_digest: str | None
@@ -69,23 +69,23 @@ class Report(msgspec.Struct, kw_only=True):
     calls: int
     """Calls that were read."""
     concerned: int
-    """Those that the draft takes, or the live version of it."""
+    """Calls that the draft takes, or its live version does."""
     removed: int
-    """Calls whose bytes are gone."""
+    """Calls whose bytes were removed by retention."""
     same: int
     changed: int
     changes: list[Sample]
-    """By path: a call counts for each path at which its events differ."""
+    """By path; a call counts once for each path at which its events differ."""
     newly_failing: list[Sample]
     newly_mapped: list[Sample]
     no_longer_mapped: list[Sample]
     otherwise: list[Sample]
-    """Made no event and make none, for another reason."""
+    """Calls that make no event on either side, for different reasons."""
     null_rates: list[NullRate]
 
 
 class _Samples:
-    """Counts by kind, with the first of each."""
+    """Counts calls by kind, and keeps the first of each."""
 
     def __init__(self) -> None:
         self._by_kind: dict[str, Sample] = {}
@@ -93,22 +93,22 @@ class _Samples:
     def add(self, kind: str, call_id: int, detail: str | None = None, before: Any = None, after: Any = None) -> None:
         if kind not in self._by_kind and len(self._by_kind) >= KINDS_MAX:
             kind = OTHERS
-        found = self._by_kind.get(kind)
-        if found is None:
-            found = Sample(
+        sample = self._by_kind.get(kind)
+        if sample is None:
+            sample = Sample(
                 kind=kind, count=0, call_id=str(call_id), detail=to_detail(detail), before=before, after=after
             )
-            self._by_kind[kind] = found
-        found.count += 1
+            self._by_kind[kind] = sample
+        sample.count += 1
 
     def sorted(self) -> list[Sample]:
         """Return the most frequent first."""
-        return sorted(self._by_kind.values(), key=lambda one: (-one.count, one.kind))
+        return sorted(self._by_kind.values(), key=lambda sample: (-sample.count, sample.kind))
 
 
 @dataclass(slots=True)
 class _Nulls:
-    """Of one side: events, and how often each path holds something."""
+    """The events of one side, and how often each path below their properties is not null."""
 
     events: int = 0
     filled: Counter[str] = field(default_factory=Counter)
@@ -131,24 +131,24 @@ class _Nulls:
         return round(1 - self.filled[path] / self.events, 4) if self.events else None
 
 
-def read_draft(name: str, text: str, catalog: Catalog, *, keep: bool = True) -> tuple[Transform, TransformSet]:
+def read_draft(name: str, text: str, catalog: Catalog, *, cache: bool = True) -> tuple[Transform, TransformSet]:
     """Return a draft, and the set that would be active with it. Raises TransformInvalid.
 
-    `keep`: the catalog remembers what was read, which is of no use for a text that is still being written.
+    `cache`: the catalog remembers what it parsed, which is of no use for a text that is still being edited.
     """
-    live = {one.name: one for one in catalog.active.transforms}
-    default = live.get(DEFAULT)
+    active = catalog.active.transforms
+    default = next((transform for transform in active if transform.name == DEFAULT), None)
     if name != DEFAULT and default is None:
-        raise TransformInvalid(f"no {DEFAULT} is live, which {name} inherits from")
-    draft = catalog.parse(name, text, None if name == DEFAULT else default, keep=keep)
-    if name != DEFAULT:
-        return draft, TransformSet([*(one for one in live.values() if one.name != name), draft])
-    heirs = [catalog.parse(one.name, one.text, draft, keep=keep) for one in live.values() if one.name != DEFAULT]
-    return draft, TransformSet([draft, *heirs])
+        raise TransformInvalid(f"{DEFAULT}, which {name} inherits from, is not live")
+    draft = catalog.parse(name, text, None if name == DEFAULT else default, cache=cache)
+    unchanged = [transform for transform in active if transform.name != name]
+    if name == DEFAULT:
+        unchanged = [catalog.parse(each.name, each.text, draft, cache=cache) for each in unchanged]
+    return draft, TransformSet([*unchanged, draft])
 
 
 class Preview:
-    """Compares a draft with what is live."""
+    """Compares a draft with what is live, call by call."""
 
     def __init__(self, active: TransformSet, draft: Transform, with_draft: TransformSet) -> None:
         self._active = active
@@ -159,8 +159,8 @@ class Preview:
         self._unmapped, self._otherwise = _Samples(), _Samples()
         self._nulls = {"active": _Nulls(), "draft": _Nulls()}
 
-    def look(self, row: KeptCall) -> None:
-        """Run one call by both sides."""
+    def compare(self, row: KeptCall) -> None:
+        """Map one call by both sides, and count the difference."""
         self._calls += 1
         if row.raw is None:
             self._removed += 1
@@ -169,23 +169,24 @@ class Preview:
         draft = run(row.raw, document, self._with_draft, row.received_at)
         if draft.call is None:
             return
-        taken = {one.name for set_ in (self._with_draft, self._active) for one in set_.choose(draft.call).all}
-        if self._draft.name not in taken and self._draft.name != DEFAULT:
+        sides = (self._with_draft, self._active)
+        takers = {transform.name for side in sides for transform in side.choose(draft.call).all}
+        if self._draft.name not in takers and self._draft.name != DEFAULT:
             return
         self._concerned += 1
         active = run(row.raw, document, self._active, row.received_at)
         self._compare(row.id, active, draft)
-        for side, done in (("active", active), ("draft", draft)):
-            for lane in done.lanes:
+        for side, result in (("active", active), ("draft", draft)):
+            for lane in result.lanes:
                 if self._counts(lane, draft if side == "active" else active):
                     for event in lane.events:
                         self._nulls[side].add(event)
 
     def _counts(self, lane: Lane, other: Run) -> bool:
-        """Whether a lane is the draft's, or stands where the other side's of that name does."""
+        """Tell whether the draft's name made this lane, or the lane of the same name on the other side."""
         if self._draft.name in {lane.transform, DEFAULT}:
             return True
-        return any(one.name == lane.name and one.transform == self._draft.name for one in other.lanes)
+        return any(row.name == lane.name and row.transform == self._draft.name for row in other.lanes)
 
     def _compare(self, call_id: int, active: Run, draft: Run) -> None:
         if active.outcome is None and draft.outcome is None:
@@ -195,20 +196,20 @@ class Preview:
             for path, before, after in changes:
                 self._changes.add(path, call_id, None, before, after)
         elif draft.outcome is None:
-            self._mapped.add(_ended(active), call_id, None, None, _to_documents(draft.lanes))
+            self._mapped.add(_outcome_text(active), call_id, None, None, _to_documents(draft.lanes))
         elif draft.outcome is Outcome.REJECTED and active.outcome is not Outcome.REJECTED:
-            self._failing.add(_ended(draft), call_id, draft.detail, _to_documents(active.lanes) or None)
+            self._failing.add(_outcome_text(draft), call_id, draft.detail, _to_documents(active.lanes) or None)
         elif active.outcome is None:
-            self._unmapped.add(_ended(draft), call_id, draft.detail, _to_documents(active.lanes))
+            self._unmapped.add(_outcome_text(draft), call_id, draft.detail, _to_documents(active.lanes))
         elif (active.outcome, active.reason, active.detail) == (draft.outcome, draft.reason, draft.detail):
             self._same += 1
         else:
-            self._otherwise.add(f"{_ended(active)} > {_ended(draft)}", call_id, draft.detail)
+            self._otherwise.add(f"{_outcome_text(active)} > {_outcome_text(draft)}", call_id, draft.detail)
 
     def report(self) -> Report:
-        """Return what was found."""
+        """Return the report on all calls compared so far."""
         active, draft = self._nulls["active"], self._nulls["draft"]
-        live = next((one for one in self._active.transforms if one.name == self._draft.name), None)
+        live = next((each for each in self._active.transforms if each.name == self._draft.name), None)
         return Report(
             transform=self._draft.name,
             active_digest=live.digest.hex() if live else None,
@@ -231,7 +232,7 @@ class Preview:
 
 
 def read_newest(database: Database, filters: CallFilters, limit: int | None) -> Iterator[list[KeptCall]]:
-    """Give the newest calls in batches, newest first; all of them where `limit` is None."""
+    """Yield the newest calls in batches, newest batch first; all of them where `limit` is None."""
     before: int | None = None
     left = limit
     while left is None or left > 0:
@@ -239,32 +240,32 @@ def read_newest(database: Database, filters: CallFilters, limit: int | None) -> 
             ids = list_call_ids(conn, filters, before=before, limit=BATCH if left is None else min(BATCH, left))
         if not ids:
             return
-        rest = sorted(ids)
-        while rest:
-            # Fewer than asked for, where their bytes are too many to be held at once.
+        unread = sorted(ids)
+        while unread:
+            # Returns fewer rows than ids where their bytes are too many to be held at once.
             with database.reading() as conn:
-                rows = read_kept(conn, rest)
+                rows = read_kept(conn, unread)
             if not rows:
                 break
             yield rows
-            rest = rest[len(rows) :]
+            unread = unread[len(rows) :]
         before = ids[-1]
         left = None if left is None else left - len(ids)
 
 
-def preview(
-    database: Database, compared: Preview, filters: CallFilters, limit: int | None, advance: Callable[[int], None]
+def compare_newest(
+    database: Database, comparison: Preview, filters: CallFilters, limit: int | None, advance: Callable[[int], None]
 ) -> Report:
-    """Look at the newest calls; `advance` is told of the calls of each batch."""
+    """Compare the newest calls, all of them where `limit` is None; `advance` gets the number of calls of each batch."""
     for rows in read_newest(database, filters, limit):
         for row in rows:
-            compared.look(row)
+            comparison.compare(row)
         advance(len(rows))
-    return compared.report()
+    return comparison.report()
 
 
-def _ended(done: Run) -> str:
-    return f"{done.outcome} ({done.reason})"
+def _outcome_text(result: Run) -> str:
+    return f"{result.outcome} ({result.reason})"
 
 
 def _to_documents(lanes: tuple[Lane, ...]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The two sandboxes of a worker: one that is always at hand for previews, one for what takes longer."""
+"""The two sandboxes of a worker: one that is always free for previews, one for what takes longer."""
 
 import msgspec
 
@@ -22,45 +22,45 @@ SANDBOXES = "segment_lotus_sandboxes"
 
 
 class Sandboxes:
-    """Where drafts run. Nobody's preview waits for somebody else's thousand calls."""
+    """Where drafts run. Nobody's preview waits while somebody else's draft runs on a thousand calls."""
 
     def __init__(self, settings: Settings) -> None:
         self.quick = Sandbox(_setup(settings, _PREVIEW_IDLE_SECONDS))
         self.slow = Sandbox(_setup(settings, _WORK_IDLE_SECONDS))
 
     def warm(self) -> None:
-        """Let the one for previews start."""
+        """Start the sandbox for previews; waits for nothing."""
         self.quick.warm()
 
-    def preview(self, name: str, asked: bytes) -> bytes:
+    def preview(self, name: str, request: bytes) -> bytes:
         """Try a draft. Raises what Sandbox.ask raises, and Unavailable for a fault of ours."""
-        return _ask(self.quick, "preview", name, asked, PREVIEW_SECONDS)
+        return _ask(self.quick, "preview", name, request, PREVIEW_SECONDS)
 
-    def work(self, act: str, name: str, asked: bytes) -> bytes:
-        """Do what may take longer. Raises as `preview`."""
-        return _ask(self.slow, act, name, asked, WORK_SECONDS)
+    def work(self, action: str, name: str, request: bytes) -> bytes:
+        """Do an action that may take longer. Raises as `preview`."""
+        return _ask(self.slow, action, name, request, WORK_SECONDS)
 
-    def publish(self, name: str, text: str, asked: bytes) -> bytes:
+    def publish(self, name: str, text: str, request: bytes) -> bytes:
         """Make a text live. Raises as `preview`.
 
-        One that takes long to read or whose examples take long is refused: once it is live, every node reads it where
+        It is refused where reading it, or running its examples, takes long: once it is live, every node reads it where
         calls come in.
         """
         _ask(self.slow, "preview", name, msgspec.json.encode({"text": text}), CHECK_SECONDS)
-        return self.work("publish", name, asked)
+        return self.work("publish", name, request)
 
     def close(self) -> None:
-        """End both. Where nobody does, they end as soon as this process is gone."""
+        """End both processes. Without this, they end as soon as the process of the service is gone."""
         self.quick.close()
         self.slow.close()
 
 
-def _ask(sandbox: Sandbox, act: str, name: str, asked: bytes, seconds: int) -> bytes:
+def _ask(sandbox: Sandbox, action: str, name: str, request: bytes, seconds: int) -> bytes:
     try:
-        return sandbox.ask(act, name, asked, seconds)
+        return sandbox.ask(action, name, request, seconds)
     except SandboxFailed as fault:
-        said: Unavailable = to_unavailable(fault)
-        raise said from fault
+        unavailable: Unavailable = to_unavailable(fault)
+        raise unavailable from fault
 
 
 def _setup(settings: Settings, idle_seconds: int) -> Setup:

@@ -1,6 +1,6 @@
-"""Drafts of transforms: what people write in the editor and have not published. `conn` first.
+"""Drafts of transforms: texts from the editor that are not published yet. `conn` first.
 
-There is one draft for each name. Whoever changes it says which revision they saw: a draft that somebody else changed
+There is one draft for each name. A change names the revision it is based on: a draft that somebody else changed
 meanwhile is never overwritten.
 """
 
@@ -20,12 +20,12 @@ class Draft(msgspec.Struct, frozen=True):
     text: str
     revision: int
     base: bytes | None
-    """Digest of the version that was live when it was begun; None: nothing was."""
+    """Digest of the version that was live when the draft was begun; None: nothing was live."""
     saved_at: int
 
 
-class DraftMoved(Exception):
-    """The draft has another revision than was seen; nothing was written. `draft` is what is there now."""
+class DraftConflict(Exception):
+    """The draft has another revision than the expected one; nothing was written. `draft` is the current draft."""
 
     def __init__(self, draft: Draft | None) -> None:
         self.draft = draft
@@ -36,7 +36,7 @@ _DRAFTS = Insert(drafts, ("name", "text", "revision", "base", "saved_at"), skip_
 
 
 def find_draft(conn: sa.Connection, name: str) -> Draft | None:
-    """Return the draft of a name, None where there is none."""
+    """Return the draft of a name; None where there is none."""
     row = conn.execute(sa.select(drafts).where(drafts.c.name == name, drafts.c.text.is_not(None))).one_or_none()
     return None if row is None else Draft(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
 
@@ -47,38 +47,39 @@ def list_drafted(conn: sa.Connection) -> set[str]:
 
 
 def save_draft(conn: sa.Connection, name: str, text: str, revision: int, base: bytes | None, now: int) -> Draft:
-    """Keep a text as the draft of a name; `revision` is that of the draft it was begun from, 0 where there was none.
+    """Save a text as the draft of a name; `revision` is that of the draft it is based on, 0 where there was none.
 
-    `base` counts for a new draft only. A text that is there already is saved, whatever the revision: an answer that
-    was lost on its way must not look like a conflict. Raises DraftMoved.
+    `base` is used for a new draft only. Saving the text that the draft already has succeeds whatever the revision: a
+    retry after a lost answer must not look like a conflict. Raises DraftConflict.
     """
     row = conn.execute(sa.select(drafts).where(drafts.c.name == name)).one_or_none()
-    found = None if row is None or row.text is None else Draft(**row._mapping)  # noqa: SLF001
-    if found is not None and found.text == text:
-        return found
-    if (found.revision if found else 0) != revision:
-        raise DraftMoved(found)
-    saved = Draft(name, text, row.revision + 1 if row else 1, found.base if found else base, now)
+    current = None if row is None or row.text is None else Draft(**row._mapping)  # noqa: SLF001
+    if current is not None and current.text == text:
+        return current
+    if (current.revision if current else 0) != revision:
+        raise DraftConflict(current)
+    saved = Draft(name, text, row.revision + 1 if row else 1, current.base if current else base, now)
     if row is None:
-        written = _DRAFTS.run(conn, [msgspec.structs.astuple(saved)])
+        count = _DRAFTS.run(conn, [msgspec.structs.astuple(saved)])
     else:
         values = {"text": text, "revision": saved.revision, "base": saved.base, "saved_at": now}
-        written = _change(conn, name, row.revision, values)
-    if written != 1:
-        raise DraftMoved(find_draft(conn, name))
+        count = _update(conn, name, row.revision, values)
+    if count != 1:
+        raise DraftConflict(find_draft(conn, name))
     return saved
 
 
 def discard_draft(conn: sa.Connection, name: str, revision: int, now: int) -> None:
-    """Let there be no draft of a name; where there is none, all is well. Raises DraftMoved."""
-    found = find_draft(conn, name)
-    if found is None:
+    """Discard the draft of a name; does nothing where there is none. Raises DraftConflict."""
+    draft = find_draft(conn, name)
+    if draft is None:
         return
-    values = {"text": None, "revision": found.revision + 1, "base": None, "saved_at": now}
-    if found.revision != revision or _change(conn, name, revision, values) != 1:
-        raise DraftMoved(find_draft(conn, name))
+    values = {"text": None, "revision": draft.revision + 1, "base": None, "saved_at": now}
+    if draft.revision != revision or _update(conn, name, revision, values) != 1:
+        raise DraftConflict(find_draft(conn, name))
 
 
-def _change(conn: sa.Connection, name: str, revision: int, values: Mapping[str, object]) -> int:
+def _update(conn: sa.Connection, name: str, revision: int, values: Mapping[str, object]) -> int:
+    """Compare-and-set: update the draft if it still has `revision`; return how many rows matched."""
     statement = sa.update(drafts).where(drafts.c.name == name, drafts.c.revision == revision).values(values)
     return conn.execute(statement).rowcount

@@ -1,6 +1,6 @@
-"""The newest calls that a transform is about, found by index, and how much each transform had to do. `conn` first.
+"""The newest calls for a transform, found by index, and the number of calls of each transform. `conn` first.
 
-Nothing here may grow with the number of calls that are kept: each query reads a bounded number of rows.
+The cost must not grow with the number of stored calls: each query reads a bounded number of rows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,83 +16,84 @@ from app.store.keys import to_key
 from app.store.schema import calls, ledger
 
 NAMES_MAX = 500
-"""Event names that are looked through for a pattern."""
+"""Event names that are compared with a pattern."""
 
 LOOKED_AT = 10_000
-"""Newest calls that are looked through where no index leads to the ones that are meant."""
+"""Newest calls that are scanned where no index leads to the right ones."""
 
 _MICROS_A_MINUTE = 60_000_000
 
-# How calls end that should have become events.
+# Outcomes of calls that should have become events.
 _FAILED = (Outcome.REJECTED.value, Outcome.CONFLICT.value)
 
 
 class TrafficShare(msgspec.Struct, frozen=True):
-    """What one transform had to do among the calls that were looked at."""
+    """The calls of one transform among those that were counted."""
 
     calls: int
     failed: int
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the transforms had to do since a moment."""
+    """The calls of all transforms since a moment."""
 
     received: int
-    """All calls that were received since then, by the ledger."""
+    """All calls that were received since then, according to the ledger."""
     looked_at: int
-    """The newest of them, that `shares` are about: LOOKED_AT at most."""
+    """The newest of them, which `shares` counts: LOOKED_AT at most."""
     shares: dict[str, TrafficShare]
     """By transform."""
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether all calls since then were looked at."""
+        """Tell whether all calls since then were counted."""
         return self.looked_at < LOOKED_AT
 
 
 def list_event_names(conn: sa.Connection, limit: int = NAMES_MAX) -> list[str]:
-    """Return the event names that calls have, in their order. Jumps from name to name in the index."""
+    """Return the event names of calls, sorted. Jumps from name to name in the index."""
     first = sa.select(sa.func.min(calls.c.event).label("event")).cte("names", recursive=True)
     following = sa.select(sa.func.min(calls.c.event)).where(calls.c.event > first.c.event).scalar_subquery()
     names = first.union_all(sa.select(following).where(first.c.event.is_not(None)))
-    found = conn.execute(sa.select(names.c.event).limit(limit + 1)).scalars()
-    return [name for name in found if name is not None][:limit]
+
+    events = conn.execute(sa.select(names.c.event).limit(limit + 1)).scalars()
+    return [event for event in events if event is not None][:limit]
 
 
 def list_ids_by_event(conn: sa.Connection, events: Iterable[str], limit: int) -> list[int]:
     """Return the ids of the newest `limit` calls with one of these event names, newest first.
 
-    Of each name the newest LOOKED_AT; those that came in Lotus's own form are none that a transform is about.
+    Reads the newest LOOKED_AT of each name, and leaves out those in Lotus's own form, which no transform maps.
     """
-    found: list[int] = []
-    for name in sorted({to_key(one) or "" for one in events}):
+    ids: list[int] = []
+    for name in sorted({to_key(event) or "" for event in events}):
         newest = _newest(calls.c.route, where=(calls.c.event == name,))
         query = sa.select(newest.c.id).where(newest.c.route != ROUTE).order_by(newest.c.id.desc()).limit(limit)
-        found += conn.execute(query).scalars()
-    return sorted(found, reverse=True)[:limit]
+        ids += conn.execute(query).scalars()
+    return sorted(ids, reverse=True)[:limit]
 
 
 def list_ids_of_type(conn: sa.Connection, kind: str, limit: int) -> list[int]:
-    """Return the newest `limit` calls of a Segment type among the last LOOKED_AT calls, newest first."""
+    """Return the ids of the newest `limit` calls of a Segment type among the last LOOKED_AT calls, newest first."""
     newest = _newest(calls.c.type, where=() if kind == "track" else (calls.c.event.is_(None),))
     query = sa.select(newest.c.id).where(newest.c.type == kind).order_by(newest.c.id.desc()).limit(limit)
     return list(conn.execute(query).scalars())
 
 
 def list_ids_decided_by(conn: sa.Connection, transform: str, limit: int) -> list[int]:
-    """Return the newest `limit` calls that a transform decided among the last LOOKED_AT calls, newest first."""
+    """Return the ids of the newest `limit` calls that a transform decided among the last LOOKED_AT, newest first."""
     newest = _newest(calls.c.transform)
     query = sa.select(newest.c.id).where(newest.c.transform == transform).order_by(newest.c.id.desc()).limit(limit)
     return list(conn.execute(query).scalars())
 
 
 def read_activity(conn: sa.Connection, since: int) -> Activity:
-    """Count calls by the transform that decided them, among the newest LOOKED_AT since a moment."""
+    """Count the newest LOOKED_AT calls by the transform that decided them; `since` in microseconds since 1970."""
     newest = _newest(calls.c.transform, calls.c.outcome, where=(calls.c.id >= first_id_at(since),))
     failed = sa.func.sum(sa.case((newest.c.outcome.in_(_FAILED), 1), else_=0))
     query = sa.select(newest.c.transform, sa.func.count(), failed).group_by(newest.c.transform)
     rows = [(name, int(total), int(bad)) for name, total, bad in conn.execute(query)]
-    # By the minute of the commit; a replay takes one away and adds one.
+    # The ledger counts by the minute of the commit; a replay subtracts a call from one outcome and adds it to another.
     received = conn.execute(
         sa.select(sa.func.coalesce(sa.func.sum(ledger.c.count), 0)).where(
             ledger.c.minute >= since // _MICROS_A_MINUTE, ledger.c.subject == "call"
@@ -107,5 +108,5 @@ def read_activity(conn: sa.Connection, since: int) -> Activity:
 
 
 def _newest(*columns: sa.Column[Any], where: Sequence[sa.ColumnElement[bool]] = ()) -> sa.Subquery:
-    # Sorted before it is limited: without that a database may take any LOOKED_AT of them.
+    # ORDER BY before LIMIT: without it a database may return any LOOKED_AT of them.
     return sa.select(calls.c.id, *columns).where(*where).order_by(calls.c.id.desc()).limit(LOOKED_AT).subquery()

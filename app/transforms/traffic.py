@@ -1,4 +1,4 @@
-"""The kept calls that a transform is about: for the picker, for completion, for the impact of a draft."""
+"""The stored calls for a transform: for the call picker, for completion, for the impact of a draft."""
 
 import re
 from collections import Counter
@@ -21,20 +21,20 @@ from app.transforms.sql_traffic import list_event_names, list_ids_by_event, list
 PATHS_MAX = 300
 CALLS_FOR_PATHS = 50
 
-# A call of Segment's largest size, 32 KB, fits; a few huge ones must not take long.
+# Room for a call of Segment's largest size, 32 KB, and little enough that a few huge ones do not take long.
 _BYTES_FOR_PATHS = 1 << 20
 _NODES_MAX = 50_000
 _DEPTH_MAX = 10
 _SAMPLE_CHARS = 60
 
-# More names than these in a `match` are as good as a pattern.
+# Of a `match` with more names than this, only some are looked up, as for a pattern.
 _NAMES_MAX = 50
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def list_ids_for(conn: Connection, transform: Transform | None, event: str | None, limit: int) -> list[int]:
-    """Return the newest calls that a transform takes, by event name and type; those of `event` where that is given."""
+    """Return the ids of the newest calls that a transform takes by event name and type; with `event`, of that event."""
     if event is not None:
         return list_ids_by_event(conn, _names(conn, (event,)), limit)
     if transform is None:
@@ -45,48 +45,49 @@ def list_ids_for(conn: Connection, transform: Transform | None, event: str | Non
 
 
 def list_ids_matched(conn: Connection, match: Match, limit: int) -> list[int]:
-    """Return the newest calls that a `match` takes by event name and type, newest first."""
+    """Return the ids of the newest calls that a `match` takes by event name and type, newest first."""
     if match.events or match.patterns:
         names = {*list(match.events)[:_NAMES_MAX]}
         if match.patterns:
-            known = list_event_names(conn)
-            names.update([one for one in known if any(two.match(one) for two in match.patterns)][:_NAMES_MAX])
+            stored = list_event_names(conn)
+            matching = [name for name in stored if any(pattern.match(name) for pattern in match.patterns)]
+            names.update(matching[:_NAMES_MAX])
         return list_ids_by_event(conn, names, limit)
     return list_ids_of_type(conn, match.type, limit)
 
 
 def _names(conn: Connection, events: Sequence[str]) -> Iterator[str]:
-    """Give event names, those that a pattern means among what came."""
-    for one in events:
-        if "*" in one or "?" in one:
-            pattern = re.compile(translate(one.replace("[", "[[]")))
+    """Yield event names; a pattern is replaced by the names of stored calls that it matches."""
+    for event in events:
+        if "*" in event or "?" in event:
+            pattern = re.compile(translate(event.replace("[", "[[]")))
             yield from [name for name in list_event_names(conn) if pattern.match(name)][:_NAMES_MAX]
         else:
-            yield one
+            yield event
 
 
 def list_paths(conn: Connection, ids: Sequence[int]) -> list[PathDocument]:
-    """Return the paths of these calls, given newest first, the most frequent first."""
+    """Return the paths of calls, the most frequent first; `ids` are newest first, and samples are from the newest."""
     rows = {row.id: row for row in read_kept(conn, ids, _BYTES_FOR_PATHS)}
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     samples: dict[str, str] = {}
     left = _NODES_MAX
-    for one in ids:
-        row = rows.get(one)
+    for call_id in ids:
+        row = rows.get(call_id)
         document = row.read() if row is not None and row.raw is not None else None
         if isinstance(document, Unread | Unparsed | NativeEvent) or left <= 0:
             continue
-        once: set[str] = set()
+        paths: set[str] = set()
         for path, value in _walk("", document, 0):
             left -= 1
             if left <= 0:
                 break
-            once.add(path)
+            paths.add(path)
             if path not in samples or (samples[path] == "null" and value is not None):
                 samples[path] = _sample(value)
-        seen.update(once)
-    most = sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:PATHS_MAX]
-    return [PathDocument(path=path, sample=samples[path]) for path, _ in most]
+        counts.update(paths)
+    most_frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:PATHS_MAX]
+    return [PathDocument(path=path, sample=samples[path]) for path, _ in most_frequent]
 
 
 def _walk(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:

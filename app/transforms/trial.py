@@ -1,4 +1,4 @@
-"""The newest stored calls, mapped by a text before it goes live: whatever it does to them, it does to the next ones."""
+"""Maps the newest stored calls by a text before it goes live: what is slow for them is slow for the next ones."""
 
 import time
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from app.store.kept import KeptCall
 TRIED_CALLS = 200
 
 MAX_CALL_SECONDS = 0.25
-"""Of a processor, so that a busy machine refuses nothing. An ordinary call takes 0.0001, and all others wait for it."""
+"""Processor time, so that a busy machine refuses nothing. A usual call takes 0.0001 s; all other calls wait for it."""
 
 _TRIED_SECONDS = 4
 
@@ -19,10 +19,10 @@ _TRIED_SECONDS = 4
 def try_on_calls(name: str, transforms: TransformSet, rows: Iterable[KeptCall]) -> None:
     """Map calls by a set in which the transform `name` is new.
 
-    What comes out of it is not looked at: a call that is rejected may be one that should be.
+    The results are not judged: a call that is rejected may be one that should be.
 
     Raises:
-        TransformInvalid: a call takes longer than MAX_CALL_SECONDS, or cannot be mapped for a fault of ours.
+        TransformInvalid: a call takes longer than MAX_CALL_SECONDS, or cannot be mapped because of a bug.
 
     """
     until = time.process_time() + _TRIED_SECONDS
@@ -34,13 +34,13 @@ def try_on_calls(name: str, transforms: TransformSet, rows: Iterable[KeptCall]) 
         try:
             run(row.raw, document, transforms, row.received_at)
         except Exception as error:
-            sentence = f"call {row.id} cannot be mapped by it ({type(error).__name__})"
+            sentence = f"it cannot map call {row.id} ({type(error).__name__})"
             raise TransformInvalid(f"{name} is not published: {sentence}") from error
         ended = time.process_time()
         if ended - began > MAX_CALL_SECONDS:
             sentence = (
-                f"one of the newest calls, {row.id}, takes {ended - began:.1f} s by it, and {MAX_CALL_SECONDS} s is the"
-                " most; an expression has too much to do"
+                f"mapping call {row.id}, one of the newest, takes {ended - began:.1f} s, and the limit is"
+                f" {MAX_CALL_SECONDS} s; an expression does too much"
             )
             raise TransformInvalid(f"{name} is not published: {sentence}")
         if ended > until:

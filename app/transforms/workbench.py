@@ -1,7 +1,7 @@
-"""What is done with texts that nobody has checked yet: trying them, comparing them, publishing them.
+"""Work on texts that nobody has checked yet: preview, comparison, publishing.
 
 A draft may be slow or large, however good its author is. So all of this runs in the sandbox, a process of its own,
-and never where calls come in. What it returns is JSON, ready to be sent.
+and never where calls come in. The results are JSON, ready to be sent.
 """
 
 import time
@@ -29,35 +29,35 @@ from app.store.engine import Connection, Database
 from app.store.kept import read_kept
 from app.store.publications import find_latest_id
 from app.transforms.preview import Preview, read_draft
-from app.transforms.sql_drafts import DraftMoved, discard_draft, find_draft
+from app.transforms.sql_drafts import DraftConflict, discard_draft, find_draft
 from app.transforms.traffic import list_ids_matched
 from app.transforms.trial import TRIED_CALLS, try_on_calls
 
 IMPACT_CALLS = 1000
-_IMPACT_AT_ONCE = 200
+_IMPACT_BATCH = 200
 _DIFFERENCES_MAX = 500
 _ID_DIGITS = 18
 
 
-class TryText(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A draft, and the call to try it on: `call` as text, or a kept one by its id; neither: none."""
+class PreviewRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A draft, and the call to try it on: `call` as text, or a stored one by its id; without either, none."""
 
     text: str
     call: str | None = None
     call_id: str | None = None
 
 
-class CompareText(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A draft, and how many of the newest calls to look at."""
+class ImpactRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A draft, and the number of newest calls to compare it on."""
 
     text: str
     last: int = IMPACT_CALLS
 
 
-class PublishText(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A text to publish; `live` is the version that its author takes for the live one.
+class PublishRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A text to publish; `live` is the version that its author saw as live.
 
-    `revision` is that of the draft which it is: that draft is discarded then. A draft with the same text is, too.
+    `revision` is that of the draft with this text. That draft is discarded afterwards, as is any draft with this text.
     """
 
     text: str
@@ -65,14 +65,14 @@ class PublishText(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     revision: int = 0
 
 
-class RollBack(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A version to go back to."""
+class RollbackRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A version to roll back to."""
 
     version: str
 
 
-class Resolve(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which side is right where a file is not what is live."""
+class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which side is right where a file differs from the live version."""
 
     take: Literal["file", "live"]
 
@@ -94,30 +94,30 @@ class DraftWorkbench:
         self._catalog = catalog
         self._folder = folder
         self._clock = clock
-        self._acts = CatalogActions(database, catalog, folder, next_id, clock)
+        self._actions = CatalogActions(database, catalog, folder, next_id, clock)
         self._live: Live | None = None
-        self._last: tuple[tuple[str, str], _Read] | None = None
+        self._last_draft: tuple[tuple[str, str], _CheckedDraft] | None = None
 
     def warm(self) -> None:
-        """Read what is live, so that the first who asks need not wait for it. Raises Unavailable."""
+        """Read what is live, so that the first job need not wait for it. Raises Unavailable."""
         with self._database.reading() as conn:
             self._read_live(conn)
 
-    def preview(self, name: str, asked: TryText) -> bytes:
-        """Try a draft on one call, beside what is live. Raises NotFound for a kept call that is not there."""
+    def preview(self, name: str, request: PreviewRequest) -> bytes:
+        """Try a draft on one call, beside what is live. Raises NotFound if there is no such stored call."""
         began = time.perf_counter()
         to_path(self._folder, name)
         with self._database.reading() as conn:
             live = self._read_live(conn)
-            given = self._find_call(conn, asked)
-        found = self._read(name, asked.text, live)
+            call = self._find_call(conn, request)
+        checked = self._check(name, request.text, live)
         active = draft = None
         changes: list[dict[str, Any]] = []
-        if given is not None:
-            raw, document, received_at = given
+        if call is not None:
+            raw, document, received_at = call
             active = run(raw, document, self._catalog.active, received_at)
-            if found.with_draft is not None:
-                draft = run(raw, document, found.with_draft, received_at)
+            if checked.with_draft is not None:
+                draft = run(raw, document, checked.with_draft, received_at)
                 pairs = differences(active.lanes, draft.lanes)
                 changes = [
                     {"path": path, "before": before, "after": after}
@@ -125,97 +125,101 @@ class DraftWorkbench:
                 ]
         return encode(
             {
-                "problems": found.problems,
+                "problems": checked.problems,
                 "draft": _to_run_document(draft) if draft else None,
                 "active": _to_run_document(active) if active else None,
                 "differences": changes,
-                "examples": found.examples,
+                "examples": checked.examples,
                 "took_ms": round((time.perf_counter() - began) * 1000, 1),
             }
         )
 
-    def impact(self, name: str, asked: CompareText) -> bytes:
+    def impact(self, name: str, request: ImpactRequest) -> bytes:
         """Compare a draft with what is live, on the newest calls that either takes. Raises TransformInvalid."""
         to_path(self._folder, name)
         with self._database.reading() as conn:
             live = self._read_live(conn)
-            draft, with_draft = read_draft(name, asked.text, self._catalog, keep=False)
-            ids = set(list_ids_matched(conn, draft.match, asked.last))
+            draft, with_draft = read_draft(name, request.text, self._catalog, cache=False)
+            ids = set(list_ids_matched(conn, draft.match, request.last))
             before = live.transforms.get(name)
             if before is not None:
-                ids.update(list_ids_matched(conn, before.match, asked.last))
-        compared = Preview(self._catalog.active, draft, with_draft)
-        rest = sorted(ids)[-asked.last :]
-        while rest:
+                ids.update(list_ids_matched(conn, before.match, request.last))
+        comparison = Preview(self._catalog.active, draft, with_draft)
+        unread = sorted(ids)[-request.last :]
+        while unread:
             with self._database.reading() as conn:
-                rows = read_kept(conn, rest[:_IMPACT_AT_ONCE])
+                rows = read_kept(conn, unread[:_IMPACT_BATCH])
             if not rows:
                 break
             for row in rows:
-                compared.look(row)
-            rest = rest[len(rows) :]
-        return encode(compared.report())
+                comparison.compare(row)
+            unread = unread[len(rows) :]
+        return encode(comparison.report())
 
-    def publish(self, name: str, asked: PublishText) -> bytes:
+    def publish(self, name: str, request: PublishRequest) -> bytes:
         """Make a text live. Raises EditConflict, TransformInvalid."""
         try:
-            seen = bytes.fromhex(asked.live) if asked.live is not None else None
+            expected = bytes.fromhex(request.live) if request.live is not None else None
         except ValueError:
-            raise NotFound(f"{asked.live!r} is no version") from None
-        self._try_on_calls(name, asked.text)
-        change = self._acts.publish_text(name, asked.text, seen)
-        kept = self._discard(name, asked.text, asked.revision)
+            raise NotFound(f"{request.live!r} is not a version") from None
+        self._try_on_calls(name, request.text)
+        change = self._actions.publish_text(name, request.text, expected)
+        is_discarded = self._discard_draft(name, request.text, request.revision)
         return encode(
-            {"version": change.digest.hex() if change.digest else None, "heirs": change.heirs, "draft_kept": kept}
+            {
+                "version": change.digest.hex() if change.digest else None,
+                "heirs": change.inheriting,
+                "draft_kept": not is_discarded,
+            }
         )
 
-    def rollback(self, name: str, asked: RollBack) -> bytes:
+    def rollback(self, name: str, request: RollbackRequest) -> bytes:
         """Make an earlier version live. Raises NotFound, TransformInvalid."""
         to_path(self._folder, name)
         with self._database.reading() as conn:
-            text = self._acts.find_version(conn, name, asked.version).text
+            text = self._actions.find_version(conn, name, request.version).text
         self._try_on_calls(name, text)
-        return self._told(self._acts.roll_back(name, asked.version).digest)
+        return self._version_json(self._actions.roll_back(name, request.version).digest)
 
-    def resolve(self, name: str, asked: Resolve) -> bytes:
-        """Publish the file, or write what is live into it. Raises NotFound, TransformInvalid."""
+    def resolve(self, name: str, request: ResolveRequest) -> bytes:
+        """Publish the file, or write the live text into it. Raises NotFound, TransformInvalid."""
         path = to_path(self._folder, name)
-        if asked.take == "file":
+        if request.take == "file":
             if not path.exists():
-                # To publish a file that is gone is to take the transform out: nobody means that by a click.
-                raise NotFound(f"there is no {path.name}; `segment-lotus transforms publish {name}` takes {name} out")
-            return self._told(self._acts.publish(name).digest)
+                # Publishing a file that is gone unpublishes the transform: nobody means that by a click.
+                raise NotFound(f"there is no {path.name}; to unpublish {name}: segment-lotus transforms publish {name}")
+            return self._version_json(self._actions.publish(name).digest)
         try:
-            return self._told(self._acts.pull(name).digest)
+            return self._version_json(self._actions.pull(name).digest)
         except OSError as error:
             raise TransformInvalid(f"{path} cannot be written: {error.strerror}") from error
 
     def _try_on_calls(self, name: str, text: str) -> None:
-        """Map the newest calls that a text takes. Raises TransformInvalid where that cannot be done in time."""
+        """Map the newest calls that a text takes. Raises TransformInvalid if one takes too long."""
         to_path(self._folder, name)
         with self._database.reading() as conn:
             self._read_live(conn)
-            draft, with_draft = read_draft(name, text, self._catalog, keep=False)
+            draft, with_draft = read_draft(name, text, self._catalog, cache=False)
             rows = read_kept(conn, list_ids_matched(conn, draft.match, TRIED_CALLS))
         try_on_calls(name, with_draft, rows)
 
-    def _told(self, digest: bytes | None) -> bytes:
+    def _version_json(self, digest: bytes | None) -> bytes:
         return encode({"version": digest.hex() if digest else None})
 
     def _read_live(self, conn: Connection) -> Live:
         if self._live is None or find_latest_id(conn) != self._live.latest:
             self._live = self._catalog.read_live(conn)
             self._catalog.activate(self._live)
-            self._last = None
+            self._last_draft = None
         return self._live
 
-    def _find_call(self, conn: Connection, asked: TryText) -> tuple[bytes, Any, int] | None:
-        if asked.call is not None:
-            raw = asked.call.encode()
+    def _find_call(self, conn: Connection, request: PreviewRequest) -> tuple[bytes, Any, int] | None:
+        if request.call is not None:
+            raw = request.call.encode()
             return raw, read(raw), self._clock()
-        if asked.call_id is None:
+        if request.call_id is None:
             return None
-        number = asked.call_id
+        number = request.call_id
         rows = (
             read_kept(conn, [int(number)])
             if number.isascii() and number.isdecimal() and len(number) <= _ID_DIGITS
@@ -227,77 +231,77 @@ class DraftWorkbench:
             raise NotFound(f"the bytes of call {number} were removed by retention; choose a newer one")
         return rows[0].raw, rows[0].read(), rows[0].received_at
 
-    def _read(self, name: str, text: str, live: Live) -> "_Read":
-        """Read a draft and run its examples; the one before is remembered, so that another call costs little."""
-        if self._last is None or self._last[0] != (name, text):
-            self._last = ((name, text), _Read(name, text, self._catalog, live))
-        return self._last[1]
+    def _check(self, name: str, text: str, live: Live) -> "_CheckedDraft":
+        """Check a draft and run its examples; the last result is cached, so that another call costs little."""
+        if self._last_draft is None or self._last_draft[0] != (name, text):
+            self._last_draft = ((name, text), _CheckedDraft(name, text, self._catalog, live))
+        return self._last_draft[1]
 
-    def _discard(self, name: str, text: str, revision: int) -> bool:
-        """Let the draft go that is live now; one that somebody else saved meanwhile stays, and that is told."""
+    def _discard_draft(self, name: str, text: str, revision: int) -> bool:
+        """Discard the draft that was published. Returns False if somebody else saved another one, which is kept."""
         try:
             with self._database.writing() as conn:
-                found = find_draft(conn, name)
-                if found is not None:
-                    discard_draft(conn, name, found.revision if found.text == text else revision, self._clock())
-        except DraftMoved:
-            return True
-        return False
+                draft = find_draft(conn, name)
+                if draft is not None:
+                    discard_draft(conn, name, draft.revision if draft.text == text else revision, self._clock())
+        except DraftConflict:
+            return False
+        return True
 
 
-class _Read:
-    """A draft, read, with what its examples and the checks say."""
+class _CheckedDraft:
+    """A draft, parsed, with the results of its examples and checks."""
 
     def __init__(self, name: str, text: str, catalog: Catalog, live: Live) -> None:
         self.with_draft: TransformSet | None = None
         self.problems: list[ProblemDocument] = []
         self.examples: list[dict[str, Any]] = []
         try:
-            draft, self.with_draft = read_draft(name, text, catalog, keep=False)
+            draft, self.with_draft = read_draft(name, text, catalog, cache=False)
         except TransformInvalid as error:
-            self.problems.append(_to_problem(error, name, grave=True))
+            self.problems.append(_to_problem(error, name, blocking=True))
             return
-        self.problems += [_to_problem(error, name, grave=True) for error in list_unfit(draft)]
+        self.problems += [_to_problem(error, name, blocking=True) for error in list_unfit(draft)]
         self._run_examples(draft)
         for finding in lint(self.with_draft):
             if finding.transform == name:
                 where = draft.source.invalid(finding.path, finding.sentence)
-                self.problems.append(_to_problem(where, name, grave=finding.grave))
+                self.problems.append(_to_problem(where, name, blocking=finding.grave))
         if name == DEFAULT:
             for sentence in breaks_inheriting(catalog, live, draft, set()):
-                self.problems.append(_to_problem(TransformInvalid(sentence), name, grave=True))
-        self.problems.sort(key=lambda one: (one.line, one.column))
+                self.problems.append(_to_problem(TransformInvalid(sentence), name, blocking=True))
+        self.problems.sort(key=lambda problem: (problem.line, problem.column))
 
     def _run_examples(self, draft: Transform) -> None:
-        given = draft.source.value.get("examples", ())
+        examples = draft.source.value.get("examples", ())
         for result in run_examples(draft):
             passed = result.difference is None
-            call = to_call(given[result.position]["given"], draft)
+            call = to_call(examples[result.position]["given"], draft)
             self.examples.append({"name": result.name, "passed": passed, "message": result.difference, "call": call})
             if not passed:
                 place = ("examples", result.position)
                 error = draft.source.invalid(place, f"{result.name}: {result.difference}")
-                self.problems.append(_to_problem(error, draft.name, grave=True))
+                self.problems.append(_to_problem(error, draft.name, blocking=True))
 
 
-def _to_problem(error: DocumentInvalid, name: str, *, grave: bool) -> ProblemDocument:
+def _to_problem(error: DocumentInvalid, name: str, *, blocking: bool) -> ProblemDocument:
     line, column = error.place or (1, 1)
     sentence = error.sentence.removeprefix(f"{name}.yaml: ")
-    return ProblemDocument(line=line, column=column, message=sentence, grave=grave)
+    return ProblemDocument(line=line, column=column, message=sentence, grave=blocking)
 
 
-def _to_run_document(done: Run) -> dict[str, Any]:
+def _to_run_document(result: Run) -> dict[str, Any]:
     return {
-        # Whether it is new only the database knows: it would be stored, where it is.
-        "outcome": done.outcome or Outcome.STORED,
-        "reason": done.reason,
-        "detail": done.detail,
-        "steps": [msgspec.to_builtins(step) for step in explain(done)],
-        "events": list(_events(done)),
+        # Only the database knows whether it is new; if it is, it would be stored.
+        "outcome": result.outcome or Outcome.STORED,
+        "reason": result.reason,
+        "detail": result.detail,
+        "steps": [msgspec.to_builtins(step) for step in explain(result)],
+        "events": list(_events(result)),
     }
 
 
-def _events(done: Run) -> Iterator[dict[str, Any]]:
-    for lane in done.lanes:
+def _events(result: Run) -> Iterator[dict[str, Any]]:
+    for lane in result.lanes:
         for event in lane.events:
             yield {**to_document(event), "lane": lane.name}

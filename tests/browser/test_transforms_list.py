@@ -52,7 +52,7 @@ def test_the_list_says_how_each_stands_and_leads_on(visitor: Visitor, service: S
 
 def test_a_new_transform_is_begun_by_the_name_of_its_event(visitor: Visitor, service: Served) -> None:
     page = visitor.sign_in("/transforms")
-    page.get_by_label("New transform for the event").fill("Export Finished")
+    page.get_by_label("New transform for event").fill("Export Finished")
     with page.expect_response(lambda answer: answer.url.endswith("/transforms/export_finished?event=Export+Finished")):
         page.keyboard.press("Enter")
     visitor.complaints.clear()
@@ -69,7 +69,7 @@ def test_drift_is_resolved_from_the_list_by_keyboard(visitor: Visitor, service: 
     visitor.check()
     row.get_by_role("button", name="Keep live").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("storage: What is live was written into the file.")
+    expect(page.get_by_role("status")).to_have_text("storage: The live version was written into the file.")
     expect(row).not_to_contain_text("file differs")
     assert (folder_of(service) / "storage.yaml").read_text().endswith("# edited\n")
     visitor.check()
@@ -96,7 +96,7 @@ def test_what_keeps_a_file_from_going_live_is_said(visitor: Visitor, service: Se
     expect(row.get_by_role("button", name="Take the file")).to_have_count(0)
     visitor.check()
     row.get_by_role("button", name="Write the file").click()
-    expect(page.get_by_role("status")).to_contain_text("b2b_usage: What is live was written into the file.")
+    expect(page.get_by_role("status")).to_contain_text("b2b_usage: The live version was written into the file.")
 
 
 def test_hostile_texts_show_as_text(visitor: Visitor, service: Served) -> None:

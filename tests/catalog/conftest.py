@@ -41,8 +41,10 @@ class Node:
 
     def sync(self) -> list[str]:
         """Publish what may publish itself, and map by what is live; return the names that were published."""
-        found, published = publish_new(self.database, self.catalog, read_folder(self.folder), self.ids.next, self.clock)
-        self.catalog.activate(found.live)
+        status, published = publish_new(
+            self.database, self.catalog, read_folder(self.folder), self.ids.next, self.clock
+        )
+        self.catalog.activate(status.live)
         return published
 
     @property
@@ -53,15 +55,15 @@ class Node:
     def watcher(self) -> Watcher:
         return Watcher(self.catalog, self.database, self.folder, self.ids, self.clock)
 
-    def survey(self) -> CatalogStatus:
-        return self.acts.survey()
+    def status(self) -> CatalogStatus:
+        return self.acts.status()
 
     def states(self) -> dict[str, FileState]:
-        return {one.name: one.state for one in self.survey().standings}
+        return {file.name: file.state for file in self.status().files}
 
     def live(self) -> dict[str, str]:
         """Return the live text of each name."""
-        return self.survey().live.texts
+        return self.status().live.texts
 
     def active(self) -> dict[str, str]:
         """Return the text that this process maps by, of each name."""

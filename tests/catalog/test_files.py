@@ -25,8 +25,8 @@ def check_folder(folder: Path) -> CheckReport:
     return check(found.texts, found.problems)
 
 
-def grave(checked: CheckReport) -> list[str]:
-    return [problem.sentence for problem in checked.problems if problem.grave]
+def blocking(checked: CheckReport) -> list[str]:
+    return [problem.sentence for problem in checked.problems if problem.blocking]
 
 
 def test_every_yaml_file_of_a_folder_is_a_transform_of_its_name(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_every_yaml_file_of_a_folder_is_a_transform_of_its_name(tmp_path: Path) 
     for name in ("README.md", "off.yaml.off", ".order.yaml.swp", ".#order.yaml", ".hidden.yaml", "next.draft.yaml"):
         (folder / name).write_text("{{{")
     checked = check_folder(folder)
-    assert grave(checked) == []
+    assert blocking(checked) == []
     assert sorted(checked.transforms) == ["_default", "order", "z_page"]
     assert {one.digest for one in checked.transforms.values()} == {
         one.digest for one in some_transforms(order=ORDER, z_page="match: {type: page}").transforms
@@ -43,7 +43,7 @@ def test_every_yaml_file_of_a_folder_is_a_transform_of_its_name(tmp_path: Path) 
 
 def test_the_transforms_that_are_shipped_are_fit() -> None:
     checked = check_folder(ROOT / "transforms")
-    assert grave(checked) == []
+    assert blocking(checked) == []
     assert all(checked.is_fit(name) for name in checked.names)
     chosen = TransformSet(checked.transforms.values()).choose(a_call(event="Anything")).main
     assert chosen is not None
@@ -53,12 +53,12 @@ def test_the_transforms_that_are_shipped_are_fit() -> None:
 
 def test_a_folder_without_a_default_is_not_fit(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        assert grave(check_folder(folder)) == ["there is no _default.yaml, which all transforms inherit from"]
+        assert blocking(check_folder(folder)) == ["there is no _default.yaml, which all transforms inherit from"]
 
 
 def test_a_file_with_a_mistake_is_told_with_its_place_and_keeps_no_other_from_being_used(tmp_path: Path) -> None:
     checked = check_folder(a_folder(tmp_path, order="event:\n  customer_id: 'a ||'\n", good=ORDER))
-    [sentence] = grave(checked)
+    [sentence] = blocking(checked)
     assert sentence.startswith("order.yaml:2:21: ")
     assert sentence.endswith("^")
     assert sorted(checked.transforms) == ["_default", "good"]
@@ -81,7 +81,7 @@ def test_examples_that_do_not_hold_are_told_with_their_place(tmp_path: Path) -> 
     text = ORDER + "examples:\n  - {given: {}, expect: filtered}\n  - {given: {}, expect: stored}\n"
     checked = check_folder(a_folder(tmp_path, order=text))
     assert checked.examples == 2
-    [sentence] = grave(checked)
+    [sentence] = blocking(checked)
     assert sentence.startswith("order.yaml:4:5: ")
 
 

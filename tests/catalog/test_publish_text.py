@@ -30,7 +30,7 @@ def digest_of(node: Node, name: str = "api_call") -> bytes | None:
 
 def test_a_text_is_live_from_the_editor(node: Node) -> None:
     change = node.acts.publish_text("api_call", TEXT + "# mine\n", digest_of(node))
-    assert (change.before, change.after, change.heirs) == (TEXT, TEXT + "# mine\n", ())
+    assert (change.before, change.after, change.inheriting) == (TEXT, TEXT + "# mine\n", ())
     assert node.history("api_call")[0] == (change.digest, "editor")
     # The file, which did not change, does not publish itself over it.
     assert node.sync() == []
@@ -51,7 +51,7 @@ def test_publishing_the_same_text_again_changes_nothing(node: Node) -> None:
 
 def test_a_new_default_takes_its_heirs_along(node: Node) -> None:
     change = node.acts.publish_text(DEFAULT, DEFAULT_TEXT + "# more\n", digest_of(node, DEFAULT))
-    assert change.heirs == ("api_call",)
+    assert change.inheriting == ("api_call",)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_cannot_be_published_changes_nothing(node: Node, name: str, text: s
 
 
 def test_a_name_that_is_none_is_refused(node: Node) -> None:
-    with pytest.raises(TransformInvalid, match="is no name of a transform"):
+    with pytest.raises(TransformInvalid, match="is not a valid transform name"):
         node.acts.publish_text("../api_call", TEXT, None)
 
 
@@ -143,7 +143,7 @@ def test_the_database_is_not_locked_while_a_text_is_checked(node: Node, make_nod
     # Whoever published meanwhile could, so no lock was held; and the one who was overtaken looked again.
     other = make_node(api_call=TEXT)
     seen = digest_of(node)
-    fit = node.acts._fit
+    fit = node.acts._parse_publishable
     acts = node.acts
     looked = count()
 
@@ -152,7 +152,7 @@ def test_the_database_is_not_locked_while_a_text_is_checked(node: Node, make_nod
             other.acts.publish_text("other", TEXT.replace("API Call", "Other"), None)
         return fit(*arguments)  # type: ignore[arg-type]
 
-    acts._fit = slowly  # type: ignore[method-assign, assignment]
+    acts._parse_publishable = slowly  # type: ignore[method-assign, assignment]
     acts.publish_text("api_call", TEXT + "# mine\n", seen)
     assert next(looked) == 2
     assert {"api_call", "other"} <= set(node.live())

@@ -30,7 +30,7 @@ def edit(node: Node, name: str, text: str) -> None:
     """Make a text live as an editor does, and leave the file as it is."""
     path = node.folder / f"{name}.yaml"
     before = path.read_text() if path.exists() else None
-    first = node.survey().live.publications[name].digest
+    first = node.status().live.publications[name].digest
     path.write_text(text)
     node.acts.publish(name)
     path.write_text(ONE + "# in between\n")
@@ -38,7 +38,7 @@ def edit(node: Node, name: str, text: str) -> None:
     digest = next(digest for digest, _ in node.history(name)[1:] if digest != first)
     assert digest is not None
     node.acts.roll_back(name, digest.hex())
-    assert node.survey().live.publications[name].origin == Origin.EDITOR
+    assert node.status().live.publications[name].origin == Origin.EDITOR
     if before is None:
         path.unlink()
     else:
@@ -110,7 +110,7 @@ def test_a_broken_file_leaves_the_last_good_version_active(make_node: MakeNode, 
     assert node.sync() == ["other"], "one broken file keeps no other from being published"
     assert node.active()["order"] == ONE
     assert node.states()["order"] is FileState.BROKEN
-    assert node.survey().grave("order")[0].startswith("order.yaml:")
+    assert node.status().blocking("order")[0].startswith("order.yaml:")
     with pytest.raises(TransformInvalid, match=r"order\.yaml:"):
         node.acts.publish("order")
     assert len(node.history("order")) == 1
@@ -122,7 +122,7 @@ def test_a_file_that_is_never_reached_is_not_published(make_node: MakeNode) -> N
     node = make_node(order=ONE, shadow=UNREACHABLE)
     node.sync()
     assert node.states()["shadow"] is FileState.BROKEN
-    assert "never reached" in node.survey().grave("shadow")[0]
+    assert "never reached" in node.status().blocking("shadow")[0]
     assert set(node.active()) == {"_default", "order"}
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_read_leaves_the_last_good_version_active(make_nod
     (node.folder / "order.yaml").write_bytes(b"description: caf\xe9\n")
     assert node.sync() == []
     assert node.active()["order"] == ONE
-    assert node.survey().grave("order") == ["order.yaml is not UTF-8 at byte 16"]
+    assert node.status().blocking("order") == ["order.yaml is not UTF-8 at byte 16"]
 
 
 # --- `_default`
@@ -145,7 +145,7 @@ def test_a_new_default_publishes_its_heirs_anew_with_their_own_text_and_origin(m
     before = {name: node.history(name)[0] for name in ("order", "edited")}
     node.write(default=SAME_TEXT_OTHER_DEFAULT)
     assert node.sync() == ["_default"]
-    live = node.survey().live
+    live = node.status().live
     for name, origin in (("order", "file"), ("edited", "editor")):
         digest, published_as = node.history(name)[0]
         assert published_as == origin
@@ -172,7 +172,7 @@ def test_a_default_that_breaks_a_live_heir_is_not_published(make_node: MakeNode)
     node.write(default=SAME_TEXT_OTHER_DEFAULT, other=THREE.replace("Order", "Other"))
     assert node.sync() == ["other"], "it inherits from the live one"
     assert node.states() == {"_default": FileState.BROKEN, "order": FileState.SAME, "other": FileState.SAME}
-    assert "order, which is live and inherits from it, would be broken" in node.survey().grave("_default")[0]
+    assert "order, which is live and inherits from it, would be broken" in node.status().blocking("_default")[0]
     with pytest.raises(TransformInvalid, match="order, which is live"):
         node.acts.publish("_default")
     assert node.live()["_default"] == DEFAULT_TEXT
@@ -321,7 +321,7 @@ def test_rolling_back_looks_past_the_same_text_under_another_default(make_node: 
     node.write(default=SAME_TEXT_OTHER_DEFAULT)
     node.sync()
     assert node.acts.roll_back("order", None).after == ONE
-    live = node.survey().live
+    live = node.status().live
     assert live.transforms["order"].inherits == live.publications["_default"].digest
 
 
@@ -331,7 +331,7 @@ def test_rolling_back_the_default_publishes_its_heirs_anew(make_node: MakeNode) 
     first = node.history("order")[0]
     node.write(default=SAME_TEXT_OTHER_DEFAULT)
     node.sync()
-    assert node.acts.roll_back("_default", None).heirs == ("order",)
+    assert node.acts.roll_back("_default", None).inheriting == ("order",)
     assert node.history("order")[0] == first
 
 

@@ -122,8 +122,8 @@ def test_what_is_live_is_enough_to_begin_with(make_node: MakeNode, tmp_path: Pat
     watcher = node.watcher
     watcher.begin()
     assert node.active() == {"_default": DEFAULT_TEXT, "order": ONE}
-    assert watcher.survey is not None
-    assert {one.state for one in watcher.survey.standings} == {FileState.NO_FILE}
+    assert watcher.status is not None
+    assert {one.state for one in watcher.status.files} == {FileState.NO_FILE}
 
 
 def test_without_a_database_what_is_active_stays_active(make_node: MakeNode) -> None:

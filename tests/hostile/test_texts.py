@@ -64,14 +64,14 @@ def lite_node(sqlite_database: Database, tmp_path: Path) -> Node:
 def test_check_refuses_it_at_its_place(text: str, says: str) -> None:
     checked = check({"_default": DEFAULT_TEXT, "t": text})
     assert not checked.is_fit("t")
-    assert any(one.sentence.startswith(says) for one in checked.problems if one.grave), checked.problems
+    assert any(one.sentence.startswith(says) for one in checked.problems if one.blocking), checked.problems
 
 
 @cases
 def test_a_file_of_it_does_not_publish_itself(lite_node: Node, text: str, says: str) -> None:
     lite_node.write(t=text)
     assert lite_node.sync() == ["_default"]
-    assert any(says in one for one in lite_node.survey().grave("t"))
+    assert any(says in one for one in lite_node.status().blocking("t"))
 
 
 @cases

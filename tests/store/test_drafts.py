@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from app.store.engine import Database
-from app.transforms.sql_drafts import Draft, DraftMoved, discard_draft, find_draft, list_drafted, save_draft
+from app.transforms.sql_drafts import Draft, DraftConflict, discard_draft, find_draft, list_drafted, save_draft
 from tests.builders import NOW, a_digest
 
 
@@ -35,7 +35,7 @@ def test_a_draft_is_kept_with_its_revision_and_what_it_was_begun_from(database: 
 def test_the_second_to_save_is_told_what_the_first_wrote_and_overwrites_nothing(database: Database) -> None:
     save(database, "one", 0)
     for revision in (0, 2, 7):
-        with pytest.raises(DraftMoved) as caught:
+        with pytest.raises(DraftConflict) as caught:
             save(database, "mine", revision)
         assert caught.value.draft == found(database)
     kept = found(database)
@@ -54,14 +54,14 @@ def test_a_revision_never_names_two_texts_even_after_the_draft_was_discarded(dat
     assert found(database) is None
     again = save(database, "two", 0)
     assert again.revision > first.revision
-    with pytest.raises(DraftMoved):
+    with pytest.raises(DraftConflict):
         save(database, "three", first.revision)
 
 
 def test_a_draft_that_somebody_changed_is_not_discarded(database: Database) -> None:
     first = save(database, "one", 0)
     second = save(database, "two", first.revision)
-    with pytest.raises(DraftMoved) as caught:
+    with pytest.raises(DraftConflict) as caught:
         discard(database, first.revision)
     assert caught.value.draft == found(database) == second
 
@@ -90,7 +90,7 @@ def test_of_many_who_save_at_once_one_does_and_all_others_hear_of_it(database: D
         ready.wait()
         try:
             outcomes.append(save(database, text, revision))
-        except DraftMoved as moved:
+        except DraftConflict as moved:
             outcomes.append(moved.draft)
 
     threads = [threading.Thread(target=run, args=(f"text {number}",)) for number in range(4)]

@@ -426,7 +426,7 @@ def test_a_new_name_is_published_where_nothing_is_live(desk: Desk) -> None:
     done = desk.do("POST", "/other/publish", text=TEXT.replace("API Call", "Other"), live=None)
     found = desk.get("/other")
     assert (found["live"]["version"], found["state"], found["file"]) == (done["version"], "no_file", None)
-    # Nothing is taken out by a click: there is no file to take.
+    # Nothing is unpublished by a click: there is no file to take.
     assert desk.refused("POST", "/other/resolve", 404, take="file")["code"] == "not_found"
     assert desk.live("other") is not None
     # It can be kept as a file.
@@ -502,8 +502,8 @@ def test_texts_calls_and_bodies_have_a_largest_size(lite: Desk) -> None:
     big = "#" * (256 * 1024 + 1)
     for path, more in (("/preview", {}), ("/impact", {}), ("/publish", {"live": None})):
         told = lite.refused("POST", f"/api_call{path}", 400, text=big, **more)
-        assert "larger than 256 KiB" in told["message"]
-    assert "larger than 256 KiB" in lite.refused("PUT", "/api_call", 400, text=big, revision=0)["message"]
+        assert "larger than the limit of 256 KiB" in told["message"]
+    assert "larger than the limit of 256 KiB" in lite.refused("PUT", "/api_call", 400, text=big, revision=0)["message"]
     told = lite.refused("POST", "/api_call/preview", 400, text=TEXT, call=" " * ((1 << 20) + 1))
     assert "the call is larger than" in told["message"]
     answer = lite.ask("POST", "/api_call/preview", b" " * (4 << 20))

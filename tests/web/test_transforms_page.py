@@ -51,13 +51,13 @@ def test_a_new_transform_is_named_after_its_event(signed_in: Site) -> None:
     for event in ("", "  ", "x" * 201, "a\nb"):
         answer = signed_in.client.post("/transforms", data={"event": event, "csrf": csrf(signed_in)})
         assert answer.status_code == 400
-        assert b"Write the name of the event" in answer.get_data()
+        assert b"Enter the name of the event" in answer.get_data()
 
 
 def test_the_editor_of_a_new_transform_begins_with_what_calls_of_its_event_hold(signed_in: Site) -> None:
     signed_in.send(to_raw(a_document(event="Export Finished", properties={"rows": 3, "<b>": "x"})))
     text = signed_in.client.get("/transforms/export_finished?event=Export+Finished").get_data(as_text=True)
-    for part in ("event: Export Finished", "rows: properties.rows", "Made from 1 stored calls"):
+    for part in ("event: Export Finished", "rows: properties.rows", "Made from 1 stored call of"):
         assert part in text
     text = signed_in.client.get("/transforms/nobody_sent_it?event=Nobody+%3Cscript%3E").get_data(as_text=True)
     assert "event: &#34;Nobody &lt;script&gt;&#34;" in text
@@ -82,8 +82,8 @@ def test_what_cannot_be_resolved_is_said_on_the_page(signed_in: Site) -> None:
         ("api_call", "file", b"Nothing was changed. api_call.yaml:1:9"),
         ("nowhere", "file", b"Nothing was changed. there is no nowhere.yaml"),
         ("nowhere", "live", b"Nothing was changed. nothing is live under the name"),
-        ("no.name", "live", b"is no name of a transform"),
-        ("api_call", "both", b"Choose the file, or what is live."),
+        ("no.name", "live", b"is not a valid transform name"),
+        ("api_call", "both", b"Choose the file or the live version."),
     ):
         data = {"take": take, "csrf": csrf(signed_in)}
         answer = signed_in.client.post(f"/transforms/{name}/resolve", data=data)

@@ -2,7 +2,7 @@
 
 Started by app.transforms.sandbox.calling.
 
-It does one job after the other. When the service is gone, or a job is over its time, it ends, whatever it is doing.
+It does one job after another. It ends when the service is gone or a job exceeds its time, even in the middle of a job.
 """
 
 import contextlib
@@ -28,12 +28,19 @@ from app.errors import SegmentLotusError, TransformInvalid, Unavailable
 from app.store.engine import connect
 from app.store.ids import Ids
 from app.transforms.sandbox.wire import IDLE_CODE, HungUp, Job, JobResult, Setup, receive, send
-from app.transforms.workbench import CompareText, DraftWorkbench, PublishText, Resolve, RollBack, TryText
+from app.transforms.workbench import (
+    DraftWorkbench,
+    ImpactRequest,
+    PreviewRequest,
+    PublishRequest,
+    ResolveRequest,
+    RollbackRequest,
+)
 
-# It shares two processors with what answers Segment.
+# It shares two processors with what answers Segment, which goes first.
 _NICENESS = 10
 
-# A little after the service has lost its patience: only what outlives the service gets here.
+# A little longer than the service waits: the alarm only rings for a job that outlives the service.
 _GRACE_SECONDS = 2
 
 _STDIN = 0
@@ -41,26 +48,26 @@ _STDIN = 0
 
 def main() -> None:
     """Serve jobs until the service hangs up."""
-    # Ctrl-C is meant for the service, which then ends this.
+    # Ctrl-C is meant for the service, which then ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=os.dup(_STDIN))
-    # The service may have set it to return at once.
+    # The service may have made the socket non-blocking.
     channel.settimeout(None)
     threading.Thread(target=_end_with, args=(channel.fileno(),), daemon=True).start()
     setup = msgspec.msgpack.decode(receive(channel), type=Setup)
-    bench = _build(setup)
-    # The database may be away; who asks for something hears it then.
+    workbench = _build(setup)
+    # The database may be unavailable; a job that needs it reports that.
     with contextlib.suppress(Unavailable):
-        bench.warm()
+        workbench.warm()
     gc.collect()
     gc.freeze()
     _limit(setup.memory_bytes)
     send(channel, JobResult())
-    acts = _acts(bench)
-    while _is_asked(channel, setup.idle_seconds):
+    actions = _actions(workbench)
+    while _has_job(channel, setup.idle_seconds):
         job = msgspec.msgpack.decode(receive(channel), type=Job)
         signal.alarm(job.seconds + _GRACE_SECONDS)
-        answer = _do(acts[job.act], job)
+        answer = _run_job(actions[job.action], job)
         signal.alarm(0)
         send(channel, answer)
         if answer.ends:
@@ -68,24 +75,24 @@ def main() -> None:
     sys.exit(IDLE_CODE)
 
 
-def _is_asked(channel: socket.socket, seconds: int) -> bool:
+def _has_job(channel: socket.socket, seconds: int) -> bool:
     return bool(select.select([channel], [], [], seconds)[0])
 
 
-def _acts(bench: DraftWorkbench) -> dict[str, tuple[Callable[[str, Any], bytes], type]]:
+def _actions(workbench: DraftWorkbench) -> dict[str, tuple[Callable[[str, Any], bytes], type]]:
     return {
-        "preview": (bench.preview, TryText),
-        "impact": (bench.impact, CompareText),
-        "publish": (bench.publish, PublishText),
-        "rollback": (bench.rollback, RollBack),
-        "resolve": (bench.resolve, Resolve),
+        "preview": (workbench.preview, PreviewRequest),
+        "impact": (workbench.impact, ImpactRequest),
+        "publish": (workbench.publish, PublishRequest),
+        "rollback": (workbench.rollback, RollbackRequest),
+        "resolve": (workbench.resolve, ResolveRequest),
     }
 
 
-def _do(act: tuple[Callable[[str, Any], bytes], type], job: Job) -> JobResult:
-    work, kind = act
+def _run_job(action: tuple[Callable[[str, Any], bytes], type], job: Job) -> JobResult:
+    work, kind = action
     try:
-        return JobResult(body=work(job.name, msgspec.json.decode(job.asked, type=kind)))
+        return JobResult(body=work(job.name, msgspec.json.decode(job.request, type=kind)))
     except SegmentLotusError as error:
         return JobResult(code=error.code, message=error.message)
     except MemoryError:

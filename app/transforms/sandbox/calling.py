@@ -1,4 +1,4 @@
-"""The service's side of the sandbox: starts it, asks it one thing at a time, and kills it when it takes too long."""
+"""The service's side of the sandbox: starts it, gives it one job at a time, and kills it when it takes too long."""
 
 import os
 import socket
@@ -11,32 +11,33 @@ from pathlib import Path
 import msgspec
 
 from app import errors
+from app.core.text import counted
 from app.errors import SegmentLotusError, TransformInvalid, Unavailable
 from app.transforms.sandbox.wire import IDLE_CODE, HungUp, Job, JobResult, Setup, receive, send
 
-# From the start of Python to the transforms being read; a busy machine takes longer.
+# From the start of Python until the transforms are read; long enough for a busy machine.
 _START_SECONDS = 20
 
-# Together, the one that is served included. A person has one preview under way; this is a few people.
+# Jobs in total, including the one that runs. A person has one preview at a time; this is a few people.
 _WAITING_MAX = 5
 
 _ROOT = Path(__file__).parent.parent.parent
 
 _ERROR_OF = {
-    one.__dict__["code"]: one
-    for one in vars(errors).values()
-    if isinstance(one, type) and issubclass(one, SegmentLotusError) and "code" in one.__dict__
+    error.__dict__["code"]: error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, SegmentLotusError) and "code" in error.__dict__
 }
 
 _decode = msgspec.msgpack.Decoder(JobResult).decode
 
 
 class SandboxFailed(Exception):
-    """Something went wrong in the sandbox that is a fault of ours; the message is for the log."""
+    """The sandbox failed because of a bug in this program; the message is for the log."""
 
 
 class Sandbox:
-    """One process, or none while nobody asks. Asked from any thread or greenlet; one at a time is served."""
+    """One process, or none while there are no jobs. Any thread or greenlet may call it; it does one job at a time."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -46,35 +47,35 @@ class Sandbox:
 
     @property
     def pid(self) -> int | None:
-        """Return the id of its process, None where there is none."""
+        """Return the id of its process; None if it does not run."""
         return self._child.process.pid if self._child else None
 
     def warm(self) -> None:
-        """Let it start, where it does not run; waits for nothing."""
+        """Start the process if it does not run; waits for nothing."""
         if self._turn.acquire(blocking=False):
             try:
                 self._running()
             finally:
                 self._turn.release()
 
-    def ask(self, act: str, name: str, asked: bytes, seconds: int) -> bytes:
-        """Do `act` with the transform `name` and the JSON `asked`; return JSON.
+    def ask(self, action: str, name: str, request: bytes, seconds: int) -> bytes:
+        """Do `action` on the transform `name` with the JSON `request`; return JSON.
 
         Raises:
             TransformInvalid: it took longer than `seconds`, or too much memory, and was stopped.
-            Unavailable: others are being served.
-            SegmentLotusError: what the act itself raises.
-            SandboxFailed: a fault of ours.
+            Unavailable: too many other jobs are waiting, or take too long.
+            SegmentLotusError: an error of the action itself.
+            SandboxFailed: a bug in this program.
 
         """
         if self._waiting >= _WAITING_MAX:
-            raise Unavailable("too many previews are asked for at once; try again in a moment")
+            raise Unavailable("too many previews are waiting; try again in a moment")
         self._waiting += 1
         try:
             if not self._turn.acquire(timeout=seconds + _START_SECONDS):
-                raise Unavailable("another preview takes all the time; try again in a moment")
+                raise Unavailable("another preview takes too long; try again in a moment")
             try:
-                return self._ask(Job(act=act, name=name, asked=asked, seconds=seconds))
+                return self._ask(Job(action=action, name=name, request=request, seconds=seconds))
             finally:
                 self._turn.release()
         finally:
@@ -94,17 +95,17 @@ class Sandbox:
             child.wait_until_ready()
             answer = child.ask(job)
         except TimeoutError:
+            limit = counted(job.seconds, "second")
             raise TransformInvalid(
-                f"this takes longer than {job.seconds} seconds and was stopped: the text is too long, or an expression"
-                " has too much to do"
+                f"this takes longer than {limit} and was stopped: the text is too long, or an expression does too much"
             ) from None
         except HungUp:
-            # In the very moment in which it was asked it may have given up waiting.
+            # The sandbox may have ended for want of jobs at the very moment it got this one.
             idled = child.idled()
             if not idled:
                 raise TransformInvalid("this was stopped: it needs too much memory, or too much time") from None
         finally:
-            # Whatever went wrong, or whoever was stopped while waiting: the next job must not get this one's answer.
+            # Whatever went wrong, even if the caller was stopped while waiting: the next job must not get this answer.
             if answer is None or answer.ends:
                 self.close()
         return _read(answer) if answer is not None else self._ask(job)
@@ -118,7 +119,7 @@ class Sandbox:
 
 
 class _Child:
-    """A process that was started, and the socket to it."""
+    """A process of the sandbox, and the socket to it."""
 
     def __init__(self, setup: Setup) -> None:
         self._channel, theirs = socket.socketpair()
@@ -132,35 +133,35 @@ class _Child:
             )
         self._ready = False
         self._channel.settimeout(_START_SECONDS)
-        # It is small and waits in the socket: nobody has to.
+        # It is small enough for the buffer of the socket, so sending it does not block.
         send(self._channel, setup)
 
     def wait_until_ready(self) -> None:
-        """Wait for its first answer. Raises Unavailable."""
+        """Wait for the first answer of the process. Raises Unavailable."""
         if self._ready:
             return
         try:
             _decode(receive(self._channel, time.monotonic() + _START_SECONDS))
         except (HungUp, TimeoutError) as error:
-            raise Unavailable("the process for previews does not start; the log of the service says why") from error
+            raise Unavailable("the preview process does not start; the log of the service says why") from error
         self._ready = True
 
     def ask(self, job: Job) -> JobResult:
-        """Give it a job, and return its answer. Raises HungUp, TimeoutError."""
+        """Send a job, and return the answer. Raises HungUp, TimeoutError."""
         until = time.monotonic() + job.seconds
         self._channel.settimeout(job.seconds)
         send(self._channel, job)
         return _decode(receive(self._channel, until))
 
     def idled(self) -> bool:
-        """Tell whether it ended because nobody asked it anything."""
+        """Tell whether the process ended because it got no jobs."""
         try:
             return self.process.wait(1) == IDLE_CODE
         except subprocess.TimeoutExpired:
             return False
 
     def end(self) -> None:
-        """Kill it."""
+        """Kill the process."""
         self._channel.close()
         self.process.kill()
         self.process.wait()

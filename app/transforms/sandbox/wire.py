@@ -1,4 +1,4 @@
-"""What the service and its sandbox say to each other over a socket: a length, and then MessagePack."""
+"""The messages between the service and its sandbox, over a socket: a length, and then MessagePack."""
 
 import socket
 import time
@@ -12,46 +12,47 @@ _CHUNK = 1 << 20
 ANSWER_BYTES_MAX = 64 << 20
 
 IDLE_CODE = 3
-"""Exit code of a sandbox that nobody asked for long enough."""
+"""Exit code of a sandbox that got no job for `Setup.idle_seconds`."""
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """The first message: what the sandbox is to work on."""
+    """The first message: the settings of the sandbox."""
 
     database_url: str
     transforms_dir: str
     pseudonym_key: str
     idle_seconds: int
-    """After so long without a job it ends, and gives its memory back."""
+    """After this long without a job it ends, which frees its memory."""
     memory_bytes: int
-    """The most addresses that it may take; Python with its libraries takes 170 MB of them."""
+    """Limit of its address space; Python with its libraries takes 170 MB of it."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to do, and the seconds it may take."""
+    """One action on a transform."""
 
-    act: str
+    action: str
     name: str
     """Of the transform."""
-    asked: bytes
-    """JSON of what is asked for."""
+    request: bytes
+    """JSON; its fields depend on the action."""
     seconds: int
+    """The longest it may take."""
 
 
 class JobResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a job; the first answer only says that the sandbox is ready."""
+    """The result of a job; the first one, before any job, says that the sandbox is ready."""
 
     body: bytes = b""
     """JSON."""
     code: str | None = None
-    """Of the error, where there was one."""
+    """Code of the error; None: there was none."""
     message: str = ""
     ends: bool = False
-    """The sandbox ends after this answer."""
+    """The sandbox ends after this message."""
 
 
 class HungUp(Exception):
-    """The other side is gone."""
+    """The other side closed the socket, or sent too much."""
 
 
 def send(channel: socket.socket, message: Any) -> None:

@@ -142,14 +142,14 @@ function chooseExample(index) {
 async function saveExample() {
   const text = picker.chosen?.text;
   if (!text) {
-    tell("There is no call to make an example of.", "alert");
+    tell("Choose a call first, to save it as an example.", "alert");
     return;
   }
   try {
     const given = toGiven(parse(text));
     const said = await api.preview({ text: field.text, call: writeShort(toWhole(given)) });
     if (!said.draft) {
-      tell("The text has a problem. Solve it first: an example says what is to become of the call.", "alert");
+      tell("The text has a problem. Fix it first: an example needs the result for the call.", "alert");
       return;
     }
     const today = new Date().toISOString().slice(0, 10);
@@ -159,7 +159,7 @@ async function saveExample() {
     field.replace(start, end, insert);
     field.goTo(field.text.slice(0, start).split("\n").length + 1, 1);
     const madeUp = "with made-up texts in place of long ones and e-mail addresses";
-    tell(`The example is written into the text, ${madeUp}. Look at it, and save the draft.`);
+    tell(`The example is written into the text, ${madeUp}. Check it, and save the draft.`);
   } catch (error) {
     tell(error.message, "alert");
   }

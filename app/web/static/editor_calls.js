@@ -52,7 +52,7 @@ export class CallPicker {
         make("span", { class: "pick-name" }, one.name),
       ]),
     );
-    const none = "The text has no examples yet. Choose a live call, and save it as one.";
+    const none = "The text has no examples yet. Choose a live call and save it as an example.";
     refill(this.parts.examples, list.length ? make("ul", { class: "picks" }, list) : hint(none));
   }
 
@@ -69,7 +69,7 @@ export class CallPicker {
       chosen.text = whole.raw;
       chosen.event = whole.event;
       chosen.steps = whole.steps;
-      this.#show(whole.raw, whole.raw === null ? "Its bytes are gone, or are no text." : "");
+      this.#show(whole.raw, whole.raw === null ? "Its bytes were removed, or are not text." : "");
     } catch (error) {
       if (this.chosen === chosen) this.#show(null, error.message);
     }
@@ -79,7 +79,7 @@ export class CallPicker {
   chooseExample(index) {
     const { call, name } = this.examples[index];
     const text = write(call);
-    const about = `The example "${name}", with what is usual filled in.`;
+    const about = `The example "${name}", with usual values filled in.`;
     this.#choose({ example: index, body: { call: text }, text }, about);
     this.setExamples(this.examples);
   }
@@ -146,7 +146,7 @@ export class CallPicker {
         one.reason && one.reason !== one.outcome ? make("span", { class: "pick-more" }, one.reason) : null,
       ]),
     );
-    const none = "No stored call is one of these yet. Paste one, or send a test call from the setup page.";
+    const none = "There are no stored calls for this yet. Paste one, or send a test call from the setup page.";
     refill(this.parts.live, list.length ? make("ul", { class: "picks" }, list) : hint(none));
   }
 

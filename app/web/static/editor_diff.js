@@ -61,7 +61,7 @@ function middle(old, now) {
 export function diffView(before, after, label) {
   const found = differences(before, after);
   const changed = found.filter(([mark]) => mark !== " ").length;
-  if (!changed) return make("p", { class: "hint" }, "There is no difference.");
+  if (!changed) return make("p", { class: "hint" }, "No differences.");
   const near = new Set();
   found.forEach(([mark], index) => {
     if (mark === " ") return;

@@ -65,7 +65,7 @@ export class Draft {
       this.known.draft = { text, ...said };
       this.#keep();
       this.#showState();
-      if (!quiet) this.tell("The draft is saved. Calls are still mapped by what is live.");
+      if (!quiet) this.tell("The draft is saved. Calls are still mapped by the live version.");
       return true;
     } catch (error) {
       if (error.status === 409) await this.#draftMoved(error.said.draft, text);
@@ -96,7 +96,7 @@ export class Draft {
     this.revision = theirs?.revision ?? 0;
     this.saved = their;
     if (chosen === "theirs") this.#load(their, mine, "Theirs is in the editor.");
-    else this.#stay(their, "Yours is in the editor, on top of theirs. Save once more to keep it.");
+    else this.#stay(their, "Yours is in the editor, on top of theirs. Save again to keep it.");
     this.#showState();
   }
 
@@ -115,7 +115,7 @@ export class Draft {
   async publish() {
     const text = this.field.text;
     if (text === this.liveText) {
-      this.tell("This is what is live: there is nothing to publish.", "note");
+      this.tell("This is the live version: there is nothing to publish.", "note");
       return;
     }
     // Saved first: whoever saved another draft meanwhile is not published over.
@@ -149,18 +149,18 @@ export class Draft {
     const when = this.known.live ? ` on ${moment(this.known.live.published_at)} UTC` : "";
     const chosen = await askAboutConflict({
       title: "Somebody else published first",
-      sentence: `Another version became live${when}, after you began. Nothing was overwritten.`,
+      sentence: `Another version went live${when}, after you began. Nothing was overwritten.`,
       theirs: this.liveText ?? "",
       mine,
       keep: "Keep mine, on top of theirs",
-      load: "Load what is live",
+      load: "Load the live version",
     });
     if (!chosen) {
       Object.assign(this, before);
       return;
     }
-    if (chosen === "theirs") this.#load(this.liveText ?? "", mine, "What is live is in the editor.");
-    else this.#stay(this.liveText ?? "", "Yours is in the editor. Publish once more to put it in the place of theirs.");
+    if (chosen === "theirs") this.#load(this.liveText ?? "", mine, "The live version is in the editor.");
+    else this.#stay(this.liveText ?? "", "Yours is in the editor. Publish again to replace theirs.");
     this.#showState();
   }
 
@@ -185,7 +185,7 @@ export class Draft {
   async discard() {
     const yes = await askWhether({
       title: "Discard the draft?",
-      sentence: this.known.live ? "The text becomes what is live." : "Nothing is live under this name: the text is gone.",
+      sentence: this.known.live ? "The editor goes back to the live version." : "Nothing is live under this name: the text is lost.",
       yes: "Discard draft",
     });
     if (!yes) return;
@@ -224,7 +224,7 @@ export class Draft {
 
   async #rollBack(version) {
     const short = version.slice(0, 8);
-    const sentence = "It becomes live on all nodes within two seconds. What is stored stays as it is, and so does a draft.";
+    const sentence = "It goes live on all nodes within two seconds. Stored calls and drafts stay as they are.";
     if (!(await askWhether({ title: `Roll back to version ${short}?`, sentence, yes: "Roll back" }))) return;
     try {
       await this.api.rollBack(version);
@@ -241,7 +241,7 @@ export class Draft {
   }
 
   async #writeFile() {
-    const sentence = `${this.name}.yaml is written into the folder of the transforms on this node, with what is live.`;
+    const sentence = `The live version is written to ${this.name}.yaml in the transforms folder of this node.`;
     const yes = await askWhether({ title: "Write a file?", sentence, yes: "Write the file", kind: "primary" });
     if (yes) await this.#resolve("live");
   }
@@ -250,7 +250,7 @@ export class Draft {
     try {
       await this.api.resolve(take);
       await this.#liveChanged();
-      this.tell(take === "file" ? "The file is live." : "What is live was written into the file.");
+      this.tell(take === "file" ? "The file is live." : "The live version was written into the file.");
     } catch (error) {
       this.tell(error.message, "alert");
     }
@@ -299,7 +299,7 @@ export class Draft {
       this.revision = this.known.draft?.revision ?? 0;
       this.field.replaceAll(stored);
     };
-    this.tell("Your unsaved text is back.", "note", link("Load what is saved", drop));
+    this.tell("Your unsaved text is back.", "note", link("Load the saved text", drop));
   }
 
   #showState() {

@@ -24,7 +24,7 @@ export async function showHistory({ name, history, mine, textOf }) {
       const side = make("div", { class: "history-diff" });
       const list = make("ol", { class: "picks" });
       let against = "before";
-      const tellWhat = (one) => (one.version ? one.version.slice(0, 8) : "taken out");
+      const tellWhat = (one) => (one.version ? one.version.slice(0, 8) : "unpublished");
       const look = async () => {
         const index = history.indexOf(chosen);
         const isLive = index === 0;
@@ -40,7 +40,7 @@ export async function showHistory({ name, history, mine, textOf }) {
           if (chosen !== wanted) return;
           const [from, to] = against === "mine" ? [text, mine] : [other, text];
           const mineLabel = "From this version to the text in the editor";
-          fill(side, diffView(from, to, against === "mine" ? mineLabel : "From the version before to this one"));
+          fill(side, diffView(from, to, against === "mine" ? mineLabel : "From the previous version to this one"));
         } catch (error) {
           tellFault(side, error);
         }
@@ -110,20 +110,20 @@ export function askAboutConflict({ title, sentence, theirs, mine, keep, load }) 
 /** Ask which is right, the file or what is live. Returns "file", "live" or null. */
 export function askAboutDrift({ name, file, live }) {
   return askPerson({
-    title: `${name}: the file, or what is live?`,
+    title: `${name}: the file or the live version?`,
     wide: true,
     choices: [
       { value: "cancel", label: "Decide later" },
-      { value: "live", label: "Keep what is live" },
+      { value: "live", label: "Keep the live version" },
       { value: "file", label: "Take the file" },
     ],
     show: ({ body }) =>
       fill(
         body,
         make("p", {}, make("b", {}, "Take the file"), " publishes the file."),
-        make("p", {}, make("b", {}, "Keep what is live"), " writes what is live into the file."),
-        make("h3", {}, "From what is live to the file"),
-        diffView(live, file, "From what is live to the file"),
+        make("p", {}, make("b", {}, "Keep the live version"), " writes the live version into the file."),
+        make("h3", {}, "From the live version to the file"),
+        diffView(live, file, "From the live version to the file"),
       ),
   });
 }

@@ -21,15 +21,15 @@ export function askToPublish({ name, isLive, impact, liveText, text }) {
         const report = await impact(signal);
         fill(body, showImpact(report, isLive), textPart(liveText, text));
         const isHarmful = report.newly_failing.length || report.no_longer_mapped.length;
-        if (isHarmful) choices.publish.textContent = "Publish all the same";
+        if (isHarmful) choices.publish.textContent = "Publish anyway";
         choices.publish.disabled = false;
       } catch (error) {
         if (error.name === "AbortError") return;
         const isWrong = error.code === "transform_invalid";
-        const lead = isWrong ? "This cannot be published yet: " : "What it would change could not be found out: ";
+        const lead = isWrong ? "This cannot be published yet: " : "The effect of publishing could not be determined: ";
         fill(body, make("p", { class: "alert", role: "alert" }, lead + error.message), textPart(liveText, text));
         choices.publish.disabled = isWrong;
-        if (!isWrong) choices.publish.textContent = "Publish without knowing";
+        if (!isWrong) choices.publish.textContent = "Publish without a preview";
       }
     },
   });
@@ -65,22 +65,22 @@ function showImpact(report, isLive) {
     .map(([kind, label, , found]) =>
       make("section", {}, make("h3", {}, label), found.map((one, index) => sampleView(kind, one, index === 0))),
     );
-  const seen = report.removed ? `; the bytes of ${report.removed.toLocaleString("en")} are gone` : "";
+  const seen = report.removed ? `; the bytes of ${report.removed.toLocaleString("en")} were removed` : "";
   const looked = `Of the last ${count(report.calls, "call")}, ${report.concerned.toLocaleString("en")} concern it`;
   return [
     make("p", {}, sentenceOf(report, isLive)),
     make("dl", { class: "figures impact" }, figures),
-    make("p", { class: "hint" }, `${looked}${seen}. Calls that are stored already stay what they are.`),
+    make("p", { class: "hint" }, `${looked}${seen}. Calls that are already stored do not change.`),
     samples,
   ];
 }
 
 function sentenceOf(report, isLive) {
   const failing = total(report.newly_failing);
-  if (failing) return `Careful: ${count(failing, "call")} would be rejected that were not rejected so far.`;
-  if (!report.concerned) return "None of the last calls concerns it; the calls to come may.";
+  if (failing) return `Careful: ${count(failing, "call")} would be rejected that were not rejected before.`;
+  if (!report.concerned) return "None of the last calls concerns it; future calls may.";
   if (!report.changed && report.same === report.concerned) return "Nothing would change for any of them.";
-  return `This is what would have become of them${isLive ? ", beside what is live" : ""}.`;
+  return `These are the results the draft would have given${isLive ? ", beside the live version" : ""}.`;
 }
 
 function sampleView(kind, sample, isOpen) {
@@ -89,6 +89,6 @@ function sampleView(kind, sample, isOpen) {
   const told = sample.detail ? [`${sample.detail} (`, link, ")"] : ["See ", link, "."];
   const inside = [make("p", { class: "hint" }, told)];
   const [before, after] = [sample.before, sample.after].map((value) => (value === null ? "" : write(value)));
-  if (before || after) inside.push(diffView(before, after, "From what is live to the draft"));
+  if (before || after) inside.push(diffView(before, after, "From the live version to the draft"));
   return make("details", { class: `sample ${kind}`, open: isOpen }, summary, inside);
 }

@@ -36,8 +36,8 @@ export function showUnread(parts, isSameCall) {
   parts.sentence.className = "note";
   parts.sentence.hidden = false;
   const shown = isSameCall && parts.events.childElementCount + parts.beside.childElementCount > 0;
-  const lead = "The text cannot be read: see the problem below it.";
-  parts.sentence.textContent = shown ? `${lead} This is what the last text that could be makes of the call.` : lead;
+  const lead = "The text cannot be parsed: see the problem below it.";
+  parts.sentence.textContent = shown ? `${lead} This is the result of the last text that could be parsed.` : lead;
   if (shown) return;
   refill(parts.events);
   parts.beside.hidden = true;
@@ -89,22 +89,22 @@ function showBeside(part, said) {
   const body = [];
   if (!active) body.push(make("p", { class: "hint" }, "Nothing is live under this name."));
   else if (!active.events.length && !draft.events.length && active.detail === draft.detail) {
-    body.push(make("p", { class: "hint" }, "The same as what is live says."));
+    body.push(make("p", { class: "hint" }, "The same as the live version."));
   } else if (!active.events.length) {
-    body.push(make("p", {}, outcomeOf(active), " by what is live", active.detail ? `: ${active.detail}` : "."));
+    body.push(make("p", {}, outcomeOf(active), " by the live version", active.detail ? `: ${active.detail}` : "."));
   } else if (!draft.events.length) {
-    body.push(make("p", {}, "What is live makes ", outcomeOf(active), " of it."));
+    body.push(make("p", {}, "The live version makes ", outcomeOf(active), "."));
   }
   if (active?.events.length) {
     if (differences.length) body.push(differenceTable(differences));
     const [before, after] = [active, draft].map((run) => run.events.map((event) => write(withoutMain(event))).join("\n"));
-    if (before === after) body.push(make("p", { class: "hint" }, "The same as what is live makes."));
+    if (before === after) body.push(make("p", { class: "hint" }, "The same as from the live version."));
     else if (draft.events.length) {
-      const lines = diffView(before, after, "From what is live to the draft");
+      const lines = diffView(before, after, "From the live version to the draft");
       body.push(make("details", {}, make("summary", {}, "Line by line"), lines));
     }
   }
-  refill(part, make("h3", {}, "Against what is live"), body);
+  refill(part, make("h3", {}, "Compared with the live version"), body);
 }
 
 /** A table of (path, before, after). */
@@ -137,7 +137,7 @@ function showExamples(part, examples, onExample) {
       one.passed || !one.message ? null : make("p", { class: "example-said" }, one.message),
     ),
   );
-  const none = make("p", { class: "hint" }, "None yet: nothing shows that the transform does what it should.");
+  const none = make("p", { class: "hint" }, "None yet. Examples show that the transform does what it should.");
   refill(part, make("h3", {}, heading), items.length ? make("ul", { class: "verdicts" }, items) : none);
 }
 

@@ -31,20 +31,20 @@ export function showNotices({ state, live, draft, file, problems }, { name, deci
   if (state === "drift") {
     const differ =
       live?.origin === "editor"
-        ? `What is live was published from the editor; the file ${name}.yaml still says something else.`
-        : `What is live and the file ${name}.yaml differ.`;
-    add("note", differ, link("See both, and decide", decide));
+        ? `The live version was published from the editor; the file ${name}.yaml still differs.`
+        : `The live version and the file ${name}.yaml differ.`;
+    add("note", differ, link("Compare and decide", decide));
   }
   if (state === "broken") {
     const why = problems.length ? ` ${problems.join(" ")}` : "";
-    add("alert", `The file ${name}.yaml cannot be used; ${live ? "what is live stays" : "nothing is live"}.${why}`);
+    add("alert", `The file ${name}.yaml cannot be used; ${live ? "the live version stays" : "nothing is live"}.${why}`);
   }
   if (draft && draft.base !== (live?.version ?? null)) {
-    const first = "Another version became live after this draft was begun.";
-    add("note", `${first} Publishing puts the draft in its place, and shows what differs before.`);
+    const first = "Another version went live after this draft was begun.";
+    add("note", `${first} Publishing shows the difference, and then replaces it with the draft.`);
   }
   if (!live && !draft && !file) {
-    add("note", `A new transform: nothing of the name ${name} is live yet. It takes calls once it is published.`);
+    add("note", `A new transform: nothing named ${name} is live yet. It takes calls once it is published.`);
   }
   refill(at("notices"), notices);
 }
