@@ -127,32 +127,32 @@ def _row(metric: Metric, query: Query, key: tuple[str, Group], values: list[_Val
     elif metric.metric_type is MetricType.RATE:
         number = _rate(metric, good, window)
     else:
-        counted = [item for item in inside if not isinstance(item.read, Skip)]
-        number = _counter(metric, counted)
+        items = [item for item in inside if not isinstance(item.read, Skip)]
+        number = _counter(metric, items)
     value = None if number is None else format_number(number)
     return _to_row(metric, query, key, window, inside, value, below_zero_at)
 
 
-def _counter(metric: Metric, counted: list[_Value]) -> Decimal | None:
+def _counter(metric: Metric, items: list[_Value]) -> Decimal | None:
     if metric.aggregation is Aggregation.COUNT:
-        return Decimal(len(counted))
+        return Decimal(len(items))
     if metric.aggregation is Aggregation.UNIQUE:
-        return Decimal(len({item.read for item in counted}))
+        return Decimal(len({item.read for item in items}))
     if metric.aggregation is Aggregation.SUM:
-        return _sum(counted)
-    return _of_numbers(metric, counted) if counted else None
+        return _sum(items)
+    return _of_numbers(metric, items) if items else None
 
 
-def _of_numbers(metric: Metric, counted: list[_Value]) -> Decimal:
+def _of_numbers(metric: Metric, items: list[_Value]) -> Decimal:
     """Aggregate a non-empty list of numbers, ordered by time and then by base id."""
-    numbers = [item.number for item in counted]
+    numbers = [item.number for item in items]
     match metric.aggregation:
         case Aggregation.MAX:
             return max(numbers)
         case Aggregation.MIN:
             return min(numbers)
         case Aggregation.AVERAGE:
-            return divide(_sum(counted), len(counted))
+            return divide(_sum(items), len(items))
         case Aggregation.LATEST:
             return numbers[-1]
     assert metric.percentile is not None  # noqa: S101  parse_metric requires it

@@ -116,18 +116,18 @@ def _cut(windows: Sequence[Window]) -> _Pieces | None:
                 quarters.append(range(first, last))
         if len(edges) > _MAX_EDGES:
             return None
-    joined = {LEVELS.index(QUARTER): _joined(quarters), LEVELS.index(DAY): _joined(days)}
-    return [(level, buckets) for level, ranges in joined.items() for buckets in ranges], edges
+    by_level = {LEVELS.index(QUARTER): _joined(quarters), LEVELS.index(DAY): _joined(days)}
+    return [(level, buckets) for level, ranges in by_level.items() for buckets in ranges], edges
 
 
 def _joined(ranges: Iterable[range]) -> list[range]:
     """Merge adjacent ranges of an ordered sequence; empty ones are dropped."""
-    joined: list[range] = []
+    merged_ranges: list[range] = []
     for buckets in ranges:
         if not buckets:
             continue
-        if joined and joined[-1].stop == buckets.start:
-            joined[-1] = range(joined[-1].start, buckets.stop)
+        if merged_ranges and merged_ranges[-1].stop == buckets.start:
+            merged_ranges[-1] = range(merged_ranges[-1].start, buckets.stop)
         else:
-            joined.append(buckets)
-    return joined
+            merged_ranges.append(buckets)
+    return merged_ranges

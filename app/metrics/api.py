@@ -87,9 +87,7 @@ def _usage(offload: Offload, name: str) -> Response:
 def _events(name: str) -> Callable[[Backend], object]:
     texts = _parameters(*USAGE_PARAMETERS, "group", "after", "limit")
     if "window" in texts or "fill" in texts:
-        raise BadQuery(
-            "the events behind one number are asked for: give its window_start and window_end as start and end"
-        )
+        raise BadQuery("this lists the events behind one number: give its window_start and window_end as start and end")
     now = clock()
     group, after, limit = (
         parse_group(texts.get("group")),
@@ -139,8 +137,8 @@ def _parameters(*accepted: str) -> dict[str, str]:
     texts: dict[str, str] = {}
     for name, values in request.args.lists():
         if name not in accepted:
-            taken = f"there are {', '.join(accepted)}" if accepted else "this takes none"
-            raise BadQuery(f"there is no parameter {name[:40]!a}: {taken}")
+            hint = f"there are {', '.join(accepted)}" if accepted else "this takes none"
+            raise BadQuery(f"there is no parameter {name[:40]!a}: {hint}")
         if len(values) > 1:
             raise BadQuery(f"{name} is there {len(values)} times; it can have one value")
         if not values[0]:

@@ -49,5 +49,5 @@ class BackgroundFold:
 
     def _say(self, what: str) -> None:
         if what != self._trouble:
-            _LOG.warning("events not added up; answers are right, and slower", message=what)
+            _LOG.warning("events not aggregated; answers stay correct, but slower", message=what)
         self._trouble = what

@@ -188,8 +188,8 @@ class RateCells:
     def numbers(self) -> Iterator[tuple[int, Number]]:
         """Yield (window number, result) of each window that has events."""
         self._close()
-        for place, most in self._most.items():
-            yield place, Number(most, self._counts[place])
+        for place, highest in self._most.items():
+            yield place, Number(highest, self._counts[place])
 
     def _close(self) -> None:
         """Close the open second and compute what its events see in their look-back."""

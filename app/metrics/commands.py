@@ -1,4 +1,4 @@
-"""Metrics as files and as published versions: `metrics list`, `check`, `show`, `publish`, `explain`."""
+"""Commands for metric files and published versions: `metrics list`, `check`, `show`, `publish`, `build`, `explain`."""
 
 import secrets
 import sys
@@ -39,14 +39,14 @@ from app.store.ids import Ids
 from app.store.review import CallFilters, list_call_ids
 
 _PARTS = 1000
-"""Of a progress bar."""
+"""Length of a progress bar."""
 
 _EVENTS_PER_STEP = 5000
 _WAIT_SECONDS = 0.2
-"""Where a service does it: between two looks at how far it came."""
+"""Between two checks of the progress, while a service does the work."""
 
 _DIGITS = 12
-"""Of a digest, where a person reads it."""
+"""Digits of a digest in output for people."""
 
 _HINTS = {
     FileState.NEW: "publishes itself when the service runs",
@@ -71,13 +71,13 @@ class MetricStatusDocument(msgspec.Struct, kw_only=True):
 
 @click.group()
 def metrics() -> None:
-    """See which metrics there are, and make a file live."""
+    """List, check, publish, build and explain metrics."""
 
 
 @metrics.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def list_(*, as_json: bool) -> None:
-    """List all metrics: which version is live, how its file stands to it, and what it counts."""
+    """List all metrics: which version is live, how its file compares with it, and what it counts."""
     backend = open_backend()
     with backend.database.reading() as conn:
         statuses = read_metric_statuses(conn, read_folder(read_settings().metrics_dir)).statuses
@@ -99,10 +99,10 @@ def list_(*, as_json: bool) -> None:
 @click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
 @click.pass_context
 def check(context: click.Context, folder: Path | None) -> None:
-    """Look through all metric files of a folder, by default METRICS_DIR; needs no database.
+    """Check all metric files of a folder, by default METRICS_DIR; needs no database.
 
-    Exit code 1 where a file cannot be published. What is suspicious is a hint; whether an event name is made is told
-    from the files of TRANSFORMS_DIR.
+    Exit code 1 if a file cannot be published. Suspicious definitions give hints, also for event names that no transform
+    in TRANSFORMS_DIR makes.
     """
     settings = read_settings()
     folder = folder or settings.metrics_dir
@@ -119,15 +119,15 @@ def check(context: click.Context, folder: Path | None) -> None:
         hint = click.style("hint", fg="yellow")
         click.echo("\n".join([f"{hint}: {printable(f'{folder}/{name}.yaml:{first}')}", *map(printable, more_lines)]))
     count = len(checked.metrics) + len(checked.problems)
-    counted = f"{count} metric{'' if count == 1 else 's'}"
+    total_text = f"{count} metric{'' if count == 1 else 's'}"
     if checked.problems:
         broken = len(checked.problems)
-        click.echo(f"\n{counted}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
+        click.echo(f"\n{total_text}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
         context.exit(1)
     if hints:
-        click.echo(f"{counted}: fit, with {len(hints)} hint{'' if len(hints) == 1 else 's'}.")
+        click.echo(f"{total_text}: fit, with {len(hints)} hint{'' if len(hints) == 1 else 's'}.")
     else:
-        click.echo(f"{counted}: all is well.")
+        click.echo(f"{total_text}: all is well.")
 
 
 def _read_transforms(settings: Settings) -> TransformSet | None:
@@ -140,10 +140,10 @@ def _read_transforms(settings: Settings) -> TransformSet | None:
 
 @metrics.command()
 @click.argument("name")
-@click.option("--version", metavar="DIGEST", help="One that was live before: the first digits of its version.")
-@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+@click.option("--version", metavar="DIGEST", help="An earlier version: the first digits of its digest.")
+@click.option("--json", "as_json", is_flag=True, help="As in the JSON API.")
 def show(*, name: str, version: str | None, as_json: bool) -> None:
-    """Show the version that is live, or an earlier one."""
+    """Show the live version of a metric, or an earlier one."""
     with open_backend().database.reading() as conn:
         metric = get_metric(conn, name, version)
     if as_json:
@@ -156,7 +156,7 @@ def show(*, name: str, version: str | None, as_json: bool) -> None:
 @metrics.command()
 @click.argument("name")
 def publish(*, name: str) -> None:
-    """Make the file live. Where the file was deleted: take the metric out."""
+    """Publish the file of a metric. If the file was deleted, take the metric out."""
     backend = open_backend()
     folder = read_settings().metrics_dir
     metric = publish_metric(backend.database, folder, name, Ids(secrets.randbelow).next, clock)
@@ -165,22 +165,22 @@ def publish(*, name: str) -> None:
 
 @metrics.command()
 @click.argument("name", required=False)
-@click.option("--anew", is_flag=True, help="Forget what is added up of it, and begin again.")
+@click.option("--anew", is_flag=True, help="Discard the pre-aggregated numbers and begin again.")
 def build(*, name: str | None, anew: bool) -> None:
-    """Add events up for a metric, by default for all, so that answers are fast.
+    """Pre-aggregate the events of a metric, by default of all metrics, so that answers are fast.
 
-    A running service does this by itself; this shows how far it came, and does it where no service runs. It can be
-    stopped at any moment. Until it is done, answers are made of raw events.
+    A running service does this by itself; this command shows the progress, and does the work if no service runs. It
+    can be stopped at any time. Until it has finished, answers are computed from raw events.
     """
     database = open_backend().database
     with database.reading() as conn:
         live = read_live_metrics(conn)
-        chosen = [get_metric(conn, name)] if name else list(live.values())
-    addable = [metric for metric in chosen if is_addable(metric)]
-    for metric in chosen:
+        targets = [get_metric(conn, name)] if name else list(live.values())
+    addable = [metric for metric in targets if is_addable(metric)]
+    for metric in targets:
         if metric not in addable:
             what = metric.aggregation if metric.metric_type is MetricType.COUNTER else metric.metric_type
-            click.echo(f"{metric.name} is always made of raw events: {what} cannot be added up.")
+            click.echo(f"{metric.name} is always computed from raw events: {what} cannot be pre-aggregated.")
     if anew:
         reset_buckets(database, addable)
     builder = BucketBuilder(database, secrets.randbelow(1 << 62), clock)
@@ -199,9 +199,9 @@ def build(*, name: str | None, anew: bool) -> None:
 @click.argument("call_id", metavar="CALL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def explain(*, call_id: str, as_json: bool) -> None:
-    """Say which metrics counted the events of a call, with what value, and which did not and why.
+    """Show which metrics counted the events of a call, with what value, and which did not and why.
 
-    CALL: the id of the call, of its message, or the idempotency id of its event; of all calls that have it.
+    CALL: the id of the call, of its message, or the idempotency id of its event; all calls that have it are shown.
     """
     with open_backend().database.reading() as conn:
         ids = list_call_ids(conn, CallFilters(id=call_id), limit=100)

@@ -1,4 +1,4 @@
-"""What metrics say: `usage NAME`, and with `--explain` the events behind it."""
+"""The command `usage NAME`: the numbers of a metric, or with `--explain` the events behind them."""
 
 import sys
 from collections.abc import Iterator
@@ -28,20 +28,20 @@ _FORMATS = ("table", "csv", "json")
 
 @click.command()
 @click.argument("name")
-@click.option("--customer", "customer_id", help="Of this customer alone.")
+@click.option("--customer", "customer_id", help="Only this customer.")
 @click.option("--start", metavar="WHEN", help="A day, a time, or a duration back: 2026-10-01, 7d. Default: this month.")
-@click.option("--end", metavar="WHEN", help="The same; it is not part of the period. Default: now.")
-@click.option("--window", type=click.Choice([unit.value for unit in WINDOWS]), help="Cut the period into these.")
-@click.option("--group-by", metavar="NAMES", help="Other properties than the metric's own; none: no groups.")
+@click.option("--end", metavar="WHEN", help="The exclusive end, in the same forms. Default: now.")
+@click.option("--window", type=click.Choice([unit.value for unit in WINDOWS]), help="Divide the period into these.")
+@click.option("--group-by", metavar="NAMES", help="Group by these properties, not the metric's own; none: no groups.")
 @click.option("--tz", help="The IANA time zone of days and windows.  [default: UTC]")
-@click.option("--fill", type=click.Choice(["zero"]), help="Give empty windows, too.")
-@click.option("--version", metavar="DIGEST", help="By one that was live before: its first digits.")
-@click.option("--include-future", is_flag=True, help="Count what lies after now.")
+@click.option("--fill", type=click.Choice(["zero"]), help="Include empty windows.")
+@click.option("--version", metavar="DIGEST", help="Use an earlier version: the first digits of its digest.")
+@click.option("--include-future", is_flag=True, help="Count events that are later than now.")
 @click.option(
-    "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="How to tell it."
+    "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="The output format."
 )
-@click.option("--explain", "explained", is_flag=True, help="List the events that the number is made of.")
-@click.option("--verify", "verified", is_flag=True, help="Make it of raw events, too; exit code 1 where they differ.")
+@click.option("--explain", "explained", is_flag=True, help="List the events behind the numbers.")
+@click.option("--verify", "verified", is_flag=True, help="Compare with raw events; exit code 1 if they differ.")
 @click.option("--group", help='With --explain: one group, such as {"model": "m-large"}.')
 def usage(
     *,
@@ -54,7 +54,7 @@ def usage(
     group: str | None,
     **texts: str | None,
 ) -> None:
-    """Say what a metric says about a period; with --explain, list the events behind it."""
+    """Show the numbers of a metric for a period; with --explain, list the events behind them."""
     params = {key: text for key, text in texts.items() if text}
     if include_future:
         params["include_future"] = "true"
@@ -72,9 +72,9 @@ def usage(
         result, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
     _print_answer(result, metric, query, shape, same=same)
     if same is False:
-        raise Failure(f"raw events say otherwise: make the numbers anew with segment-lotus metrics build {name} --anew")
+        raise Failure(f"raw events give other numbers: rebuild them with segment-lotus metrics build {name} --anew")
     if same:
-        click.echo("Raw events say the same.", err=True)
+        click.echo("Raw events give the same numbers.", err=True)
 
 
 def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
@@ -104,9 +104,9 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
     if below:
         first = min(below, key=lambda row: row.below_zero_at or 0)
         where = f"{first.customer_id} since {_local(first.below_zero_at or 0, zone)}"
-        counted = f"{len(below)} number{'' if len(below) == 1 else 's'}"
+        count_text = f"{len(below)} number{'' if len(below) == 1 else 's'}"
         hint = click.style("hint", fg="yellow")
-        sentence = f"the level was below zero in {counted}, first of {where}: events are missing, nearly always."
+        sentence = f"the level was below zero in {count_text}, first of {where}: events are nearly always missing."
         click.echo(f"{hint}: {printable(sentence)}", err=True)
     if not result.rows and sys.stdout.isatty():
         click.echo("No event counts here.", err=True)
@@ -117,7 +117,7 @@ def _print_events(conn: Connection, metric: Metric, query: Query, now: int, grou
         raise BadQuery("--explain lists the events of one number: give its window as --start and --end")
     group_values = parse_group(group)
     if shape == "csv":
-        raise BadQuery("--explain tells events as a table or as JSON")
+        raise BadQuery("--explain lists events as a table or as JSON")
     zone = query.zone()
     for page in _pages(conn, metric, query, now, group_values):
         for share, document in zip(page.shares, to_shares_document(metric, page).events, strict=True):
@@ -153,5 +153,5 @@ def _write_table(lines: list[tuple[str, ...]], numeric: set[int]) -> None:
 
 
 def _local(micros: int, zone: tzinfo) -> str:
-    """Return a time as the wall's clock in a zone shows it."""
+    """Return the local time of a moment in a zone, with its offset."""
     return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat(" ", "seconds")

@@ -94,8 +94,8 @@ class CategoricalFilter:
 
     def passes(self, properties: Mapping[str, Any]) -> bool:
         """Tell whether an event passes; a property that is missing or null counts as the empty text."""
-        among = (read_text(properties, self.property_name) or "") in self.comparison_value
-        return among if self.operator == "isin" else not among
+        is_member = (read_text(properties, self.property_name) or "") in self.comparison_value
+        return is_member if self.operator == "isin" else not is_member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,12 +97,12 @@ def explain(
         if len(shares) == limit:
             last = shares[-1].event
             return SharePage(shares=shares, following=(last.time_created, last.id))
-        shown = None if value is None or isinstance(value, Skip) else value
+        result = None if value is None or isinstance(value, Skip) else value
         shares.append(
             Share(
                 event=stored,
                 group=dict(zip(names, key[1], strict=True)),
-                value=shown if shown is None or isinstance(shown, str) else format_number(shown),
+                value=result if result is None or isinstance(result, str) else format_number(result),
                 skipped=value if isinstance(value, Skip) else None,
                 before=before,
             )
@@ -133,13 +133,13 @@ class _EventsBefore:
         if metric.event_type == "total":
             # The last level set before the period is in effect at its start, unless the first event of the first
             # bucket (or, without proration, of the first moment) sets it again.
-            begun = query.start + 1
+            bucket_end = query.start + 1
             if metric.proration is not None:
-                begun = to_buckets(metric, query.zone(), (query.start, end)).at(query.start)[1]
+                bucket_end = to_buckets(metric, query.zone(), (query.start, end)).at(query.start)[1]
             for event, key in self._valued_events(None, query.start):
                 level = (key, level_group(metric, event))
-                first = first_levels.get(level, begun)
-                if first >= begun or first > self._first[key]:
+                first = first_levels.get(level, bucket_end)
+                if first >= bucket_end or first > self._first[key]:
                     self._last[level] = max(self._last.get(level, (0, "")), (event.time_created, event.base_id))
 
     def holds(self, event: MetricEvent, key: _Key) -> bool:
@@ -200,12 +200,12 @@ def explain_event(metric: Metric, event: EventRow, now: int) -> EventExplanation
         verdict, why = EventStanding.SKIPPED, f"{metric.property_name} is {value.replace('_', ' ')}"
     elif event.time_created >= now:
         verdict, why = EventStanding.FUTURE, f"it counts from {format_time(event.time_created)} on"
-    shown = None if value is None or verdict not in {EventStanding.COUNTED, EventStanding.FUTURE} else value
+    result = None if value is None or verdict not in {EventStanding.COUNTED, EventStanding.FUTURE} else value
     return EventExplanation(
         metric=metric,
         event=event,
         verdict=verdict,
-        value=shown if shown is None or isinstance(shown, str) else format_number(shown),
+        value=result if result is None or isinstance(result, str) else format_number(result),
         why=why,
     )
 

@@ -72,7 +72,7 @@ HELD_MICROS = 2_000_000
 
 
 @dataclass(slots=True)
-class _Step:
+class _FoldStep:
     """What one step writes."""
 
     folds: Folds
@@ -142,8 +142,8 @@ class BucketBuilder:
             pass
         return True
 
-    def _prepare(self, conn: Connection, events: int, build_events: int, patience: int | None) -> _Step | None:
-        step = _Step(get_folds(conn))
+    def _prepare(self, conn: Connection, events: int, build_events: int, patience: int | None) -> _FoldStep | None:
+        step = _FoldStep(get_folds(conn))
         live = {metric.meaning: metric for metric in read_live_metrics(conn).values() if is_addable(metric)}
         rows = list_usage_metrics(conn)
         if self._register(conn, step, live, rows):
@@ -171,7 +171,7 @@ class BucketBuilder:
         enough = len(tail) == _TAIL_ROWS or sum(len(row.events) for row in tail) * 2 > events
         return voided or enough or micros_of(tail[0].id) < self._clock() - patience
 
-    def _register(self, conn: Connection, step: _Step, live: dict[bytes, Metric], rows: list[UsageMetric]) -> bool:
+    def _register(self, conn: Connection, step: _FoldStep, live: dict[bytes, Metric], rows: list[UsageMetric]) -> bool:
         """Add the metrics that are new and retire those that are not live any more; return whether there were any."""
         have = {row.meaning for row in rows}
         new = [metric for meaning, metric in live.items() if meaning not in have]
@@ -194,7 +194,7 @@ class BucketBuilder:
             step.metrics[row.id] = msgspec.structs.replace(row, cursor=RETIRED)
         return True
 
-    def _fold(self, conn: Connection, step: _Step, built: list[BuiltMetric], tail: list[TailRow]) -> None:
+    def _fold(self, conn: Connection, step: _FoldStep, built: list[BuiltMetric], tail: list[TailRow]) -> None:
         step.folded = [row.id for row in tail]
         if any(row.voids for row in tail):
             voided = (event_id for row in tail for event_id in row.voids)
@@ -204,29 +204,29 @@ class BucketBuilder:
             conn, step, built, list_named_events(conn, (event_id for row in tail for event_id in row.events), names)
         )
 
-    def _build(self, conn: Connection, step: _Step, building: list[BuiltMetric], events: int) -> None:
+    def _build(self, conn: Connection, step: _FoldStep, building: list[BuiltMetric], events: int) -> None:
         """Advance the metrics with the lowest cursor; those at the same position advance together."""
         first = min(building, key=lambda entry: (entry.row.cursor, entry.row.until_id)).row
         cursor, until = first.cursor, first.until_id
-        together = [entry for entry in building if (entry.row.cursor, entry.row.until_id) == (cursor, until)]
-        names = {entry.metric.event_name for entry in together}
-        events_found, looked, last = list_events_after(conn, cursor, until, events, names)
+        group = [entry for entry in building if (entry.row.cursor, entry.row.until_id) == (cursor, until)]
+        names = {entry.metric.event_name for entry in group}
+        fold_events, passed_count, last = list_events_after(conn, cursor, until, events, names)
         unfolded = list_unfolded(conn)
-        new = [event for event in events_found if event.id not in unfolded]
+        new = [event for event in fold_events if event.id not in unfolded]
         step.metrics = {
             entry.row.id: msgspec.structs.replace(
-                entry.row, cursor=BUILT if last is None else last, done=entry.row.done + looked
+                entry.row, cursor=BUILT if last is None else last, done=entry.row.done + passed_count
             )
-            for entry in together
+            for entry in group
         }
         self._add(
             conn,
             step,
-            [BuiltMetric(msgspec.structs.replace(entry.row, cursor=BUILT), entry.metric) for entry in together],
+            [BuiltMetric(msgspec.structs.replace(entry.row, cursor=BUILT), entry.metric) for entry in group],
             new,
         )
 
-    def _add(self, conn: Connection, step: _Step, built: list[BuiltMetric], new: Iterable[FoldEvent]) -> None:
+    def _add(self, conn: Connection, step: _FoldStep, built: list[BuiltMetric], new: Iterable[FoldEvent]) -> None:
         """Add events to the buckets of all metrics that hold them."""
         by_name: dict[str, list[BuiltMetric]] = {}
         for entry in built:
@@ -243,7 +243,12 @@ class BucketBuilder:
         self._merge(conn, step, added)
 
     def _take(
-        self, step: _Step, entry: BuiltMetric, event: MetricEvent, call_id: int, added: dict[Key, tuple[Metric, Part]]
+        self,
+        step: _FoldStep,
+        entry: BuiltMetric,
+        event: MetricEvent,
+        call_id: int,
+        added: dict[Key, tuple[Metric, Part]],
     ) -> None:
         if not entry.metric.passes(event.properties):
             return
@@ -257,7 +262,7 @@ class BucketBuilder:
                 added[key] = entry.metric, Part()
             added[key][1].take(entry.metric, event, call_id)
 
-    def _merge(self, conn: Connection, step: _Step, added: dict[Key, tuple[Metric, Part]]) -> None:
+    def _merge(self, conn: Connection, step: _FoldStep, added: dict[Key, tuple[Metric, Part]]) -> None:
         """Merge the added parts into the stored buckets."""
         stored: dict[Key, Values] = {}
         keys = sorted(key for key in added if key not in step.parts)

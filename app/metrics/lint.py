@@ -26,16 +26,16 @@ def lint_metrics(metrics: Iterable[Metric], transforms: TransformSet | None) -> 
 def _percentile(metric: Metric) -> Iterator[tuple[Path, str]]:
     percentile = metric.percentile
     if percentile is not None and 0 < percentile <= 1:
-        meant = format(percentile.scaleb(2).normalize(), "f")
-        yield ("percentile",), f"goes from 0 to 100; if {meant} is meant, write {meant}"
+        percent = format(percentile.scaleb(2).normalize(), "f")
+        yield ("percentile",), f"goes from 0 to 100; if {percent} is meant, write {percent}"
 
 
 def _event_name(metric: Metric, names: set[str] | None) -> Iterator[tuple[Path, str]]:
     if not names or metric.event_name in names:
         return
     near = difflib.get_close_matches(metric.event_name, sorted(names), n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    yield ("event_name",), f"no transform but {DEFAULT} could make an event of this name{meant}"
+    suggestion = f"; did you mean {near[0]}?" if near else ""
+    yield ("event_name",), f"no transform but {DEFAULT} could make an event of this name{suggestion}"
 
 
 def _nested(document: dict[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -55,10 +55,10 @@ def _list_event_names(transforms: TransformSet) -> set[str] | None:
     names: set[str] = set()
     for transform in transforms.transforms:
         if transform.name != DEFAULT:
-            made_names = _find_event_names(transform)
-            if made_names is None:
+            event_names = _find_event_names(transform)
+            if event_names is None:
                 return None
-            names |= made_names
+            names |= event_names
     return names
 
 

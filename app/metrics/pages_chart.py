@@ -111,25 +111,27 @@ def draw(
     sizes = {key: _size(metric, numbers.get(key, {}).values()) for key in firsts}
     ordered = sorted(firsts, key=lambda key: -sizes[key])
     top, smaller = ordered[:TOP], ordered[TOP:]
-    drawn = [(numbers.get(key, {}), _name(firsts[key])) for key in top]
+    plot_series = [(numbers.get(key, {}), _name(firsts[key])) for key in top]
     other: dict[int, Decimal] = {}
     if is_stacked(metric):
         for key in smaller:
             for step, number in numbers.get(key, {}).items():
                 other[step] = add(other.get(step, ZERO), number)
-    most = max([*(sizes[key] for key in top), abs(float(_total(other) or ZERO))], default=0.0)
+    largest = max([*(sizes[key] for key in top), abs(float(_total(other) or ZERO))], default=0.0)
     series = [
-        _series(metric, at + 1, firsts[key], numbers.get(key, {}), most, windowed=windowed)
+        _series(metric, at + 1, firsts[key], numbers.get(key, {}), largest, windowed=windowed)
         for at, key in enumerate(top)
     ]
     if other:
-        drawn.append((other, f"{len(smaller):,} more"))
-        series.append(_other(metric, len(smaller), other, most, windowed=windowed))
+        plot_series.append((other, f"{len(smaller):,} more"))
+        series.append(_other(metric, len(smaller), other, largest, windowed=windowed))
     starts = [start for start, _ in windows[::size]]
     plot = _Plot([time_text(start) for start in starts])
     if windowed:
         order = [entry.number for entry in series]
-        (plot.stack if is_stacked(metric) else plot.trace)([(n, *line) for n, line in zip(order, drawn, strict=True)])
+        (plot.stack if is_stacked(metric) else plot.trace)(
+            [(n, *line) for n, line in zip(order, plot_series, strict=True)]
+        )
     return Chart(
         series=series,
         left_out=0 if other else len(smaller),
@@ -156,7 +158,7 @@ def _name(row: Row) -> str:
 
 
 def _series(
-    metric: Metric, number: int, row: Row, numbers: dict[int, Decimal], most: float, *, windowed: bool
+    metric: Metric, number: int, row: Row, numbers: dict[int, Decimal], largest: float, *, windowed: bool
 ) -> Series:
     total = _total(numbers) if adds_up(metric) or not windowed else None
     return Series(
@@ -165,11 +167,11 @@ def _series(
         group=row.group,
         name=_name(row),
         total=None if total is None else format_number(total),
-        share=_share(total, most),
+        share=_share(total, largest),
     )
 
 
-def _other(metric: Metric, count: int, numbers: dict[int, Decimal], most: float, *, windowed: bool) -> Series:
+def _other(metric: Metric, count: int, numbers: dict[int, Decimal], largest: float, *, windowed: bool) -> Series:
     total = _total(numbers) if adds_up(metric) or not windowed else None
     return Series(
         number=OTHER,
@@ -177,7 +179,7 @@ def _other(metric: Metric, count: int, numbers: dict[int, Decimal], most: float,
         group={},
         name=f"{count:,} more",
         total=None if total is None else format_number(total),
-        share=_share(total, most),
+        share=_share(total, largest),
     )
 
 
@@ -188,8 +190,8 @@ def _total(numbers: dict[int, Decimal]) -> Decimal | None:
     return total
 
 
-def _share(total: Decimal | None, most: float) -> float:
-    return 0.0 if not total or not most else round(min(100.0, abs(float(total)) / most * 100), 2)
+def _share(total: Decimal | None, largest: float) -> float:
+    return 0.0 if not total or not largest else round(min(100.0, abs(float(total)) / largest * 100), 2)
 
 
 class _Plot:
@@ -202,29 +204,29 @@ class _Plot:
         self.ticks: list[str] = []
         self.levels: list[float] = []
 
-    def stack(self, drawn: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
+    def stack(self, plot_series: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
         """Stack the numbers of each step; those below zero stack downwards."""
         above, below = [0.0] * len(self._steps), [0.0] * len(self._steps)
-        placed: list[tuple[int, int, float, float, str]] = []
-        for number, values, name in drawn:
+        rectangles: list[tuple[int, int, float, float, str]] = []
+        for number, values, name in plot_series:
             for step, exact in sorted(values.items()):
                 value = float(exact)
                 ground = above if value > 0 else below
                 if value:
                     title = f"{self._steps[step]} {name}: {format_number(exact)}"
-                    placed.append((number, step, ground[step], ground[step] + value, title))
+                    rectangles.append((number, step, ground[step], ground[step] + value, title))
                     ground[step] += value
         y = self._scale(min([0.0, *below]), max([0.0, *above]))
-        for number, step, first, last, title in placed:
+        for number, step, first, last, title in rectangles:
             top, bottom = sorted((y(first), y(last)))
             # Even the smallest number stays visible.
             self.bars.append(Bar(number, step * _STEP_WIDTH + 1, top, max(0.6, round(bottom - top, 2)), title))
 
-    def trace(self, drawn: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
+    def trace(self, plot_series: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
         """Draw a line for each series, interrupted where there is no number."""
-        values = [float(exact) for _, by_step, _ in drawn for exact in by_step.values()]
+        values = [float(exact) for _, by_step, _ in plot_series for exact in by_step.values()]
         y = self._scale(min([0.0, *values]), max([0.0, *values]))
-        for number, by_step, name in drawn:
+        for number, by_step, name in plot_series:
             parts: list[str] = []
             for step, exact in sorted(by_step.items()):
                 at = f"{step * _STEP_WIDTH + _STEP_WIDTH // 2} {y(float(exact))}"

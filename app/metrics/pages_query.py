@@ -149,8 +149,8 @@ def presets(view: UsageView, now: int) -> list[tuple[str, str, bool]]:
         ("Last 24 hours", "24h", None),
         ("Last 365 days", "365d", None),
     ]
-    chosen = (view.texts.get("start"), view.texts.get("end"))
-    return [(title, view.address(start=start, end=end), (start, end) == chosen) for title, start, end in periods]
+    period = (view.texts.get("start"), view.texts.get("end"))
+    return [(title, view.address(start=start, end=end), (start, end) == period) for title, start, end in periods]
 
 
 def _months(zone: tzinfo, now: int) -> tuple[str, str]:

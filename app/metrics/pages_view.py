@@ -95,8 +95,8 @@ def read_usage(view: UsageView, folder: Path, now: int) -> Work:
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
             statuses = read_metric_statuses(conn, read_folder(folder)).statuses
-            listed = _list_metrics(conn, statuses)
-            values: Values = {"metrics": listed, **UNANSWERED}
+            metric_rows = _list_metrics(conn, statuses)
+            values: Values = {"metrics": metric_rows, **UNANSWERED}
             try:
                 page = view.page
                 version = view.texts.get("version")
@@ -104,7 +104,7 @@ def read_usage(view: UsageView, folder: Path, now: int) -> Work:
                 metric = live if live and version is None else get_metric(conn, view.metric, version)
                 is_earlier = live is None or live.digest != metric.digest
                 values |= {
-                    "chosen": next((metric_row for metric_row in listed if metric_row.name == metric.name), None),
+                    "chosen": next((metric_row for metric_row in metric_rows if metric_row.name == metric.name), None),
                     "earlier": metric.digest.hex() if is_earlier else None,
                 }
                 query = parse_usage_query(view.usage, now)
@@ -242,8 +242,8 @@ def meaning_text(metric: Metric) -> str:
 
 def best_window(metric: Metric) -> Unit:
     """Return the window to choose first: days, or a longer one if the proration is coarser."""
-    least = SECONDS_OF[metric.proration or Unit.DAY]
-    return next(unit for unit in WINDOWS if SECONDS_OF[unit] >= max(least, SECONDS_OF[Unit.DAY]))
+    min_seconds = SECONDS_OF[metric.proration or Unit.DAY]
+    return next(unit for unit in WINDOWS if SECONDS_OF[unit] >= max(min_seconds, SECONDS_OF[Unit.DAY]))
 
 
 def _list_metrics(conn: Connection, statuses: Iterable[MetricFileStatus]) -> list[MetricRow]:
@@ -274,5 +274,5 @@ def number_text(text: str | None) -> tuple[str, bool]:
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     whole, _, fraction = digits.partition(".")
     short = fraction[:_FRACTION_DIGITS]
-    formatted = f"{sign}{int(whole):,}" + (f".{short}" if short else "")
-    return formatted, len(fraction) > len(short)
+    number = f"{sign}{int(whole):,}" + (f".{short}" if short else "")
+    return number, len(fraction) > len(short)

@@ -130,5 +130,5 @@ def _parse_choice(name: str, text: Any, yes: tuple[str, ...], no: tuple[str, ...
         return False
     if text in yes:
         return True
-    taken = " or ".join((yes[0], *no[:1]))
-    raise BadQuery(f"{name} must be {taken}; it is {str(text)[:40]!a}")
+    choices = " or ".join((yes[0], *no[:1]))
+    raise BadQuery(f"{name} must be {choices}; it is {str(text)[:40]!a}")

@@ -61,7 +61,7 @@ class Query:
 
         """
         if self.start >= self.end:
-            raise BadQuery("start must be before end: the period is from start up to, and without, end")
+            raise BadQuery("start must be before end: the period includes start, but not end")
         if self.start < _FIRST or self.end > _LAST:
             raise BadQuery(f"start and end must be of the years {FIRST_YEAR} to {LAST_YEAR - 1}")
         if find_zone(self.tz) is None:

@@ -163,15 +163,15 @@ def _sqlite_get() -> str:
 @cache
 def _postgresql_get() -> str:
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(usage_buckets.c[name].type)) for name in _KEYS]
-    requested = sa.func.unnest(*arrays).table_valued(*_KEYS).render_derived()
+    key_rows = sa.func.unnest(*arrays).table_valued(*_KEYS).render_derived()
     # One index lookup per key: with a plain join, the planner read the whole table for each slice of keys.
     bucket = (
         sa.select(*(usage_buckets.c[name] for name in (*_KEYS, *_VALUES)))
-        .where(*(usage_buckets.c[name] == requested.c[name] for name in _KEYS))
+        .where(*(usage_buckets.c[name] == key_rows.c[name] for name in _KEYS))
         .limit(sa.literal_column("1"))
         .lateral()
     )
-    query = sa.select(*bucket.c).select_from(requested.join(bucket, sa.true()))
+    query = sa.select(*bucket.c).select_from(key_rows.join(bucket, sa.true()))
     return in_binary(str(query.compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
 
 

@@ -130,10 +130,10 @@ def list_events_after(
         among(conn, events.c.event_name, _keys(names)),
         events.c.voided_at.is_(None),
     )
-    passed = [FoldEvent(*row) for row in conn.execute(query)]
+    fold_events = [FoldEvent(*row) for row in conn.execute(query)]
     if last is not None:
-        return passed, limit, last
-    return passed, conn.execute(sa.select(sa.func.count()).select_from(ids.subquery())).scalar_one(), None
+        return fold_events, limit, last
+    return fold_events, conn.execute(sa.select(sa.func.count()).select_from(ids.subquery())).scalar_one(), None
 
 
 def list_events_between(
@@ -168,8 +168,8 @@ def _keys(names: Iterable[str]) -> list[str]:
 
 
 def _slices(ids: Iterable[int]) -> Iterable[list[int]]:
-    listed = list(ids)
-    return (listed[start : start + _SLICE] for start in range(0, len(listed), _SLICE))
+    id_list = list(ids)
+    return (id_list[start : start + _SLICE] for start in range(0, len(id_list), _SLICE))
 
 
 def _pack(ids: Sequence[int]) -> bytes:

@@ -60,9 +60,9 @@ class MetricWatcher:
             step(*args)
         except Unavailable as error:
             # Live metrics stay live; the next check tries the database again.
-            self._log({("metrics not looked up; what is live stays live", error.message)})
+            self._log({("metric files not read; live metrics stay live", error.message)})
         except Exception as error:  # noqa: BLE001  no error of metrics may keep a call from being stored
-            self._log({("metrics not looked up; what is live stays live", repr(error))})
+            self._log({("metric files not read; live metrics stay live", repr(error))})
 
     def _look(self, state: object) -> None:
         files = read_folder(self._folder)

@@ -66,11 +66,11 @@ def test_two_that_fold_the_same_count_it_once(database: Database, keep: Keep) ->
     one, other = a_folder(database, 1), a_folder(database, 2)
     overtaken: list[bool] = []
 
-    def breathe() -> None:
+    def checkpoint() -> None:
         if not overtaken:
             overtaken.append(other.step())
 
-    BucketBuilder(database, 1, lambda: NOW, breathe).step()
+    BucketBuilder(database, 1, lambda: NOW, checkpoint).step()
     assert overtaken == [True]
     assert not one.step()
     assert added_up(database, metric) == ["4"]
