@@ -227,16 +227,16 @@ def test_build_adds_up_and_verify_says_whether_raw_events_agree(type_: Desk) -> 
     assert rows_of(type_.database, usage_buckets) == []
     before = said(type_("usage", "used", *OCTOBER))
     output = said(type_("metrics", "build"))
-    assert "few is always made of raw events: unique cannot be added up." in output
+    assert "few is always computed from raw events: unique cannot be pre-aggregated." in output
     # Three events in three quarter hours of two days; the third is of another group.
     assert len(rows_of(type_.database, usage_buckets)) == 3 + 2
     result = type_("usage", "used", *OCTOBER, "--verify")
     assert said(result) == before
-    assert "Raw events say the same." in result.stderr
+    assert "Raw events give the same numbers." in result.stderr
     # Somebody changed a bucket by hand.
     with type_.database.writing() as conn:
         conn.execute(sa.update(usage_buckets).values(value="9", count=7))
-    assert "raw events say otherwise" in said(type_("usage", "used", *OCTOBER, "--verify"), 1)
+    assert "raw events give other numbers" in said(type_("usage", "used", *OCTOBER, "--verify"), 1)
     assert json.loads(type_("usage", "used", *OCTOBER, "--verify", "--format", "json").stdout)["verified"] is False
     said(type_("metrics", "build", "used", "--anew"))
     assert said(type_("usage", "used", *OCTOBER, "--verify")) == before

@@ -1,9 +1,9 @@
-"""What a metric says about a list of events: the plain, slow reference. Whatever answers faster must say the same.
+"""Reference implementation of metrics: simple and slow. Every faster path must give the same answer.
 
 compute(metric, events, query, now) -> Answer
 
-Every window of every customer and group is computed from all events anew; nothing is carried from one to the next.
-The words are those of docs/metrics.md.
+Each window of each customer and group is computed from all events; no state is carried from one window to the next.
+The terms are those of docs/metrics.md.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,38 +30,38 @@ from app.metrics.windows import SECOND, SECONDS_OF, Unit, Window, count_windows,
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """An event and what it adds."""
+    """An event and the value that the metric reads from it."""
 
     event: MetricEvent
     read: Decimal | str | Skip | None
 
     @property
     def number(self) -> Decimal:
-        assert isinstance(self.read, Decimal)  # noqa: S101  by the definition of the metric
+        assert isinstance(self.read, Decimal)  # noqa: S101  guaranteed by the definition of the metric
         return self.read
 
 
 def compute(metric: Metric, events: Iterable[MetricEvent], query: Query, now: int) -> Answer:
-    """Answer a query at the moment `now` (microseconds since 1970) from all events there are, in any order.
+    """Answer a query as of `now` (microseconds since 1970) from the complete list of events, in any order.
 
     Raises:
-        BadQuery: the query cannot be answered; says why.
+        BadQuery: the query cannot be answered; the message says why.
 
     """
     query = query.checked(metric)
     end = query.end_at(now)
     names = query.groups(metric)
     by_key: dict[tuple[str, Group], list[_Value]] = {}
-    for event in sorted(events, key=lambda one: (one.time_created, one.base_id)):
-        if is_taken(metric, event) and event.time_created < end and query.customer_id in {None, event.customer_id}:
+    for event in sorted(events, key=lambda event: (event.time_created, event.base_id)):
+        if takes_event(metric, event) and event.time_created < end and query.customer_id in {None, event.customer_id}:
             group = tuple(read_text(event.properties, name) for name in names)
             by_key.setdefault((event.customer_id, group), []).append(_Value(event, metric.read(event.properties)))
     windows = list(query.windows(end))
     rows: list[Row] = []
     for key in sorted(by_key, key=group_order):
-        found = [(window, _row(metric, query, key, by_key[key], window)) for window in windows]
-        if any(row for _, row in found):
-            rows += [row or empty_row(metric, query, key, window) for window, row in found if row or query.fill]
+        by_window = [(window, _row(metric, query, key, by_key[key], window)) for window in windows]
+        if any(row for _, row in by_window):
+            rows += [row or empty_row(metric, query, key, window) for window, row in by_window if row or query.fill]
     if query.fill and not rows and query.customer_id is not None and not names:
         rows = [empty_row(metric, query, (query.customer_id, ()), window) for window in windows]
     return Answer(
@@ -74,8 +74,8 @@ def compute(metric: Metric, events: Iterable[MetricEvent], query: Query, now: in
     )
 
 
-def is_taken(metric: Metric, event: MetricEvent) -> bool:
-    """Tell whether a metric looks at an event: it has the name, it is not void, it passes all filters."""
+def takes_event(metric: Metric, event: MetricEvent) -> bool:
+    """Tell whether a metric takes an event: the name matches, it is not void, and it passes all filters."""
     return event.event_name == metric.event_name and not event.voided and metric.passes(event.properties)
 
 
@@ -94,9 +94,9 @@ def _to_row(
     below_zero_at: int | None = None,
 ) -> Row:
     skipped: dict[str, int] = {}
-    for one in inside:
-        if isinstance(one.read, Skip):
-            skipped[one.read.value] = skipped.get(one.read.value, 0) + 1
+    for item in inside:
+        if isinstance(item.read, Skip):
+            skipped[item.read.value] = skipped.get(item.read.value, 0) + 1
     customer, group = key
     return Row(
         customer_id=customer,
@@ -111,10 +111,10 @@ def _to_row(
 
 
 def _row(metric: Metric, query: Query, key: tuple[str, Group], values: list[_Value], window: Window) -> Row | None:
-    """Return the number of one window; None where it is empty. `values` are in order of time, then of base id."""
+    """Return the row of one window, or None if it is empty. `values` are ordered by time, then by base id."""
     start, end = window
-    inside = [one for one in values if start <= one.event.time_created < end]
-    good = [one for one in values if not isinstance(one.read, Skip)]
+    inside = [item for item in values if start <= item.event.time_created < end]
+    good = [item for item in values if not isinstance(item.read, Skip)]
     below_zero_at = None
     if metric.metric_type is MetricType.GAUGE:
         levels = _list_levels(metric, good)
@@ -127,78 +127,78 @@ def _row(metric: Metric, query: Query, key: tuple[str, Group], values: list[_Val
     elif metric.metric_type is MetricType.RATE:
         number = _rate(metric, good, window)
     else:
-        counted = [one for one in inside if not isinstance(one.read, Skip)]
-        number = _counter(metric, counted)
+        items = [item for item in inside if not isinstance(item.read, Skip)]
+        number = _counter(metric, items)
     value = None if number is None else format_number(number)
     return _to_row(metric, query, key, window, inside, value, below_zero_at)
 
 
-def _counter(metric: Metric, counted: list[_Value]) -> Decimal | None:
+def _counter(metric: Metric, items: list[_Value]) -> Decimal | None:
     if metric.aggregation is Aggregation.COUNT:
-        return Decimal(len(counted))
+        return Decimal(len(items))
     if metric.aggregation is Aggregation.UNIQUE:
-        return Decimal(len({one.read for one in counted}))
+        return Decimal(len({item.read for item in items}))
     if metric.aggregation is Aggregation.SUM:
-        return _sum(counted)
-    return _of_some(metric, counted) if counted else None
+        return _sum(items)
+    return _of_numbers(metric, items) if items else None
 
 
-def _of_some(metric: Metric, counted: list[_Value]) -> Decimal:
-    """Return what there is only where there are values. They are in order of time, then of base id."""
-    numbers = [one.number for one in counted]
+def _of_numbers(metric: Metric, items: list[_Value]) -> Decimal:
+    """Aggregate a non-empty list of numbers, ordered by time and then by base id."""
+    numbers = [item.number for item in items]
     match metric.aggregation:
         case Aggregation.MAX:
             return max(numbers)
         case Aggregation.MIN:
             return min(numbers)
         case Aggregation.AVERAGE:
-            return divide(_sum(counted), len(counted))
+            return divide(_sum(items), len(items))
         case Aggregation.LATEST:
             return numbers[-1]
-    assert metric.percentile is not None  # noqa: S101  parse_metric asks for it
+    assert metric.percentile is not None  # noqa: S101  parse_metric requires it
     return interpolate(sorted(numbers), metric.percentile)
 
 
 def _sum(values: Iterable[_Value]) -> Decimal:
     total = ZERO
-    for one in values:
-        total = add(total, one.number)
+    for item in values:
+        total = add(total, item.number)
     return total
 
 
 def _rate(metric: Metric, good: list[_Value], window: Window) -> Decimal | None:
-    """Return the most that any event of the window sees when it looks back, before the window too."""
-    assert metric.granularity is not None  # noqa: S101  parse_metric asks for it
+    """Return the highest total in the look-back of any event of the window; look-backs may start before the window."""
+    assert metric.granularity is not None  # noqa: S101  parse_metric requires it
     span = SECONDS_OF[metric.granularity]
-    seen: list[Decimal] = []
-    for one in good:
-        if window[0] <= one.event.time_created < window[1]:
-            at = one.event.time_created // SECOND
+    totals: list[Decimal] = []
+    for item in good:
+        if window[0] <= item.event.time_created < window[1]:
+            at = item.event.time_created // SECOND
             within = [other for other in good if at - span <= other.event.time_created // SECOND <= at]
             match metric.aggregation:
                 case Aggregation.COUNT:
-                    seen.append(Decimal(len(within)))
+                    totals.append(Decimal(len(within)))
                 case Aggregation.SUM:
-                    seen.append(_sum(within))
+                    totals.append(_sum(within))
                 case _:
-                    seen.append(max(other.number for other in within))
-    if seen:
-        return max(seen)
+                    totals.append(max(other.number for other in within))
+    if totals:
+        return max(totals)
     return None if metric.aggregation is Aggregation.MAX else ZERO
 
 
 _Levels = list[tuple[int, Decimal]]
-"""(moment, the level from then on), in order of time. All that happens at one moment happens at once."""
+"""(moment, level from that moment on), ordered by time. All events of one moment take effect together."""
 
 
 def _list_levels(metric: Metric, good: list[_Value]) -> _Levels:
     levels: _Levels = []
     held: dict[Group, Decimal] = {}
-    for moment, at_once in groupby(good, key=lambda one: one.event.time_created):
-        for one in at_once:
-            # A total replaces the level of its own group alone, of several at one moment the greatest base id.
-            group = level_group(metric, one.event)
-            held[group] = one.number if metric.event_type == "total" else add(held.get(group, ZERO), one.number)
+    for moment, at_once in groupby(good, key=lambda item: item.event.time_created):
+        for item in at_once:
+            # A total replaces only the level of its own group; among several at one moment, the greatest base id wins.
+            group = level_group(metric, item.event)
+            held[group] = item.number if metric.event_type == "total" else add(held.get(group, ZERO), item.number)
         level = ZERO
         for part in held.values():
             level = add(level, part)
@@ -207,22 +207,22 @@ def _list_levels(metric: Metric, good: list[_Value]) -> _Levels:
 
 
 def level_group(metric: Metric, event: MetricEvent) -> Group:
-    """Return which level a gauge's event is about: totals have one for each group of the metric's own."""
+    """Return the group whose level an event sets: totals have one level per group of the metric, deltas only one."""
     return tuple(read_text(event.properties, name) for name in metric.group_by) if metric.event_type == "total" else ()
 
 
 def _level_before(levels: _Levels, moment: int) -> Decimal:
-    """Return the level that holds when a moment begins."""
+    """Return the level just before a moment."""
     return next((level for at, level in reversed(levels) if at < moment), ZERO)
 
 
 def _levels_in(levels: _Levels, window: Window) -> list[Decimal]:
-    """Return the levels that the events of a window make."""
+    """Return the levels set by the events of a window."""
     return [level for at, level in levels if window[0] <= at < window[1]]
 
 
 def _held_in(levels: _Levels, window: Window) -> _Levels:
-    """Return the levels that hold in a window, the one that it begins with included, and from when on."""
+    """Return the levels in effect during a window, each with its start, including the level at the window's start."""
     inside = [(at, level) for at, level in levels if window[0] <= at < window[1]]
     if inside and inside[0][0] == window[0]:
         return inside
@@ -244,11 +244,11 @@ def _gauge(metric: Metric, zone: tzinfo, levels: _Levels, window: Window) -> Dec
 
 
 def units_in(metric: Metric, zone: tzinfo, moment: int) -> Fraction:
-    """Return how many proration units the granularity has that a moment lies in: 28 to 31 days, 23 to 25 hours."""
-    assert metric.granularity is not None  # noqa: S101  for `total` nobody asks
+    """Return the number of proration units in the granularity around a moment: 28 to 31 days, 23 to 25 hours."""
+    assert metric.granularity is not None  # noqa: S101  never called for `total`
     assert metric.proration is not None  # noqa: S101
     start, end = window_at(zone, metric.granularity, moment)
     if metric.proration is Unit.WEEK:
-        # Weeks do not fit into months.
+        # Months are not whole weeks: count days.
         return Fraction(count_windows(zone, Unit.DAY, start, end), 7)
     return Fraction(count_windows(zone, metric.proration, start, end))

@@ -1,11 +1,11 @@
-"""Answers from buckets: what is added up already, and the few events that are not, all of one moment.
+"""Answers from pre-aggregated buckets and the few events that are not in them yet, all from one snapshot.
 
     whole days and quarter hours    from the buckets
-    what is left at the edges       from the events of the calls that the edge's bucket names
-    what no fold has seen yet       from the events of the tail
+    the edges of the period         from the events of the calls that the edge's bucket names
+    events not folded yet           from the events of the tail
 
-Where that cannot be (the metric is not built yet, the groups are others than its own, an event was made void a moment
-ago), nothing is answered here, and all of it is made of raw events.
+Where this is not possible (the metric is not built yet, the query groups by properties the metric does not, an event
+was voided and its bucket is not rebuilt yet), there is no answer from here, and raw events are used for all of it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +19,9 @@ from app.metrics.sql_tail import (
     LAST_ID,
     FoldEvent,
     TailRow,
-    any_named,
-    list_between,
-    list_named,
+    has_named_event,
+    list_events_between,
+    list_named_events,
     list_tail,
 )
 from app.metrics.stream import Stream
@@ -30,31 +30,31 @@ from app.store.engine import Connection
 from app.store.keys import to_key
 
 _MAX_EDGES = 4
-"""Pieces that are read as events: a period has two ends. More of them say that its windows are finer than buckets."""
+"""Edges that are read as events: a period has two. More of them mean that its windows are finer than buckets."""
 
 _Pieces = tuple[list[tuple[int, range]], list[Window]]
-"""(level and buckets), and the periods of the edges"""
+"""(level, bucket numbers) of whole buckets, and the periods of the edges"""
 
 
-def add_up(conn: Connection, metric: Metric, query: Query, now: int) -> Answer | None:
-    """Answer a query at the moment `now`; None where only raw events can. Raises BadQuery."""
+def answer_from_buckets(conn: Connection, metric: Metric, query: Query, now: int) -> Answer | None:
+    """Answer a query as of `now`, or return None if only raw events can answer it. Raises BadQuery."""
     stream = Stream(metric, query, now)
     select = _select_groups(metric, query)
     pieces = _cut(stream.windows)
-    kept = find_usage_metric(conn, metric.meaning) if is_addable(metric) else None
-    if select is None or pieces is None or kept is None or kept.cursor != BUILT:
+    usage_metric = find_usage_metric(conn, metric.meaning) if is_addable(metric) else None
+    if select is None or pieces is None or usage_metric is None or usage_metric.cursor != BUILT:
         return None
     tail = list_tail(conn)
     name, customer = metric.event_name, to_key(query.customer_id)
-    if any_named(conn, (one for row in tail for one in row.voids), name):
+    if has_named_event(conn, (event_id for row in tail for event_id in row.voids), name):
         return None
-    unfolded = {one for row in tail for one in row.events}
+    unfolded = {event_id for row in tail for event_id in row.events}
     ranges, edges = pieces
-    for level, some in ranges:
-        for bucket, customer_id, group, *values in stream_buckets(conn, kept.id, level, some, customer):
+    for level, buckets in ranges:
+        for bucket, customer_id, group, *values in stream_buckets(conn, usage_metric.id, level, buckets, customer):
             moment = bucket * LEVELS[level]
             stream.absorb(customer_id, select(read_group(group)), moment, to_part(values))
-    for stored in _at_edges(conn, kept, edges, customer):
+    for stored in _at_edges(conn, usage_metric, edges, customer):
         if stored.id not in unfolded:
             stream.add(to_event(stored))
     for stored in _unfolded(conn, tail, unfolded, name, customer):
@@ -64,28 +64,28 @@ def add_up(conn: Connection, metric: Metric, query: Query, now: int) -> Answer |
 
 
 def _at_edges(
-    conn: Connection, kept: UsageMetric, edges: Sequence[Window], customer: str | None
+    conn: Connection, usage_metric: UsageMetric, edges: Sequence[Window], customer: str | None
 ) -> Iterable[FoldEvent]:
-    """Give the events of parts of quarter hours, with some that no fold has seen."""
+    """Yield the events of the edges (parts of quarter hours); some of them may not be folded yet."""
     for start, end in edges:
-        calls = find_calls(conn, kept.id, LEVELS.index(QUARTER), start // QUARTER, customer)
+        calls = find_calls(conn, usage_metric.id, LEVELS.index(QUARTER), start // QUARTER, customer)
         if calls is not None:
-            yield from list_between(conn, calls, (start, end), kept.event_name, customer)
+            yield from list_events_between(conn, calls, (start, end), usage_metric.event_name, customer)
 
 
 def _unfolded(
     conn: Connection, tail: Sequence[TailRow], ids: set[int], name: str, customer: str | None
 ) -> Iterable[FoldEvent]:
-    """Give the events that no fold has seen: of one customer by its last calls, which are few; else by their ids."""
+    """Return the events not folded yet: of one customer through its few latest calls, of all customers by event id."""
     if customer is None or not ids:
-        return list_named(conn, ids, [name])
+        return list_named_events(conn, ids, [name])
     calls = (min(row.first_call for row in tail), LAST_ID)
-    found = list_between(conn, calls, (-LAST_ID, LAST_ID), name, customer)
-    return [one for one in found if one.id in ids]
+    events = list_events_between(conn, calls, (-LAST_ID, LAST_ID), name, customer)
+    return [event for event in events if event.id in ids]
 
 
 def _select_groups(metric: Metric, query: Query) -> Callable[[Group], Group] | None:
-    """Return what makes a group of the query of one of the metric; None where it asks for other properties."""
+    """Return a function from a group of the metric to a group of the query; None if the query adds properties."""
     names = query.groups(metric)
     if names == metric.group_by:
         return lambda group: group
@@ -96,7 +96,7 @@ def _select_groups(metric: Metric, query: Query) -> Callable[[Group], Group] | N
 
 
 def _cut(windows: Sequence[Window]) -> _Pieces | None:
-    """Cut windows into whole buckets, by level, and edges that lie within one bucket each; None where it is no use."""
+    """Cut windows into whole buckets by level, and edges within one bucket each; None if there are too many edges."""
     quarters: list[range] = []
     days: list[range] = []
     edges: list[Window] = []
@@ -116,18 +116,18 @@ def _cut(windows: Sequence[Window]) -> _Pieces | None:
                 quarters.append(range(first, last))
         if len(edges) > _MAX_EDGES:
             return None
-    joined = {LEVELS.index(QUARTER): _joined(quarters), LEVELS.index(DAY): _joined(days)}
-    return [(level, some) for level, ranges in joined.items() for some in ranges], edges
+    by_level = {LEVELS.index(QUARTER): _joined(quarters), LEVELS.index(DAY): _joined(days)}
+    return [(level, buckets) for level, ranges in by_level.items() for buckets in ranges], edges
 
 
 def _joined(ranges: Iterable[range]) -> list[range]:
-    """Join ranges that follow each other. They come in order."""
-    joined: list[range] = []
-    for one in ranges:
-        if not one:
+    """Merge adjacent ranges of an ordered sequence; empty ones are dropped."""
+    merged_ranges: list[range] = []
+    for buckets in ranges:
+        if not buckets:
             continue
-        if joined and joined[-1].stop == one.start:
-            joined[-1] = range(joined[-1].start, one.stop)
+        if merged_ranges and merged_ranges[-1].stop == buckets.start:
+            merged_ranges[-1] = range(merged_ranges[-1].start, buckets.stop)
         else:
-            joined.append(one)
-    return joined
+            merged_ranges.append(buckets)
+    return merged_ranges

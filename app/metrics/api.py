@@ -1,4 +1,4 @@
-"""The JSON API of metrics: which there are, what they say, and the events behind each number."""
+"""The JSON API of metrics: the list, their answers, and the events behind each number."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from app.metrics.definition import Metric
 from app.metrics.documents import (
     to_answer_document,
     to_csv_name,
-    to_judgement_document,
+    to_explanation_document,
     to_metric_document,
     to_shares_document,
 )
@@ -31,7 +31,7 @@ _CSV = "text/csv; charset=utf-8"
 
 
 def usage_api(offload: Offload, admin_token: str) -> Blueprint:
-    """Return the routes of metrics below `/api/v1`. Each reads the database where `offload` runs it."""
+    """Return the routes of metrics under `/api/v1`. Each reads the database where `offload` runs it."""
     blueprint = Blueprint("usage_api", __name__, url_prefix="/api/v1")
     blueprint.before_request(require_admin_or_session(admin_token))
 
@@ -57,8 +57,8 @@ def usage_api(offload: Offload, admin_token: str) -> Blueprint:
 
 def _metrics(backend: Backend) -> object:
     with backend.database.reading() as conn:
-        found = read_live_metrics(conn)
-    return {"metrics": [to_metric_document(one) for one in found.values()]}
+        live = read_live_metrics(conn)
+    return {"metrics": [to_metric_document(metric) for metric in live.values()]}
 
 
 def _usage(offload: Offload, name: str) -> Response:
@@ -74,22 +74,20 @@ def _usage(offload: Offload, name: str) -> Response:
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
-            found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
-        return (found, metric, query.groups(metric)) if shape == "csv" else to_answer_document(found, same=same)
+            result, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
+        return (result, metric, query.groups(metric)) if shape == "csv" else to_answer_document(result, same=same)
 
-    made = offload(work)
-    if isinstance(made, tuple):
-        headers = {"Content-Disposition": f'attachment; filename="{to_csv_name(made[0])}"'}
-        return Response(stream_csv(offload, *made), content_type=_CSV, headers=headers)
-    return to_json(made)
+    result = offload(work)
+    if isinstance(result, tuple):
+        headers = {"Content-Disposition": f'attachment; filename="{to_csv_name(result[0])}"'}
+        return Response(stream_csv(offload, *result), content_type=_CSV, headers=headers)
+    return to_json(result)
 
 
 def _events(name: str) -> Callable[[Backend], object]:
     texts = _parameters(*USAGE_PARAMETERS, "group", "after", "limit")
     if "window" in texts or "fill" in texts:
-        raise BadQuery(
-            "the events behind one number are asked for: give its window_start and window_end as start and end"
-        )
+        raise BadQuery("this lists the events behind one number: give its window_start and window_end as start and end")
     now = clock()
     group, after, limit = (
         parse_group(texts.get("group")),
@@ -124,8 +122,8 @@ def _call_metrics(call_id: str) -> Callable[[Backend], object]:
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
-            found = explain_call(conn, _live(conn), number, now)
-        return {"metrics": [to_judgement_document(one) for one in found]}
+            explanations = explain_call(conn, _live(conn), number, now)
+        return {"metrics": [to_explanation_document(explanation) for explanation in explanations]}
 
     return work
 
@@ -135,12 +133,12 @@ def _live(conn: Connection) -> list[Metric]:
 
 
 def _parameters(*accepted: str) -> dict[str, str]:
-    """Return the query's parameters. Raises BadQuery for what is unknown, empty or there twice."""
+    """Return the query parameters of the request. Raises BadQuery for an unknown, empty or repeated one."""
     texts: dict[str, str] = {}
     for name, values in request.args.lists():
         if name not in accepted:
-            taken = f"there are {', '.join(accepted)}" if accepted else "this takes none"
-            raise BadQuery(f"there is no parameter {name[:40]!a}: {taken}")
+            hint = f"there are {', '.join(accepted)}" if accepted else "this takes none"
+            raise BadQuery(f"there is no parameter {name[:40]!a}: {hint}")
         if len(values) > 1:
             raise BadQuery(f"{name} is there {len(values)} times; it can have one value")
         if not values[0]:

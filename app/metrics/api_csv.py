@@ -1,4 +1,4 @@
-"""An answer as a CSV file that is sent while it is written."""
+"""An answer as a CSV file, streamed."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from app.metrics.query import Answer
 from app.web.offload import Offload
 
 
-def stream_csv(offload: Offload, found: Answer, metric: Metric, names: tuple[str, ...]) -> Iterator[str]:
-    """Give an answer piece by piece: each is written once the one before was sent, and where `offload` runs it.
+def stream_csv(offload: Offload, answer: Answer, metric: Metric, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield an answer piece by piece: each is written where `offload` runs it, once the one before was sent.
 
-    So no more than one piece is held beside the answer, and no large file holds up a webhook request.
+    So memory holds one piece at a time beside the answer, and no large file delays a webhook request.
     """
-    pieces = to_csv(found, metric, names)
+    pieces = to_csv(answer, metric, names)
 
     def following(_reading: Backend) -> str | None:
         return next(pieces, None)

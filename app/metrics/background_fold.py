@@ -1,4 +1,4 @@
-"""Takes the steps of `app.metrics.fold` beside the service, for as long as the process lives."""
+"""Runs the steps of `app.metrics.fold` on a background thread for the life of the process."""
 
 import threading
 import time
@@ -9,23 +9,23 @@ from app.errors import Unavailable
 from app.metrics.fold import BUILD_EVENTS, PATIENCE_MICROS, BucketBuilder
 
 _IDLE_SECONDS = 0.5
-"""Between two looks where there is nothing to do, or another process does it."""
+"""Pause between checks while there is nothing to do, or another process does it."""
 
 _SHARE = 2.0
-"""After a step it rests so many times as long as the step took: calls that come in go first."""
+"""The pause after a step, as a multiple of the step's duration: incoming calls go first."""
 
 _LOG = structlog.get_logger("metrics")
 
 
 class BackgroundFold:
-    """The steps of one process."""
+    """The background thread of one process."""
 
-    def __init__(self, folder: BucketBuilder) -> None:
-        self._folder = folder
+    def __init__(self, builder: BucketBuilder) -> None:
+        self._builder = builder
         self._trouble: str | None = None
 
     def start(self) -> None:
-        """Begin, on a thread of its own."""
+        """Start the daemon thread."""
         threading.Thread(target=self._run, name="folding", daemon=True).start()
 
     def _run(self) -> None:
@@ -37,11 +37,11 @@ class BackgroundFold:
     def _step(self) -> bool:
         did = False
         try:
-            did = self._folder.is_free() and self._folder.step(build_events=BUILD_EVENTS, patience=PATIENCE_MICROS)
+            did = self._builder.is_free() and self._builder.step(build_events=BUILD_EVENTS, patience=PATIENCE_MICROS)
         except Unavailable as error:
-            # Answers stay right: they read what is not added up.
+            # Answers stay correct: they read the events that are not in buckets.
             self._say(error.message)
-        except Exception as error:  # noqa: BLE001  whatever it is, it keeps no call from being stored
+        except Exception as error:  # noqa: BLE001  no error here may keep a call from being stored
             self._say(repr(error))
         else:
             self._trouble = None
@@ -49,5 +49,5 @@ class BackgroundFold:
 
     def _say(self, what: str) -> None:
         if what != self._trouble:
-            _LOG.warning("events not added up; answers are right, and slower", message=what)
+            _LOG.warning("events not aggregated; answers stay correct, but slower", message=what)
         self._trouble = what

@@ -1,4 +1,4 @@
-"""Parts as they stand in buckets: exact decimals and groups as text."""
+"""Conversion between parts and bucket rows: exact decimals and groups as text."""
 
 from decimal import Decimal
 from typing import Any
@@ -12,7 +12,7 @@ from app.metrics.sql_buckets import Key, Values
 from app.metrics.sql_tail import FoldEvent
 from app.metrics.values import read_properties, read_text
 
-# With the customer's id beside it, a key that an index of PostgreSQL takes.
+# Together with the customer id, the key still fits into an index of PostgreSQL.
 _GROUP_BYTES = 1000
 
 _decode_group = msgspec.json.Decoder(tuple[str | None, ...]).decode
@@ -20,14 +20,14 @@ _decode_skipped = msgspec.json.Decoder(dict[str, int]).decode
 
 
 def to_event(stored: FoldEvent) -> MetricEvent:
-    """Return a stored event as metrics see it."""
+    """Convert a stored event to the form that metrics read."""
     return MetricEvent(
         stored.base_id, stored.event_name, stored.customer_id, stored.time_created, read_properties(stored.properties)
     )
 
 
 def find_group(metric: Metric, event: MetricEvent) -> str | None:
-    """Return the group of an event as text; None where it is too long for a key."""
+    """Return the group of an event as JSON text, or None if it is too long for a key."""
     if not metric.group_by:
         return "[]"
     encoded = msgspec.json.encode([read_text(event.properties, name) for name in metric.group_by])
@@ -35,17 +35,17 @@ def find_group(metric: Metric, event: MetricEvent) -> str | None:
 
 
 def read_group(text: str) -> Group:
-    """Return what `find_group` wrote."""
+    """Parse the text that `find_group` returns."""
     return _decode_group(text)
 
 
 def to_keys(metric: int, event: MetricEvent, group: str) -> list[Key]:
-    """Return the buckets of an event, the finest first."""
+    """Return the keys of the buckets that an event belongs to, the finest level first."""
     return [(metric, level, event.time_created // size, event.customer_id, group) for level, size in enumerate(LEVELS)]
 
 
 def to_part(values: Any) -> Part:
-    """Return what stands in a bucket: Values, as they came from the database."""
+    """Convert the columns of a bucket (Values, as the database returns them) to a part."""
     count, value, best_at, skipped, first, last, best_base_id = values
     return Part(
         count=count,
@@ -59,7 +59,7 @@ def to_part(values: Any) -> Part:
 
 
 def to_values(part: Part) -> Values:
-    """Return what `to_part` reads."""
+    """Convert a part to the columns of a bucket; the inverse of `to_part`."""
     return (
         part.count,
         None if part.value is None else str(part.value),

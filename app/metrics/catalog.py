@@ -1,7 +1,7 @@
-"""Metrics as files and as published versions, by the rules of transforms.
+"""Metric files and published versions, by the rules of transforms.
 
-Files are how they are shipped, what is live stands in the database, and a file publishes itself when its text was
-never seen and what is live came from a file. No metric inherits from another, so there is nothing else to look at.
+Metrics are shipped as files; the live versions are in the database. A file is published automatically when its text was
+never seen and the live version came from a file. No metric inherits from another, so nothing else needs a check.
 """
 
 from collections.abc import Callable
@@ -27,25 +27,25 @@ from app.store.versions import Version, append_versions, find_seen_texts, list_v
 
 KIND = "metric"
 
-# Somebody else published in between; it takes a crowd of publishers to be overtaken so often.
+# Each retry means that someone else published in between; so many in a row takes a crowd of publishers.
 _TRIES = 10
 
-# The same texts are read for every question.
+# Every query parses the same texts.
 _parse = lru_cache(maxsize=1000)(parse_metric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricCheckReport:
-    """Files, looked through."""
+    """The result of parsing all metric files of a folder."""
 
     metrics: dict[str, Metric]
     problems: dict[str, str]
-    """Why a file cannot be used, with file, line and column, by name."""
+    """By name: why a file cannot be used, with file, line and column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricStanding:
-    """One name: its file, and what is live."""
+class MetricFileStatus:
+    """One metric name: its file compared with the live version."""
 
     name: str
     state: FileState
@@ -53,20 +53,20 @@ class MetricStanding:
     live: Metric | None
     publication: Publication | None
     unseen: bool
-    """The text of the file was never kept under this name."""
+    """The text of the file was never stored under this name."""
     problem: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricSurvey:
-    """A folder held against what is live, at one moment."""
+class MetricCatalogStatus:
+    """A folder compared with the live metrics, in one snapshot."""
 
     latest: int | None
-    standings: tuple[MetricStanding, ...]
+    statuses: tuple[MetricFileStatus, ...]
 
 
 def check_metrics(folder: Folder) -> MetricCheckReport:
-    """Read every file of a folder."""
+    """Parse every file of a folder."""
     metrics: dict[str, Metric] = {}
     problems = dict(folder.problems)
     for name, text in sorted(folder.texts.items()):
@@ -78,17 +78,17 @@ def check_metrics(folder: Folder) -> MetricCheckReport:
 
 
 def read_live_metrics(conn: Connection) -> dict[str, Metric]:
-    """Return the live metrics by name; what this program cannot read is left out."""
+    """Return the live metrics by name, without those that this version of the program cannot read."""
     return _read_live(conn)[0]
 
 
 def get_metric(conn: Connection, name: str, version: str | None = None) -> Metric:
-    """Return a metric as it is live, or any version of it that was, by the first digits of its digest.
+    """Return the live version of a metric, or an earlier one by the first digits of its digest.
 
-    A number on an old invoice is proven by the definition of its time.
+    A number on an old invoice is proven with the definition that was live at the time.
 
     Raises:
-        NotFound: there is none, or this program cannot read it.
+        NotFound: there is no such metric or version, or this program cannot read it.
 
     """
     if version is not None:
@@ -100,19 +100,19 @@ def get_metric(conn: Connection, name: str, version: str | None = None) -> Metri
     metrics = read_live_metrics(conn)
     if name in metrics:
         return metrics[name]
-    known = f"live are {', '.join(sorted(metrics))}" if metrics else "none is live"
-    raise NotFound(f"there is no metric {name[:100]!a}: {known}; see `segment-lotus metrics list`")
+    hint = f"live are {', '.join(sorted(metrics))}" if metrics else "none is live"
+    raise NotFound(f"there is no metric {name[:100]!a}: {hint}; see `segment-lotus metrics list`")
 
 
-def survey_metrics(conn: Connection, folder: Folder) -> MetricSurvey:
-    """Hold a folder against what is live."""
+def read_metric_statuses(conn: Connection, folder: Folder) -> MetricCatalogStatus:
+    """Compare the files of a folder with the live metrics."""
     live, publications, texts = _read_live(conn)
     checked = check_metrics(folder)
-    seen = find_seen_texts(conn, KIND, folder.texts)
-    standings = []
+    seen_names = find_seen_texts(conn, KIND, folder.texts)
+    statuses = []
     for name in sorted({*folder.texts, *checked.problems, *texts}):
         publication = publications.get(name)
-        unseen = name in folder.texts and name not in seen
+        unseen = name in folder.texts and name not in seen_names
         if name not in folder.texts and name not in checked.problems:
             state = FileState.NO_FILE
         elif name in texts and texts[name] == folder.texts.get(name):
@@ -123,8 +123,8 @@ def survey_metrics(conn: Connection, folder: Folder) -> MetricSurvey:
             state = FileState.NEW
         else:
             state = FileState.DRIFT
-        standings.append(
-            MetricStanding(
+        statuses.append(
+            MetricFileStatus(
                 name=name,
                 state=state,
                 file=checked.metrics.get(name),
@@ -134,71 +134,75 @@ def survey_metrics(conn: Connection, folder: Folder) -> MetricSurvey:
                 problem=checked.problems.get(name),
             )
         )
-    return MetricSurvey(latest=find_latest_id(conn), standings=tuple(standings))
+    return MetricCatalogStatus(latest=find_latest_id(conn), statuses=tuple(statuses))
 
 
 def publish_new_metrics(
     database: Database, folder: Folder, next_id: Callable[[int], int], clock: Callable[[], int]
 ) -> list[str]:
-    """Publish the files that may publish themselves; return their names. Raises Unavailable."""
+    """Publish the files that need no decision by a person; return their names. Raises Unavailable."""
     for _ in range(_TRIES):
         with database.reading() as conn:
-            found = survey_metrics(conn, folder)
-        new = [one.file for one in found.standings if one.state is FileState.NEW and one.file is not None]
-        # A file that waits for a person must not publish itself later, once a person has chosen otherwise.
+            survey = read_metric_statuses(conn, folder)
+        new = [status.file for status in survey.statuses if status.state is FileState.NEW and status.file is not None]
+        # Remember the text of a drifted file: it must not publish itself later, after a person chose otherwise.
         waiting = [
-            one.file for one in found.standings if one.state is FileState.DRIFT and one.unseen and one.file is not None
+            status.file
+            for status in survey.statuses
+            if status.state is FileState.DRIFT and status.unseen and status.file is not None
         ]
         if not (new or waiting):
             return []
         with database.writing() as conn:
             lock_publications(conn)
-            if find_latest_id(conn) != found.latest:
+            if find_latest_id(conn) != survey.latest:
                 continue
             _publish(conn, new, waiting, next_id, clock())
-        return [one.name for one in new]
+        return [metric.name for metric in new]
     raise Unavailable("others publish documents all the time")
 
 
 def publish_metric(
     database: Database, folder: Path, name: str, next_id: Callable[[int], int], clock: Callable[[], int]
 ) -> Metric | None:
-    """Make the file of a name live; where there is no file, take out what is live and return None.
+    """Publish the file of a metric; if there is no file, unpublish the live version and return None.
 
     Raises:
-        NotFound: there is neither.
+        NotFound: there is neither a file nor a live version.
         MetricInvalid: the file cannot be used.
 
     """
     files = read_folder(folder)
     with database.writing() as conn:
         lock_publications(conn)
-        standing = next((one for one in survey_metrics(conn, files).standings if one.name == name), None)
-        if standing is None:
+        status = next((status for status in read_metric_statuses(conn, files).statuses if status.name == name), None)
+        if status is None:
             raise NotFound(f"there is no {name[:100]}.yaml in {folder}, and no metric of that name is live")
-        if standing.problem is not None:
-            raise MetricInvalid(standing.problem)
+        if status.problem is not None:
+            raise MetricInvalid(status.problem)
         now = clock()
-        if standing.file is None:
+        if status.file is None:
             append_publications(conn, [Publication(next_id(now), KIND, name, None, Origin.FILE, now)])
-        elif standing.state is not FileState.SAME:
-            _publish(conn, [standing.file], [], next_id, now)
-        return standing.file
+        elif status.state is not FileState.SAME:
+            _publish(conn, [status.file], [], next_id, now)
+        return status.file
 
 
 def _publish(
     conn: Connection, metrics: list[Metric], waiting: list[Metric], next_id: Callable[[int], int], now: int
 ) -> None:
-    append_versions(conn, [Version(one.digest, KIND, one.name, one.text, None, now) for one in (*metrics, *waiting)])
+    append_versions(
+        conn, [Version(metric.digest, KIND, metric.name, metric.text, None, now) for metric in (*metrics, *waiting)]
+    )
     append_publications(
-        conn, [Publication(next_id(now), KIND, one.name, one.digest, Origin.FILE, now) for one in metrics]
+        conn, [Publication(next_id(now), KIND, metric.name, metric.digest, Origin.FILE, now) for metric in metrics]
     )
 
 
 def _read_live(conn: Connection) -> tuple[dict[str, Metric], dict[str, Publication], dict[str, str]]:
-    """Return the live metrics, the last publication and the live text of each name."""
+    """Return, each by name: the live metrics, the last publications and the live texts."""
     publications = list_live(conn, KIND)
-    digests = {name: one.digest for name, one in publications.items() if one.digest is not None}
+    digests = {name: publication.digest for name, publication in publications.items() if publication.digest is not None}
     versions = list_versions(conn, digests.values())
     texts = {name: versions[digest].text for name, digest in digests.items() if digest in versions}
     metrics: dict[str, Metric] = {}
@@ -206,6 +210,6 @@ def _read_live(conn: Connection) -> tuple[dict[str, Metric], dict[str, Publicati
         try:
             metrics[name] = _parse(name, text)
         except MetricInvalid:
-            # A newer program wrote it: `metrics list` says so.
+            # Written by a newer version of the program: `metrics list` says so.
             continue
     return metrics, publications, texts

@@ -1,4 +1,4 @@
-"""What is remembered of the events of one number: a cell for a counter, a look-back for a rate, a level for a gauge."""
+"""Accumulators of one number: a cell for a counter, a look-back for a rate, a level for a gauge."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -17,28 +17,28 @@ from app.metrics.windows import SECONDS_OF, Window
 
 
 class Number(NamedTuple):
-    """What one window's events say."""
+    """The result of one window."""
 
     value: Decimal | None
     events_count: int
-    """Of the events of the window that it is made of."""
+    """How many events of the window the value is made of."""
     below_zero_at: int | None = None
-    """When the level of a gauge was below zero first."""
+    """When the level of a gauge first was below zero."""
 
 
 class Cell(Protocol):
-    """One number of a counter. Events may come in any order."""
+    """Accumulates one number of a counter. Events may come in any order."""
 
     count: int
 
     def add(self, time_created: int, base_id: str, value: Decimal | str | None) -> int:
-        """Take an event; return how many more values are held."""
+        """Add an event; return how many more values are held in memory."""
 
     def absorb(self, part: Part) -> None:
-        """Take what some events add, where `is_addable` says that it can be."""
+        """Add a pre-aggregated part; only for metrics that `is_addable` accepts."""
 
     def value(self) -> Decimal | None:
-        """Return the number."""
+        """Return the current number."""
 
 
 class _Count:
@@ -82,7 +82,7 @@ class _Average(_Sum):
 
 
 class _Best(_Count):
-    """The largest, the smallest or the latest: whatever has the best rank."""
+    """Keeps the value with the best rank: the largest, the smallest or the latest."""
 
     def __init__(self, rank: Callable[[int, str, Decimal], tuple[object, ...]]) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ _CELLS: dict[Aggregation, Callable[[], Cell]] = {
     Aggregation.COUNT: _Count,
     Aggregation.SUM: _Sum,
     Aggregation.AVERAGE: _Average,
-    # Python's own minus would round to 28 digits.
+    # Not `-value`: the unary minus would round to 28 digits.
     Aggregation.MAX: partial(_Best, lambda _time, _id, value: (value,)),
     Aggregation.MIN: partial(_Best, lambda _time, _id, value: (value.copy_negate(),)),
     Aggregation.LATEST: partial(_Best, lambda time, base_id, _value: (time, base_id)),
@@ -153,29 +153,29 @@ def to_cell(metric: Metric) -> Cell:
     """Return an empty cell for a counter."""
     if metric.percentile is not None:
         return _Percentile(metric.percentile)
-    assert metric.aggregation is not None  # noqa: S101  parse_metric asks for it
+    assert metric.aggregation is not None  # noqa: S101  parse_metric requires it
     return _CELLS[metric.aggregation]()
 
 
 class RateCells:
-    """The look-back of one customer and group. Events come in order of time."""
+    """Accumulates the rate of one customer and group. Events must come in order of time."""
 
     def __init__(self, metric: Metric) -> None:
-        assert metric.granularity is not None  # noqa: S101  parse_metric asks for it
+        assert metric.granularity is not None  # noqa: S101  parse_metric requires it
         self._span = SECONDS_OF[metric.granularity]
         self._is_max = metric.aggregation is Aggregation.MAX
         self._seconds: deque[tuple[int, Decimal]] = deque()
-        """(second, what its events add); for max: falling, so that the first is the largest."""
+        """(second, total of its events); for max in descending order, so that the first is the largest."""
         self._total = ZERO
         self._second: int | None = None
-        """The second that is still being added to: each of its events sees all of them."""
+        """The second still open for events: each of its events sees all of them."""
         self._open = ZERO
         self._places: set[int] = set()
         self._most: dict[int, Decimal] = {}
         self._counts: Counter[int] = Counter()
 
     def add(self, place: int, second: int, number: Decimal) -> None:
-        """Take an event in window number `place` (-1: before the first), or 1 for it where events are counted."""
+        """Add an event in window number `place` (-1: before the first). `number` is 1 where events are counted."""
         if second != self._second:
             self._close()
             self._second, self._open = second, number
@@ -186,13 +186,13 @@ class RateCells:
             self._counts[place] += 1
 
     def numbers(self) -> Iterator[tuple[int, Number]]:
-        """Give the number of each window that has events."""
+        """Yield (window number, result) of each window that has events."""
         self._close()
-        for place, most in self._most.items():
-            yield place, Number(most, self._counts[place])
+        for place, highest in self._most.items():
+            yield place, Number(highest, self._counts[place])
 
     def _close(self) -> None:
-        """End a second: now it is known what its events see when they look back."""
+        """Close the open second and compute what its events see in their look-back."""
         if self._second is None:
             return
         while self._seconds and self._seconds[0][0] < self._second - self._span:
@@ -202,15 +202,15 @@ class RateCells:
                 self._seconds.pop()
         self._seconds.append((self._second, self._open))
         self._total = add(self._total, self._open)
-        seen = self._seconds[0][1] if self._is_max else self._total
+        look_back = self._seconds[0][1] if self._is_max else self._total
         for place in self._places:
-            self._most[place] = max(seen, self._most.get(place, seen))
+            self._most[place] = max(look_back, self._most.get(place, look_back))
         self._second = None
         self._places.clear()
 
 
 class GaugeCells:
-    """The level of one customer and group. Events come in order of time; those of one moment happen at once."""
+    """Tracks the level of one customer and group. Events come in order of time; those of one moment act together."""
 
     def __init__(self, metric: Metric, windows: list[Window], buckets: Callable[[int], Buckets]) -> None:
         self._says_level = metric.event_type == "total"
@@ -219,40 +219,40 @@ class GaugeCells:
         self._buckets = buckets
         self._level = ZERO
         self._held: dict[Group, Decimal] = {}
-        """Totals: the levels that add up to it."""
+        """For totals: the level of each group; their sum is the level."""
         self._moment: int | None = None
-        """The moment that is still being added to, and ..."""
+        """The moment still open for events, and ..."""
         self._change = ZERO
         """... the sum of its deltas, or ..."""
         self._said: dict[Group, tuple[str, Decimal]] = {}
-        """... its totals, each with the base id that says it."""
+        """... its totals, each with the base id of its event."""
         self._place = -1
-        """The window that is being added to."""
+        """The number of the open window."""
         self._count = 0
         self._peak: Decimal | None = None
         self._below_zero_at: int | None = None
         self._total = Fraction(0)
         self._bucket: Window = (0, 0)
-        """The bucket that is being added to, and ..."""
+        """The open proration bucket."""
         self._bucket_level = ZERO
         self._done: list[tuple[int, Number]] = []
 
     @staticmethod
     def maker(metric: Metric, zone: tzinfo, windows: list[Window]) -> "Callable[[], GaugeCells]":
-        """Return what makes one for each customer and group; they share the buckets of each window."""
-        known: dict[int, Buckets] = {}
+        """Return a factory for the cells of a customer and group; all share the proration buckets of each window."""
+        cache: dict[int, Buckets] = {}
 
         def buckets(place: int) -> Buckets:
-            if place not in known:
-                known[place] = to_buckets(metric, zone, windows[place])
-            return known[place]
+            if place not in cache:
+                cache[place] = to_buckets(metric, zone, windows[place])
+            return cache[place]
 
         return lambda: GaugeCells(metric, windows, buckets)
 
     def add(self, place: int, moment: int, base_id: str, group: Group, number: Decimal) -> int:
-        """Take an event in window number `place` (-1: before the first); return how many more levels are held.
+        """Add an event in window number `place` (-1: before the first); return how many more levels are held.
 
-        `group` is that of `level_group`.
+        `group` is the result of `level_group`.
         """
         if moment != self._moment:
             self._end_moment()
@@ -269,13 +269,13 @@ class GaugeCells:
         return int(is_new)
 
     def numbers(self) -> Iterator[tuple[int, Number]]:
-        """Give the number of each window from the first on, those that only carry a level included."""
+        """Yield (window number, result) of every window from the first on, including those that only carry a level."""
         self._end_moment()
         self._go_to(len(self._windows))
         yield from self._done
 
     def _end_moment(self) -> None:
-        """Change the level by all that happened at the last moment."""
+        """Apply all events of the open moment to the level."""
         if self._moment is None:
             return
         moment, before, self._moment = self._moment, self._level, None
@@ -288,7 +288,7 @@ class GaugeCells:
             return
         start = self._windows[self._place][0]
         if self._below_zero_at is None and (before < 0 or self._level < 0):
-            # What was below zero before is so from the window's start on, unless that changes at once.
+            # A level below zero before the window is below zero from its start, unless it changes at that moment.
             if before < 0 and moment > start:
                 self._below_zero_at = start
             elif self._level < 0:
@@ -306,7 +306,7 @@ class GaugeCells:
             self._bucket_level = max(self._bucket_level, self._level)
 
     def _go_to(self, place: int) -> None:
-        """End windows up to, and without, number `place`; in between the level is carried."""
+        """Close the windows before number `place`; the level carries over from one to the next."""
         while self._place < place:
             if self._place >= 0:
                 self._done.append((self._place, self._end_window()))
@@ -324,7 +324,7 @@ class GaugeCells:
         return Number(from_fraction(self._total), self._count, self._below_zero_at)
 
     def _close_bucket(self, carried: Decimal, until: int) -> None:
-        """Add the bucket up that was added to, and those after it that carry a level."""
+        """Add the open bucket, and those after it that carry a level, to the total of the window."""
         weigh = self._buckets(self._place).weigh
         self._total += Fraction(self._bucket_level) * weigh(*self._bucket)
         self._total += Fraction(carried) * weigh(self._bucket[1], until)

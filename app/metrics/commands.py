@@ -1,4 +1,4 @@
-"""Metrics as files and as published versions: `metrics list`, `check`, `show`, `publish`, `explain`."""
+"""Commands for metric files and published versions: `metrics list`, `check`, `show`, `publish`, `build`, `explain`."""
 
 import secrets
 import sys
@@ -20,33 +20,33 @@ from app.core.times import format_time
 from app.core.transform.transform import TransformSet
 from app.errors import NotFound
 from app.metrics.catalog import (
-    MetricStanding,
+    MetricFileStatus,
     check_metrics,
     get_metric,
     publish_metric,
     read_live_metrics,
-    survey_metrics,
+    read_metric_statuses,
 )
 from app.metrics.definition import MetricType
-from app.metrics.documents import to_judgement_document, to_metric_document
+from app.metrics.documents import to_explanation_document, to_metric_document
 from app.metrics.explain import explain_call
 from app.metrics.fold import BucketBuilder
 from app.metrics.lint import lint_metrics
 from app.metrics.parts import is_addable
-from app.metrics.progress import find_progress, forget
+from app.metrics.progress import find_progress, reset_buckets
 from app.settings import Settings
 from app.store.ids import Ids
 from app.store.review import CallFilters, list_call_ids
 
 _PARTS = 1000
-"""Of a progress bar."""
+"""Length of a progress bar."""
 
 _EVENTS_PER_STEP = 5000
 _WAIT_SECONDS = 0.2
-"""Where a service does it: between two looks at how far it came."""
+"""Between two checks of the progress, while a service does the work."""
 
 _DIGITS = 12
-"""Of a digest, where a person reads it."""
+"""Digits of a digest in output for people."""
 
 _HINTS = {
     FileState.NEW: "publishes itself when the service runs",
@@ -57,7 +57,7 @@ _HINTS = {
 }
 
 
-class MetricStandingDocument(msgspec.Struct, kw_only=True):
+class MetricStatusDocument(msgspec.Struct, kw_only=True):
     """One line of `metrics list --json`."""
 
     name: str
@@ -71,38 +71,38 @@ class MetricStandingDocument(msgspec.Struct, kw_only=True):
 
 @click.group()
 def metrics() -> None:
-    """See which metrics there are, and make a file live."""
+    """List, check, publish, build and explain metrics."""
 
 
 @metrics.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def list_(*, as_json: bool) -> None:
-    """List all metrics: which version is live, how its file stands to it, and what it counts."""
+    """List all metrics: which version is live, how its file compares with it, and what it counts."""
     backend = open_backend()
     with backend.database.reading() as conn:
-        found = survey_metrics(conn, read_folder(read_settings().metrics_dir)).standings
+        statuses = read_metric_statuses(conn, read_folder(read_settings().metrics_dir)).statuses
     if as_json:
-        for one in found:
-            click.echo(encode(_to_document(one)).decode())
+        for status in statuses:
+            click.echo(encode(_to_document(status)).decode())
         return
-    lines = [("NAME", "STATE", "LIVE", "WHAT")] + [_to_columns(one) for one in found]
+    lines = [("NAME", "STATE", "LIVE", "WHAT")] + [_to_columns(status) for status in statuses]
     widths = [max(len(line[at]) for line in lines) for at in range(3)]
     for line in lines:
         padded = [f"{text:<{width}}" for text, width in zip(line[:3], widths, strict=True)]
         click.echo(printable("  ".join([*padded, line[3]]).rstrip()))
-    for one in found:
-        if one.problem:
-            click.echo("\n" + "\n".join(printable(line) for line in one.problem.split("\n")))
+    for status in statuses:
+        if status.problem:
+            click.echo("\n" + "\n".join(printable(line) for line in status.problem.split("\n")))
 
 
 @metrics.command()
 @click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
 @click.pass_context
 def check(context: click.Context, folder: Path | None) -> None:
-    """Look through all metric files of a folder, by default METRICS_DIR; needs no database.
+    """Check all metric files of a folder, by default METRICS_DIR; needs no database.
 
-    Exit code 1 where a file cannot be published. What is suspicious is a hint; whether an event name is made is told
-    from the files of TRANSFORMS_DIR.
+    Exit code 1 if a file cannot be published. Suspicious definitions give hints, also for event names that no transform
+    in TRANSFORMS_DIR makes.
     """
     settings = read_settings()
     folder = folder or settings.metrics_dir
@@ -111,39 +111,39 @@ def check(context: click.Context, folder: Path | None) -> None:
     checked = check_metrics(read_folder(folder))
     for name, problem in sorted(checked.problems.items()):
         text = f"{folder}/{problem}" if problem.startswith(f"{name}.yaml:") else problem
-        first, *others = text.split("\n")
-        click.echo("\n".join([f"{click.style('error', fg='red')}: {printable(first)}", *map(printable, others)]))
+        first, *more_lines = text.split("\n")
+        click.echo("\n".join([f"{click.style('error', fg='red')}: {printable(first)}", *map(printable, more_lines)]))
     hints = list(lint_metrics(checked.metrics.values(), _read_transforms(settings)))
     for name, finding in hints:
-        first, *others = finding.message.removeprefix(f"{name}.yaml:").split("\n")
+        first, *more_lines = finding.message.removeprefix(f"{name}.yaml:").split("\n")
         hint = click.style("hint", fg="yellow")
-        click.echo("\n".join([f"{hint}: {printable(f'{folder}/{name}.yaml:{first}')}", *map(printable, others)]))
+        click.echo("\n".join([f"{hint}: {printable(f'{folder}/{name}.yaml:{first}')}", *map(printable, more_lines)]))
     count = len(checked.metrics) + len(checked.problems)
-    counted = f"{count} metric{'' if count == 1 else 's'}"
+    total_text = f"{count} metric{'' if count == 1 else 's'}"
     if checked.problems:
         broken = len(checked.problems)
-        click.echo(f"\n{counted}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
+        click.echo(f"\n{total_text}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
         context.exit(1)
     if hints:
-        click.echo(f"{counted}: fit, with {len(hints)} hint{'' if len(hints) == 1 else 's'}.")
+        click.echo(f"{total_text}: fit, with {len(hints)} hint{'' if len(hints) == 1 else 's'}.")
     else:
-        click.echo(f"{counted}: all is well.")
+        click.echo(f"{total_text}: all is well.")
 
 
 def _read_transforms(settings: Settings) -> TransformSet | None:
     if not settings.transforms_dir.is_dir():
         return None
-    found = read_folder(settings.transforms_dir)
-    checked = check_transforms(found.texts, found.problems, parse=build_catalog(settings.pseudonym_key).parse)
+    files = read_folder(settings.transforms_dir)
+    checked = check_transforms(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
     return TransformSet(checked.transforms.values())
 
 
 @metrics.command()
 @click.argument("name")
-@click.option("--version", metavar="DIGEST", help="One that was live before: the first digits of its version.")
-@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+@click.option("--version", metavar="DIGEST", help="An earlier version: the first digits of its digest.")
+@click.option("--json", "as_json", is_flag=True, help="As in the JSON API.")
 def show(*, name: str, version: str | None, as_json: bool) -> None:
-    """Show the version that is live, or an earlier one."""
+    """Show the live version of a metric, or an earlier one."""
     with open_backend().database.reading() as conn:
         metric = get_metric(conn, name, version)
     if as_json:
@@ -156,7 +156,7 @@ def show(*, name: str, version: str | None, as_json: bool) -> None:
 @metrics.command()
 @click.argument("name")
 def publish(*, name: str) -> None:
-    """Make the file live. Where the file was deleted: take the metric out."""
+    """Publish the file of a metric. If the file was deleted, take the metric out."""
     backend = open_backend()
     folder = read_settings().metrics_dir
     metric = publish_metric(backend.database, folder, name, Ids(secrets.randbelow).next, clock)
@@ -165,32 +165,32 @@ def publish(*, name: str) -> None:
 
 @metrics.command()
 @click.argument("name", required=False)
-@click.option("--anew", is_flag=True, help="Forget what is added up of it, and begin again.")
+@click.option("--anew", is_flag=True, help="Discard the pre-aggregated numbers and begin again.")
 def build(*, name: str | None, anew: bool) -> None:
-    """Add events up for a metric, by default for all, so that answers are fast.
+    """Pre-aggregate the events of a metric, by default of all metrics, so that answers are fast.
 
-    A running service does this by itself; this shows how far it came, and does it where no service runs. It can be
-    stopped at any moment. Until it is done, answers are made of raw events.
+    A running service does this by itself; this command shows the progress, and does the work if no service runs. It
+    can be stopped at any time. Until it has finished, answers are computed from raw events.
     """
     database = open_backend().database
     with database.reading() as conn:
         live = read_live_metrics(conn)
-        wanted = [get_metric(conn, name)] if name else list(live.values())
-    addable = [one for one in wanted if is_addable(one)]
-    for one in wanted:
-        if one not in addable:
-            what = one.aggregation if one.metric_type is MetricType.COUNTER else one.metric_type
-            click.echo(f"{one.name} is always made of raw events: {what} cannot be added up.")
+        targets = [get_metric(conn, name)] if name else list(live.values())
+    addable = [metric for metric in targets if is_addable(metric)]
+    for metric in targets:
+        if metric not in addable:
+            what = metric.aggregation if metric.metric_type is MetricType.COUNTER else metric.metric_type
+            click.echo(f"{metric.name} is always computed from raw events: {what} cannot be pre-aggregated.")
     if anew:
-        forget(database, addable)
-    folder = BucketBuilder(database, secrets.randbelow(1 << 62), clock)
+        reset_buckets(database, addable)
+    builder = BucketBuilder(database, secrets.randbelow(1 << 62), clock)
     with between_steps() as stop_here:
-        for one in addable:
-            with click.progressbar(length=_PARTS, label=one.name, file=sys.stderr) as bar:
-                while (done := find_progress(database, one)) < 1:
-                    bar.update(int(done * _PARTS) - bar.pos)
+        for metric in addable:
+            with click.progressbar(length=_PARTS, label=metric.name, file=sys.stderr) as bar:
+                while (share := find_progress(database, metric)) < 1:
+                    bar.update(int(share * _PARTS) - bar.pos)
                     stop_here()
-                    if not (folder.is_free() and folder.step(_EVENTS_PER_STEP)):
+                    if not (builder.is_free() and builder.step(_EVENTS_PER_STEP)):
                         time.sleep(_WAIT_SECONDS)
                 bar.update(_PARTS - bar.pos)
 
@@ -199,42 +199,45 @@ def build(*, name: str | None, anew: bool) -> None:
 @click.argument("call_id", metavar="CALL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def explain(*, call_id: str, as_json: bool) -> None:
-    """Say which metrics counted the events of a call, with what value, and which did not and why.
+    """Show which metrics counted the events of a call, with what value, and which did not and why.
 
-    CALL: the id of the call, of its message, or the idempotency id of its event; of all calls that have it.
+    CALL: the id of the call, of its message, or the idempotency id of its event; all calls that have it are shown.
     """
     with open_backend().database.reading() as conn:
         ids = list_call_ids(conn, CallFilters(id=call_id), limit=100)
         if not ids:
             raise NotFound(f"there is no call, message or event with the id {call_id[:100]!r}")
         live = read_live_metrics(conn).values()
-        found = [one for id_ in reversed(ids) for one in explain_call(conn, live, id_, clock())]
-    for one in found:
+        explanations = [explanation for id_ in reversed(ids) for explanation in explain_call(conn, live, id_, clock())]
+    for explanation in explanations:
         if as_json:
-            click.echo(encode(to_judgement_document(one)).decode())
+            click.echo(encode(to_explanation_document(explanation)).decode())
         else:
-            value = f" {one.value}" if one.value is not None else ""
-            why = f": {one.why}" if one.why else ""
-            told = f"{one.metric.name:<24} {one.verdict}{value}{why}  ({one.event.idempotency_id})"
-            click.echo(printable(told))
-    if not found and not as_json:
+            value = f" {explanation.value}" if explanation.value is not None else ""
+            why = f": {explanation.why}" if explanation.why else ""
+            line = (
+                f"{explanation.metric.name:<24} {explanation.verdict}{value}{why}  ({explanation.event.idempotency_id})"
+            )
+            click.echo(printable(line))
+    if not explanations and not as_json:
         click.echo("No metric looks at the events of this call.", err=True)
 
 
-def _to_columns(one: MetricStanding) -> tuple[str, str, str, str]:
-    live = one.live.digest.hex()[:_DIGITS] if one.live else "-"
-    metric = one.live or one.file
-    said = metric.description if metric else ""
-    return one.name, one.state.value, live, f"{said} ({_HINTS[one.state]})" if _HINTS[one.state] else said
+def _to_columns(status: MetricFileStatus) -> tuple[str, str, str, str]:
+    live = status.live.digest.hex()[:_DIGITS] if status.live else "-"
+    metric = status.live or status.file
+    description = metric.description if metric else ""
+    hint = f" ({_HINTS[status.state]})" if _HINTS[status.state] else ""
+    return status.name, status.state.value, live, f"{description}{hint}"
 
 
-def _to_document(one: MetricStanding) -> MetricStandingDocument:
-    metric = one.live or one.file
-    return MetricStandingDocument(
-        name=one.name,
-        state=one.state.value,
-        live=one.live.digest.hex() if one.live else None,
-        published_at=format_time(one.publication.published_at) if one.publication and one.live else None,
+def _to_document(status: MetricFileStatus) -> MetricStatusDocument:
+    metric = status.live or status.file
+    return MetricStatusDocument(
+        name=status.name,
+        state=status.state.value,
+        live=status.live.digest.hex() if status.live else None,
+        published_at=format_time(status.publication.published_at) if status.publication and status.live else None,
         description=metric.description if metric else None,
-        problem=one.problem,
+        problem=status.problem,
     )

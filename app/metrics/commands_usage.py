@@ -1,4 +1,4 @@
-"""What metrics say: `usage NAME`, and with `--explain` the events behind it."""
+"""The command `usage NAME`: the numbers of a metric, or with `--explain` the events behind them."""
 
 import sys
 from collections.abc import Iterator
@@ -14,34 +14,34 @@ from app.errors import BadQuery
 from app.metrics.answer import answer, verify
 from app.metrics.catalog import get_metric
 from app.metrics.definition import Metric
-from app.metrics.documents import tell_skipped, to_answer_document, to_csv, to_shares_document
+from app.metrics.documents import skipped_text, to_answer_document, to_csv, to_shares_document
 from app.metrics.explain import SharePage, explain
 from app.metrics.parameters import parse_group, parse_usage_query
 from app.metrics.query import Answer, Query
 from app.metrics.windows import WINDOWS
 from app.store.engine import Connection
 
-_AT_ONCE = 1000
+_PAGE_EVENTS = 1000
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _FORMATS = ("table", "csv", "json")
 
 
 @click.command()
 @click.argument("name")
-@click.option("--customer", "customer_id", help="Of this customer alone.")
+@click.option("--customer", "customer_id", help="Only this customer.")
 @click.option("--start", metavar="WHEN", help="A day, a time, or a duration back: 2026-10-01, 7d. Default: this month.")
-@click.option("--end", metavar="WHEN", help="The same; it is not part of the period. Default: now.")
-@click.option("--window", type=click.Choice([one.value for one in WINDOWS]), help="Cut the period into these.")
-@click.option("--group-by", metavar="NAMES", help="Other properties than the metric's own; none: no groups.")
+@click.option("--end", metavar="WHEN", help="The exclusive end, in the same forms. Default: now.")
+@click.option("--window", type=click.Choice([unit.value for unit in WINDOWS]), help="Divide the period into these.")
+@click.option("--group-by", metavar="NAMES", help="Group by these properties, not the metric's own; none: no groups.")
 @click.option("--tz", help="The IANA time zone of days and windows.  [default: UTC]")
-@click.option("--fill", type=click.Choice(["zero"]), help="Give empty windows, too.")
-@click.option("--version", metavar="DIGEST", help="By one that was live before: its first digits.")
-@click.option("--include-future", is_flag=True, help="Count what lies after now.")
+@click.option("--fill", type=click.Choice(["zero"]), help="Include empty windows.")
+@click.option("--version", metavar="DIGEST", help="Use an earlier version: the first digits of its digest.")
+@click.option("--include-future", is_flag=True, help="Count events that are later than now.")
 @click.option(
-    "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="How to tell it."
+    "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="The output format."
 )
-@click.option("--explain", "explained", is_flag=True, help="List the events that the number is made of.")
-@click.option("--verify", "verified", is_flag=True, help="Make it of raw events, too; exit code 1 where they differ.")
+@click.option("--explain", "explained", is_flag=True, help="List the events behind the numbers.")
+@click.option("--verify", "verified", is_flag=True, help="Compare with raw events; exit code 1 if they differ.")
 @click.option("--group", help='With --explain: one group, such as {"model": "m-large"}.')
 def usage(
     *,
@@ -54,12 +54,12 @@ def usage(
     group: str | None,
     **texts: str | None,
 ) -> None:
-    """Say what a metric says about a period; with --explain, list the events behind it."""
-    given = {key: text for key, text in texts.items() if text}
+    """Show the numbers of a metric for a period; with --explain, list the events behind them."""
+    params = {key: text for key, text in texts.items() if text}
     if include_future:
-        given["include_future"] = "true"
+        params["include_future"] = "true"
     now = clock()
-    query = parse_usage_query(given, now)
+    query = parse_usage_query(params, now)
     if verified and explained:
         raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:
@@ -67,57 +67,59 @@ def usage(
     with open_backend().database.reading() as conn:
         metric = get_metric(conn, name, version)
         if explained:
-            _tell_events(conn, metric, query, now, group, shape)
+            _print_events(conn, metric, query, now, group, shape)
             return
-        found, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
-    _tell_answer(found, metric, query, shape, same=same)
+        result, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
+    _print_answer(result, metric, query, shape, same=same)
     if same is False:
-        raise Failure(f"raw events say otherwise: make the numbers anew with segment-lotus metrics build {name} --anew")
+        raise Failure(f"raw events give other numbers: rebuild them with segment-lotus metrics build {name} --anew")
     if same:
-        click.echo("Raw events say the same.", err=True)
+        click.echo("Raw events give the same numbers.", err=True)
 
 
-def _tell_answer(found: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
+def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
     names = query.groups(metric)
     if shape == "json":
-        click.echo(encode(to_answer_document(found, same=same)).decode())
+        click.echo(encode(to_answer_document(result, same=same)).decode())
         return
     if shape == "csv":
-        for piece in to_csv(found, metric, names):
+        for piece in to_csv(result, metric, names):
             click.echo(piece, nl=False)
         return
     zone = query.zone()
-    period = f"{_local(found.start, zone)} to {_local(found.end, zone)}, {found.tz}"
-    click.echo(f"{metric.name} at version {found.version[:12]}, {period}", err=True)
+    period = f"{_local(result.start, zone)} to {_local(result.end, zone)}, {result.tz}"
+    click.echo(f"{metric.name} at version {result.version[:12]}, {period}", err=True)
     windowed = ("from",) if query.window else ()
     lines: list[tuple[str, ...]] = [("customer", *names, *windowed, "value", "events", "skipped")]
-    for row in found.rows:
-        groups = ("-" if row.group[one] is None else row.group[one] or '""' for one in names)
+    for row in result.rows:
+        groups = (
+            "-" if row.group[property_name] is None else row.group[property_name] or '""' for property_name in names
+        )
         when = (_local(row.window_start, zone),) if query.window else ()
         value = "-" if row.value is None else row.value
-        lines.append((row.customer_id, *groups, *when, value, str(row.events_count), tell_skipped(row.skipped)))
+        lines.append((row.customer_id, *groups, *when, value, str(row.events_count), skipped_text(row.skipped)))
     numeric = {len(names) + len(windowed) + 1, len(names) + len(windowed) + 2}
     _write_table(lines, numeric)
-    below = [row for row in found.rows if row.below_zero_at is not None]
+    below = [row for row in result.rows if row.below_zero_at is not None]
     if below:
         first = min(below, key=lambda row: row.below_zero_at or 0)
         where = f"{first.customer_id} since {_local(first.below_zero_at or 0, zone)}"
-        counted = f"{len(below)} number{'' if len(below) == 1 else 's'}"
+        count_text = f"{len(below)} number{'' if len(below) == 1 else 's'}"
         hint = click.style("hint", fg="yellow")
-        sentence = f"the level was below zero in {counted}, first of {where}: events are missing, nearly always."
+        sentence = f"the level was below zero in {count_text}, first of {where}: events are nearly always missing."
         click.echo(f"{hint}: {printable(sentence)}", err=True)
-    if not found.rows and sys.stdout.isatty():
+    if not result.rows and sys.stdout.isatty():
         click.echo("No event counts here.", err=True)
 
 
-def _tell_events(conn: Connection, metric: Metric, query: Query, now: int, group: str | None, shape: str) -> None:
+def _print_events(conn: Connection, metric: Metric, query: Query, now: int, group: str | None, shape: str) -> None:
     if query.window or query.fill:
         raise BadQuery("--explain lists the events of one number: give its window as --start and --end")
-    wanted = parse_group(group)
+    group_values = parse_group(group)
     if shape == "csv":
-        raise BadQuery("--explain tells events as a table or as JSON")
+        raise BadQuery("--explain lists events as a table or as JSON")
     zone = query.zone()
-    for page in _pages(conn, metric, query, now, wanted):
+    for page in _pages(conn, metric, query, now, group_values):
         for share, document in zip(page.shares, to_shares_document(metric, page).events, strict=True):
             if shape == "json":
                 click.echo(encode(document).decode())
@@ -126,17 +128,17 @@ def _tell_events(conn: Connection, metric: Metric, query: Query, now: int, group
             early = "  (before the period)" if share.before else ""
             groups = " ".join(f"{name}={value}" for name, value in share.group.items())
             where = f"call {document.call_id}  {document.idempotency_id}"
-            told = f"{_local(share.event.time_created, zone)}  {document.customer_id}  {groups}  {what}  {where}{early}"
-            click.echo(printable(told))
+            line = f"{_local(share.event.time_created, zone)}  {document.customer_id}  {groups}  {what}  {where}{early}"
+            click.echo(printable(line))
 
 
 def _pages(
     conn: Connection, metric: Metric, query: Query, now: int, group: dict[str, str | None] | None
 ) -> Iterator[SharePage]:
-    page = explain(conn, metric, query, now, group=group, limit=_AT_ONCE)
+    page = explain(conn, metric, query, now, group=group, limit=_PAGE_EVENTS)
     yield page
     while page.following is not None:
-        page = explain(conn, metric, query, now, group=group, after=page.following, limit=_AT_ONCE)
+        page = explain(conn, metric, query, now, group=group, after=page.following, limit=_PAGE_EVENTS)
         yield page
 
 
@@ -151,5 +153,5 @@ def _write_table(lines: list[tuple[str, ...]], numeric: set[int]) -> None:
 
 
 def _local(micros: int, zone: tzinfo) -> str:
-    """Return a time as the wall's clock in a zone shows it."""
+    """Return the local time of a moment in a zone, with its offset."""
     return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat(" ", "seconds")

@@ -1,4 +1,4 @@
-"""A metric: which events it takes, and how it adds them up.
+"""The definition of a metric: which events it takes and how it aggregates them.
 
 parse_metric(name, text) -> Metric      one file of metrics/
 """
@@ -22,14 +22,14 @@ from app.metrics.schema import GRANULARITIES, SCHEMA
 from app.metrics.values import UNREADABLE, Skip, format_number, read_number, read_text, to_text
 from app.metrics.windows import Unit
 
-# Part of every digest: a change of the engine that can change a number makes new versions of all metrics.
+# Part of every digest: raise it with a change that can change a number, which makes new versions of all metrics.
 ENGINE = 2
 
 TOTAL = "total"
 
 
 class MetricType(StrEnum):
-    """What kind of number it is."""
+    """The kind of number."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -37,7 +37,7 @@ class MetricType(StrEnum):
 
 
 class Aggregation(StrEnum):
-    """How values become one."""
+    """How values become one number."""
 
     COUNT = "count"
     SUM = "sum"
@@ -53,7 +53,7 @@ RATE_AGGREGATIONS = (Aggregation.COUNT, Aggregation.SUM, Aggregation.MAX)
 
 _UNITS = {f"{unit}s": unit for unit in Unit}
 
-# More digits than anybody asks a percentile with, and few enough for an exact result.
+# More decimal places than any percentile needs, and few enough for an exact result.
 _PERCENTILE_EXPONENT = -9
 _HUNDRED = 100
 
@@ -67,35 +67,35 @@ class NumericFilter:
     comparison_value: Decimal
 
     def passes(self, properties: Mapping[str, Any]) -> bool:
-        """Tell whether an event passes; what is missing or no number does not."""
+        """Tell whether an event passes; a property that is missing or not a number does not."""
         value = read_number(properties, self.property_name)
         if isinstance(value, Skip):
             return False
-        wanted = self.comparison_value
+        bound = self.comparison_value
         match self.operator:
             case "gt":
-                return value > wanted
+                return value > bound
             case "gte":
-                return value >= wanted
+                return value >= bound
             case "lt":
-                return value < wanted
+                return value < bound
             case "lte":
-                return value <= wanted
-        return value == wanted
+                return value <= bound
+        return value == bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoricalFilter:
-    """Looks a property up among texts."""
+    """Compares a property with a set of texts."""
 
     property_name: str
     operator: str
     comparison_value: frozenset[str]
 
     def passes(self, properties: Mapping[str, Any]) -> bool:
-        """Tell whether an event passes; what is missing or null counts as the empty text."""
-        among = (read_text(properties, self.property_name) or "") in self.comparison_value
-        return among if self.operator == "isin" else not among
+        """Tell whether an event passes; a property that is missing or null counts as the empty text."""
+        is_member = (read_text(properties, self.property_name) or "") in self.comparison_value
+        return is_member if self.operator == "isin" else not is_member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +104,9 @@ class Metric:
 
     name: str
     digest: bytes
-    """Names this version for ever: 16 bytes over the name, the text and the engine."""
+    """The identity of this version: 16 bytes over the name, the text and the engine."""
     meaning: bytes
-    """Equal for versions that give equal numbers: a description is no part of it."""
+    """A digest that is equal for versions that compute equal numbers: the description is not part of it."""
     text: str
     description: str
     metric_type: MetricType
@@ -114,11 +114,11 @@ class Metric:
     aggregation: Aggregation | None
     """None for a gauge."""
     property_name: str | None
-    """None where events are only counted."""
+    """None if events are only counted."""
     numeric_filters: tuple[NumericFilter, ...]
     categorical_filters: tuple[CategoricalFilter, ...]
     granularity: Unit | None
-    """None where there is none, and for `total`."""
+    """None if the file has none, and for `total`."""
     proration: Unit | None
     event_type: str | None
     """`total` or `delta` for a gauge."""
@@ -128,19 +128,19 @@ class Metric:
     def passes(self, properties: Mapping[str, Any]) -> bool:
         """Tell whether an event with these properties passes all filters."""
         return properties is UNREADABLE or (
-            all(one.passes(properties) for one in self.numeric_filters)
-            and all(one.passes(properties) for one in self.categorical_filters)
+            all(numeric.passes(properties) for numeric in self.numeric_filters)
+            and all(categorical.passes(properties) for categorical in self.categorical_filters)
         )
 
     def spelled(self, key: str) -> str | None:
-        """Return `granularity` or `proration` as the file spells it."""
+        """Return the value of `granularity` or `proration` as it is spelled in the file."""
         unit: Unit | None = getattr(self, key)
         if unit is not None:
             return f"{unit}s"
         return TOTAL if key == "granularity" and self.proration is not None else None
 
     def read(self, properties: Mapping[str, Any]) -> Decimal | str | Skip | None:
-        """Return what an event adds: a number, a text (`unique`), None (`count`), or why it is skipped."""
+        """Return the value of an event: a number, a text (`unique`), None (`count`), or why it is skipped."""
         if properties is UNREADABLE:
             return Skip.UNREADABLE
         if self.property_name is None:
@@ -162,46 +162,46 @@ class MetricSource(SourceText):
 
 
 def parse_metric(name: str, text: str) -> Metric:
-    """Read one metric file.
+    """Parse one metric file.
 
     Raises:
-        MetricInvalid: names the file, line and column, and says what is wrong there.
+        MetricInvalid: with the file, line and column, and what is wrong there.
 
     """
     source = MetricSource(name, text)
     for unfit in source.unfit():
         raise unfit
-    said = source.value
-    if said.get("name", name) != name:
+    document = source.value
+    if document.get("name", name) != name:
         raise source.invalid(("name",), f"must be {name}, as the file is called, or be left out")
-    kind = MetricType(said["metric_type"])
+    kind = MetricType(document["metric_type"])
     _check_keys(source, kind)
     aggregation = _aggregation(source, kind)
-    proration = _UNITS.get(said.get("proration", ""))
+    proration = _UNITS.get(document.get("proration", ""))
     meaning = {
         "metric_type": kind,
-        "event_name": said["event_name"],
+        "event_name": document["event_name"],
         "aggregation": aggregation,
         "property_name": None if aggregation is Aggregation.COUNT else _property(source, aggregation),
         "numeric_filters": tuple(
             NumericFilter(
-                property_name=one["property_name"],
-                operator=one["operator"],
-                comparison_value=_number(source, ("numeric_filters", at, "comparison_value"), one["comparison_value"]),
+                property_name=row["property_name"],
+                operator=row["operator"],
+                comparison_value=_number(source, ("numeric_filters", at, "comparison_value"), row["comparison_value"]),
             )
-            for at, one in enumerate(said.get("numeric_filters", ()))
+            for at, row in enumerate(document.get("numeric_filters", ()))
         ),
         "categorical_filters": tuple(
             CategoricalFilter(
-                property_name=one["property_name"],
-                operator=one["operator"],
-                comparison_value=frozenset(map(to_text, one["comparison_value"])),
+                property_name=row["property_name"],
+                operator=row["operator"],
+                comparison_value=frozenset(map(to_text, row["comparison_value"])),
             )
-            for one in said.get("categorical_filters", ())
+            for row in document.get("categorical_filters", ())
         ),
         "granularity": _granularity(source, kind, proration),
         "proration": proration,
-        "event_type": said.get("event_type"),
+        "event_type": document.get("event_type"),
         "percentile": _percentile(source, aggregation),
         "group_by": _group_by(source),
     }
@@ -210,12 +210,12 @@ def parse_metric(name: str, text: str) -> Metric:
         digest=_digest(source, {"name": name, "text": text}),
         meaning=_digest(source, _plain(meaning)),
         text=text,
-        description=said.get("description", ""),
+        description=document.get("description", ""),
         **meaning,
     )
 
 
-# What each type of metric knows, beside what all of them do.
+# The keys of each metric type, beside those that all types share.
 _KEYS = {
     MetricType.COUNTER: ("usage_aggregation_type", "percentile"),
     MetricType.RATE: ("usage_aggregation_type", "billable_aggregation_type", "granularity"),
@@ -226,7 +226,7 @@ _KEYS = {
 def _check_keys(source: MetricSource, kind: MetricType) -> None:
     for key in sorted({key for keys in _KEYS.values() for key in keys}):
         if key in source.value and key not in _KEYS[kind]:
-            owners = " or ".join(f"a {one}" for one in MetricType if key in _KEYS[one])
+            owners = " or ".join(f"a {owner}" for owner in MetricType if key in _KEYS[owner])
             raise source.invalid_key((key,), f"belongs to {owners}, and this is a {kind}")
     if source.value.get("billable_aggregation_type", "max") != "max":
         sentence = "a rate is billed by the most that any of its events saw: write max, or leave it out"
@@ -237,17 +237,17 @@ def _check_keys(source: MetricSource, kind: MetricType) -> None:
 
 
 def _aggregation(source: MetricSource, kind: MetricType) -> Aggregation | None:
-    said = source.value.get("usage_aggregation_type")
+    name = source.value.get("usage_aggregation_type")
     path = ("usage_aggregation_type",)
     if kind is MetricType.GAUGE:
-        if said not in {None, "max"}:
+        if name not in {None, "max"}:
             raise source.invalid(path, "a gauge takes the maximum of its level: write max, or leave it out")
         return None
-    if said is None:
+    if name is None:
         raise source.invalid((), f"a {kind} needs the key usage_aggregation_type")
-    if kind is MetricType.RATE and said not in RATE_AGGREGATIONS:
+    if kind is MetricType.RATE and name not in RATE_AGGREGATIONS:
         raise source.invalid(path, f"a rate takes {', '.join(RATE_AGGREGATIONS)}")
-    return Aggregation(said)
+    return Aggregation(name)
 
 
 def _property(source: MetricSource, aggregation: Aggregation | None) -> str:
@@ -258,15 +258,15 @@ def _property(source: MetricSource, aggregation: Aggregation | None) -> str:
 
 
 def _granularity(source: MetricSource, kind: MetricType, proration: Unit | None) -> Unit | None:
-    said = source.value.get("granularity")
-    if kind is MetricType.RATE and said == TOTAL:
+    name = source.value.get("granularity")
+    if kind is MetricType.RATE and name == TOTAL:
         raise source.invalid(("granularity",), "a rate looks back over a span of time: seconds to months, not total")
     if proration is not None:
-        if said is None:
+        if name is None:
             raise source.invalid((), "a gauge with proration needs the key granularity: what is its level priced for?")
-        if GRANULARITIES.index(f"{proration}s") >= GRANULARITIES.index(said):
-            raise source.invalid(("proration",), f"must be finer than granularity, which is {said}")
-    return _UNITS.get(said or "")
+        if GRANULARITIES.index(f"{proration}s") >= GRANULARITIES.index(name):
+            raise source.invalid(("proration",), f"must be finer than granularity, which is {name}")
+    return _UNITS.get(name or "")
 
 
 def _percentile(source: MetricSource, aggregation: Aggregation | None) -> Decimal | None:
@@ -299,7 +299,7 @@ def _number(source: MetricSource, path: Path, written: Any) -> Decimal:
 
 
 def _plain(value: Any) -> Any:
-    """Return a definition as JSON, equal for equal definitions."""
+    """Return a definition as JSON values, equal for equal definitions."""
     if isinstance(value, NumericFilter | CategoricalFilter):
         return [value.property_name, value.operator, _plain(value.comparison_value)]
     if isinstance(value, Decimal):
@@ -307,8 +307,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _digest(source: MetricSource, parts: dict[str, Any]) -> bytes:

@@ -1,6 +1,6 @@
-"""How metrics, answers and the events behind them are told: one form for the JSON API and for the command line.
+"""Metrics, answers and the events behind them as documents, shared by the JSON API and the command line.
 
-Ids and numbers are text: no reader rounds them. Times are RFC 3339 in UTC, digests hex.
+Ids and numbers are text, so that no reader rounds them. Times are RFC 3339 in UTC, digests are hex.
 """
 
 import csv
@@ -13,12 +13,12 @@ import msgspec
 
 from app.core.times import format_time
 from app.metrics.definition import Metric, MetricType
-from app.metrics.explain import Judgement, Share, SharePage
+from app.metrics.explain import EventExplanation, Share, SharePage
 from app.metrics.parameters import to_after
 from app.metrics.query import Answer, Row
 from app.metrics.windows import find_zone
 
-# Rows that become one piece of a CSV file.
+# Rows per piece of a CSV file.
 _PIECE = 1000
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -41,7 +41,7 @@ class MetricDocument(msgspec.Struct, kw_only=True):
     percentile: str | None
     group_by: tuple[str, ...]
     text: str
-    """The file, filters and comments included."""
+    """The whole file, with filters and comments."""
 
 
 class RowDocument(msgspec.Struct, kw_only=True):
@@ -55,11 +55,11 @@ class RowDocument(msgspec.Struct, kw_only=True):
     events_count: int
     skipped: dict[str, int]
     below_zero_at: str | msgspec.UnsetType = msgspec.UNSET
-    """When the level of a gauge was below zero first; left out where it never was."""
+    """When the level of a gauge first was below zero; left out if it never was."""
 
 
 class AnswerDocument(msgspec.Struct, kw_only=True):
-    """What a metric says about a period."""
+    """The numbers of a metric for a period."""
 
     metric: str
     version: str
@@ -68,7 +68,7 @@ class AnswerDocument(msgspec.Struct, kw_only=True):
     tz: str
     rows: list[RowDocument]
     verified: bool | msgspec.UnsetType = msgspec.UNSET
-    """Whether raw events say the same, where that was asked."""
+    """Whether raw events give the same answer; only with `verify`."""
 
 
 class ShareDocument(msgspec.Struct, kw_only=True):
@@ -89,7 +89,7 @@ class ShareDocument(msgspec.Struct, kw_only=True):
 
 
 class SharesDocument(msgspec.Struct, kw_only=True):
-    """Some of the events behind a number."""
+    """One page of the events behind a number."""
 
     metric: str
     version: str
@@ -97,8 +97,8 @@ class SharesDocument(msgspec.Struct, kw_only=True):
     next: str | None
 
 
-class JudgementDocument(msgspec.Struct, kw_only=True):
-    """What one metric makes of one event of a call."""
+class EventExplanationDocument(msgspec.Struct, kw_only=True):
+    """Whether one metric counts one event of a call, and why not."""
 
     metric: str
     version: str
@@ -110,7 +110,7 @@ class JudgementDocument(msgspec.Struct, kw_only=True):
 
 
 def to_metric_document(metric: Metric) -> MetricDocument:
-    """Return one metric."""
+    """Return the document of a metric."""
     return MetricDocument(
         name=metric.name,
         version=metric.digest.hex(),
@@ -129,7 +129,7 @@ def to_metric_document(metric: Metric) -> MetricDocument:
 
 
 def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDocument:
-    """Return an answer. `same`: whether raw events say the same, None where nobody asked."""
+    """Return the document of an answer. `same`: whether raw events give the same answer; None if not verified."""
     return AnswerDocument(
         metric=answer.metric,
         version=answer.version,
@@ -142,7 +142,7 @@ def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDoc
 
 
 def to_row_document(row: Row) -> RowDocument:
-    """Return one number."""
+    """Return the document of one number."""
     return RowDocument(
         customer_id=row.customer_id,
         group=row.group,
@@ -156,9 +156,9 @@ def to_row_document(row: Row) -> RowDocument:
 
 
 def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str]:
-    """Give an answer as pieces of a CSV file for spreadsheets, with a column for each property of a group in `names`.
+    """Yield an answer as pieces of a CSV file for spreadsheets, with a column for each property in `names`.
 
-    Times are of the answer's zone, with their offset. A missing property is an empty cell, and an empty one is `""`.
+    Times are in the answer's zone, with their offset. A missing property is an empty cell, an empty one is `""`.
     """
     rows = iter(answer.rows)
     columns = list(names)
@@ -166,7 +166,7 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
     is_gauge = metric.metric_type is MetricType.GAUGE
     head = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
     yield _lines([[*map(_to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
-    while some := list(islice(rows, _PIECE)):
+    while batch := list(islice(rows, _PIECE)):
         yield _lines(
             [
                 _to_cell(row.customer_id),
@@ -175,22 +175,22 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
                 _local(row.window_end, zone),
                 row.value,
                 row.events_count,
-                tell_skipped(row.skipped),
+                skipped_text(row.skipped),
                 *([None if row.below_zero_at is None else _local(row.below_zero_at, zone)] if is_gauge else []),
             ]
-            for row in some
+            for row in batch
         )
 
 
 def to_csv_name(answer: Answer) -> str:
-    """Return the name of an answer's CSV file, which says the metric and the period in the answer's zone."""
+    """Return the file name of an answer as CSV: the metric and the period in the answer's zone."""
     zone = find_zone(answer.tz) or UTC
     start, end = (_local(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end))
     return f"{answer.metric}_{start}_{end}.csv"
 
 
 def _to_cell(text: str) -> str:
-    """Return a text as a spreadsheet shows it: what it would run begins with an apostrophe."""
+    """Escape a text for spreadsheets: one that would run as a formula gets a leading apostrophe."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
@@ -202,13 +202,13 @@ def _local(micros: int, zone: tzinfo) -> str:
     return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat()
 
 
-def tell_skipped(skipped: dict[str, int]) -> str:
-    """Return how many were skipped and why, as `missing=2 text=1`."""
+def skipped_text(skipped: dict[str, int]) -> str:
+    """Format the counts of skipped events by reason, as `missing=2 text=1`."""
     return " ".join(f"{reason}={count}" for reason, count in skipped.items())
 
 
 def to_shares_document(metric: Metric, page: SharePage) -> SharesDocument:
-    """Return a page of events."""
+    """Return the document of a page of events."""
     return SharesDocument(
         metric=metric.name,
         version=metric.digest.hex(),
@@ -235,23 +235,23 @@ def _to_share(share: Share) -> ShareDocument:
     )
 
 
-def to_judgement_document(one: Judgement) -> JudgementDocument:
-    """Return what a metric makes of an event."""
-    return JudgementDocument(
-        metric=one.metric.name,
-        version=one.metric.digest.hex(),
-        event_id=str(one.event.id),
-        idempotency_id=one.event.idempotency_id,
-        verdict=one.verdict.value,
-        value=one.value,
-        why=one.why,
+def to_explanation_document(explanation: EventExplanation) -> EventExplanationDocument:
+    """Return the document of an explanation."""
+    return EventExplanationDocument(
+        metric=explanation.metric.name,
+        version=explanation.metric.digest.hex(),
+        event_id=str(explanation.event.id),
+        idempotency_id=explanation.event.idempotency_id,
+        verdict=explanation.verdict.value,
+        value=explanation.value,
+        why=explanation.why,
     )
 
 
 def _lines(rows: Iterable[list[object]]) -> str:
     lines = []
     for row in rows:
-        # Only what is part of the line's end is quoted, and a carriage return in a cell would end its line.
+        # The csv module quotes only characters of its line terminator: CRLF, so that a carriage return is quoted.
         line = io.StringIO()
         csv.writer(line, lineterminator="\r\n").writerow(row)
         lines.append(line.getvalue().removesuffix("\r\n"))

@@ -1,4 +1,4 @@
-"""Proof of a number: exactly the events it is made of; and of one call: which metrics counted it, and which did not."""
+"""Proof of a number: the exact events it is made of; and for a call, which metrics counted its events or did not."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from app.core.times import format_time
 from app.metrics.aggregation import level_group
-from app.metrics.answer import to_metric_event, to_wanted
+from app.metrics.answer import to_event_filter, to_metric_event
 from app.metrics.definition import CategoricalFilter, Metric, MetricType, NumericFilter
 from app.metrics.proration import to_buckets
 from app.metrics.query import Group, MetricEvent, Query
@@ -28,24 +28,24 @@ class Share:
     event: UsageEvent
     group: dict[str, str | None]
     value: str | None
-    """What it adds; None where it is only counted, or skipped."""
+    """Its value; None if it is only counted, or skipped."""
     skipped: Skip | None
     """Why it is not part of the number."""
     before: bool
-    """It lies before the period: a rate looks back at it, or it made the level that a gauge begins with."""
+    """It is before the period: in the look-back of a rate, or it set the level at which a gauge begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharePage:
-    """Some of the events behind a number, in order of time and then of arrival."""
+    """One page of the events behind a number, ordered by time and then by arrival."""
 
     shares: list[Share]
     following: Place | None
-    """Where the next page begins: its `after`."""
+    """The `after` of the next page; None on the last."""
 
 
 class EventStanding(StrEnum):
-    """What a metric makes of an event."""
+    """How a metric treats an event."""
 
     COUNTED = "counted"
     SKIPPED = "skipped"
@@ -55,15 +55,15 @@ class EventStanding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What one metric makes of one event of a call."""
+class EventExplanation:
+    """How one metric treats one event of a call."""
 
     metric: Metric
     event: EventRow
     verdict: EventStanding
     value: str | None
     why: str | None
-    """A sentence, where it was not counted."""
+    """The reason as a sentence, if it was not counted."""
 
 
 def explain(
@@ -76,19 +76,19 @@ def explain(
     after: Place | None = None,
     limit: int = 50,
 ) -> SharePage:
-    """List the events that the numbers of a query are made of, those that were skipped included.
+    """List the events behind the numbers of a query, including those that were skipped.
 
-    `group` narrows it to one group of the answer. Raises BadQuery.
+    `group` limits them to one group of the answer. Raises BadQuery.
     """
     query = query.checked(metric)
     end = query.end_at(now)
     names = query.groups(metric)
-    wanted = None if group is None else tuple(group.get(name) for name in names)
-    is_before = _Before(conn, metric, query, end, wanted)
+    group_key = None if group is None else tuple(group.get(name) for name in names)
+    is_before = _EventsBefore(conn, metric, query, end, group_key)
     shares: list[Share] = []
-    found = stream_events_in_order(conn, to_wanted(metric, query, is_before.since, end), after)
-    for stored, event, key in _passing(metric, found, names):
-        if wanted is not None and key[1] != wanted:
+    events = stream_events_in_order(conn, to_event_filter(metric, query, is_before.since, end), after)
+    for stored, event, key in _passing_events(metric, events, names):
+        if group_key is not None and key[1] != group_key:
             continue
         value = metric.read(event.properties)
         before = event.time_created < query.start
@@ -97,12 +97,12 @@ def explain(
         if len(shares) == limit:
             last = shares[-1].event
             return SharePage(shares=shares, following=(last.time_created, last.id))
-        told = None if value is None or isinstance(value, Skip) else value
+        result = None if value is None or isinstance(value, Skip) else value
         shares.append(
             Share(
                 event=stored,
                 group=dict(zip(names, key[1], strict=True)),
-                value=told if told is None or isinstance(told, str) else format_number(told),
+                value=result if result is None or isinstance(result, str) else format_number(result),
                 skipped=value if isinstance(value, Skip) else None,
                 before=before,
             )
@@ -110,106 +110,108 @@ def explain(
     return SharePage(shares=shares, following=None)
 
 
-class _Before:
-    """Which events before the period are part of its number."""
+class _EventsBefore:
+    """Selects the events before the period that are part of its number."""
 
-    def __init__(self, conn: Connection, metric: Metric, query: Query, end: int, wanted: Group | None) -> None:
+    def __init__(self, conn: Connection, metric: Metric, query: Query, end: int, group_key: Group | None) -> None:
         self._conn = conn
         self._metric = metric
         self._query = query
-        self._wanted = wanted
+        self._wanted = group_key
         self._first: dict[_Key, int] = {}
         self._last: dict[tuple[_Key, Group], tuple[int, str]] = {}
-        """Of each level that a gauge of totals begins with: when it was said, and by which base id."""
+        """For totals, by level in effect at the start: (time, base id) of the event that set it."""
         self.since = read_from(metric, query)
         if metric.metric_type is MetricType.COUNTER or metric.event_type == "delta" or query.start >= end:
             return
         first_levels: dict[tuple[_Key, Group], int] = {}
-        for event, key in self._good(query.start, end):
+        for event, key in self._valued_events(query.start, end):
             self._first.setdefault(key, event.time_created)
             first_levels.setdefault((key, level_group(metric, event)), event.time_created)
-            if metric.event_type is None and query.customer_id is not None and wanted is not None:
+            if metric.event_type is None and query.customer_id is not None and group_key is not None:
                 break
         if metric.event_type == "total":
-            # The last level that was said before the period is the one that it begins with, unless the first bucket
-            # (or, without proration, the first moment) says it anew with the first of its events.
-            begun = query.start + 1
+            # The last level set before the period is in effect at its start, unless the first event of the first
+            # bucket (or, without proration, of the first moment) sets it again.
+            bucket_end = query.start + 1
             if metric.proration is not None:
-                begun = to_buckets(metric, query.zone(), (query.start, end)).at(query.start)[1]
-            for event, key in self._good(None, query.start):
+                bucket_end = to_buckets(metric, query.zone(), (query.start, end)).at(query.start)[1]
+            for event, key in self._valued_events(None, query.start):
                 level = (key, level_group(metric, event))
-                first = first_levels.get(level, begun)
-                if first >= begun or first > self._first[key]:
+                first = first_levels.get(level, bucket_end)
+                if first >= bucket_end or first > self._first[key]:
                     self._last[level] = max(self._last.get(level, (0, "")), (event.time_created, event.base_id))
 
     def holds(self, event: MetricEvent, key: _Key) -> bool:
-        """Tell whether an event before the period, with a value, is part of the number."""
+        """Tell whether an event before the period, which has a value, is part of the number."""
         if self._metric.metric_type is MetricType.RATE and self._metric.granularity is not None:
-            # The first event of the period looks back the furthest.
+            # The look-back of the first event of the period reaches the furthest.
             first = self._first.get(key)
             span = SECONDS_OF[self._metric.granularity]
             return first is not None and event.time_created // SECOND >= first // SECOND - span
         last = self._last.get((key, level_group(self._metric, event)))
         return self._metric.event_type == "delta" or last == (event.time_created, event.base_id)
 
-    def _good(self, since: int | None, until: int) -> Iterator[tuple[MetricEvent, _Key]]:
+    def _valued_events(self, since: int | None, until: int) -> Iterator[tuple[MetricEvent, _Key]]:
         metric, query = self._metric, self._query
-        found = stream_events_in_order(self._conn, to_wanted(metric, query, since, until))
-        for _, event, key in _passing(metric, found, query.groups(metric)):
+        events = stream_events_in_order(self._conn, to_event_filter(metric, query, since, until))
+        for _, event, key in _passing_events(metric, events, query.groups(metric)):
             if self._wanted in {None, key[1]} and not isinstance(metric.read(event.properties), Skip):
                 yield event, key
 
 
-def _passing(
-    metric: Metric, found: Iterable[UsageEvent], names: tuple[str, ...]
+def _passing_events(
+    metric: Metric, events: Iterable[UsageEvent], names: tuple[str, ...]
 ) -> Iterator[tuple[UsageEvent, MetricEvent, _Key]]:
-    for stored in found:
+    for stored in events:
         event = to_metric_event(metric, stored)
         if metric.passes(event.properties):
             yield stored, event, (event.customer_id, tuple(read_text(event.properties, name) for name in names))
 
 
-def explain_call(conn: Connection, metrics: Iterable[Metric], call_id: int, now: int) -> list[Judgement]:
-    """Say of each event of a call what each metric of its name makes of it. Raises NotFound."""
+def explain_call(conn: Connection, metrics: Iterable[Metric], call_id: int, now: int) -> list[EventExplanation]:
+    """Explain each event of a call for each metric that takes its name. Raises NotFound."""
     whole = get_call(conn, call_id)
-    ordered = sorted(metrics, key=lambda one: one.name)
-    return [judge(metric, event, now) for event in whole.events for metric in ordered if _is_named(metric, event)]
+    ordered = sorted(metrics, key=lambda metric: metric.name)
+    return [
+        explain_event(metric, event, now) for event in whole.events for metric in ordered if _is_named(metric, event)
+    ]
 
 
 def _is_named(metric: Metric, event: EventRow) -> bool:
     return metric.event_name == event.event_name
 
 
-def judge(metric: Metric, event: EventRow, now: int) -> Judgement:
-    """Say what a metric makes of an event of its name."""
+def explain_event(metric: Metric, event: EventRow, now: int) -> EventExplanation:
+    """Explain how a metric treats an event that has its event name."""
     properties = read_properties(event.properties)
     value = metric.read(properties)
     verdict, why = EventStanding.COUNTED, None
-    failed = next((one for one in metric.numeric_filters if not one.passes(properties)), None) or next(
-        (one for one in metric.categorical_filters if not one.passes(properties)), None
+    failed = next((numeric for numeric in metric.numeric_filters if not numeric.passes(properties)), None) or next(
+        (categorical for categorical in metric.categorical_filters if not categorical.passes(properties)), None
     )
     if event.voided_at is not None:
         verdict, why = EventStanding.VOIDED, f"it is void since {format_time(event.voided_at)}"
     elif value is Skip.UNREADABLE:
         verdict, why = EventStanding.SKIPPED, "its properties cannot be read"
     elif failed is not None:
-        verdict, why = EventStanding.FILTERED, f"it does not pass the filter: {tell_filter(failed)}"
+        verdict, why = EventStanding.FILTERED, f"it does not pass the filter: {filter_text(failed)}"
     elif isinstance(value, Skip):
         verdict, why = EventStanding.SKIPPED, f"{metric.property_name} is {value.replace('_', ' ')}"
     elif event.time_created >= now:
         verdict, why = EventStanding.FUTURE, f"it counts from {format_time(event.time_created)} on"
-    told = None if value is None or verdict not in {EventStanding.COUNTED, EventStanding.FUTURE} else value
-    return Judgement(
+    result = None if value is None or verdict not in {EventStanding.COUNTED, EventStanding.FUTURE} else value
+    return EventExplanation(
         metric=metric,
         event=event,
         verdict=verdict,
-        value=told if told is None or isinstance(told, str) else format_number(told),
+        value=result if result is None or isinstance(result, str) else format_number(result),
         why=why,
     )
 
 
-def tell_filter(one: NumericFilter | CategoricalFilter) -> str:
-    """Return a filter as one reads it."""
-    if isinstance(one, NumericFilter):
-        return f"{one.property_name} {one.operator} {format_number(one.comparison_value)}"
-    return f"{one.property_name} {one.operator} {', '.join(sorted(one.comparison_value))}"
+def filter_text(condition: NumericFilter | CategoricalFilter) -> str:
+    """Return a filter as text: `property operator value`."""
+    if isinstance(condition, NumericFilter):
+        return f"{condition.property_name} {condition.operator} {format_number(condition.comparison_value)}"
+    return f"{condition.property_name} {condition.operator} {', '.join(sorted(condition.comparison_value))}"

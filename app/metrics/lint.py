@@ -1,4 +1,4 @@
-"""What is suspicious about metrics that can all be used."""
+"""Hints about metrics that are valid but look wrong."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -12,9 +12,9 @@ from app.metrics.definition import Metric, MetricSource
 
 
 def lint_metrics(metrics: Iterable[Metric], transforms: TransformSet | None) -> Iterator[tuple[str, DocumentInvalid]]:
-    """Give (name of the metric, a sentence with its place) for all that a person should look at.
+    """Yield (metric name, hint with file, line and column).
 
-    `transforms` are those that make the events, None where they are not known.
+    `transforms` are those that make the events; None if they are not known.
     """
     names = _list_event_names(transforms) if transforms else None
     for metric in metrics:
@@ -26,37 +26,39 @@ def lint_metrics(metrics: Iterable[Metric], transforms: TransformSet | None) -> 
 def _percentile(metric: Metric) -> Iterator[tuple[Path, str]]:
     percentile = metric.percentile
     if percentile is not None and 0 < percentile <= 1:
-        meant = format(percentile.scaleb(2).normalize(), "f")
-        yield ("percentile",), f"goes from 0 to 100; if {meant} is meant, write {meant}"
+        percent = format(percentile.scaleb(2).normalize(), "f")
+        yield ("percentile",), f"goes from 0 to 100; if {percent} is meant, write {percent}"
 
 
 def _event_name(metric: Metric, names: set[str] | None) -> Iterator[tuple[Path, str]]:
     if not names or metric.event_name in names:
         return
     near = difflib.get_close_matches(metric.event_name, sorted(names), n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    yield ("event_name",), f"no transform but {DEFAULT} could make an event of this name{meant}"
+    suggestion = f"; did you mean {near[0]}?" if near else ""
+    yield ("event_name",), f"no transform but {DEFAULT} could make an event of this name{suggestion}"
 
 
-def _nested(said: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    places: list[tuple[Path, str]] = [(("property_name",), said.get("property_name", ""))]
-    places += [(("group_by", at), name) for at, name in enumerate(said.get("group_by", ()))]
+def _nested(document: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    places: list[tuple[Path, str]] = [(("property_name",), document.get("property_name", ""))]
+    places += [(("group_by", at), name) for at, name in enumerate(document.get("group_by", ()))]
     for key in ("numeric_filters", "categorical_filters"):
-        places += [((key, at, "property_name"), one["property_name"]) for at, one in enumerate(said.get(key, ()))]
+        places += [
+            ((key, at, "property_name"), entry["property_name"]) for at, entry in enumerate(document.get(key, ()))
+        ]
     for path, name in places:
         if "." in name.strip(".") or "[" in name:
             yield path, "is read as one key; of a nested value the transform makes a property of its own"
 
 
 def _list_event_names(transforms: TransformSet) -> set[str] | None:
-    """Return the names of the events that transforms make, but for `_default`; None where one of them may make any."""
+    """Return the event names that transforms other than `_default` can make; None if one of them may make any name."""
     names: set[str] = set()
     for transform in transforms.transforms:
         if transform.name != DEFAULT:
-            made = _find_event_names(transform)
-            if made is None:
+            event_names = _find_event_names(transform)
+            if event_names is None:
                 return None
-            names |= made
+            names |= event_names
     return names
 
 
@@ -72,7 +74,7 @@ def _find_event_names(transform: Transform) -> set[str] | None:
         return None
     if expression.tree["type"] == "literal" and isinstance(expression.tree["value"], str):
         return {expression.tree["value"]}
-    # The event is called as the call is.
+    # The event takes the name of the call.
     return (
         set(transform.match.events) if path_of(expression.tree) == ("event",) and not transform.match.patterns else None
     )

@@ -1,11 +1,11 @@
-"""The page of usage: what a metric says about a period, and the events behind each number."""
+"""The usage pages: the numbers of a metric for a period, and the events behind each number."""
 
 from flask import Blueprint, Response, request
 
 from app.clock import clock
 from app.errors import BadQuery, NotFound
 from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS, ZONES, UsageView, presets, read_address
-from app.metrics.pages_view import UNANSWERED, read_events, read_list, read_usage, tell_number
+from app.metrics.pages_view import UNANSWERED, number_text, read_events, read_list, read_usage
 from app.metrics.windows import WINDOWS
 from app.settings import Settings
 from app.web.pages import Pages, Values
@@ -22,34 +22,34 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
     def show() -> Response:
         now = clock()
         try:
-            asked = read_address(request.args.lists(), PAGE_PARAMETERS)
+            view = read_address(request.args.lists(), PAGE_PARAMETERS)
         except BadQuery as error:
             values = {**pages.read(read_list(folder)), **UNANSWERED, "problem": error.message, "status": 400}
             return _page(pages, "usage.html", _EMPTY, now, values)
-        if not asked.metric:
-            # What else was chosen is kept until a metric is.
-            return _page(pages, "usage_list.html", asked, now, {**pages.read(read_list(folder)), "folder": str(folder)})
-        return _page(pages, "usage.html", asked, now, pages.read(read_usage(asked, folder, now)))
+        if not view.metric:
+            # The other parameters stay in the links until a metric is chosen.
+            return _page(pages, "usage_list.html", view, now, {**pages.read(read_list(folder)), "folder": str(folder)})
+        return _page(pages, "usage.html", view, now, pages.read(read_usage(view, folder, now)))
 
     @blueprint.get("/usage/events")
     def events() -> Response:
-        asked = read_address(request.args.lists(), EVENTS_PARAMETERS)
-        if not asked.metric:
+        view = read_address(request.args.lists(), EVENTS_PARAMETERS)
+        if not view.metric:
             raise NotFound("the events behind a number are those of a metric: choose one at /usage")
-        return pages.show("usage_events.html", read_events(asked, clock()), asked=asked, number=tell_number)
+        return pages.show("usage_events.html", read_events(view, clock()), view=view, number=number_text)
 
     return blueprint
 
 
-def _page(pages: Pages, template: str, asked: UsageView, now: int, values: Values) -> Response:
-    """Render what was read before: only then it is known whether the query could be answered."""
-    given = {
-        "asked": asked,
-        "windows": [one.value for one in WINDOWS],
+def _page(pages: Pages, template: str, view: UsageView, now: int, values: Values) -> Response:
+    """Render values that were read before, since the status depends on whether the query could be answered."""
+    context = {
+        "view": view,
+        "windows": [unit.value for unit in WINDOWS],
         "zones": ZONES,
-        "presets": presets(asked, now),
-        "number": tell_number,
+        "presets": presets(view, now),
+        "number": number_text,
         **values,
     }
-    status = given.pop("status", 200)
-    return pages.show(template, lambda _reading: given, status=status)
+    status = context.pop("status", 200)
+    return pages.show(template, lambda _reading: context, status=status)

@@ -1,11 +1,11 @@
-"""Which metrics counted the events of a call, with what value, and which skipped them and why."""
+"""The panel of metrics on a call's page: which counted its events, with what value, and which did not and why."""
 
 from datetime import UTC
 
 import msgspec
 
 from app.metrics.catalog import read_live_metrics
-from app.metrics.explain import Judgement, judge
+from app.metrics.explain import EventExplanation, explain_event
 from app.metrics.pages_query import to_address, to_day
 from app.metrics.windows import Unit, window_at
 from app.store.engine import Connection
@@ -13,11 +13,11 @@ from app.store.review import WholeCall
 from app.web.pages import Values
 
 SHOWN_MAX = 100
-"""Judgements that the page shows; the API gives all of them."""
+"""Explanations that the page shows; the API gives all of them."""
 
 
 class EventCount(msgspec.Struct, frozen=True, kw_only=True):
-    """What one metric makes of one event, and where its number of that day is."""
+    """How one metric treats one event, with the address of its number for that day."""
 
     metric: str
     idempotency_id: str
@@ -27,30 +27,30 @@ class EventCount(msgspec.Struct, frozen=True, kw_only=True):
     address: str
 
 
-def tell_metrics(conn: Connection, whole: WholeCall, now: int) -> Values:
-    """Hold the events of a call against the live metrics."""
-    metrics = sorted(read_live_metrics(conn).values(), key=lambda one: one.name) if whole.events else []
+def metrics_panel(conn: Connection, whole: WholeCall, now: int) -> Values:
+    """Return the panel's values: how the live metrics treat the events of a call."""
+    metrics = sorted(read_live_metrics(conn).values(), key=lambda metric: metric.name) if whole.events else []
     pairs = [(metric, event) for event in whole.events for metric in metrics if metric.event_name == event.event_name]
     return {
-        "judged": [_to_judged(judge(metric, event, now)) for metric, event in pairs[:SHOWN_MAX]],
+        "judged": [_to_event_count(explain_event(metric, event, now)) for metric, event in pairs[:SHOWN_MAX]],
         "judged_more": max(0, len(pairs) - SHOWN_MAX),
         "event_names": sorted({event.event_name for event in whole.events}),
     }
 
 
-def _to_judged(one: Judgement) -> EventCount:
-    first, last = window_at(UTC, Unit.DAY, one.event.time_created)
+def _to_event_count(explanation: EventExplanation) -> EventCount:
+    first, last = window_at(UTC, Unit.DAY, explanation.event.time_created)
     texts = {
-        "metric": one.metric.name,
-        "customer_id": one.event.customer_id,
+        "metric": explanation.metric.name,
+        "customer_id": explanation.event.customer_id,
         "start": to_day(UTC, first),
         "end": to_day(UTC, last),
     }
     return EventCount(
-        metric=one.metric.name,
-        idempotency_id=one.event.idempotency_id,
-        verdict=one.verdict.value,
-        value=one.value,
-        why=one.why,
+        metric=explanation.metric.name,
+        idempotency_id=explanation.event.idempotency_id,
+        verdict=explanation.verdict.value,
+        value=explanation.value,
+        why=explanation.why,
         address=to_address("/usage", texts),
     )

@@ -1,6 +1,6 @@
-"""The chart of an answer: the ten largest series and the rest, stacked where their numbers add up, else as lines.
+"""The chart of an answer: the ten largest series and all others as one, stacked if their numbers add up, else as lines.
 
-Positions are floats, and good enough to be drawn; every number that is written is the exact one.
+Positions are floats, which is precise enough for drawing; every number shown as text is exact.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +15,11 @@ from app.metrics.values import ZERO, add, format_number
 from app.metrics.windows import Window
 
 TOP = 10
-REST = 0
-"""The number of the series that holds what is not among the top."""
+OTHER = 0
+"""The number of the series that sums up all but the top."""
 
 STEPS_MAX = 200
-"""Bars beside each other: with more, windows that lie together become one."""
+"""Bars side by side: with more windows, neighbours are merged into one step."""
 
 _STEP_WIDTH = 10
 _BAR_WIDTH = 8
@@ -30,17 +30,17 @@ _Key = tuple[str, tuple[str | None, ...]]
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """One customer and group; or all that is not among the top."""
+    """One customer and group; or all others together."""
 
     number: int
-    """From 1, by size; 0 is the rest."""
+    """From 1, by size; 0 is all others."""
     customer_id: str
     group: dict[str, str | None]
     name: str
     total: str | None
-    """Where it says something: of what adds up, or where there is one number."""
+    """Only where it has a meaning: for numbers that add up, or if there is just one."""
     share: float
-    """Of the largest, the rest included, from 0 to 100, where there is one number."""
+    """Percent of the largest series (0 to 100), where there is one number."""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -63,40 +63,40 @@ class ChartLine(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """What is drawn. Without windows there are only the series, each with its share."""
+    """The chart. Without windows there are only the series, each with its share."""
 
     series: list[Series]
     left_out: int
-    """Series that are not drawn."""
+    """How many series are not drawn."""
     stacked: bool
     bars: list[Bar]
     lines: list[ChartLine]
     width: int
     height: int
     ticks: list[str]
-    """From the top to the bottom, evenly."""
+    """Labels from top to bottom, evenly spaced."""
     levels: list[float]
-    """Where the lines of the ticks are."""
+    """The y positions of the lines of the ticks."""
     starts: list[str]
-    """When the first, the middle and the last step begin."""
+    """The start times of the first, the middle and the last step, as text."""
     merged: int
-    """Windows in one step."""
+    """Windows per step."""
 
 
 def adds_up(metric: Metric) -> bool:
-    """Tell whether the numbers of windows, customers and groups can be added to one."""
+    """Tell whether the numbers of windows, customers and groups can be summed."""
     return metric.metric_type is MetricType.COUNTER and metric.aggregation in {Aggregation.COUNT, Aggregation.SUM}
 
 
 def is_stacked(metric: Metric) -> bool:
-    """Tell whether the numbers of one window can be added to one: a prorated level is an amount, too."""
+    """Tell whether the numbers of one window can be summed: a prorated level is an amount, too."""
     return adds_up(metric) or (metric.metric_type is MetricType.GAUGE and metric.proration is not None)
 
 
 def draw(
-    metric: Metric, rows: Sequence[Row], windows: Sequence[Window], *, windowed: bool, tell: Callable[[int], str]
+    metric: Metric, rows: Sequence[Row], windows: Sequence[Window], *, windowed: bool, time_text: Callable[[int], str]
 ) -> Chart:
-    """Draw an answer over its windows; `tell` says when a moment is."""
+    """Draw an answer over its windows; `time_text` formats a moment."""
     size = max(1, ceil(len(windows) / STEPS_MAX))
     steps = {start: at // size for at, (start, _) in enumerate(windows)}
     numbers: dict[_Key, dict[int, Decimal]] = {}
@@ -110,29 +110,31 @@ def draw(
             of_key[step] = join(of_key[step], number) if step in of_key else number
     sizes = {key: _size(metric, numbers.get(key, {}).values()) for key in firsts}
     ordered = sorted(firsts, key=lambda key: -sizes[key])
-    top, others = ordered[:TOP], ordered[TOP:]
-    drawn = [(numbers.get(key, {}), _name(firsts[key])) for key in top]
-    rest: dict[int, Decimal] = {}
+    top, smaller = ordered[:TOP], ordered[TOP:]
+    plot_series = [(numbers.get(key, {}), _name(firsts[key])) for key in top]
+    other: dict[int, Decimal] = {}
     if is_stacked(metric):
-        for key in others:
+        for key in smaller:
             for step, number in numbers.get(key, {}).items():
-                rest[step] = add(rest.get(step, ZERO), number)
-    most = max([*(sizes[key] for key in top), abs(float(_total(rest) or ZERO))], default=0.0)
+                other[step] = add(other.get(step, ZERO), number)
+    largest = max([*(sizes[key] for key in top), abs(float(_total(other) or ZERO))], default=0.0)
     series = [
-        _series(metric, at + 1, firsts[key], numbers.get(key, {}), most, windowed=windowed)
+        _series(metric, at + 1, firsts[key], numbers.get(key, {}), largest, windowed=windowed)
         for at, key in enumerate(top)
     ]
-    if rest:
-        drawn.append((rest, f"{len(others):,} more"))
-        series.append(_rest(metric, len(others), rest, most, windowed=windowed))
+    if other:
+        plot_series.append((other, f"{len(smaller):,} more"))
+        series.append(_other(metric, len(smaller), other, largest, windowed=windowed))
     starts = [start for start, _ in windows[::size]]
-    plot = _Plot([tell(start) for start in starts])
+    plot = _Plot([time_text(start) for start in starts])
     if windowed:
-        order = [one.number for one in series]
-        (plot.stack if is_stacked(metric) else plot.trace)([(n, *one) for n, one in zip(order, drawn, strict=True)])
+        order = [entry.number for entry in series]
+        (plot.stack if is_stacked(metric) else plot.trace)(
+            [(n, *line) for n, line in zip(order, plot_series, strict=True)]
+        )
     return Chart(
         series=series,
-        left_out=0 if rest else len(others),
+        left_out=0 if other else len(smaller),
         stacked=is_stacked(metric),
         bars=plot.bars,
         lines=plot.lines,
@@ -140,14 +142,14 @@ def draw(
         height=_HEIGHT,
         ticks=plot.ticks,
         levels=plot.levels,
-        starts=[tell(starts[at]) for at in (0, len(starts) // 2, -1)] if starts else [],
+        starts=[time_text(starts[at]) for at in (0, len(starts) // 2, -1)] if starts else [],
         merged=size,
     )
 
 
 def _size(metric: Metric, numbers: Iterable[Decimal]) -> float:
-    found = [abs(float(one)) for one in numbers]
-    return sum(found) if is_stacked(metric) else max(found, default=0.0)
+    sizes = [abs(float(number)) for number in numbers]
+    return sum(sizes) if is_stacked(metric) else max(sizes, default=0.0)
 
 
 def _name(row: Row) -> str:
@@ -156,7 +158,7 @@ def _name(row: Row) -> str:
 
 
 def _series(
-    metric: Metric, number: int, row: Row, numbers: dict[int, Decimal], most: float, *, windowed: bool
+    metric: Metric, number: int, row: Row, numbers: dict[int, Decimal], largest: float, *, windowed: bool
 ) -> Series:
     total = _total(numbers) if adds_up(metric) or not windowed else None
     return Series(
@@ -165,19 +167,19 @@ def _series(
         group=row.group,
         name=_name(row),
         total=None if total is None else format_number(total),
-        share=_share(total, most),
+        share=_share(total, largest),
     )
 
 
-def _rest(metric: Metric, count: int, numbers: dict[int, Decimal], most: float, *, windowed: bool) -> Series:
+def _other(metric: Metric, count: int, numbers: dict[int, Decimal], largest: float, *, windowed: bool) -> Series:
     total = _total(numbers) if adds_up(metric) or not windowed else None
     return Series(
-        number=REST,
+        number=OTHER,
         customer_id="",
         group={},
         name=f"{count:,} more",
         total=None if total is None else format_number(total),
-        share=_share(total, most),
+        share=_share(total, largest),
     )
 
 
@@ -188,8 +190,8 @@ def _total(numbers: dict[int, Decimal]) -> Decimal | None:
     return total
 
 
-def _share(total: Decimal | None, most: float) -> float:
-    return 0.0 if not total or not most else round(min(100.0, abs(float(total)) / most * 100), 2)
+def _share(total: Decimal | None, largest: float) -> float:
+    return 0.0 if not total or not largest else round(min(100.0, abs(float(total)) / largest * 100), 2)
 
 
 class _Plot:
@@ -202,34 +204,34 @@ class _Plot:
         self.ticks: list[str] = []
         self.levels: list[float] = []
 
-    def stack(self, drawn: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
-        """Put the numbers of each step on each other; those below zero hang down from it."""
+    def stack(self, plot_series: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
+        """Stack the numbers of each step; those below zero stack downwards."""
         above, below = [0.0] * len(self._steps), [0.0] * len(self._steps)
-        placed: list[tuple[int, int, float, float, str]] = []
-        for number, values, name in drawn:
+        rectangles: list[tuple[int, int, float, float, str]] = []
+        for number, values, name in plot_series:
             for step, exact in sorted(values.items()):
                 value = float(exact)
                 ground = above if value > 0 else below
                 if value:
                     title = f"{self._steps[step]} {name}: {format_number(exact)}"
-                    placed.append((number, step, ground[step], ground[step] + value, title))
+                    rectangles.append((number, step, ground[step], ground[step] + value, title))
                     ground[step] += value
         y = self._scale(min([0.0, *below]), max([0.0, *above]))
-        for number, step, first, last, title in placed:
+        for number, step, first, last, title in rectangles:
             top, bottom = sorted((y(first), y(last)))
-            # What is there at all is to be seen.
+            # Even the smallest number stays visible.
             self.bars.append(Bar(number, step * _STEP_WIDTH + 1, top, max(0.6, round(bottom - top, 2)), title))
 
-    def trace(self, drawn: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
-        """Draw a line for each, broken where there is no number."""
-        values = [float(one) for _, found, _ in drawn for one in found.values()]
+    def trace(self, plot_series: Sequence[tuple[int, dict[int, Decimal], str]]) -> None:
+        """Draw a line for each series, interrupted where there is no number."""
+        values = [float(exact) for _, by_step, _ in plot_series for exact in by_step.values()]
         y = self._scale(min([0.0, *values]), max([0.0, *values]))
-        for number, found, name in drawn:
+        for number, by_step, name in plot_series:
             parts: list[str] = []
-            for step, exact in sorted(found.items()):
+            for step, exact in sorted(by_step.items()):
                 at = f"{step * _STEP_WIDTH + _STEP_WIDTH // 2} {y(float(exact))}"
-                # One that stands alone is a dot: a line of no length with round ends.
-                parts.append(f"L{at}" if step - 1 in found else f"M{at}h0")
+                # An isolated number is a dot: a line of no length with round ends.
+                parts.append(f"L{at}" if step - 1 in by_step else f"M{at}h0")
             if parts:
                 self.lines.append(ChartLine(number, " ".join(parts), name))
 
@@ -243,15 +245,15 @@ class _Plot:
 
 
 def _nice(size: float) -> float:
-    """Return a step that is easily read, and not below `size`: 1, 2, 2.5 or 5 times a power of ten."""
+    """Return a round step of at least `size`: 1, 2, 2.5 or 5 times a power of ten."""
     if size <= 0:
         return 1.0
     power = 10.0 ** floor(log10(size))
-    return next((one * power for one in (1, 2, 2.5, 5) if one * power >= size), 10 * power)
+    return next((factor * power for factor in (1, 2, 2.5, 5) if factor * power >= size), 10 * power)
 
 
 def to_short(number: float) -> str:
-    """Return a number as the scale of a chart has it: `2.5k`, `10M`."""
+    """Format a number for the scale of a chart: `2.5k`, `10M`."""
     size = abs(number)
     if size and not 1e-4 <= size < 1e15:  # noqa: PLR2004
         return f"{number:.3g}"

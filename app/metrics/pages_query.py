@@ -1,4 +1,4 @@
-"""What the address of the usage page asks for. All of the view is in it, so that a view can be shared."""
+"""The parameters in the address of the usage pages. They hold the whole view, so that a view can be shared."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from app.metrics.windows import Unit, find_zone, window_at
 from app.web.visible import to_visible
 
 PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify")
-EVENTS_PARAMETERS = ("metric", *(one for one in USAGE_PARAMETERS if one not in {"window", "fill"}), "group", "after")
+EVENTS_PARAMETERS = ("metric", *(name for name in USAGE_PARAMETERS if name not in {"window", "fill"}), "group", "after")
 
 ZONES = (
     "UTC",
@@ -29,42 +29,42 @@ ZONES = (
     "Europe/Berlin",
     "Europe/London",
 )
-"""What the field of the time zone offers; it takes every other, too."""
+"""Suggestions for the time zone field, which accepts any other zone, too."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGES_MAX = 10_000
 _CHARS_MAX = 4000
 _ADDRESS_MAX = 3500
-"""A longer address is not taken by the server: a group may hold any text."""
+"""The server rejects longer addresses, and a group may hold any text."""
 
-# What HTML cannot carry at all; other odd characters are sent back as they came.
+# Characters that HTML cannot carry; other odd ones are sent back as they came.
 _NOT_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
 
 
 class UsageView(msgspec.Struct, frozen=True, kw_only=True):
-    """One view: a metric, and what is asked of it."""
+    """One view: a metric and the query parameters."""
 
     texts: dict[str, str]
-    """The parameters as they were written, without those that are empty."""
+    """The parameters as they were sent, without the empty ones."""
 
     @property
     def metric(self) -> str:
-        """The name of the metric; empty where none is chosen."""
+        """The name of the metric; empty if none is chosen."""
         return self.texts.get("metric", "")
 
     @property
     def usage(self) -> dict[str, str]:
-        """What `parse_usage_query` reads."""
+        """The parameters for `parse_usage_query`."""
         return {name: text for name, text in self.texts.items() if name in USAGE_PARAMETERS}
 
     @property
     def fields(self) -> dict[str, str]:
-        """What stands in each field of the form; nothing where a parameter is not given."""
+        """The text of each field of the form; empty for a parameter that was not sent."""
         return {name: to_typed(self.texts.get(name, "")) for name in (*PAGE_PARAMETERS, "group")}
 
     @property
     def page(self) -> int:
-        """Which page of the table, from 1."""
+        """The page number of the table, from 1. Raises BadQuery."""
         text = self.texts.get("page", "1")
         if not (re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= _PAGES_MAX):
             raise BadQuery(f"page must be a whole number from 1 to {_PAGES_MAX:,}; it is {text[:40]!a}")
@@ -72,18 +72,18 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verify(self) -> bool:
-        """Whether raw events are to say the same. Raises BadQuery."""
+        """Whether to verify the answer with raw events. Raises BadQuery."""
         text = self.texts.get("verify")
         if text not in {None, "1"}:
             raise BadQuery(f"verify must be 1, or left out; it is {text[:40]!a}")
         return text is not None
 
     def address(self, path: str = "/usage", **changes: str | None) -> str:
-        """Return the address of this view with some parameters changed, or left out for None; it begins anew."""
+        """Return the address of this view with some parameters changed (None: removed), on its first page."""
         return to_address(path, {**self.texts, "page": None, "after": None, "verify": None, **changes})
 
     def csv_address(self) -> str:
-        """Return where the whole answer is to be had as a file."""
+        """Return the address of the whole answer as a CSV file."""
         return to_address(f"/api/v1/metrics/{quote(self.metric)}/usage", {**self.usage, "format": "csv"})
 
     def events_address(
@@ -91,7 +91,7 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
     ) -> str | None:
         """Return the address of the events of a period, or of one customer and group in it.
 
-        None where it would be too long to be sent.
+        None if it would be too long to be sent.
         """
         address = self.address(
             "/usage/events",
@@ -106,26 +106,26 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_address(path: str, texts: Mapping[str, str | None]) -> str:
-    """Return an address with the parameters that have a text."""
+    """Return an address with the parameters that are not empty."""
     query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
     return f"{path}?{query}" if query else path
 
 
 def to_typed(text: str) -> str:
-    """Return what a field of a form can hold: the text itself, unless HTML cannot carry it."""
+    """Return the text for a form field: unchanged, unless it has characters that HTML cannot carry."""
     return to_visible(text) if _NOT_HTML.search(text) else text
 
 
-def read_address(given: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...]) -> UsageView:
-    """Read the parameters of an address. A form sends its empty fields too: they count as not given.
+def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...]) -> UsageView:
+    """Parse the parameters of an address. A form sends its empty fields, too: they count as not given.
 
     Raises:
-        BadQuery: there is no such parameter, or it is there twice, or too long.
+        BadQuery: a parameter is unknown, given twice or too long.
 
     """
     texts: dict[str, str] = {}
-    for name, values in given:
-        # A group is JSON, and may end with a space that belongs to it.
+    for name, values in params:
+        # A group is JSON text, and spaces at its ends may belong to it.
         filled = [value if name == "group" else value.strip() for value in values if value.strip()]
         if name not in accepted:
             raise BadQuery(f"there is no parameter {name[:40]!a}: there are {', '.join(accepted)}")
@@ -138,9 +138,9 @@ def read_address(given: Iterable[tuple[str, list[str]]], accepted: tuple[str, ..
     return UsageView(texts=texts)
 
 
-def presets(asked: UsageView, now: int) -> list[tuple[str, str, bool]]:
-    """Return (title, address, is chosen) of periods that are often asked for."""
-    zone = find_zone(asked.texts.get("tz", "UTC")) or UTC
+def presets(view: UsageView, now: int) -> list[tuple[str, str, bool]]:
+    """Return (title, address, is chosen) of the common periods."""
+    zone = find_zone(view.texts.get("tz", "UTC")) or UTC
     before, this = _months(zone, now)
     periods: list[tuple[str, str | None, str | None]] = [
         ("This month", None, None),
@@ -149,8 +149,8 @@ def presets(asked: UsageView, now: int) -> list[tuple[str, str, bool]]:
         ("Last 24 hours", "24h", None),
         ("Last 365 days", "365d", None),
     ]
-    chosen = (asked.texts.get("start"), asked.texts.get("end"))
-    return [(title, asked.address(start=start, end=end), (start, end) == chosen) for title, start, end in periods]
+    period = (view.texts.get("start"), view.texts.get("end"))
+    return [(title, view.address(start=start, end=end), (start, end) == period) for title, start, end in periods]
 
 
 def _months(zone: tzinfo, now: int) -> tuple[str, str]:
@@ -159,14 +159,14 @@ def _months(zone: tzinfo, now: int) -> tuple[str, str]:
 
 
 def to_day(zone: tzinfo, micros: int) -> str:
-    """Return the date that it is at a moment in a zone."""
+    """Return the date of a moment in a zone: `2026-11-23`."""
     return to_wall(zone, micros)[:10]
 
 
 def to_wall(zone: tzinfo, micros: int) -> str:
-    """Return what the wall's clock shows at a moment in a zone: `2026-11-23 17:30:12`.
+    """Return the local time of a moment in a zone: `2026-11-23 17:30:12`.
 
-    Where it shows the same twice, the offset from UTC tells the two apart: `2026-10-25 02:00:00 +01:00`.
+    A local time that occurs twice gets its offset from UTC: `2026-10-25 02:00:00 +01:00`.
     """
     moment = (_EPOCH + timedelta(microseconds=micros)).astimezone(zone)
     wall = moment.isoformat(" ", "seconds")

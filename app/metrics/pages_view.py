@@ -1,4 +1,4 @@
-"""What the pages of usage show: the metrics, the answer of one, and the events behind a number."""
+"""The values of the usage pages: the list of metrics, the answer of one, and the events behind a number."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,10 +13,10 @@ from app.catalog.backend import Backend
 from app.catalog.files import read_folder
 from app.errors import BadQuery, NotFound
 from app.metrics.answer import answer, verify
-from app.metrics.catalog import MetricStanding, get_metric, survey_metrics
+from app.metrics.catalog import MetricFileStatus, get_metric, read_metric_statuses
 from app.metrics.definition import Metric, MetricType
 from app.metrics.documents import to_shares_document
-from app.metrics.explain import explain, tell_filter
+from app.metrics.explain import explain, filter_text
 from app.metrics.pages_chart import adds_up, draw, is_stacked
 from app.metrics.pages_query import UsageView, to_wall
 from app.metrics.parameters import parse_after, parse_group, parse_usage_query, to_after
@@ -28,7 +28,7 @@ from app.store.engine import Connection
 from app.web.pages import Values, Work
 
 ROWS = 100
-"""Rows of one page of the table, and events of one page of theirs."""
+"""Rows per page of the table, and events per page of their list."""
 
 _FRACTION_DIGITS = 12
 _MIDNIGHT = " 00:00:00"
@@ -46,27 +46,27 @@ REASONS = {
     "unreadable": "the event's properties cannot be read; its call's page shows them as they are stored",
     "out_of_range": "it is below 1e-30, or 1e39 and more",
 }
-"""Why an event is no part of a number, about its property."""
+"""What is wrong with the property of a skipped event, by reason."""
 
 UNANSWERED: Values = {"chosen": None, "earlier": None, "problem": None, "status": 200}
-"""What a page says of a question before it is answered."""
+"""The values of a page whose query has no answer."""
 
 
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric in the list."""
+class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the list of metrics."""
 
     name: str
     description: str
     meaning: str
-    """What it does with which events, in a sentence; empty where nothing of it can be read."""
+    """Its definition as a sentence; empty if neither the file nor the live version can be read."""
     version: str
     state: str
     is_live: bool
     problem: str
     window: str
-    """The window that shows it best."""
+    """The window to choose first."""
     progress: BuildProgress | None
-    """How far its fast answers came; None where it is not live."""
+    """How much of it is pre-aggregated; None if it is not live."""
 
 
 class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +74,9 @@ class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
 
     row: Row
     start: str
-    """As the wall's clock in the time zone shows it; the time is left out where a day begins."""
+    """The local time in the zone of the query; only the date where a day begins."""
     events: str | None
-    """Where its events are listed."""
+    """The address of its events."""
 
 
 def read_list(folder: Path) -> Work:
@@ -84,82 +84,83 @@ def read_list(folder: Path) -> Work:
 
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
-            return {"metrics": _list_metrics(conn, survey_metrics(conn, read_folder(folder)).standings)}
+            return {"metrics": _list_metrics(conn, read_metric_statuses(conn, read_folder(folder)).statuses)}
 
     return work
 
 
-def read_usage(asked: UsageView, folder: Path, now: int) -> Work:
-    """Return the work that answers what is asked. What cannot be answered is said in `problem`, with its `status`."""
+def read_usage(view: UsageView, folder: Path, now: int) -> Work:
+    """Return the work that answers the query of a view; an error goes into `problem`, with its `status`."""
 
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
-            standings = survey_metrics(conn, read_folder(folder)).standings
-            listed = _list_metrics(conn, standings)
-            values: Values = {"metrics": listed, **UNANSWERED}
+            statuses = read_metric_statuses(conn, read_folder(folder)).statuses
+            metric_rows = _list_metrics(conn, statuses)
+            values: Values = {"metrics": metric_rows, **UNANSWERED}
             try:
-                page = asked.page
-                version = asked.texts.get("version")
-                live = next((one.live for one in standings if one.name == asked.metric), None)
-                metric = live if live and version is None else get_metric(conn, asked.metric, version)
+                page = view.page
+                version = view.texts.get("version")
+                live = next((status.live for status in statuses if status.name == view.metric), None)
+                metric = live if live and version is None else get_metric(conn, view.metric, version)
                 is_earlier = live is None or live.digest != metric.digest
                 values |= {
-                    "chosen": next((one for one in listed if one.name == metric.name), None),
+                    "chosen": next((metric_row for metric_row in metric_rows if metric_row.name == metric.name), None),
                     "earlier": metric.digest.hex() if is_earlier else None,
                 }
-                query = parse_usage_query(asked.usage, now)
-                # Whoever asks whether raw events say the same waits for it on a thread of its own, as for every page.
-                found, same = (
-                    verify(conn, metric, query, now) if asked.verify else (answer(conn, metric, query, now), None)
+                query = parse_usage_query(view.usage, now)
+                # Verifying takes longer, but every page is read on a thread of its own: it holds up no other.
+                result, same = (
+                    verify(conn, metric, query, now) if view.verify else (answer(conn, metric, query, now), None)
                 )
             except BadQuery as error:
                 return {**values, "problem": error.message, "status": 400}
             except NotFound as error:
                 return {**values, "problem": error.message, "status": 404}
-        return {**values, **_show(asked, metric, query, found, page), "same": same}
+        return {**values, **_show(view, metric, query, result, page), "same": same}
 
     return work
 
 
-def read_events(asked: UsageView, now: int) -> Work:
+def read_events(view: UsageView, now: int) -> Work:
     """Return the work that lists the events behind a number. Raises BadQuery or NotFound when it is run."""
 
     def work(backend: Backend) -> Values:
-        query = parse_usage_query(asked.usage, now)
-        group = parse_group(asked.texts.get("group"))
-        after = parse_after(asked.texts.get("after"))
+        query = parse_usage_query(view.usage, now)
+        group = parse_group(view.texts.get("group"))
+        after = parse_after(view.texts.get("after"))
         with backend.database.reading() as conn:
-            metric = get_metric(conn, asked.metric, asked.texts.get("version"))
+            metric = get_metric(conn, view.metric, view.texts.get("version"))
             names = query.groups(metric)
             if group is not None and set(group) != set(names):
                 raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")
             page = explain(conn, metric, query, now, group=group, after=after, limit=ROWS)
         zone = query.zone()
-        told = zip(to_shares_document(metric, page).events, page.shares, strict=True)
+        events = zip(to_shares_document(metric, page).events, page.shares, strict=True)
         return {
             "metric": metric,
-            "meaning": tell_meaning(metric),
+            "meaning": meaning_text(metric),
             "names": names,
             "group": group,
             "period": _period(zone, query.start, max(query.start, query.end_at(now)), query.tz),
             "events": [
-                (one, to_wall(zone, share.event.time_created), REASONS.get(one.skipped or "")) for one, share in told
+                (event, to_wall(zone, share.event.time_created), REASONS.get(event.skipped or ""))
+                for event, share in events
             ],
             "further": None
             if page.following is None
-            else asked.address("/usage/events", after=to_after(page.following)),
+            else view.address("/usage/events", after=to_after(page.following)),
             "is_first": after is None,
         }
 
     return work
 
 
-def _show(asked: UsageView, metric: Metric, query: Query, found: Answer, page: int) -> Values:
+def _show(view: UsageView, metric: Metric, query: Query, result: Answer, page: int) -> Values:
     zone, windowed = query.zone(), query.window is not None
-    tell = partial(tell_start, zone, always_time=query.window in {Unit.MINUTE, Unit.HOUR})
-    rows = found.rows
+    time_text = partial(moment_text, zone, always_time=query.window in {Unit.MINUTE, Unit.HOUR})
+    rows = result.rows
     if windowed:
-        # As the chart goes: one window after the other, each with its customers and groups.
+        # The order of the chart: window by window, each with its customers and groups.
         rows = sorted(rows, key=lambda row: row.window_start)
     else:
         rows = sorted(rows, key=lambda row: -Decimal(row.value or 0))
@@ -169,53 +170,55 @@ def _show(asked: UsageView, metric: Metric, query: Query, found: Answer, page: i
         skipped.update(row.skipped)
         total = add(total, Decimal(row.value or 0))
     is_total = adds_up(metric) or (is_stacked(metric) and not windowed)
-    windows = list(query.windows(found.end))
+    windows = list(query.windows(result.end))
     return {
-        "answer": found,
+        "answer": result,
         "names": query.groups(metric),
         "windowed": windowed,
-        "period": _period(zone, found.start, found.end, found.tz),
-        "is_cut": found.end < query.end,
+        "period": _period(zone, result.start, result.end, result.tz),
+        "is_cut": result.end < query.end,
         "total": format_number(total) if is_total or (len(rows) == 1 and rows[0].value is not None) else None,
         "groups": len({tuple(row.group.values()) for row in rows}),
         "customers": len({row.customer_id for row in rows}),
         "counted": sum(row.events_count for row in rows),
         "skipped": [(reason, count, REASONS.get(reason, reason)) for reason, count in sorted(skipped.items())],
-        "below_zero": [(row.customer_id, tell(row.below_zero_at)) for row in rows if row.below_zero_at is not None],
+        "below_zero": [
+            (row.customer_id, time_text(row.below_zero_at)) for row in rows if row.below_zero_at is not None
+        ],
         "property_name": metric.property_name,
-        "chart": draw(metric, rows, windows, windowed=windowed, tell=lambda at: tell(at)[:_TO_MINUTES])
+        "chart": draw(metric, rows, windows, windowed=windowed, time_text=lambda at: time_text(at)[:_TO_MINUTES])
         if rows
         else None,
-        "lines": [_to_line(asked, row, tell) for row in rows[(page - 1) * ROWS : page * ROWS]],
+        "lines": [_to_line(view, row, time_text) for row in rows[(page - 1) * ROWS : page * ROWS]],
         "rows_count": len(rows),
         "first": (page - 1) * ROWS + 1,
-        "before": asked.address(page=str(page - 1)) if page > 1 else None,
-        "further": asked.address(page=str(page + 1)) if page * ROWS < len(rows) else None,
+        "before": view.address(page=str(page - 1)) if page > 1 else None,
+        "further": view.address(page=str(page + 1)) if page * ROWS < len(rows) else None,
         "event_name": metric.event_name,
-        "all_events": asked.events_address(found.start, found.end),
+        "all_events": view.events_address(result.start, result.end),
         "is_gauge": metric.metric_type is MetricType.GAUGE,
     }
 
 
-def _to_line(asked: UsageView, row: Row, tell: Callable[[int], str]) -> UsageLine:
-    address = asked.events_address(row.window_start, row.window_end, row.customer_id, row.group)
-    return UsageLine(row=row, start=tell(row.window_start), events=address)
+def _to_line(view: UsageView, row: Row, time_text: Callable[[int], str]) -> UsageLine:
+    address = view.events_address(row.window_start, row.window_end, row.customer_id, row.group)
+    return UsageLine(row=row, start=time_text(row.window_start), events=address)
 
 
 def _period(zone: tzinfo, start: int, end: int, tz: str) -> str:
-    return f"{tell_start(zone, start)} to {tell_start(zone, end)}, {tz}"
+    return f"{moment_text(zone, start)} to {moment_text(zone, end)}, {tz}"
 
 
-def tell_start(zone: tzinfo, micros: int, *, always_time: bool = False) -> str:
-    """Return a moment as the wall's clock shows it, without what says nothing: `2026-11-23`, `2026-11-23 17:30`."""
+def moment_text(zone: tzinfo, micros: int, *, always_time: bool = False) -> str:
+    """Return the local time of a moment without zero parts: `2026-11-23`, `2026-11-23 17:30`."""
     wall = to_wall(zone, micros)
     if not always_time and wall.endswith(_MIDNIGHT):
         return wall.removesuffix(_MIDNIGHT)
     return wall[:_TO_MINUTES] + wall[_TO_MINUTES:].removeprefix(":00")
 
 
-def tell_meaning(metric: Metric) -> str:
-    """Return what a metric does with which events, in a sentence."""
+def meaning_text(metric: Metric) -> str:
+    """Return the definition of a metric as a sentence."""
     name, events = metric.property_name, f"events {metric.event_name!r}".replace("'", '"')
     match metric.metric_type:
         case MetricType.COUNTER:
@@ -232,44 +235,44 @@ def tell_meaning(metric: Metric) -> str:
             if metric.proration and per == "total":
                 prorated = f", averaged over the {metric.proration}s of the period"
             how = f"{name} as {change}{prorated}"
-    filters = [*map(tell_filter, metric.numeric_filters), *map(tell_filter, metric.categorical_filters)]
+    filters = [*map(filter_text, metric.numeric_filters), *map(filter_text, metric.categorical_filters)]
     where = f", where {' and '.join(filters)}" if filters else ""
     return f"{metric.metric_type.value.capitalize()}: {how}, over {events}{where}"
 
 
 def best_window(metric: Metric) -> Unit:
-    """Return days, or what is not finer than the proration."""
-    least = SECONDS_OF[metric.proration or Unit.DAY]
-    return next(one for one in WINDOWS if SECONDS_OF[one] >= max(least, SECONDS_OF[Unit.DAY]))
+    """Return the window to choose first: days, or a longer one if the proration is coarser."""
+    min_seconds = SECONDS_OF[metric.proration or Unit.DAY]
+    return next(unit for unit in WINDOWS if SECONDS_OF[unit] >= max(min_seconds, SECONDS_OF[Unit.DAY]))
 
 
-def _list_metrics(conn: Connection, standings: Iterable[MetricStanding]) -> list[Listed]:
-    found = list(standings)
-    progress = read_progress(conn, [one.live for one in found if one.live])
-    return [_to_listed(one, progress.get(one.live.meaning) if one.live else None) for one in found]
+def _list_metrics(conn: Connection, statuses: Iterable[MetricFileStatus]) -> list[MetricRow]:
+    ordered = list(statuses)
+    progress = read_progress(conn, [status.live for status in ordered if status.live])
+    return [_to_metric_row(status, progress.get(status.live.meaning) if status.live else None) for status in ordered]
 
 
-def _to_listed(one: MetricStanding, progress: BuildProgress | None) -> Listed:
-    known = one.live or one.file
-    return Listed(
-        name=one.name,
-        description=known.description if known else "",
-        meaning=tell_meaning(known) if known else "",
-        version=one.live.digest.hex() if one.live else "",
-        state=one.state.value,
-        is_live=one.live is not None,
-        problem=one.problem or "",
-        window=best_window(known).value if known else "",
+def _to_metric_row(status: MetricFileStatus, progress: BuildProgress | None) -> MetricRow:
+    metric = status.live or status.file
+    return MetricRow(
+        name=status.name,
+        description=metric.description if metric else "",
+        meaning=meaning_text(metric) if metric else "",
+        version=status.live.digest.hex() if status.live else "",
+        state=status.state.value,
+        is_live=status.live is not None,
+        problem=status.problem or "",
+        window=best_window(metric).value if metric else "",
         progress=progress,
     )
 
 
-def tell_number(text: str | None) -> tuple[str, bool]:
-    """Return a number as people read it, with commas, and whether digits of its fraction were left out."""
+def number_text(text: str | None) -> tuple[str, bool]:
+    """Return a number with thousands separators, and whether digits of its fraction were cut off."""
     if text is None:
         return "none", False
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     whole, _, fraction = digits.partition(".")
     short = fraction[:_FRACTION_DIGITS]
-    told = f"{sign}{int(whole):,}" + (f".{short}" if short else "")
-    return told, len(fraction) > len(short)
+    number = f"{sign}{int(whole):,}" + (f".{short}" if short else "")
+    return number, len(fraction) > len(short)

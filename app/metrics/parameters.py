@@ -1,4 +1,4 @@
-"""What a person asks of a metric, as text: the same names in the JSON API and on the command line."""
+"""Query parameters of metrics as text: the same names in the JSON API, on the pages and on the command line."""
 
 import re
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ from app.store.ids import ID_MAX
 from app.store.query import check_texts, parse_moment
 
 USAGE_PARAMETERS = ("customer_id", "start", "end", "window", "group_by", "tz", "fill", "include_future", "version")
-"""`version` is no part of a query: it says which definition of the metric is asked."""
+"""`version` is not part of the query: it selects the definition of the metric."""
 
 NO_GROUPS = "none"
-"""As `group_by`: one number for all groups."""
+"""The value of `group_by` for one number over all groups."""
 
 _PROPERTY_CHARS = 255
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?")
 _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9]{1,19})")
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  the wall's clock, whose zone is asked for
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  local time, whose zone is a parameter
 
 
 def parse_usage_query(texts: Mapping[str, str], now: int) -> Query:
-    """Read a query; `texts` holds some of USAGE_PARAMETERS. The period is this month so far where none is named.
+    """Parse a query; `texts` has some of USAGE_PARAMETERS. The default period is the current month up to now.
 
     Raises:
-        BadQuery: names the parameter, and says what is taken instead.
+        BadQuery: names the parameter and says which values it accepts.
 
     """
     check_texts({name: texts[name] for name in ("customer_id", "group_by", "version") if name in texts})
@@ -59,20 +59,20 @@ def parse_usage_query(texts: Mapping[str, str], now: int) -> Query:
 
 
 def parse_local(name: str, text: str, zone: tzinfo, now: int) -> int:
-    """Read a time. What says no zone is of `zone`: 2026-10-01 is the midnight with which that day begins there."""
+    """Parse a time; without an offset it is local to `zone`: 2026-10-01 is the start of that day there."""
     if not _LOCAL.fullmatch(text):
         return parse_moment(name, text, now)
-    # Whether there is such a day at all is said in the words of all other times.
+    # Rejects a day that does not exist with the same message as for all other times.
     wall = _EPOCH + timedelta(microseconds=parse_moment(name, text, now))
     moment = parse_time(text) - (zone.utcoffset(wall) or timedelta()) // timedelta(microseconds=1)
     if ":" in text:
         return moment
-    # Where the clocks jump over midnight, the day begins later.
+    # Where the clocks skip midnight, the day begins later.
     return _window_start(zone, Unit.DAY, moment)
 
 
 def parse_group(text: str | None) -> dict[str, str | None] | None:
-    """Read one group as the answer gives it: a JSON object of texts and nulls."""
+    """Parse one group in the form of an answer: a JSON object of strings and nulls."""
     if text is None:
         return None
     try:
@@ -82,17 +82,17 @@ def parse_group(text: str | None) -> dict[str, str | None] | None:
 
 
 def parse_after(text: str | None) -> Place | None:
-    """Read where the page before ended."""
+    """Parse the position at which the page before ended. Raises BadQuery."""
     if text is None:
         return None
-    found = _PLACE.fullmatch(text)
-    if found is None or int(found[2]) > ID_MAX:
+    match = _PLACE.fullmatch(text)
+    if match is None or int(match[2]) > ID_MAX:
         raise BadQuery(f"after must be what the page before gave as next; it is {text[:40]!a}")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def to_after(place: Place | None) -> str | None:
-    """Return what `parse_after` reads."""
+    """Return a position as text; the inverse of `parse_after`."""
     return None if place is None else f"{place[0]}.{place[1]}"
 
 
@@ -100,7 +100,7 @@ def _window_start(zone: tzinfo, unit: Unit, moment: int) -> int:
     try:
         return window_at(zone, unit, moment)[0]
     except (OverflowError, ValueError):
-        # Far beyond the years that can be asked for; `checked` says so.
+        # Far beyond the supported years; `Query.checked` rejects it.
         return moment
 
 
@@ -117,7 +117,7 @@ def _parse_groups(text: str) -> tuple[str, ...]:
     if (
         len(names) > MAX_GROUPS
         or len(set(names)) < len(names)
-        or not all(0 < len(one) <= _PROPERTY_CHARS for one in names)
+        or not all(0 < len(name) <= _PROPERTY_CHARS for name in names)
     ):
         raise BadQuery(
             f"group_by must be up to {MAX_GROUPS} names of properties with commas between them, or {NO_GROUPS}"
@@ -130,5 +130,5 @@ def _parse_choice(name: str, text: Any, yes: tuple[str, ...], no: tuple[str, ...
         return False
     if text in yes:
         return True
-    taken = " or ".join((yes[0], *no[:1]))
-    raise BadQuery(f"{name} must be {taken}; it is {str(text)[:40]!a}")
+    choices = " or ".join((yes[0], *no[:1]))
+    raise BadQuery(f"{name} must be {choices}; it is {str(text)[:40]!a}")

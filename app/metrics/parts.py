@@ -1,6 +1,6 @@
-"""What some events of one metric, customer and group add to a number, in a form that can be added up in any order.
+"""Partial aggregates of one metric, customer and group, which can be merged in any order.
 
-`part.take(metric, event, call_id)` adds one event, `part.merge(metric, other)` other ones.
+`part.take(metric, event, call_id)` adds one event, `part.merge(metric, other)` the events of another part.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ QUARTER = 900_000_000
 DAY = 86_400_000_000
 
 LEVELS = (QUARTER, DAY)
-"""Microseconds of a bucket, by level. The days of every time zone of today begin on a quarter hour of UTC."""
+"""Size of a bucket in microseconds, by level. Today, days begin on a quarter hour of UTC in every time zone."""
 
 _ADDABLE = frozenset(
     {
@@ -29,24 +29,24 @@ _ADDABLE = frozenset(
 
 
 def is_addable(metric: Metric) -> bool:
-    """Tell whether the numbers of a metric can be made of parts: distinct values and percentiles cannot."""
+    """Tell whether the numbers of a metric can be merged from parts: distinct values and percentiles cannot."""
     return metric.metric_type is MetricType.COUNTER and metric.aggregation in _ADDABLE
 
 
 @dataclass(slots=True)
 class Part:
-    """What some events add. Which of its values there are is the aggregation's choice."""
+    """The aggregate of some events. Which fields are set depends on the aggregation."""
 
     count: int = 0
     value: Decimal | None = None
-    """Their sum, or the best of them."""
+    """The sum, or the largest, smallest or latest value."""
     best_at: int | None = None
     best_base_id: str | None = None
-    """When the latest value was, and the greatest base id of that instant."""
+    """For the latest value: its time, and the greatest base id of that instant."""
     skipped: dict[str, int] = field(default_factory=dict)
     first_call: int = 0
     last_call: int = 0
-    """Ids between which the calls lie that made these events."""
+    """The smallest and largest id of the calls that made these events."""
 
     def take(self, metric: Metric, event: MetricEvent, call_id: int) -> None:
         """Add an event that passes the metric's filters."""
@@ -58,7 +58,7 @@ class Part:
         self._add(metric, 1, read if isinstance(read, Decimal) else None, (event.time_created, event.base_id))
 
     def merge(self, metric: Metric, other: "Part") -> None:
-        """Add what other events add."""
+        """Add the events of another part."""
         self._span(other.first_call, other.last_call)
         for reason, count in other.skipped.items():
             self.skipped[reason] = self.skipped.get(reason, 0) + count

@@ -1,4 +1,4 @@
-"""How far the buckets of a metric came, and how they are forgotten."""
+"""The progress of building buckets, and how to reset them."""
 
 import contextlib
 from collections.abc import Iterable
@@ -23,32 +23,32 @@ from app.store.engine import Connection, Database, DuplicateKey
 
 
 class BuildState(StrEnum):
-    """What answers of a metric are made of."""
+    """The source of a metric's answers."""
 
     BUILT = "built"
-    """Buckets."""
+    """Pre-aggregated buckets."""
     BUILDING = "building"
-    """Raw events, until the buckets are done."""
+    """Raw events, until its buckets are built."""
     RAW = "raw"
     """Raw events, always."""
 
 
 class BuildProgress(msgspec.Struct, frozen=True):
-    """How far the buckets of a metric came."""
+    """How much of a metric's history is in its buckets."""
 
     state: BuildState
     share: float
-    """From 0 to 1; below 1 only while they are built."""
+    """From 0 to 1; below 1 only while the buckets are built."""
 
 
 def read_progress(conn: Connection, metrics: Iterable[Metric]) -> dict[bytes, BuildProgress]:
-    """Return how far metrics came, by what they mean."""
+    """Return the progress of metrics, by `meaning`."""
     rows = {row.meaning: row for row in list_usage_metrics(conn)}
-    return {one.meaning: _to_progress(one, rows.get(one.meaning)) for one in metrics}
+    return {metric.meaning: _to_progress(metric, rows.get(metric.meaning)) for metric in metrics}
 
 
 def find_progress(database: Database, metric: Metric) -> float:
-    """Return how far the buckets of a metric came: 1 where answers come from them, or never will.
+    """Return the share of a metric's buckets that is built: 1 if answers come from them, or never will.
 
     Raises Unavailable.
     """
@@ -63,18 +63,18 @@ def _to_progress(metric: Metric, row: UsageMetric | None) -> BuildProgress:
         return BuildProgress(BuildState.BUILDING, 0.0)
     if row.cursor == BUILT:
         return BuildProgress(BuildState.BUILT, 1.0)
-    # Late commits of before it began belong to it too.
+    # Below 1, since late commits from before the build began belong to it, too.
     return BuildProgress(BuildState.BUILDING, min(row.done / max(row.total, 1), 0.999))
 
 
-def forget(database: Database, metrics: Iterable[Metric]) -> None:
-    """Let the buckets of metrics be deleted and made anew, by the steps that follow. Raises Unavailable."""
-    wanted = {one.meaning for one in metrics}
+def reset_buckets(database: Database, metrics: Iterable[Metric]) -> None:
+    """Mark the buckets of metrics for the next steps to delete and rebuild. Raises Unavailable."""
+    meanings = {metric.meaning for metric in metrics}
     while True:
-        # Another process may take a step between what is read here and what is written.
+        # Another process may take a step between this read and this write: then try again.
         with contextlib.suppress(Overtaken, DuplicateKey), database.writing() as conn:
-            seen = get_folds(conn)
-            advance_version(conn, seen, seen.holder, seen.held_until)
-            rows = [row for row in list_usage_metrics(conn) if row.meaning in wanted]
+            folds = get_folds(conn)
+            advance_version(conn, folds, folds.holder, folds.held_until)
+            rows = [row for row in list_usage_metrics(conn) if row.meaning in meanings]
             put_usage_metrics(conn, [msgspec.structs.replace(row, cursor=RETIRED) for row in rows])
             return

@@ -1,6 +1,6 @@
-"""The proration buckets of one window, and what share of a granularity each is; without counting them one by one.
+"""The proration buckets of one window, and the share of the granularity that each covers.
 
-A level that holds over many buckets weighs as much as all of them together, so a month by seconds costs no more than a
+A level that holds over many buckets is weighed with all of them at once, so a month by seconds costs no more than a
 month by days.
 """
 
@@ -17,23 +17,23 @@ class Buckets(Protocol):
     """The buckets of one window."""
 
     def at(self, moment: int) -> Window:
-        """Return the bucket that a moment of the window lies in, cut by the window."""
+        """Return the bucket around a moment of the window, clipped to the window."""
 
     def weigh(self, start: int, end: int) -> Fraction:
-        """Return what the buckets from one edge to another weigh: the sum of one over the units of a granularity."""
+        """Return the weight of the buckets between two edges: each counts 1 / (number of units in its granularity)."""
 
 
 def to_buckets(metric: Metric, zone: tzinfo, window: Window) -> Buckets:
     """Return the buckets of a window."""
     unit = metric.proration
     if unit in {Unit.SECOND, Unit.MINUTE}:
-        return _Even(unit, metric.granularity, zone, window)
-    assert unit is not None  # noqa: S101  who has no proration has no buckets
-    return _Listed(unit, metric.granularity, zone, window)
+        return _EvenBuckets(unit, metric.granularity, zone, window)
+    assert unit is not None  # noqa: S101  without proration there are no buckets
+    return _ListedBuckets(unit, metric.granularity, zone, window)
 
 
-class _Listed:
-    """Buckets of which there are few enough for a list."""
+class _ListedBuckets:
+    """Hours and longer: few enough buckets for a list."""
 
     def __init__(self, unit: Unit, granularity: Unit | None, zone: tzinfo, window: Window) -> None:
         start, end = window
@@ -48,8 +48,8 @@ class _Listed:
                     share = 1 / units(zone, unit, (first, until))
                 shares.append(share)
         self._before = [Fraction(0)]
-        for one in shares:
-            self._before.append(self._before[-1] + one)
+        for share_of_bucket in shares:
+            self._before.append(self._before[-1] + share_of_bucket)
         self._edges.append(end)
 
     def at(self, moment: int) -> Window:
@@ -65,8 +65,8 @@ class _Listed:
         return bisect_right(self._edges, edge) - 1
 
 
-class _Even:
-    """Seconds or minutes: evenly cut, since clocks change by whole minutes."""
+class _EvenBuckets:
+    """Seconds or minutes: all of one size, since clocks change by whole minutes."""
 
     def __init__(self, unit: Unit, granularity: Unit | None, zone: tzinfo, window: Window) -> None:
         self._start, self._end = window
@@ -94,19 +94,19 @@ class _Even:
         return self._before[place] + self._count(self._spans[place], edge) / self._units[place]
 
     def _count(self, start: int, end: int) -> int:
-        """Count the buckets that begin in [start, end); the first of a window may have begun before it."""
+        """Count the buckets that begin in [start, end); the first of a window counts even if it begins earlier."""
         return self._place(end) - self._place(start)
 
     def _place(self, edge: int) -> int:
-        # The place of the bucket that begins here; the window's own start stands for the bucket it cuts.
+        # The index of the bucket that begins here; the start of the window stands for the bucket that it clips.
         if edge <= self._start:
             return 0
         return -((self._base - edge) // self._size)
 
 
 def units(zone: tzinfo, unit: Unit, granularity: Window) -> Fraction:
-    """Return how many proration units a granularity has: 28 to 31 days, 23 to 25 hours."""
+    """Return the number of proration units in a granularity: 28 to 31 days, 23 to 25 hours."""
     if unit is Unit.WEEK:
-        # Weeks do not fit into months.
+        # Months are not whole weeks: count days.
         return Fraction(count_windows(zone, Unit.DAY, *granularity), 7)
     return Fraction(count_windows(zone, unit, *granularity))

@@ -1,4 +1,4 @@
-"""What is asked of a metric, and what is answered."""
+"""Queries of metrics and their answers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from app.metrics.windows import (
 )
 
 MAX_WINDOWS = 100_000
-"""Minutes of two months. One number each: what is asked with more of them was not meant."""
+"""About the minutes of two months. Each is a number: a query for more is a mistake."""
 
 MAX_STEPS = 200_000
-"""Steps of the calendar that a gauge with proration is added up in: hours of 22 years."""
+"""Calendar steps of a gauge with proration: the hours of 22 years."""
 
 Group = tuple[str | None, ...]
-"""The texts of the properties of `group_by`; None where one is missing or null."""
+"""The values of the `group_by` properties as text; None for one that is missing or null."""
 
 _FIRST = parse_time(f"{FIRST_YEAR}-01-01")
 _LAST = parse_time(f"{LAST_YEAR}-01-01")
@@ -37,31 +37,31 @@ _LAST = parse_time(f"{LAST_YEAR}-01-01")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One question: a period, and how it is cut."""
+    """A period, and how to divide it."""
 
     start: int
     """Microseconds since 1970; the period is [start, end)."""
     end: int
     customer_id: str | None = None
-    """None: all."""
+    """None: all customers."""
     window: Unit | None = None
     """None: one number for the period."""
     tz: str = "UTC"
     group_by: tuple[str, ...] | None = None
-    """None: by what the metric says."""
+    """None: the `group_by` of the metric."""
     fill: bool = False
-    """Give windows without events, too."""
+    """Include windows without events."""
     include_future: bool = False
 
     def checked(self, metric: Metric) -> "Query":
-        """Return the query itself.
+        """Return the query itself if the metric can answer it.
 
         Raises:
-            BadQuery: it cannot be answered; says why.
+            BadQuery: it cannot be answered; the message says why.
 
         """
         if self.start >= self.end:
-            raise BadQuery("start must be before end: the period is from start up to, and without, end")
+            raise BadQuery("start must be before end: the period includes start, but not end")
         if self.start < _FIRST or self.end > _LAST:
             raise BadQuery(f"start and end must be of the years {FIRST_YEAR} to {LAST_YEAR - 1}")
         if find_zone(self.tz) is None:
@@ -85,11 +85,11 @@ class Query:
             )
 
     def end_at(self, now: int) -> int:
-        """Return where the period really ends: the future counts when its time has come."""
+        """Return the effective end of the period: not after `now`, unless the future is included."""
         return self.end if self.include_future else min(self.end, now)
 
     def groups(self, metric: Metric) -> tuple[str, ...]:
-        """Return the properties by which it is grouped."""
+        """Return the properties to group by."""
         return metric.group_by if self.group_by is None else self.group_by
 
     def zone(self) -> tzinfo:
@@ -100,7 +100,7 @@ class Query:
         return zone
 
     def windows(self, end: int) -> Iterator[Window]:
-        """Give the windows of the period up to `end`; the first and the last are cut by the period."""
+        """Yield the windows of the period up to `end`; the first and the last are clipped to the period."""
         if self.window is None:
             if self.start < end:
                 yield self.start, end
@@ -110,10 +110,10 @@ class Query:
 
 
 class MetricEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as a metric sees it."""
+    """The fields of an event that metrics read."""
 
     base_id: str
-    """Its idempotency id before any correction: of several events at one instant the greatest of them counts."""
+    """Its idempotency id before any correction; of several events at one instant, the greatest counts as the last."""
     event_name: str
     customer_id: str
     time_created: int
@@ -129,42 +129,42 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     window_start: int
     window_end: int
     value: str | None
-    """A decimal without an exponent; None where there is no number to tell."""
+    """A decimal without an exponent; None if there is no number."""
     events_count: int
     """How many events of this window the number is made of."""
     skipped: dict[str, int]
-    """How many events of this window are not part of it, by reason."""
+    """By reason: how many events of this window the number leaves out."""
     below_zero_at: int | None = None
-    """Of a gauge: when in this window its level was below zero first, which is nearly always missing data."""
+    """For a gauge: when its level first was below zero in this window, which nearly always means missing data."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a metric says about a period."""
+    """The numbers of a metric for a period."""
 
     metric: str
     version: str
     start: int
     end: int
-    """Where the period really ended: at the moment of the question, if that was earlier than asked for."""
+    """The effective end of the period: the time of the query, if that is before the requested end."""
     tz: str
     rows: list[Row]
 
 
 def calendar_step(metric: Metric) -> Unit | None:
-    """Return in which steps of the calendar a prorated level is added up: evenly cut units need none of their own."""
+    """Return the calendar step of a gauge with proration; seconds and minutes need no steps of their own."""
     if metric.proration in {Unit.SECOND, Unit.MINUTE}:
         return metric.granularity
     return metric.proration
 
 
 def group_order(key: tuple[str, Group]) -> tuple[Any, ...]:
-    """Sort by customer, then by group, with missing values first."""
+    """Sort key: by customer, then by group, with missing values first."""
     customer, group = key
     return customer, tuple((text is not None, text or "") for text in group)
 
 
 def no_value(metric: Metric) -> str | None:
-    """Return the value where there are no values: 0 for what is counted or added up, else none."""
+    """Return the value of a window without values: 0 for counts and sums, else None."""
     if metric.metric_type is MetricType.GAUGE:
         return "0"
     return "0" if metric.aggregation in {"count", "sum", "unique"} else None

@@ -1,4 +1,4 @@
-"""What a metric file may say, as a JSON Schema: editors complete by it, and `parse_metric` checks by it."""
+"""The JSON Schema of metric files, for completion in editors and validation by `parse_metric`."""
 
 from typing import Any
 

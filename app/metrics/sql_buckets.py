@@ -1,4 +1,4 @@
-"""The buckets: what events add to metrics, by quarter hour and by day, and how far each metric's came. `conn` first."""
+"""Queries for buckets: aggregates of metrics by quarter hour and by day, and the build progress of each metric."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -15,13 +15,13 @@ from app.store.lookup import among
 from app.store.schema import usage_buckets, usage_folds, usage_metrics
 
 BUILT = (1 << 63) - 1
-"""As a cursor: its buckets hold all folded events."""
+"""Cursor value: the buckets hold all folded events."""
 
 UNFIT = -1
-"""As a cursor: its groups cannot be keys; its numbers are made of raw events."""
+"""Cursor value: a group is too long for a key; numbers are made of raw events."""
 
 RETIRED = -2
-"""As a cursor: it is not live any more, and its buckets are being deleted."""
+"""Cursor value: the metric is not live any more, and its buckets are being deleted."""
 
 _SLICE = 500
 _KEYS = ("metric", "level", "bucket", "customer_id", "grp")
@@ -38,7 +38,7 @@ Values = tuple[int, str | None, int | None, str | None, int, int, str | None]
 
 
 class UsageMetric(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the buckets of one metric came."""
+    """The build progress of one metric."""
 
     id: int
     meaning: bytes
@@ -49,12 +49,12 @@ class UsageMetric(msgspec.Struct, frozen=True, kw_only=True):
     total: int
 
     def holds(self, event_id: int) -> bool:
-        """Tell whether its buckets hold an event, once no row of the tail names it."""
+        """Tell whether its buckets hold an event that is not in the tail."""
         return event_id <= self.cursor or event_id > self.until_id
 
 
 class Folds(msgspec.Struct, frozen=True):
-    """Whose turn it is."""
+    """The version of the buckets (`done` steps), and which process takes the steps until when."""
 
     done: int = 0
     holder: int = 0
@@ -62,31 +62,31 @@ class Folds(msgspec.Struct, frozen=True):
 
 
 class Overtaken(Exception):
-    """Another process took a step meanwhile: what was computed is of no use."""
+    """Another process took a step in between: the computed result is obsolete."""
 
 
 def get_folds(conn: sa.Connection) -> Folds:
-    """Return whose turn it is."""
+    """Return the current version and holder."""
     columns = (usage_folds.c.done, usage_folds.c.holder, usage_folds.c.held_until)
     row = conn.execute(sa.select(*columns)).first()
     return Folds() if row is None else Folds(*row)
 
 
-def advance_version(conn: sa.Connection, seen: Folds, holder: int, held_until: int) -> None:
-    """Begin to write what was computed from a state in which `seen` was true.
+def advance_version(conn: sa.Connection, folds: Folds, holder: int, held_until: int) -> None:
+    """Compare-and-set: advance the version if it is still the one of `folds`, from which the step was computed.
 
-    Raises Overtaken, or DuplicateKey where two take the very first step.
+    Raises Overtaken, or DuplicateKey if two processes take the very first step.
 
-    Whoever comes second waits here for the row, and then finds that it came too late.
+    The second of two waits here for the lock on the row and then finds that it is too late.
     """
     changed = (
         sa.update(usage_folds)
-        .where(usage_folds.c.done == seen.done)
-        .values(done=seen.done + 1, holder=holder, held_until=held_until)
+        .where(usage_folds.c.done == folds.done)
+        .values(done=folds.done + 1, holder=holder, held_until=held_until)
     )
     if conn.execute(changed).rowcount == 1:
         return
-    if seen.done:
+    if folds.done:
         raise Overtaken
     _FOLDS.run(conn, [(1, 1, holder, held_until)])
 
@@ -101,47 +101,51 @@ def list_usage_metrics(conn: sa.Connection) -> list[UsageMetric]:
 
 
 def find_usage_metric(conn: sa.Connection, meaning: bytes) -> UsageMetric | None:
-    """Return one of them."""
-    return next((one for one in list_usage_metrics(conn) if one.meaning == meaning), None)
+    """Return the metric with this `meaning`, if it has buckets."""
+    return next((metric for metric in list_usage_metrics(conn) if metric.meaning == meaning), None)
 
 
 def put_usage_metrics(conn: sa.Connection, metrics: Sequence[UsageMetric]) -> None:
-    """Write how far metrics came."""
+    """Insert or replace the rows of metrics."""
     _METRICS.run(
-        conn, [(one.id, one.meaning, one.event_name, one.cursor, one.until_id, one.done, one.total) for one in metrics]
+        conn,
+        [
+            (metric.id, metric.meaning, metric.event_name, metric.cursor, metric.until_id, metric.done, metric.total)
+            for metric in metrics
+        ],
     )
 
 
 def delete_some_buckets(conn: sa.Connection, metric: int, limit: int) -> bool:
-    """Delete some buckets of a metric; the metric itself with the last of them. Return whether there may be more."""
+    """Delete up to `limit` buckets of a metric, and its row with the last of them. Return whether there may be more."""
     keys = [usage_buckets.c[name] for name in _KEYS]
-    some = list(conn.execute(sa.select(*keys).where(usage_buckets.c.metric == metric).order_by(*keys).limit(limit)))
-    if some:
-        last = tuple(some[-1])
+    rows = list(conn.execute(sa.select(*keys).where(usage_buckets.c.metric == metric).order_by(*keys).limit(limit)))
+    if rows:
+        last = tuple(rows[-1])
         until = sa.tuple_(*keys) <= sa.tuple_(*(sa.literal(value) for value in last))
         conn.execute(sa.delete(usage_buckets).where(usage_buckets.c.metric == metric, until))
-    if len(some) == limit:
+    if len(rows) == limit:
         return True
     conn.execute(sa.delete(usage_metrics).where(usage_metrics.c.id == metric))
     return False
 
 
 def put_buckets(conn: sa.Connection, rows: Iterable[tuple[Key, Values]]) -> None:
-    """Write buckets in place of what stands there."""
+    """Insert or replace buckets."""
     _BUCKETS.run(conn, [(*key, *values) for key, values in sorted(rows, key=lambda row: row[0])])
 
 
 def get_buckets(conn: sa.Connection, keys: Iterable[Key]) -> dict[Key, Values]:
-    """Return those of some buckets that are there, at the speed of the driver."""
+    """Return the buckets of `keys` that exist. Uses the driver directly, for speed."""
     ordered = sorted(keys)
     if not ordered:
         return {}
     driver: Any = conn.connection.driver_connection
     if conn.dialect.name == "sqlite":
         statement, cursor = _sqlite_get(), driver.cursor()
-        found = {key: cursor.execute(statement, key).fetchone() for key in ordered}
-        return {key: values for key, values in found.items() if values is not None}
-    # A table that was empty when the planner last looked would be read whole for each key, and that plan be kept.
+        by_key = {key: cursor.execute(statement, key).fetchone() for key in ordered}
+        return {key: values for key, values in by_key.items() if values is not None}
+    # With statistics from when the table was empty, the planner would choose a full scan per key, and keep that plan.
     conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
     arrays = dict(zip(_KEYS, map(list, zip(*ordered, strict=True)), strict=True))
     rows = driver.execute(_postgresql_get(), arrays).fetchall()
@@ -159,22 +163,22 @@ def _sqlite_get() -> str:
 @cache
 def _postgresql_get() -> str:
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(usage_buckets.c[name].type)) for name in _KEYS]
-    wanted = sa.func.unnest(*arrays).table_valued(*_KEYS).render_derived()
-    # One step in the index for each key: left to a join, the planner read the whole table for each piece of keys.
-    found = (
+    key_rows = sa.func.unnest(*arrays).table_valued(*_KEYS).render_derived()
+    # One index lookup per key: with a plain join, the planner read the whole table for each slice of keys.
+    bucket = (
         sa.select(*(usage_buckets.c[name] for name in (*_KEYS, *_VALUES)))
-        .where(*(usage_buckets.c[name] == wanted.c[name] for name in _KEYS))
+        .where(*(usage_buckets.c[name] == key_rows.c[name] for name in _KEYS))
         .limit(sa.literal_column("1"))
         .lateral()
     )
-    query = sa.select(*found.c).select_from(wanted.join(found, sa.true()))
+    query = sa.select(*bucket.c).select_from(key_rows.join(bucket, sa.true()))
     return in_binary(str(query.compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
 
 
 def stream_buckets(
     conn: sa.Connection, metric: int, level: int, buckets: range, customer_id: str | None
 ) -> Iterator[Any]:
-    """Give (bucket, customer_id, group as JSON, *Values) of some buckets."""
+    """Yield (bucket, customer_id, group as JSON, *Values) of a range of buckets."""
     columns = [usage_buckets.c[name] for name in ("bucket", "customer_id", "grp", *_VALUES)]
     query = sa.select(*columns).where(usage_buckets.c.metric == metric, usage_buckets.c.level == level)
     if customer_id is None:
@@ -189,7 +193,7 @@ def stream_buckets(
 def find_calls(
     conn: sa.Connection, metric: int, level: int, bucket: int, customer_id: str | None
 ) -> tuple[int, int] | None:
-    """Return the ids between which the calls lie that made the folded events of a bucket; None where there are none."""
+    """Return the smallest and largest call id behind the folded events of a bucket; None if there are none."""
     query = sa.select(sa.func.min(usage_buckets.c.first_call), sa.func.max(usage_buckets.c.last_call)).where(
         usage_buckets.c.metric == metric, usage_buckets.c.level == level, usage_buckets.c.bucket == bucket
     )

@@ -1,4 +1,4 @@
-"""The events that metrics are made of, one by one in bounded memory. `conn` first."""
+"""Queries for the events of metrics, streamed in bounded memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,25 +10,25 @@ from app.store.events import BASE_ID
 from app.store.keys import to_key
 from app.store.schema import events
 
-# Rows that are fetched from a server at a time.
-_AT_ONCE = 2000
+# Rows fetched from a server at a time.
+_FETCH_ROWS = 2000
 
 Place = tuple[int, int]
-"""(time_created, id): where an event stands in order of time, and then of arrival."""
+"""(time_created, id): the position of an event in order of time, and then of arrival."""
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: of a name, in [since, until), not void."""
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects the events of a name in [since, until) that are not void."""
 
     event_name: str
     until: int
     since: int | None = None
     customer_id: str | None = None
-    """None: of all customers."""
+    """None: all customers."""
 
 
 class UsageValue(msgspec.Struct, frozen=True, gc=False):
-    """What a metric needs of an event."""
+    """The columns of an event that a metric reads."""
 
     id: int
     base_id: str
@@ -40,7 +40,7 @@ class UsageValue(msgspec.Struct, frozen=True, gc=False):
 
 
 class UsageEvent(UsageValue, frozen=True, gc=False):
-    """The same, and what leads from it to its call."""
+    """The same, with the columns that lead to its call."""
 
     idempotency_id: str
     call_id: int
@@ -52,26 +52,28 @@ _VALUE = [BASE_ID if name == "base_id" else events.c[name] for name in UsageValu
 _EVENT = [BASE_ID if name == "base_id" else events.c[name] for name in UsageEvent.__struct_fields__]
 
 
-def stream_values(conn: sa.Connection, wanted: Wanted) -> Iterator[UsageValue]:
-    """Give events in any order."""
-    return (UsageValue(*row) for row in _stream(conn, _select(_VALUE, wanted)))
+def stream_values(conn: sa.Connection, event_filter: EventFilter) -> Iterator[UsageValue]:
+    """Yield events in any order."""
+    return (UsageValue(*row) for row in _stream(conn, _select(_VALUE, event_filter)))
 
 
-def stream_values_in_order(conn: sa.Connection, wanted: Wanted) -> Iterator[UsageValue]:
-    """Give the events of each customer by time and then by arrival, one customer after the other.
+def stream_values_in_order(conn: sa.Connection, event_filter: EventFilter) -> Iterator[UsageValue]:
+    """Yield events customer by customer, each by time and then by arrival.
 
-    So no more has to be sorted at one time than the events of one customer.
+    So the database sorts the events of one customer at a time.
     """
-    customers = list_customers(conn) if wanted.customer_id is None else [wanted.customer_id]
+    customers = list_customers(conn) if event_filter.customer_id is None else [event_filter.customer_id]
     for customer in customers:
-        of_one = msgspec.structs.replace(wanted, customer_id=customer)
+        of_one = msgspec.structs.replace(event_filter, customer_id=customer)
         for row in _stream(conn, _in_order(_select(_VALUE, of_one))):
             yield UsageValue(*row)
 
 
-def stream_events_in_order(conn: sa.Connection, wanted: Wanted, after: Place | None = None) -> Iterator[UsageEvent]:
-    """Give events by time and then by arrival; `after` leaves out those up to a place of that order."""
-    query = _in_order(_select(_EVENT, wanted))
+def stream_events_in_order(
+    conn: sa.Connection, event_filter: EventFilter, after: Place | None = None
+) -> Iterator[UsageEvent]:
+    """Yield events by time and then by arrival, starting after the position `after`."""
+    query = _in_order(_select(_EVENT, event_filter))
     if after is not None:
         time, event_id = after
         later = sa.or_(events.c.time_created > time, events.c.id > event_id)
@@ -80,26 +82,26 @@ def stream_events_in_order(conn: sa.Connection, wanted: Wanted, after: Place | N
 
 
 def list_customers(conn: sa.Connection) -> list[str]:
-    """Return all customers that have events. Each is one step in an index, however many events there are."""
-    found: list[str] = []
+    """Return all customers that have events, with one index lookup each, however many events there are."""
+    customers: list[str] = []
     first = conn.execute(sa.select(sa.func.min(events.c.customer_id))).scalar()
     while first is not None:
-        found.append(first)
+        customers.append(first)
         query = sa.select(sa.func.min(events.c.customer_id)).where(events.c.customer_id > first)
         first = conn.execute(query).scalar()
-    return found
+    return customers
 
 
-def _select(columns: Sequence[sa.ColumnElement[Any]], wanted: Wanted) -> sa.Select[Any]:
+def _select(columns: Sequence[sa.ColumnElement[Any]], event_filter: EventFilter) -> sa.Select[Any]:
     query = sa.select(*columns).where(
-        events.c.event_name == to_key(wanted.event_name),
-        events.c.time_created < wanted.until,
+        events.c.event_name == to_key(event_filter.event_name),
+        events.c.time_created < event_filter.until,
         events.c.voided_at.is_(None),
     )
-    if wanted.customer_id is not None:
-        query = query.where(events.c.customer_id == to_key(wanted.customer_id))
-    if wanted.since is not None:
-        query = query.where(events.c.time_created >= wanted.since)
+    if event_filter.customer_id is not None:
+        query = query.where(events.c.customer_id == to_key(event_filter.customer_id))
+    if event_filter.since is not None:
+        query = query.where(events.c.time_created >= event_filter.since)
     return query
 
 
@@ -108,6 +110,6 @@ def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:
 
 
 def _stream(conn: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
-    # A server would send all rows before the first is looked at; SQLite gives them one by one anyway.
-    with conn.execute(query.execution_options(yield_per=_AT_ONCE)) as rows:
+    # Without yield_per, a server sends all rows before the first can be read; SQLite streams them anyway.
+    with conn.execute(query.execution_options(yield_per=_FETCH_ROWS)) as rows:
         yield from rows

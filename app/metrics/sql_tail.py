@@ -1,6 +1,6 @@
-"""The tail: what each commit did to events, until a fold has added it to the buckets. `conn` first.
+"""Queries for the tail: the changes of each commit to events, until a fold has added them to the buckets.
 
-A row holds ids alone: who stores a call evaluates no metric, and pays one row per commit.
+A row holds only ids: storing a call evaluates no metric and costs one row per commit.
 """
 
 from array import array
@@ -29,19 +29,19 @@ _TAIL = Insert(usage_tail, ("id", "events", "voids", "first_call"))
 
 
 class TailRow(msgspec.Struct, frozen=True):
-    """What one commit did."""
+    """The changes of one commit."""
 
     id: int
     events: tuple[int, ...]
     """Ids of the events it stored."""
     voids: tuple[int, ...]
-    """Ids of the events it made void."""
+    """Ids of the events it voided."""
     first_call: int
-    """Of the calls that made its events, the smallest id."""
+    """The smallest id of the calls that made its events."""
 
 
 class FoldEvent(msgspec.Struct, frozen=True, gc=False):
-    """What a fold needs of an event."""
+    """The columns of an event that a fold reads."""
 
     id: int
     call_id: int
@@ -58,13 +58,13 @@ _COLUMNS = [BASE_ID if name == "base_id" else events.c[name] for name in FoldEve
 
 
 def append_tail(conn: sa.Connection, tail_id: int, stored: Sequence[NewEvent], voided: Sequence[int] = ()) -> None:
-    """Write down what this transaction does to events."""
-    first_call = min((one.call_id for one in stored), default=LAST_ID)
-    _TAIL.run(conn, [(tail_id, _pack([one.id for one in stored]), _pack(voided), first_call)])
+    """Add a row with the changes of this transaction to events."""
+    first_call = min((event.call_id for event in stored), default=LAST_ID)
+    _TAIL.run(conn, [(tail_id, _pack([event.id for event in stored]), _pack(voided), first_call)])
 
 
 def tail_of(next_id: NextId) -> OnEvents:
-    """Return what writes down, with each transaction, what it does to events; `next_id` gives an id for a time."""
+    """Return the hook that adds a tail row for each transaction's events; `next_id` makes an id from a time."""
 
     def note(conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequence[int], now: int) -> Counter[ledger.Entry]:
         append_tail(conn, next_id(now), stored, voided)
@@ -74,20 +74,20 @@ def tail_of(next_id: NextId) -> OnEvents:
 
 
 def list_tail(conn: sa.Connection, limit: int | None = None) -> list[TailRow]:
-    """Return what is not folded yet."""
+    """Return the rows that are not folded yet, oldest first."""
     columns = (usage_tail.c.id, usage_tail.c.events, usage_tail.c.voids, usage_tail.c.first_call)
     query = sa.select(*columns).order_by(usage_tail.c.id).limit(limit)
     return [TailRow(row[0], _unpack(row[1]), _unpack(row[2]), row[3]) for row in conn.execute(query)]
 
 
 def delete_tail(conn: sa.Connection, ids: Sequence[int]) -> int:
-    """Delete rows; return how many were there."""
+    """Delete rows; return how many existed."""
     delete = sa.delete(usage_tail)
     return sum(conn.execute(delete.where(among(conn, usage_tail.c.id, part))).rowcount for part in _slices(ids))
 
 
 def list_events(conn: sa.Connection, ids: Iterable[int]) -> list[FoldEvent]:
-    """Return events, those that are void included."""
+    """Return events by id, including void ones."""
     return [
         FoldEvent(*row)
         for part in _slices(sorted(ids))
@@ -95,12 +95,12 @@ def list_events(conn: sa.Connection, ids: Iterable[int]) -> list[FoldEvent]:
     ]
 
 
-def list_named(conn: sa.Connection, ids: Iterable[int], names: Iterable[str]) -> list[FoldEvent]:
-    """Return those of some names that are among `ids` and not void."""
-    wanted = _keys(names)
-    if not wanted:
+def list_named_events(conn: sa.Connection, ids: Iterable[int], names: Iterable[str]) -> list[FoldEvent]:
+    """Return the events among `ids` that have one of `names` and are not void."""
+    keys = _keys(names)
+    if not keys:
         return []
-    query = sa.select(*_COLUMNS).where(among(conn, events.c.event_name, wanted), events.c.voided_at.is_(None))
+    query = sa.select(*_COLUMNS).where(among(conn, events.c.event_name, keys), events.c.voided_at.is_(None))
     return [
         FoldEvent(*row)
         for part in _slices(sorted(ids))
@@ -108,20 +108,20 @@ def list_named(conn: sa.Connection, ids: Iterable[int], names: Iterable[str]) ->
     ]
 
 
-def any_named(conn: sa.Connection, ids: Iterable[int], event_name: str) -> bool:
-    """Tell whether an event of a name is among `ids`."""
+def has_named_event(conn: sa.Connection, ids: Iterable[int], event_name: str) -> bool:
+    """Tell whether any of the events `ids` has this name."""
     query = sa.select(events.c.id).where(events.c.event_name == to_key(event_name)).limit(1)
     return any(
         conn.execute(query.where(among(conn, events.c.id, part))).first() is not None for part in _slices(sorted(ids))
     )
 
 
-def list_after(
+def list_events_after(
     conn: sa.Connection, cursor: int, until: int, limit: int, names: Iterable[str]
 ) -> tuple[list[FoldEvent], int, int | None]:
-    """Return events of some names with ids above `cursor` and up to `until`, and how many of all names were passed.
+    """Return the events of `names` among the next `limit` events with ids in (`cursor`, `until`].
 
-    The third is the id up to which they were; None: there are no more.
+    Also returns how many events of any name were passed, and the id of the last one; None if there are no more.
     """
     ids = sa.select(events.c.id).where(events.c.id.between(cursor + 1, until)).order_by(events.c.id)
     last = conn.execute(ids.offset(limit - 1).limit(1)).scalar()
@@ -130,20 +130,20 @@ def list_after(
         among(conn, events.c.event_name, _keys(names)),
         events.c.voided_at.is_(None),
     )
-    found = [FoldEvent(*row) for row in conn.execute(query)]
+    fold_events = [FoldEvent(*row) for row in conn.execute(query)]
     if last is not None:
-        return found, limit, last
-    return found, conn.execute(sa.select(sa.func.count()).select_from(ids.subquery())).scalar_one(), None
+        return fold_events, limit, last
+    return fold_events, conn.execute(sa.select(sa.func.count()).select_from(ids.subquery())).scalar_one(), None
 
 
-def list_between(
+def list_events_between(
     conn: sa.Connection,
     calls: tuple[int, int],
     period: tuple[int, int],
     event_name: str,
     customer_id: str | None = None,
 ) -> list[FoldEvent]:
-    """Return events that are not void, of a period [since, until), made by the calls from one id to another."""
+    """Return the events in a period [since, until), made by calls within a range of ids, that are not void."""
     query = sa.select(*_COLUMNS).where(
         events.c.call_id.between(*calls),
         events.c.event_name == to_key(event_name),
@@ -157,19 +157,19 @@ def list_between(
 
 
 def count_events(conn: sa.Connection) -> tuple[int, int]:
-    """Return how many events there are, as the ledger says, and the largest id: neither looks at all of them."""
+    """Return the number of events, from the ledger, and the largest id: neither scans the table."""
     last = conn.execute(sa.select(sa.func.max(events.c.id))).scalar()
     return ledger.sum_counts(conn)[ledger.EVENT, Outcome.STORED, ""], last or 0
 
 
 def _keys(names: Iterable[str]) -> list[str]:
-    """Return names as they can stand in a query: a metric may ask for one that no event can have."""
+    """Return names as query parameters, without those that no stored event can have."""
     return sorted(key for name in names if (key := to_key(name)) is not None)
 
 
 def _slices(ids: Iterable[int]) -> Iterable[list[int]]:
-    listed = list(ids)
-    return (listed[start : start + _SLICE] for start in range(0, len(listed), _SLICE))
+    id_list = list(ids)
+    return (id_list[start : start + _SLICE] for start in range(0, len(id_list), _SLICE))
 
 
 def _pack(ids: Sequence[int]) -> bytes:

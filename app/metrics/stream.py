@@ -1,4 +1,4 @@
-"""What a metric says about events that come one by one: equal to the reference, in memory that the answer bounds.
+"""Computes an answer from a stream of events: equal to the reference, in memory bounded by the answer.
 
     stream = Stream(metric, query, now)
     for event in ...: stream.add(event)         where `needs_order`: those of each customer by time
@@ -25,26 +25,26 @@ MAX_NUMBERS = 500_000
 """Numbers in one answer."""
 
 MAX_VALUES = 5_000_000
-"""Values that are held to find a percentile or to tell them apart."""
+"""Values held in memory for percentiles and distinct counts."""
 
 _Key = tuple[str, Group]
 
 
 def read_from(metric: Metric, query: Query) -> int | None:
-    """Return the first moment of which events are needed; None: all that ever were."""
+    """Return the time from which on events are needed; None: from the beginning."""
     if metric.metric_type is MetricType.GAUGE:
         return None
     if metric.metric_type is MetricType.RATE and metric.granularity is not None:
-        # At one-second resolution: whatever lies in the second in which the period begins looks back too.
+        # At one-second resolution: all events of the second in which the period begins look back, too.
         return (query.start // SECOND - SECONDS_OF[metric.granularity]) * SECOND
     return query.start
 
 
 class Stream:
-    """One answer in the making."""
+    """Accumulates one answer."""
 
     def __init__(self, metric: Metric, query: Query, now: int) -> None:
-        """Raises BadQuery where the query cannot be answered."""
+        """Raises BadQuery if the query cannot be answered."""
         self._metric = metric
         self._query = query = query.checked(metric)
         self._now = now
@@ -71,7 +71,7 @@ class Stream:
         return self._metric.metric_type is not MetricType.COUNTER
 
     def add(self, event: MetricEvent) -> None:
-        """Take one event that has the metric's name and is not void.
+        """Add an event that has the metric's event name and is not void.
 
         Raises:
             BadQuery: the answer would be too large.
@@ -108,7 +108,7 @@ class Stream:
             rate.add(place, event.time_created // SECOND, number)
 
     def absorb(self, customer_id: str, group: Group, moment: int, part: Part) -> None:
-        """Take what events of one window add that are of a customer, a group (of the query), and about `moment`.
+        """Add pre-aggregated events of one customer, group (of the query) and window; `moment` is in that window.
 
         Raises:
             BadQuery: the answer would be too large.
@@ -153,40 +153,40 @@ class Stream:
         )
 
     def rows(self) -> Iterator[Row]:
-        """Give the rows in order of customer, group and window. Once, after the last event."""
-        found = self._numbers()
+        """Yield the rows by customer, group and window. Call it once, after the last event."""
+        numbers = self._numbers()
         query, metric = self._query, self._metric
         by_key: dict[_Key, set[int]] = {}
-        for key, place in (*found, *self._skipped):
+        for key, place in (*numbers, *self._skipped):
             by_key.setdefault(key, set()).add(place)
         if query.fill:
             self._check_room(range(len(by_key) * len(self._windows)))
         for key in sorted(by_key, key=group_order):
             for place in range(len(self._windows)) if query.fill else sorted(by_key[key]):
-                yield self._row(key, place, found)
+                yield self._row(key, place, numbers)
         if query.fill and not by_key and query.customer_id is not None and not self._names:
             for window in self._windows:
                 yield empty_row(metric, query, (query.customer_id, ()), window)
 
     def _numbers(self) -> dict[tuple[_Key, int], Number]:
-        """Return the number and the count of events of every window that has some."""
+        """Return the result of every window that has one."""
         if self._metric.metric_type is MetricType.COUNTER:
             return {place: Number(cell.value(), cell.count) for place, cell in self._cells.items()}
-        found: dict[tuple[_Key, int], Number] = {}
+        numbers: dict[tuple[_Key, int], Number] = {}
         for key, rate in self._rates.items():
             for place, number in rate.numbers():
-                found[key, place] = number
+                numbers[key, place] = number
         for key, gauge in self._gauges.items():
             for place, number in gauge.numbers():
                 if number.value or number.events_count or (key, place) in self._skipped:
-                    found[key, place] = number
-            self._check_room(found)
-        return found
+                    numbers[key, place] = number
+            self._check_room(numbers)
+        return numbers
 
-    def _row(self, key: _Key, place: int, found: dict[tuple[_Key, int], Number]) -> Row:
+    def _row(self, key: _Key, place: int, numbers: dict[tuple[_Key, int], Number]) -> Row:
         value, count, below_zero_at = self._none, 0, None
-        if (key, place) in found:
-            number, count, below_zero_at = found[key, place]
+        if (key, place) in numbers:
+            number, count, below_zero_at = numbers[key, place]
             value = None if number is None else format_number(number)
         skipped = self._skipped.get((key, place))
         customer, group = key

@@ -1,7 +1,7 @@
-"""What of an event's properties is a number, what is text, and how a number is written.
+"""Reads event properties as numbers or text, and formats numbers.
 
-The rules stand in docs/metrics.md, "Values". Everything is exact: the contexts are those of
-`functions_decimal`, wide enough for the sum of any number of values within the bounds.
+The rules are in docs/metrics.md, "Values". Everything is exact: the decimal contexts are those of
+`app.core.jmespath.functions.decimals`, wide enough for the sum of any number of values within the bounds.
 """
 
 import re
@@ -19,14 +19,14 @@ from app.errors import UnparsableJson
 
 ZERO = Decimal(0)
 
-# From here on JSON's numbers, which are doubles, do not tell each whole number from the next.
+# From here on doubles, which JSON numbers are, cannot represent every whole number.
 _FIRST_INEXACT = 2**53
 
 _NOT_FINITE = re.compile(rf"[{BLANKS}]*+[+-]?(?:nan|inf(?:inity)?)[{BLANKS}]*+", re.IGNORECASE)
 
 
 class Skip(StrEnum):
-    """Why an event is not part of a number that it would otherwise be part of."""
+    """Why an event that passes all filters is left out of a number."""
 
     MISSING = "missing"
     NULL = "null"
@@ -38,20 +38,20 @@ class Skip(StrEnum):
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"
     UNREADABLE = "unreadable"
-    """None of the event's properties can be read; so it passes every filter, to be seen where it is missing."""
+    """None of the event's properties can be read. It passes all filters, to show wherever it may be missing."""
 
 
 _SKIPPED_KINDS: Mapping[type, Skip] = {bool: Skip.BOOLEAN, dict: Skip.OBJECT, list: Skip.ARRAY, type(None): Skip.NULL}
 
 
 UNREADABLE: Mapping[str, Any] = MappingProxyType({})
-"""Stands for properties that cannot be read. Known by its identity."""
+"""Stands for properties that cannot be read; compared by identity."""
 
 
 def read_properties(text: str) -> Mapping[str, Any]:
-    """Return the properties of a stored event; UNREADABLE where they are damaged, or nest deeper than `decode` reads.
+    """Return the properties of a stored event; UNREADABLE if they are damaged, or nested deeper than `decode` reads.
 
-    One event never ends what goes through all of them: it is skipped, and counted as skipped.
+    A single bad event must not abort a scan over all of them: it is skipped, and counted as skipped.
     """
     try:
         properties = decode(text.encode())
@@ -61,7 +61,7 @@ def read_properties(text: str) -> Mapping[str, Any]:
 
 
 def read_number(properties: Mapping[str, Any], name: str) -> Decimal | Skip:
-    """Return the value of a property, exact to 38 digits, or why it has none."""
+    """Return the numeric value of a property, exact to 38 digits, or why it has none."""
     if name not in properties:
         return Skip.MISSING
     value = properties[name]
@@ -73,7 +73,7 @@ def read_number(properties: Mapping[str, Any], name: str) -> Decimal | Skip:
         return Skip.TEXT
     if not is_within(number):
         return Skip.OUT_OF_RANGE
-    # Equal values are one value: no zeros at the end, and no zero with an exponent or a sign.
+    # Equal values get one form: no trailing zeros, and no zero with an exponent or a sign.
     return number.normalize(WIDE) if number else ZERO
 
 
@@ -89,30 +89,30 @@ def _find_skip(value: Any) -> Skip | None:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a number as JSON has it: a double, however many digits stand there. Longer values survive as text."""
+    """Return a number as JSON defines it: a double, however many digits it is written with. Text keeps all digits."""
     if value.__class__ is int and not -_FIRST_INEXACT <= value <= _FIRST_INEXACT:
         try:
             return float(value)
         except OverflowError:
-            # Larger than any double: `find_decimal` takes it for infinite.
+            # Larger than any double: `find_decimal` treats it as infinite.
             return value
     return value
 
 
 def read_text(properties: Mapping[str, Any], name: str) -> str | None:
-    """Return a property as text (see `to_text`); None where it is missing or null."""
+    """Return a property as text (see `to_text`); None if it is missing or null."""
     value = properties.get(name)
     return None if value is None else to_text(value)
 
 
 def to_text(value: Any) -> str:
-    """Return the JSON text of a value, equal for equal numbers, without the quotes of a string: 1, 1.0 and "1" are one.
+    """Return a value as JSON text, a string without quotes, equal for equal numbers: 1, 1.0 and "1" give the same.
 
-    A text is taken as it is: "1.0" is another one.
+    A string is taken as it is: "1.0" gives another text.
     """
     if value.__class__ is str:
         text: str = value
-        # Half of a surrogate pair cannot be answered; JSON writes it as an escape.
+        # Half of a surrogate pair cannot be encoded in an answer; it is escaped, as in JSON.
         return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
     if value.__class__ is float and value.is_integer():
         value = whole_digits(value)
@@ -121,30 +121,30 @@ def to_text(value: Any) -> str:
     return encode_canonical(with_numbers_by_value(value)).decode()
 
 
-def add(one: Decimal, other: Decimal) -> Decimal:
+def add(left: Decimal, right: Decimal) -> Decimal:
     """Return the exact sum."""
-    return WIDE.add(one, other)
+    return WIDE.add(left, right)
 
 
-def subtract(one: Decimal, other: Decimal) -> Decimal:
+def subtract(left: Decimal, right: Decimal) -> Decimal:
     """Return the exact difference."""
-    return WIDE.subtract(one, other)
+    return WIDE.subtract(left, right)
 
 
 def divide(number: Decimal, by: int) -> Decimal:
-    """Return a quotient, to 38 significant digits where it does not end before, half up."""
+    """Return a quotient, rounded half up to 38 significant digits if it is longer."""
     return ROUNDED.divide(number, Decimal(by))
 
 
 def from_fraction(number: Fraction) -> Decimal:
-    """Return an exact fraction as a decimal, to 38 significant digits where it does not end before, half up."""
+    """Return a fraction as a decimal, rounded half up to 38 significant digits if it is longer."""
     return ROUNDED.divide(Decimal(number.numerator), Decimal(number.denominator))
 
 
 def interpolate(ordered: list[Decimal], percentile: Decimal) -> Decimal:
-    """Return a percentile of values in ascending order, linearly between the two that are nearest. Exact.
+    """Return a percentile of ascending values, interpolated linearly between the two nearest. Exact.
 
-    `percentile` is from 0 to 100; there is one value at least.
+    `percentile` is from 0 to 100; there must be at least one value.
     """
     rank = WIDE.divide(WIDE.multiply(percentile, Decimal(len(ordered) - 1)), Decimal(100))
     below = int(rank)
@@ -156,5 +156,5 @@ def interpolate(ordered: list[Decimal], percentile: Decimal) -> Decimal:
 
 
 def format_number(number: Decimal) -> str:
-    """Write a number without an exponent and without zeros that say nothing: 1.50 is `1.5`, 1e3 is `1000`."""
+    """Format a number without an exponent or trailing zeros: 1.50 is `1.5`, 1e3 is `1000`."""
     return format(number.normalize(WIDE), "f") if number else "0"

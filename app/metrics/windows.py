@@ -1,8 +1,8 @@
 """Calendar windows in a time zone, in integer microseconds since 1970.
 
-A day begins at the first moment of its date, and so has 23, 25 or 23.5 hours where the clocks change. A week begins
-on Monday. An hour or a minute never spans a change of the clocks: in the night when 02:00 comes twice, there are two
-hours from 02:00 to 03:00; where the clocks change by half an hour, there is half an hour.
+A day begins at the first moment of its date, and so has 23, 25 or 23.5 hours when the clocks change. A week begins on
+Monday. An hour or a minute never spans a change of the clocks: in the night when 02:00 occurs twice, there are two
+hours from 02:00 to 03:00; where the clocks change by half an hour, one hour is only half as long.
 """
 
 import re
@@ -29,7 +29,7 @@ class Unit(StrEnum):
 
 
 WINDOWS = (Unit.MINUTE, Unit.HOUR, Unit.DAY, Unit.WEEK, Unit.MONTH)
-"""What a period can be cut into."""
+"""The windows that a period can be divided into."""
 
 SECONDS_OF: dict[Unit, int] = {
     Unit.SECOND: 1,
@@ -37,7 +37,7 @@ SECONDS_OF: dict[Unit, int] = {
     Unit.HOUR: 3_600,
     Unit.DAY: 86_400,
     Unit.WEEK: 604_800,
-    # As `rate` looks back; the calendar's months have the days they really have.
+    # For the look-back of `rate`; calendar months have their real number of days.
     Unit.MONTH: 30 * 86_400,
 }
 
@@ -48,30 +48,30 @@ _ORDINAL_OF_1970 = date(1970, 1, 1).toordinal()
 _DAY_SECONDS = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# `localtime`, `posixrules` and paths are no names of zones, though files.
+# Excludes files that are not zones, such as `localtime` and `posixrules`, and paths.
 _ZONE = re.compile(r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
 _LONGEST_ZONE = 64
 
 FIRST_YEAR = 1900
 LAST_YEAR = 2200
-"""Windows lie within these years: there the calendar is the one of today, and no arithmetic leaves Python's years."""
+"""Windows are within these years: today's calendar applies, and no arithmetic leaves the years of Python."""
 
 
 def find_zone(name: str) -> tzinfo | None:
-    """Return the zone of an IANA name, None where there is none."""
+    """Return the time zone of an IANA name, or None if there is none."""
     if name == "UTC":
         return UTC
     if len(name) <= _LONGEST_ZONE and _ZONE.fullmatch(name):
         try:
             return ZoneInfo(name)
         except (KeyError, ValueError, OSError):
-            # Not there, no such file's format, or a folder such as `America`.
+            # Not found, not in the zone file format, or a folder such as `America`.
             pass
     return None
 
 
 def cut(zone: tzinfo, unit: Unit, start: int, end: int) -> Iterator[Window]:
-    """Give the calendar windows that overlap [start, end), each as a whole."""
+    """Yield the calendar windows that overlap [start, end), each in full."""
     at = start
     while at < end:
         window = window_at(zone, unit, at)
@@ -80,7 +80,7 @@ def cut(zone: tzinfo, unit: Unit, start: int, end: int) -> Iterator[Window]:
 
 
 def window_at(zone: tzinfo, unit: Unit, micros: int) -> Window:
-    """Return the calendar window that a moment lies in."""
+    """Return the calendar window around a moment."""
     at = micros // SECOND
     first, last = _of_clock(zone, unit, at) if unit in _OF_THE_CLOCK else _of_dates(zone, unit, at)
     return first * SECOND, last * SECOND
@@ -89,7 +89,7 @@ def window_at(zone: tzinfo, unit: Unit, micros: int) -> Window:
 def count_windows(zone: tzinfo, unit: Unit, start: int, end: int) -> int:
     """Return how many calendar windows overlap [start, end)."""
     if unit in {Unit.SECOND, Unit.MINUTE} and start < end:
-        # Clocks change by whole minutes: what lies between the first and the last is evenly cut.
+        # Clocks change by whole minutes: all windows from the first to the last have one size.
         first, last = window_at(zone, unit, start)[0], window_at(zone, unit, end - 1)[1]
         return (last - first) // (SECONDS_OF[unit] * SECOND)
     return sum(1 for _ in cut(zone, unit, start, end))
@@ -114,7 +114,7 @@ def _of_dates(zone: tzinfo, unit: Unit, at: int) -> tuple[int, int]:
     while True:
         following = _following(unit, day)
         first, last = day_start(zone, day), day_start(zone, following)
-        # Where the clocks go back over midnight, a date comes twice: the next one has begun with its first moment.
+        # Where the clocks go back over midnight, a date occurs twice: the next date begins with its first moment.
         if at < last:
             return first, last
         day = following
@@ -135,12 +135,12 @@ def _following(unit: Unit, day: date) -> date:
 
 def day_start(zone: tzinfo, day: date) -> int:
     """Return the first moment at which it is this date or a later one, in seconds since 1970."""
-    midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001  the zone is asked with it
+    midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001  only used to ask the zone for its offset
     wall = (day.toordinal() - _ORDINAL_OF_1970) * _DAY_SECONDS
     before = _seconds(zone.utcoffset(midnight))
     if _offset(zone, wall - before) == before:
         return wall - before
-    # The clocks jump over midnight: the date begins with that jump.
+    # The clocks skip midnight: the date begins with the change.
     after = _seconds(zone.utcoffset(midnight.replace(fold=1)))
     return _change(wall - after, wall - before, lambda moment: _offset(zone, moment) != before)
 

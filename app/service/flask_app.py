@@ -26,7 +26,7 @@ from app.ingest.http_webhook import Webhook
 from app.ingest.refused import Refused
 from app.metrics.api import usage_api
 from app.metrics.pages import usage
-from app.metrics.pages_call import tell_metrics
+from app.metrics.pages_call import metrics_panel
 from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
 from app.service.build import Service, build, replay_hooks
@@ -95,7 +95,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
         overview(pages, service),
-        debugger(pages, settings, (tell_metrics, tell_deliveries)),
+        debugger(pages, settings, (metrics_panel, tell_deliveries)),
         delivery_pages(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),

@@ -132,7 +132,7 @@ def test_from_a_metric_to_a_number_to_its_events_to_a_call_and_back(visitor: Vis
     expect(total).to_have_text("61.1")
     row = page.get_by_role("row").filter(has_text="customer-03")
     row.get_by_role("link", name="61.1").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("The events behind it")
+    expect(page.get_by_role("heading", level=1)).to_have_text("The events behind this number")
     events = page.locator("tr[data-event]")
     expect(events).to_have_count(14)
     events.first.get_by_role("link").click()
@@ -159,7 +159,7 @@ def test_it_works_by_keyboard_alone(visitor: Visitor) -> None:
             break
     expect(number).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("The events behind it")
+    expect(page.get_by_role("heading", level=1)).to_have_text("The events behind this number")
 
 
 def test_hostile_names_are_text(visitor: Visitor) -> None:

@@ -14,7 +14,7 @@ from app.metrics.catalog import (
     publish_metric,
     publish_new_metrics,
     read_live_metrics,
-    survey_metrics,
+    read_metric_statuses,
 )
 from app.metrics.definition import Metric
 from app.metrics.watch import MetricWatcher
@@ -47,7 +47,7 @@ class Node:
 
     def states(self) -> dict[str, FileState]:
         with self.database.reading() as conn:
-            return {one.name: one.state for one in survey_metrics(conn, read_folder(self.folder)).standings}
+            return {one.name: one.state for one in read_metric_statuses(conn, read_folder(self.folder)).statuses}
 
     def live(self) -> dict[str, str]:
         with self.database.reading() as conn:

@@ -7,7 +7,7 @@ import pytest
 
 from app.core.lotus import make_event
 from app.metrics.answer import answer, answer_raw
-from app.metrics.answer_from_buckets import add_up
+from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.definition import Metric
 from app.metrics.fold import BucketBuilder
 from app.metrics.query import MetricEvent
@@ -31,7 +31,7 @@ def a_folder(database: Database, holder: int = 1) -> BucketBuilder:
 def added_up(database: Database, metric: Metric) -> list[str | None]:
     """Return the values that buckets, edges and tail give; not what raw events would."""
     with database.reading() as conn:
-        found = add_up(conn, metric, a_query(), LATER)
+        found = answer_from_buckets(conn, metric, a_query(), LATER)
     assert found is not None
     return [row.value for row in found.rows]
 
@@ -44,7 +44,7 @@ def test_a_sum_of_one_customer_comes_from_the_buckets(database: Database, keep: 
     assert rows_of(database, usage_tail) == []
     assert len(rows_of(database, usage_buckets)) == 3 + 2
     with database.reading() as conn:
-        found = add_up(conn, metric, a_query(customer_id="ann"), LATER)
+        found = answer_from_buckets(conn, metric, a_query(customer_id="ann"), LATER)
         assert found is not None
         assert [row.value for row in found.rows] == ["0.3"]
         assert found == answer_raw(conn, metric, a_query(customer_id="ann"), LATER)
@@ -66,11 +66,11 @@ def test_two_that_fold_the_same_count_it_once(database: Database, keep: Keep) ->
     one, other = a_folder(database, 1), a_folder(database, 2)
     overtaken: list[bool] = []
 
-    def breathe() -> None:
+    def checkpoint() -> None:
         if not overtaken:
             overtaken.append(other.step())
 
-    BucketBuilder(database, 1, lambda: NOW, breathe).step()
+    BucketBuilder(database, 1, lambda: NOW, checkpoint).step()
     assert overtaken == [True]
     assert not one.step()
     assert added_up(database, metric) == ["4"]
@@ -109,11 +109,11 @@ def test_a_metric_that_changes_is_built_anew_while_raw_events_answer(database: D
     changed = a_metric(usage_aggregation_type="max")
     publish(database, changed)
     with database.reading() as conn:
-        assert add_up(conn, changed, a_query(), LATER) is None
+        assert answer_from_buckets(conn, changed, a_query(), LATER) is None
         assert [row.value for row in answer(conn, changed, a_query(), LATER).rows] == ["9"]
     fold_all(database)
     with database.reading() as conn:
-        found = add_up(conn, changed, a_query(), LATER)
+        found = answer_from_buckets(conn, changed, a_query(), LATER)
     assert found is not None
     assert [row.value for row in found.rows] == ["9"]
     # What the old one had is gone; a new description would have built nothing.
@@ -196,7 +196,7 @@ def test_the_edge_of_a_period_leaves_out_what_the_tail_still_holds(database: Dat
     keep_between(database, B, before=A)
     query = a_query("2026-10-05T09:59:59", "2026-10-05T10:02:30")
     with database.reading() as conn:
-        found = add_up(conn, metric, query, LATER)
+        found = answer_from_buckets(conn, metric, query, LATER)
     assert found is not None
     assert [(row.value, row.events_count) for row in found.rows] == [("111", 3)]
 
@@ -222,7 +222,7 @@ def test_a_group_too_long_for_a_key_is_made_of_raw_events(database: Database, ke
     publish(database, metric)
     fold_all(database)
     with database.reading() as conn:
-        assert add_up(conn, metric, a_query(), LATER) is None
+        assert answer_from_buckets(conn, metric, a_query(), LATER) is None
         assert [row.value for row in answer(conn, metric, a_query(), LATER).rows] == ["1", "2"]
 
 
@@ -252,7 +252,7 @@ def test_a_void_event_is_taken_back_out_of_a_maximum(database: Database) -> None
     make_void(database, ["e-2"])
     with database.reading() as conn:
         # Nothing is wrong for a moment: until it is folded, raw events answer.
-        assert add_up(conn, metric, a_query(), LATER) is None
+        assert answer_from_buckets(conn, metric, a_query(), LATER) is None
         assert [row.value for row in answer(conn, metric, a_query(), LATER).rows] == ["7"]
     fold_all(database)
     assert added_up(database, metric) == ["7"]

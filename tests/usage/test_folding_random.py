@@ -12,11 +12,11 @@ from app.core.lotus import make_event
 from app.core.times import format_time
 from app.metrics.aggregation import compute
 from app.metrics.answer import answer, answer_raw, verify
-from app.metrics.answer_from_buckets import add_up
+from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.definition import Metric
 from app.metrics.fold import BucketBuilder
 from app.metrics.parts import is_addable
-from app.metrics.progress import forget
+from app.metrics.progress import reset_buckets
 from app.metrics.query import MetricEvent, Query
 from app.metrics.windows import Unit
 from app.service.build import event_hooks
@@ -106,7 +106,7 @@ class Life:
             self.published += 1
 
     def _forget(self) -> None:
-        forget(self.database, self.metrics)
+        reset_buckets(self.database, self.metrics)
 
     def _fold(self) -> None:
         folder = self._chance.choice(self._folders)
@@ -152,7 +152,7 @@ def test_whatever_happens_in_whatever_order_every_answer_is_what_the_reference_s
     assert rows_of(database, usage_tail) == []
     live = life.metrics[1]
     with database.reading() as conn:
-        added = add_up(conn, live, query, now)
+        added = answer_from_buckets(conn, live, query, now)
         assert verify(conn, live, query, now)[1]
     life.check()
     whole = query.window is None and set(query.groups(live)) <= set(live.group_by)

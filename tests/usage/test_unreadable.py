@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from app.errors import MetricInvalid
 from app.metrics.answer import answer, answer_raw
 from app.metrics.explain import explain, explain_call
-from app.metrics.sql_tail import any_named, list_after, list_between, list_named
+from app.metrics.sql_tail import has_named_event, list_events_after, list_events_between, list_named_events
 from app.store.engine import Database
 from app.store.schema import events, usage_tail
 from tests.builders import rows_of
@@ -85,7 +85,7 @@ def test_a_name_that_no_event_can_have_ends_no_query(database: Database, keep: K
     ids = [row[0] for row in rows_of(database, events, events.c.id)]
     for name in ("a\0b", "\ud83d", "x" * 300):
         with database.reading() as conn:
-            assert [event.event_name for event in list_named(conn, ids, [name, "use"])] == ["use"]
-            assert not any_named(conn, ids, name)
-            assert len(list_after(conn, 0, ids[0], 10, [name, "use"])[0]) == 1
-            assert list_between(conn, (0, 1 << 62), (0, 1 << 62), name) == []
+            assert [event.event_name for event in list_named_events(conn, ids, [name, "use"])] == ["use"]
+            assert not has_named_event(conn, ids, name)
+            assert len(list_events_after(conn, 0, ids[0], 10, [name, "use"])[0]) == 1
+            assert list_events_between(conn, (0, 1 << 62), (0, 1 << 62), name) == []

@@ -8,7 +8,7 @@ import pytest
 from app.core.times import parse_time
 from app.metrics.definition import parse_metric
 from app.metrics.pages_chart import STEPS_MAX, Chart, draw, to_short
-from app.metrics.pages_view import best_window, tell_meaning, tell_number, tell_start
+from app.metrics.pages_view import best_window, meaning_text, moment_text, number_text
 from app.metrics.query import Row
 from app.metrics.windows import find_zone
 from tests.web.test_usage_page import MOST, SEATS, SUM
@@ -28,7 +28,7 @@ def row_of(customer: str, at: int, value: str | None) -> Row:
 
 def drawn(text: str, rows: list[Row], windows: int) -> Chart:
     metric = parse_metric("m", text)
-    return draw(metric, rows, [(at, at + 1) for at in range(windows)], windowed=True, tell=str)
+    return draw(metric, rows, [(at, at + 1) for at in range(windows)], windowed=True, time_text=str)
 
 
 def test_bars_stand_on_each_other_and_hang_below_zero() -> None:
@@ -76,38 +76,38 @@ def test_a_scale_is_short(number: float, short: str) -> None:
 
 
 def test_a_number_has_commas_and_says_where_digits_are_left_out() -> None:
-    assert tell_number("-1234567.5") == ("-1,234,567.5", False)
-    assert tell_number("3.5806451612903225806") == ("3.580645161290", True)
-    assert tell_number("-0.5") == ("-0.5", False)
-    assert tell_number(None) == ("none", False)
-    assert tell_number("9" * 38)[0].count(",") == 12
+    assert number_text("-1234567.5") == ("-1,234,567.5", False)
+    assert number_text("3.5806451612903225806") == ("3.580645161290", True)
+    assert number_text("-0.5") == ("-0.5", False)
+    assert number_text(None) == ("none", False)
+    assert number_text("9" * 38)[0].count(",") == 12
 
 
 def test_an_hour_that_comes_twice_is_told_apart() -> None:
     zone = find_zone("Europe/Berlin")
     assert zone is not None
     hours = [parse_time(f"2026-10-25T0{hour}:00:00Z") for hour in range(3)]
-    assert [tell_start(zone, at, always_time=True) for at in hours] == [
+    assert [moment_text(zone, at, always_time=True) for at in hours] == [
         "2026-10-25 02:00 +02:00",
         "2026-10-25 02:00 +01:00",
         "2026-10-25 03:00",
     ]
     midnight = parse_time("2026-10-24T22:00:00Z")
-    assert (tell_start(zone, midnight), tell_start(zone, midnight, always_time=True)) == (
+    assert (moment_text(zone, midnight), moment_text(zone, midnight, always_time=True)) == (
         "2026-10-25",
         "2026-10-25 00:00",
     )
-    assert tell_start(zone, midnight + 61_000_000) == "2026-10-25 00:01:01"
+    assert moment_text(zone, midnight + 61_000_000) == "2026-10-25 00:01:01"
 
 
 def test_what_a_metric_means_is_one_sentence() -> None:
     rate = "metric_type: rate\nevent_name: e\nusage_aggregation_type: count\ngranularity: minutes\n"
-    assert tell_meaning(parse_metric("m", rate)) == 'Rate: highest count within any minute, over events "e"'
+    assert meaning_text(parse_metric("m", rate)) == 'Rate: highest count within any minute, over events "e"'
     peak = "metric_type: gauge\nevent_name: e\nevent_type: delta\nproperty_name: p\n"
-    assert tell_meaning(parse_metric("m", peak)) == 'Gauge: p as a change of the level, its peak, over events "e"'
+    assert meaning_text(parse_metric("m", peak)) == 'Gauge: p as a change of the level, its peak, over events "e"'
     share = MOST.replace("max", "percentile").replace("API Call", "e").replace("tokens", "p") + "percentile: 99.9\n"
     filters = "numeric_filters: [{property_name: n, operator: gt, comparison_value: 1}]\n"
-    assert tell_meaning(parse_metric("m", share + filters)) == (
+    assert meaning_text(parse_metric("m", share + filters)) == (
         'Counter: percentile 99.9 of p, over events "e", where n gt 1'
     )
     assert best_window(parse_metric("m", SEATS)) == "day"

@@ -120,7 +120,7 @@ def test_the_metrics_are_listed_with_what_they_count_and_how_they_stand(visited:
 def test_a_drifted_and_a_missing_file_are_told_at_the_metric(visited: Site, folder: Path) -> None:
     (folder / "tokens.yaml").write_text(SUM.replace("sum", "nonsense"))
     text = page(visited, "/usage?metric=tokens")
-    assert "What was live stays live." in text
+    assert "The live version stays live." in text
     assert "tokens.yaml:4:" in text
     (folder / "calls.yaml").unlink()
     assert "the folder has no file of that name" in page(visited, "/usage?metric=calls")
@@ -426,22 +426,22 @@ def test_a_metric_tells_how_far_it_is_added_up_and_is_verified_with_raw_events(v
     for at in range(30):
         store(visited, f"m-{at}", "2026-10-05T10:00:00Z", userId="ann")
     path = f"/usage?metric=tokens&{OCTOBER}"
-    assert "being added up: 0 %" in page(visited, path)
-    assert "made of raw events: as right, only slower" in page(visited, path)
+    assert "pre-aggregating: 0 %" in page(visited, path)
+    assert "computed from raw events: just as exact, only slower" in page(visited, path)
     folder = BucketBuilder(visited.service.database, 1, clock)
     told = []
     while folder.step(build_events=10):
-        told += re.findall(r"being added up: (\d+) %", page(visited, path))
+        told += re.findall(r"pre-aggregating: (\d+) %", page(visited, path))
     assert {"0", "33", "66"} <= set(told)
     text = page(visited, path)
-    assert '<span class="chip">added up</span>' in text
-    chips = re.findall(r'<span class="chip[^"]*">(added up|from raw events)</span>', page(visited, "/usage"))
+    assert '<span class="chip">pre-aggregated</span>' in text
+    chips = re.findall(r'<span class="chip[^"]*">(pre-aggregated|from raw events)</span>', page(visited, "/usage"))
     # calls, most, seats, tokens: a gauge is made of raw events.
-    assert chips == ["added up", "added up", "from raw events", "added up"]
+    assert chips == ["pre-aggregated", "pre-aggregated", "from raw events", "pre-aggregated"]
     assert "Verify" not in page(visited, f"/usage?metric=seats&{OCTOBER}")
     (link,) = re.findall(r'href="([^"]+)" rel="nofollow">Verify', text)
     verified = page(visited, html.unescape(link))
-    assert "Verified: made anew of all raw events" in verified
+    assert "Verified: computed again from all raw events" in verified
     assert numbers(verified) == [(number, unverified(address)) for number, address in numbers(text)]
     assert "verify" not in "".join(re.findall(r'href="([^"]+)"', verified))
 
@@ -458,7 +458,7 @@ def test_what_raw_events_say_otherwise_is_told(visited: Site) -> None:
     with visited.service.database.writing() as conn:
         conn.execute(sa.update(usage_buckets).values(count=usage_buckets.c.count + 1))
     text = page(visited, f"/usage?metric=calls&{OCTOBER}&verify=1")
-    assert "Raw events say otherwise" in text
+    assert "Raw events give other numbers" in text
     assert "segment-lotus metrics build calls --anew" in text
 
 

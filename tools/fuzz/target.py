@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 TRANSFORMS, METRICS = HERE / "transforms", HERE / "metrics"
 
 # What a log line says where something happened that nobody expected.
-_ALARMS = ("Traceback", "unexpected error", '"level": "error"', '"level":"error"', "events not added up")
+_ALARMS = ("Traceback", "unexpected error", '"level": "error"', '"level":"error"', "events not aggregated")
 FORM = "application/x-www-form-urlencoded"
 _STATM = "/proc/self/statm"
 
