@@ -105,11 +105,11 @@ def check_pseudonym_key(settings: Settings, database: Database) -> None:
         return
     fingerprint = make_fingerprint(settings.pseudonym_key)
     with database.reading() as conn:
-        kept = find_fingerprint(conn, PSEUDONYM_KEY)
-    if kept is None:
+        known_fingerprint = find_fingerprint(conn, PSEUDONYM_KEY)
+    if known_fingerprint is None:
         with database.writing() as conn:
-            kept = keep_fingerprint(conn, PSEUDONYM_KEY, fingerprint)
-    if kept != fingerprint:
+            known_fingerprint = keep_fingerprint(conn, PSEUDONYM_KEY, fingerprint)
+    if known_fingerprint != fingerprint:
         raise Failure(
             "PSEUDONYM_KEY is not the one that the pseudonyms in this database were made with: every event with one "
             "would be another. Set it as it was, or accept it for good: `segment-lotus migrate --new-pseudonym-key`"

@@ -63,9 +63,9 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
 
         def work(backend: Backend) -> object:
             with backend.database.reading() as conn:
-                found, edge = find_groups(conn, filters)
+                rows, edge = find_groups(conn, filters)
             since = None if edge is None else format_time(micros_of(edge))
-            return {"groups": [to_group_document(one) for one in found], "looked_back_to": since}
+            return {"groups": [to_group_document(group) for group in rows], "looked_back_to": since}
 
         return to_json(offload(work))
 
@@ -82,7 +82,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
                 raise NotFound("there is no delivery of this event")
             return {
                 "delivery": to_delivery_document(row),
-                "attempts": [to_attempt_document(one) for one in attempts],
+                "attempts": [to_attempt_document(attempt) for attempt in attempts],
             }
 
         return to_json(offload(work))
@@ -113,26 +113,30 @@ def _retry() -> Work:
         return {"dry_run": True, "count": matching, "is_all": further is None}
 
     def work(backend: Backend) -> object:
-        done = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS, before=before)
-        return {"dry_run": False, "count": done.count, "next": None if done.further is None else str(done.further)}
+        result = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS, before=before)
+        return {
+            "dry_run": False,
+            "count": result.count,
+            "next": None if result.further is None else str(result.further),
+        }
 
     return count if dry_run else work
 
 
 def _read_words() -> tuple[dict[str, str], bool]:
     """Return the filters in a JSON object, and whether they are only to be counted. Raises BadQuery."""
-    said = read_json_object()
+    document = read_json_object()
     accepted = (*DELIVERY_PARAMETERS, "before", "dry_run")
-    if said is None:
+    if document is None:
         raise BadQuery(f"the body must be a JSON object with some of {', '.join(accepted)}")
-    if wrong := next((name for name in said if name not in accepted), None):
+    if wrong := next((name for name in document if name not in accepted), None):
         raise BadQuery(f"there is no member {wrong[:40]!a}: there are {', '.join(accepted)}")
-    dry_run = said.pop("dry_run", False)
+    dry_run = document.pop("dry_run", False)
     if not isinstance(dry_run, bool):
         raise BadQuery("dry_run must be true or false")
-    if wrong := next((name for name, text in said.items() if not (isinstance(text, str) and text)), None):
+    if wrong := next((name for name, text in document.items() if not (isinstance(text, str) and text)), None):
         raise BadQuery(f"{wrong} must be a text that is not empty; leave it out where it does not matter")
-    return said, dry_run
+    return document, dry_run
 
 
 def expose_deliveries(offload: Offload) -> bytes:

@@ -32,7 +32,7 @@ def deliveries() -> None:
 
 
 @deliveries.command("list")
-@click.option("--state", type=click.Choice([one.value for one in DeliveryState]))
+@click.option("--state", type=click.Choice([state.value for state in DeliveryState]))
 @click.option("--reason", help="The whole reason, as it is listed.")
 @click.option("--customer")
 @click.option("--event-name", help="Of the Lotus event.")
@@ -47,10 +47,10 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
     filters = parse_delivery_filters({name: text for name, text in texts.items() if text}, clock())
     with open_backend().database.reading() as conn:
         if groups:
-            found, edge = find_groups(conn, filters, most=_GROUPED)
-            for group in map(to_group_document, found):
-                seen = f"{group.first_at[:19]} to {group.last_at[:19]}"
-                line = f"{group.count:>10}  {group.state:<13}  {seen}  {printable(group.reason)}"
+            rows, edge = find_groups(conn, filters, most=_GROUPED)
+            for group in map(to_group_document, rows):
+                period = f"{group.first_at[:19]} to {group.last_at[:19]}"
+                line = f"{group.count:>10}  {group.state:<13}  {period}  {printable(group.reason)}"
                 click.echo(encode(group).decode() if as_json else line)
             if edge is not None:
                 click.echo(f"Of each state the newest {_GROUPED:,} were looked at.", err=True)
@@ -66,7 +66,7 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
 
 
 @deliveries.command("retry")
-@click.option("--state", type=click.Choice([one.value for one in RETRIABLE]), default="failed")
+@click.option("--state", type=click.Choice([state.value for state in RETRIABLE]), default="failed")
 @click.option("--reason", help="The whole reason, as it is listed.")
 @click.option("--customer")
 @click.option("--event-name", help="Of the Lotus event.")
@@ -77,12 +77,12 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
 @click.option("--yes", is_flag=True, help="All of them, where nothing narrows it down.")
 def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
     """Let deliveries that failed wait again: one, those of one reason, or a range."""
-    given = {name: text for name, text in texts.items() if text}
-    if given.keys() == {"state"} and not (yes or dry_run):
+    criteria = {name: text for name, text in texts.items() if text}
+    if criteria.keys() == {"state"} and not (yes or dry_run):
         raise click.UsageError(
             "Say which: --id, --reason, --customer, --event-name, --since or --until; or --yes for all of them."
         )
-    filters = parse_delivery_filters(given, clock())
+    filters = parse_delivery_filters(criteria, clock())
     database = open_backend().database
     if dry_run:
         with database.reading() as conn:
@@ -105,7 +105,8 @@ def _list(conn: Connection, filters: DeliveryFilters, limit: int) -> list[Delive
             return rows
 
 
-def _to_line(one: DeliveryDocument) -> str:
-    at = one.settled_at or one.due_at or ""
-    why = f"  {one.reason[:_REASON_SHOWN]}" if one.reason else ""
-    return printable(f"{at[:19]}  {one.state:<13}  {one.event_name}  {one.customer_id}  {one.idempotency_id}{why}")
+def _to_line(document: DeliveryDocument) -> str:
+    at = document.settled_at or document.due_at or ""
+    why = f"  {document.reason[:_REASON_SHOWN]}" if document.reason else ""
+    event = f"{document.event_name}  {document.customer_id}  {document.idempotency_id}"
+    return printable(f"{at[:19]}  {document.state:<13}  {event}{why}")

@@ -117,14 +117,14 @@ def reconcile(context: click.Context, *, since: str, resend: bool) -> None:
     lotus = _connect(settings)
     checked, missing = 0, 0
     tag = Ids(secrets.randbelow).tag
-    for found in find_missing(database, lotus, first_id_at(moment) - 1):
-        checked += found.checked
-        missing += len(found.missing)
-        for _, id_ in found.missing:
+    for batch in find_missing(database, lotus, first_id_at(moment) - 1):
+        checked += batch.checked
+        missing += len(batch.missing)
+        for _, id_ in batch.missing:
             click.echo(printable(id_))
-        if resend and found.missing:
+        if resend and batch.missing:
             with database.writing() as conn:
-                counts = send_again(conn, [event_id for event_id, _ in found.missing], clock())
+                counts = send_again(conn, [event_id for event_id, _ in batch.missing], clock())
                 ledger.append(conn, tag, clock(), counts)
     what = "; they wait to be sent again" if resend and missing else ""
     click.echo(f"Lotus has {checked - missing} of {checked} delivered events; {missing} are missing{what}.", err=True)

@@ -34,14 +34,14 @@ _STARTS, _ENDS = b'{"batch":[', b"]}"
 _STALE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
-def encode_event(one: DueDelivery) -> bytes:
+def encode_event(delivery: DueDelivery) -> bytes:
     """Return an event as Lotus takes it."""
     document = {
-        "event_name": one.event_name,
-        "idempotency_id": one.idempotency_id,
-        "customer_id": one.customer_id,
-        "time_created": format_time(one.time_created),
-        "properties": msgspec.Raw(one.properties.encode()),
+        "event_name": delivery.event_name,
+        "idempotency_id": delivery.idempotency_id,
+        "customer_id": delivery.customer_id,
+        "time_created": format_time(delivery.time_created),
+        "properties": msgspec.Raw(delivery.properties.encode()),
     }
     return msgspec.json.encode(document)
 
@@ -95,20 +95,20 @@ class Lotus:
 
     def find_missing(self, ids: Sequence[str], days: int) -> LotusAnswer:
         """Ask which of these idempotency ids it does not have."""
-        asked = {"idempotency_ids": list(ids), "number_days_lookback": days}
-        return self._ask("POST", VERIFY, msgspec.json.encode(asked))
+        document = {"idempotency_ids": list(ids), "number_days_lookback": days}
+        return self._ask("POST", VERIFY, msgspec.json.encode(document))
 
     def close(self) -> None:
         """Close the connection; the next request opens one."""
         self._connection.close()
 
     def _ask(self, method: str, path: str, body: bytes | None) -> LotusAnswer:
-        kept = self._connection.sock is not None
+        is_reused = self._connection.sock is not None
         try:
             return self._ask_once(method, path, body)
         except _STALE as error:
             self.close()
-            if not kept:
+            if not is_reused:
                 return _told(error)
         except (OSError, http.client.HTTPException) as error:
             self.close()
@@ -179,5 +179,5 @@ class Lotus:
 
 
 def _told(error: Exception) -> LotusAnswer:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return LotusAnswer(None, f"{type(error).__name__}: {said}".encode(errors="replace"))
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return LotusAnswer(None, f"{type(error).__name__}: {reason}".encode(errors="replace"))

@@ -72,14 +72,14 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     def show_list() -> Response:
         problem = None
         try:
-            asked = read_deliveries_query(request.args.lists(), clock())
+            query = read_deliveries_query(request.args.lists(), clock())
         except BadQuery as error:
-            asked, problem = written(dict(request.args.lists())), error.message
+            query, problem = written(dict(request.args.lists())), error.message
         return pages.show(
             "deliveries.html",
-            _list(asked, total, found=problem is None),
+            _list(query, total, valid=problem is None),
             status=400 if problem else 200,
-            asked=asked,
+            query=query,
             problem=problem,
             forwards=bool(settings.lotus_api_key),
             host=settings.lotus_host,
@@ -110,14 +110,14 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     return blueprint
 
 
-def _list(asked: DeliveryQuery, total: LedgerTotal, *, found: bool) -> Work:
+def _list(query: DeliveryQuery, total: LedgerTotal, *, valid: bool) -> Work:
     def work(backend: Backend) -> Values:
         now = clock()
         with backend.database.reading() as conn:
             undelivered = count_undelivered(conn)
             balance = _balance(total.read(conn, now), undelivered)
-            groups, edge = find_groups(conn, asked.filters)
-            step = search_deliveries(conn, asked.filters, before=asked.before, limit=PAGE) if found else None
+            groups, edge = find_groups(conn, query.filters)
+            step = search_deliveries(conn, query.filters, before=query.before, limit=PAGE) if valid else None
             rows = read_deliveries(conn, step.ids) if step else []
             last = read_last_attempts(conn, [row.attempt_id for row in rows if row.attempt_id is not None])
             late = _read_lateness(conn, now)
@@ -129,7 +129,7 @@ def _list(asked: DeliveryQuery, total: LedgerTotal, *, found: bool) -> Work:
             "looked_at": step.looked_at if step else 0,
             "full": step.full if step else False,
             "back_to": micros_of(step.reached) if step and step.reached else None,
-            "further": asked.address(before=str(step.reached)) if step and step.reached else None,
+            "further": query.address(before=str(step.reached)) if step and step.reached else None,
             **late,
         }
 
@@ -193,18 +193,18 @@ def _retry(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
 
     def work(backend: Backend) -> Values:
-        done = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS)
-        return {"words": words, "count": done.count, "is_all": done.further is None, "done": done}
+        result = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS)
+        return {"words": words, "count": result.count, "is_all": result.further is None, "done": result}
 
     return work
 
 
 def _words() -> dict[str, str]:
     """Return the words of a form; a field that is left empty is no word. Raises BadQuery."""
-    given = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
-    if wrong := next((name for name in given if name not in _FIELDS), None):
+    fields = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
+    if wrong := next((name for name in fields if name not in _FIELDS), None):
         raise BadQuery(f"there is no field {wrong[:40]!a}: there are {', '.join(_FIELDS)}")
-    return given
+    return fields
 
 
 def _id(text: str) -> int:

@@ -30,11 +30,11 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
         return []
     waiting = [row for row in rows if row.state == DeliveryState.WAITING]
     ended = [row for row in rows if row.state != DeliveryState.WAITING]
-    said = "for Lotus" if len(rows) == 1 else f"for Lotus, {len(rows)} events"
+    sentence = "for Lotus" if len(rows) == 1 else f"for Lotus, {len(rows)} events"
     if waiting:
-        said += "; it waits" if len(rows) == 1 else f"; {len(waiting)} wait"
-        said += next((f", the last time: {row.reason}" for row in waiting if row.reason), "")
-    stages = [Stage(name="queued", passed=True, sentence=said)]
+        sentence += "; it waits" if len(rows) == 1 else f"; {len(waiting)} wait"
+        sentence += next((f", the last time: {row.reason}" for row in waiting if row.reason), "")
+    stages = [Stage(name="queued", passed=True, sentence=sentence)]
     if ended:
         stages.append(_last_stage(ended, len(rows)))
     return stages
@@ -42,14 +42,16 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
 
 def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
     taken = [row for row in ended if row.state == DeliveryState.DELIVERED]
-    others = [row for row in ended if row.state != DeliveryState.DELIVERED]
-    said = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
-    if others:
+    undelivered = [row for row in ended if row.state != DeliveryState.DELIVERED]
+    sentence = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
+    if undelivered:
         why = {
-            DeliveryState.FAILED: f"Lotus refused it: {others[0].reason}",
-            DeliveryState.UNFORWARDABLE: f"it was never sent: {others[0].reason}",
+            DeliveryState.FAILED: f"Lotus refused it: {undelivered[0].reason}",
+            DeliveryState.UNFORWARDABLE: f"it was never sent: {undelivered[0].reason}",
             DeliveryState.VOIDED: "a replay replaced it before it was sent",
-        }[DeliveryState(others[0].state)]
-        said = why if count == 1 else f"{said}; of another one: {why}"
+        }[DeliveryState(undelivered[0].state)]
+        sentence = why if count == 1 else f"{sentence}; of another one: {why}"
     at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)
-    return Stage(name="delivered", passed=not others, sentence=said[:400], at=None if at is None else format_time(at))
+    return Stage(
+        name="delivered", passed=not undelivered, sentence=sentence[:400], at=None if at is None else format_time(at)
+    )

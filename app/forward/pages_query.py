@@ -30,17 +30,17 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     def address(self, **changes: str | None) -> str:
         """Return the address of this view, with some filters changed, or left out for None."""
-        wanted = {**self.texts, **changes}
-        query = urlencode([(name, text) for name, text in wanted.items() if text], errors="replace")
+        texts = {**self.texts, **changes}
+        query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
         return f"/deliveries?{query}" if query else "/deliveries"
 
 
-def read_deliveries_query(given: Iterable[tuple[str, list[str]]], now: int) -> DeliveryQuery:
+def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int) -> DeliveryQuery:
     """Read the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
 
     A form sends its empty fields too: they count as not given.
     """
-    texts = to_texts(given, _ACCEPTED)
+    texts = to_texts(parameters, _ACCEPTED)
     before = texts.pop("before", None)
     return DeliveryQuery(
         texts=texts,
@@ -49,7 +49,7 @@ def read_deliveries_query(given: Iterable[tuple[str, list[str]]], now: int) -> D
     )
 
 
-def written(given: Mapping[str, list[str]]) -> DeliveryQuery:
+def written(parameters: Mapping[str, list[str]]) -> DeliveryQuery:
     """Return a view for a query that cannot be used: its texts, to be corrected."""
-    texts = {name: given[name][0] for name in DELIVERY_PARAMETERS if given.get(name)}
+    texts = {name: parameters[name][0] for name in DELIVERY_PARAMETERS if parameters.get(name)}
     return DeliveryQuery(texts=texts, filters=DeliveryFilters())

@@ -34,10 +34,10 @@ def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[Found
         until = newest_event_id(conn)
     while True:
         with database.reading() as conn:
-            some = list_delivered(conn, after, until, _BATCH)
-        if not some:
+            rows = list_delivered(conn, after, until, _BATCH)
+        if not rows:
             return
-        answer = lotus.find_missing([id_ for _, id_ in some], MAX_DAYS)
+        answer = lotus.find_missing([id_ for _, id_ in rows], MAX_DAYS)
         try:
             document = msgspec.json.decode(answer.body, type=_Document) if answer.status == 200 else None  # noqa: PLR2004
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -45,5 +45,5 @@ def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[Found
         if document is None or document.status != "success":
             raise Unavailable(f"Lotus does not say which events it has: {answer.status or ''} {answer.text()[:200]}")
         lost = set(document.ids_not_found)
-        yield Found(len(some), [(event_id, id_) for event_id, id_ in some if id_ in lost])
-        after = some[-1][0]
+        yield Found(len(rows), [(event_id, id_) for event_id, id_ in rows if id_ in lost])
+        after = rows[-1][0]

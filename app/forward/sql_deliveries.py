@@ -129,11 +129,11 @@ def request_later(conn: sa.Connection, after: int, until: int, now: int) -> tupl
         # A correction that makes one void meanwhile waits, and then finds the delivery; or it was first, and is seen.
         .with_for_update(read=True)
     )
-    found = conn.execute(query).all()
-    if not found:
+    candidates = conn.execute(query).all()
+    if not candidates:
         return 0, None
-    rows = [(row.id, DeliveryState.WAITING.value, now, 0) for row in found if row.voided_at is None]
-    return _LATER.run(conn, rows), found[-1].id
+    rows = [(row.id, DeliveryState.WAITING.value, now, 0) for row in candidates if row.voided_at is None]
+    return _LATER.run(conn, rows), candidates[-1].id
 
 
 def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> list[DueDelivery]:
@@ -157,9 +157,9 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    found = [DueDelivery(*row) for row in conn.execute(query)]
-    _CLAIM.run(conn, sorted((token, until, one.event_id, DeliveryState.WAITING.value) for one in found))
-    return found
+    due = [DueDelivery(*row) for row in conn.execute(query)]
+    _CLAIM.run(conn, sorted((token, until, delivery.event_id, DeliveryState.WAITING.value) for delivery in due))
+    return due
 
 
 def _is_free(now: int) -> sa.ColumnElement[bool]:
@@ -170,7 +170,7 @@ def _is_free(now: int) -> sa.ColumnElement[bool]:
 
 def release(conn: sa.Connection, token: int, held: Iterable[DueDelivery]) -> None:
     """Give deliveries back that were not sent, as if they had never been at hand."""
-    rows = [(None, None, one.event_id, DeliveryState.WAITING.value, token) for one in held]
+    rows = [(None, None, delivery.event_id, DeliveryState.WAITING.value, token) for delivery in held]
     _RELEASE.run(conn, sorted(rows, key=_event_id))
 
 
@@ -192,10 +192,16 @@ def record_results(
     counts: Counter[Entry] = Counter()
     if attempt is not None:
         _ATTEMPTS.run(conn, [msgspec.structs.astuple(attempt)])
-        failed = [one.event_id for one in settled if one.attempt_id and one.state is not DeliveryState.DELIVERED]
+        failed = [
+            result.event_id for result in settled if result.attempt_id and result.state is not DeliveryState.DELIVERED
+        ]
         _ATTEMPTED.run(conn, [(id_, attempt.id) for id_ in sorted([*failed, *undecided])])
     for state in DeliveryState:
-        rows = [_ended(one, now) for one in sorted(settled, key=lambda one: one.event_id) if one.state is state]
+        rows = [
+            _ended(result, now)
+            for result in sorted(settled, key=lambda result: result.event_id)
+            if result.state is state
+        ]
         changed = _SETTLE.run(conn, [(*row, DeliveryState.WAITING.value, token) for row in rows])
         if state is not DeliveryState.WAITING:
             _move(counts, DeliveryState.WAITING, state, changed)
@@ -285,10 +291,10 @@ def to_storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _ended(one: DeliveryResult, now: int) -> tuple[Any, ...]:
-    reason = None if one.reason is None else to_storable(one.reason)[:_REASON_MAX]
-    at = None if one.state is DeliveryState.WAITING else now
-    return (one.state.value, one.due_at, one.tries, None, None, one.attempt_id, reason, at, one.event_id)
+def _ended(result: DeliveryResult, now: int) -> tuple[Any, ...]:
+    reason = None if result.reason is None else to_storable(result.reason)[:_REASON_MAX]
+    at = None if result.state is DeliveryState.WAITING else now
+    return (result.state.value, result.due_at, result.tries, None, None, result.attempt_id, reason, at, result.event_id)
 
 
 def _event_id(row: tuple[Any, ...]) -> int:

@@ -31,16 +31,16 @@ def read_destination(conn: sa.Connection) -> Destination:
     return Destination() if row is None else Destination(*row)
 
 
-def pause(conn: sa.Connection, seen: Destination, trouble: str, sentence: str, *, now: int, probe_at: int) -> bool:
-    """Pause it; `seen` is how it stood when the request began. False: another worker has said more since."""
+def pause(conn: sa.Connection, expected: Destination, trouble: str, sentence: str, *, now: int, probe_at: int) -> bool:
+    """Pause it; `expected` is how it stood when the request began. False: another worker has said more since."""
     _FIRST.run(conn, [(LOTUS, 0, 0)])
     changed = conn.execute(
         sa.update(destinations)
-        .where(destinations.c.name == LOTUS, destinations.c.failures == seen.failures)
+        .where(destinations.c.name == LOTUS, destinations.c.failures == expected.failures)
         .values(
             trouble=trouble,
             sentence=sentence,
-            failures=seen.failures + 1,
+            failures=expected.failures + 1,
             paused_at=sa.func.coalesce(destinations.c.paused_at, now),
             probe_at=probe_at,
         )
@@ -48,14 +48,14 @@ def pause(conn: sa.Connection, seen: Destination, trouble: str, sentence: str, *
     return bool(changed.rowcount == 1)
 
 
-def take_probe(conn: sa.Connection, seen: Destination, until: int) -> bool:
+def take_probe(conn: sa.Connection, expected: Destination, until: int) -> bool:
     """Take the one try that is due; nobody else tries before `until`. False: another worker was first."""
     changed = conn.execute(
         sa.update(destinations)
         .where(
             destinations.c.name == LOTUS,
-            destinations.c.failures == seen.failures,
-            destinations.c.probe_at == seen.probe_at,
+            destinations.c.failures == expected.failures,
+            destinations.c.probe_at == expected.probe_at,
             destinations.c.trouble.is_not(None),
         )
         .values(probe_at=until)

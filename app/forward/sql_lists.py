@@ -61,7 +61,7 @@ def read_deliveries(conn: sa.Connection, ids: Sequence[int]) -> list[DeliveryRow
     """Return the deliveries of these events, in the order of the ids; those that are not there are left out."""
     query = _rows().where(among(conn, deliveries.c.event_id, ids))
     rows = {row.event_id: DeliveryRow(**row._mapping) for row in conn.execute(query)}  # noqa: SLF001  SQLAlchemy's own
-    return [rows[one] for one in ids if one in rows]
+    return [rows[id_] for id_ in ids if id_ in rows]
 
 
 def get_delivery(conn: sa.Connection, event_id: int) -> DeliveryRow | None:
@@ -80,10 +80,10 @@ def list_attempts(conn: sa.Connection, event_ids: Sequence[int], limit: int = AT
     pairs = last.union(earlier).subquery()
     columns = [attempts.c[name] for name in Attempt.__struct_fields__]
     query = sa.select(pairs.c.event_id.label("of"), *columns).join(pairs, attempts.c.id == pairs.c.attempt_id)
-    found: dict[int, list[Attempt]] = {one: [] for one in event_ids}
+    attempts_of: dict[int, list[Attempt]] = {event_id: [] for event_id in event_ids}
     for event_id, *values in reversed(conn.execute(query.order_by(attempts.c.id.desc()).limit(limit)).all()):
-        found[event_id].append(Attempt(*values))
-    return found
+        attempts_of[event_id].append(Attempt(*values))
+    return attempts_of
 
 
 def read_last_attempts(conn: sa.Connection, ids: Sequence[int]) -> dict[int, LastAttempt]:
@@ -112,7 +112,7 @@ def find_groups(
     edge: int | None = None
     low, high = id_range(filters)
     for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
-        some = (
+        newest = (
             sa.select(deliveries.c.event_id, deliveries.c.reason, deliveries.c.settled_at)
             .where(deliveries.c.state == state, ENDED_BADLY)
             .where(deliveries.c.event_id > low, deliveries.c.event_id < high)
@@ -120,13 +120,13 @@ def find_groups(
             .limit(most)
             .subquery()
         )
-        columns = (sa.func.min(some.c.settled_at), sa.func.max(some.c.settled_at), sa.func.max(some.c.event_id))
-        query = sa.select(some.c.reason, sa.func.count(), *columns, sa.func.min(some.c.event_id))
-        found = conn.execute(query.group_by(some.c.reason)).all()
-        groups += [DeliveryGroup(state, reason or "", *told) for reason, *told, _oldest in found]
-        if sum(row[1] for row in found) == most:
-            edge = max(edge or 0, min(row[-1] for row in found))
-    return sorted(groups, key=lambda one: (-one.count, one.state, one.reason)), edge
+        columns = (sa.func.min(newest.c.settled_at), sa.func.max(newest.c.settled_at), sa.func.max(newest.c.event_id))
+        query = sa.select(newest.c.reason, sa.func.count(), *columns, sa.func.min(newest.c.event_id))
+        rows = conn.execute(query.group_by(newest.c.reason)).all()
+        groups += [DeliveryGroup(state, reason or "", *values) for reason, *values, _oldest in rows]
+        if sum(row[1] for row in rows) == most:
+            edge = max(edge or 0, min(row[-1] for row in rows))
+    return sorted(groups, key=lambda group: (-group.count, group.state, group.reason)), edge
 
 
 def count_states(conn: sa.Connection) -> Counter[str]:

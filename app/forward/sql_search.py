@@ -81,24 +81,24 @@ def search_deliveries(
     leading, narrow = _conditions(filters)
     with_events = any((filters.customer, filters.event_name, filters.id))
     if few is not None:
-        within = [one for one in few if low < one < high]
+        within = [id_ for id_ in few if low < id_ < high]
         conditions = (among(conn, deliveries.c.event_id, within), *leading, *narrow)
-        found = _read(conn, conditions, limit + 1, with_events=with_events)
-        return _step(found, limit, len(within), None)
+        ids = _read(conn, conditions, limit + 1, with_events=with_events)
+        return _step(ids, limit, len(within), None)
     if not narrow:
-        found = _read(conn, (*_between(low, high), *leading), limit + 1)
-        return _step(found, limit, len(found[:limit]), None)
+        ids = _read(conn, (*_between(low, high), *leading), limit + 1)
+        return _step(ids, limit, len(ids[:limit]), None)
     until = time.monotonic() + SECONDS
-    found = []
+    ids = []
     looked_at, window = 0, min(_WINDOW, most)
     while True:
         edge = _nth(conn, (*_between(low, high), *leading), window)
         lowest = low if edge is None else edge - 1
         conditions = (*_between(lowest, high), *leading, *narrow)
-        found += _read(conn, conditions, limit + 1 - len(found), with_events=with_events)
+        ids += _read(conn, conditions, limit + 1 - len(ids), with_events=with_events)
         looked_at += window
-        if len(found) > limit or edge is None or looked_at >= most or time.monotonic() > until:
-            return _step(found, limit, looked_at, edge)
+        if len(ids) > limit or edge is None or looked_at >= most or time.monotonic() > until:
+            return _step(ids, limit, looked_at, edge)
         high, window = edge, min(_WINDOW, most - looked_at)
 
 
@@ -113,10 +113,10 @@ def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float
             return count, before
 
 
-def _step(found: list[int], limit: int, looked_at: int, edge: int | None) -> DeliverySearchPage:
-    if len(found) > limit:
-        return DeliverySearchPage(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
-    return DeliverySearchPage(ids=found, looked_at=looked_at, reached=edge, full=False)
+def _step(ids: list[int], limit: int, looked_at: int, edge: int | None) -> DeliverySearchPage:
+    if len(ids) > limit:
+        return DeliverySearchPage(ids=ids[:limit], looked_at=looked_at, reached=ids[limit - 1], full=True)
+    return DeliverySearchPage(ids=ids, looked_at=looked_at, reached=edge, full=False)
 
 
 def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None:
@@ -129,9 +129,9 @@ def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None
     if filters.customer is not None:
         queries.append(sa.select(events.c.id).where(events.c.customer_id == to_key(filters.customer)))
     for query in queries:
-        found = list(conn.execute(query.limit(FEW + 1)).scalars())
-        if len(found) <= FEW:
-            return found
+        ids = list(conn.execute(query.limit(FEW + 1)).scalars())
+        if len(ids) <= FEW:
+            return ids
     return None
 
 

@@ -182,10 +182,10 @@ class ForwardWorker:
             self._settle(token, destination, attempt, self._ends(verdict, batch, attempt))
             # It is well again, as far as this worker knows.
             destination = Destination()
-        rest = [one.waiting for batch in (*halves, ready) for one in batch]
-        if rest:
+        unsent = [item.waiting for batch in (*halves, ready) for item in batch]
+        if unsent:
             with self._database.writing() as conn:
-                release(conn, token, rest)
+                release(conn, token, unsent)
         return sent
 
     def _look(self, token: int, held: list[DueDelivery]) -> deque[_Ready]:
@@ -193,22 +193,22 @@ class ForwardWorker:
         now = self._clock()
         ready: deque[_Ready] = deque()
         ended: list[DeliveryResult] = []
-        for one in held:
-            if one.voided_at is not None:
+        for row in held:
+            if row.voided_at is not None:
                 # Whoever made it void takes it out; this is for whatever queued it all the same.
-                ended.append(DeliveryResult(one.event_id, DeliveryState.VOIDED, one.due_at, one.tries))
-            elif is_too_old(one.time_created, now):
+                ended.append(DeliveryResult(row.event_id, DeliveryState.VOIDED, row.due_at, row.tries))
+            elif is_too_old(row.time_created, now):
                 ended.append(
-                    DeliveryResult(one.event_id, DeliveryState.UNFORWARDABLE, one.due_at, one.tries, None, TOO_OLD)
+                    DeliveryResult(row.event_id, DeliveryState.UNFORWARDABLE, row.due_at, row.tries, None, TOO_OLD)
                 )
-            elif takes_from(one.time_created) > now:
+            elif takes_from(row.time_created) > now:
                 reason = "its time is more than a day ahead: Lotus takes it later"
-                due_at = takes_from(one.time_created)
-                ended.append(DeliveryResult(one.event_id, DeliveryState.WAITING, due_at, one.tries, None, reason))
-            elif not fits(1, len(encoded := encode_event(one))):
-                ended.append(DeliveryResult(one.event_id, DeliveryState.FAILED, one.due_at, one.tries, None, TOO_LARGE))
+                due_at = takes_from(row.time_created)
+                ended.append(DeliveryResult(row.event_id, DeliveryState.WAITING, due_at, row.tries, None, reason))
+            elif not fits(1, len(encoded := encode_event(row))):
+                ended.append(DeliveryResult(row.event_id, DeliveryState.FAILED, row.due_at, row.tries, None, TOO_LARGE))
             else:
-                ready.append(_Ready(one, encoded))
+                ready.append(_Ready(row, encoded))
         if ended:
             self._settle(token, None, None, ended)
         return ready
@@ -216,14 +216,14 @@ class ForwardWorker:
     def _send(self, batch: _Batch) -> tuple[LotusAnswer, Attempt]:
         started_at = self._clock()
         began = time.perf_counter()
-        answer = self._lotus.track(encode_batch([one.encoded for one in batch]))
+        answer = self._lotus.track(encode_batch([item.encoded for item in batch]))
         milliseconds = int((time.perf_counter() - began) * 1000)
-        kept = to_storable(answer.text()).encode()[:_ANSWER_KEPT].decode(errors="ignore")
-        return answer, Attempt(self._ids.next(started_at), started_at, milliseconds, len(batch), answer.status, kept)
+        text = to_storable(answer.text()).encode()[:_ANSWER_KEPT].decode(errors="ignore")
+        return answer, Attempt(self._ids.next(started_at), started_at, milliseconds, len(batch), answer.status, text)
 
     def _judge(self, answer: LotusAnswer, batch: _Batch) -> AnswerVerdict:
         """Read an answer; what is refused whole becomes a split, an end of its one event, or a trouble."""
-        ids = [one.waiting.idempotency_id for one in batch]
+        ids = [item.waiting.idempotency_id for item in batch]
         verdict = read_verdict(answer, ids, self._clock())
         if verdict.split is None:
             self._strange = 0
@@ -236,28 +236,28 @@ class ForwardWorker:
                 return AnswerVerdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
         if len(batch) > 1:
             return verdict
-        told = {ids[0]: verdict.split}
-        return AnswerVerdict(failed=told) if verdict.split_is_final else AnswerVerdict(later=told)
+        reasons = {ids[0]: verdict.split}
+        return AnswerVerdict(failed=reasons) if verdict.split_is_final else AnswerVerdict(later=reasons)
 
     def _ends(self, verdict: AnswerVerdict, batch: _Batch, attempt: Attempt) -> list[DeliveryResult]:
         now = self._clock()
         trouble = verdict.trouble
         own = trouble is None or (len(batch) == 1 and trouble.word in _MAY_BE_THE_EVENT)
         ends = []
-        for one in (ready.waiting for ready in batch):
-            id_ = one.idempotency_id
+        for row in (ready.waiting for ready in batch):
+            id_ = row.idempotency_id
             if id_ in verdict.delivered:
-                ends.append(DeliveryResult(one.event_id, DeliveryState.DELIVERED, one.due_at, one.tries, attempt.id))
+                ends.append(DeliveryResult(row.event_id, DeliveryState.DELIVERED, row.due_at, row.tries, attempt.id))
             elif id_ in verdict.failed:
                 reason = verdict.failed[id_]
                 ends.append(
-                    DeliveryResult(one.event_id, DeliveryState.FAILED, one.due_at, one.tries + 1, attempt.id, reason)
+                    DeliveryResult(row.event_id, DeliveryState.FAILED, row.due_at, row.tries + 1, attempt.id, reason)
                 )
             else:
                 reason = verdict.later.get(id_, "")
-                due_at = now + back_off(one.tries + 1, self._draw()) if own else one.due_at
+                due_at = now + back_off(row.tries + 1, self._draw()) if own else row.due_at
                 ends.append(
-                    DeliveryResult(one.event_id, DeliveryState.WAITING, due_at, one.tries + own, attempt.id, reason)
+                    DeliveryResult(row.event_id, DeliveryState.WAITING, due_at, row.tries + own, attempt.id, reason)
                 )
         return ends
 
@@ -276,8 +276,8 @@ class ForwardWorker:
             try:
                 with self._database.writing() as conn:
                     now = self._clock()
-                    others = [one.waiting.event_id for one in undecided or ()]
-                    counts = record_results(conn, token, now, attempt, ends, others)
+                    undecided_ids = [item.waiting.event_id for item in undecided or ()]
+                    counts = record_results(conn, token, now, attempt, ends, undecided_ids)
                     ledger.append(conn, self._ids.tag, now, counts)
                     if destination is not None and trouble is not None:
                         self._pause(conn, destination, trouble)
@@ -304,7 +304,7 @@ def _cut(ready: deque[_Ready], most: int) -> _Batch:
     batch: _Batch = []
     size = 0
     while ready and len(batch) < most and fits(len(batch) + 1, size + len(ready[0].encoded)):
-        one = ready.popleft()
-        batch.append(one)
-        size += len(one.encoded)
+        item = ready.popleft()
+        batch.append(item)
+        size += len(item.encoded)
     return batch

@@ -161,10 +161,10 @@ def _encode(document: Any) -> bytes:
 def _parse_url(text: str) -> SplitResult:
     try:
         url = urlsplit(text)
-        known = url.scheme in {"http", "https"} and url.hostname and (url.port is None or url.port)
+        is_http = url.scheme in {"http", "https"} and url.hostname and (url.port is None or url.port)
     except ValueError:
-        known = False
-    if not known:
+        is_http = False
+    if not is_http:
         raise click.UsageError(f"--url {text!r} is not of the form http://host:port/path.")
     return url if url.path not in {"", "/"} else url._replace(path=WEBHOOK_PATH)
 

@@ -133,20 +133,20 @@ class Ingest:
         """Keep a request in several commits, so that nobody waits for the whole of it."""
         transforms = self._catalog.active
         items = submission.items(parsed, request.received_at, retriable=True)
-        kept: list[Record] = []
+        stored: list[Record] = []
         part = request
         for share in _cut(enumerate(items), turn):
             self._run(part, share, submission.route, transforms, turn)
             try:
                 self._writer.append(part)
             except Unavailable as error:
-                if not kept:
+                if not stored:
                     raise
-                told = f"{len(kept)} of its {len(parsed.items)} calls are stored, and known when it is sent again"
-                raise Unavailable(f"{error.message}; {told}") from error
-            kept += part.records
+                note = f"{len(stored)} of its {len(parsed.items)} calls are stored, and known when it is sent again"
+                raise Unavailable(f"{error.message}; {note}") from error
+            stored += part.records
             part = request.next_part()
-        return kept
+        return stored
 
     def _run(
         self,
@@ -161,8 +161,8 @@ class Ingest:
         for position, (raw, document, message_id) in items:
             if position:
                 turn.checkpoint()
-            done = run(raw, document, transforms, received_at)
-            read = done.call or describe(document)
+            result = run(raw, document, transforms, received_at)
+            read = result.call or describe(document)
             request.records.append(
                 Record(
                     self._ids.next(received_at),
@@ -171,7 +171,7 @@ class Ingest:
                     received_at,
                     route,
                     raw,
-                    done,
+                    result,
                     read.type,
                     read.message_id or message_id,
                     read.event,

@@ -109,8 +109,8 @@ def shown_headers(environ: dict[str, Any]) -> dict[str, str]:
         if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} or (key.startswith("HTTP_") and name in _SHOWN):
             text = str(value)[:_VALUE_MAX]
         elif key == "HTTP_AUTHORIZATION":
-            scheme, _, given = str(value).partition(" ")
-            text = f"{scheme} (hidden)" if given and scheme.lower() in _SCHEMES else "(hidden)"
+            scheme, _, credential = str(value).partition(" ")
+            text = f"{scheme} (hidden)" if credential and scheme.lower() in _SCHEMES else "(hidden)"
         elif key == "HTTP_X_SIGNATURE":
             text = f"{len(str(value))} characters (hidden)"
         elif key.startswith("HTTP_"):

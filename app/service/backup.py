@@ -71,9 +71,9 @@ def restore(file: Path) -> None:
         copy_backup(file, copy)
         what = _check(copy)
         seal(copy)
-        there = replace_database(copy, target, former)
+        had_database = replace_database(copy, target, former)
     click.echo(f"{target}: {what}")
-    if there:
+    if had_database:
         click.echo(f"The former database is {former}.")
     click.echo("Next: `segment-lotus migrate`, then start the service. Calls that came since the backup are not in it.")
 

@@ -32,8 +32,8 @@ from app.transforms.commands_preview import preview
 from app.transforms.commands_try import try_
 
 
-def _say_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's way
-    if wanted:
+def _say_version(context: click.Context, _option: click.Parameter, is_set: bool) -> None:  # noqa: FBT001  click's way
+    if is_set:
         try:
             click.echo(f"segment-lotus {metadata.version('segment-lotus')}")
         except metadata.PackageNotFoundError:

@@ -50,10 +50,10 @@ def doctor(context: click.Context, *, full: bool) -> None:
     Exit code 1 where something is wrong.
     """
     well = True
-    for one in _examine(None if full else _CHECK_SECONDS):
-        mark = {True: "ok", False: "NO", None: "--"}[one.ok]
-        click.echo(f"{mark}  {one.name:<11} {printable(one.sentence)}")
-        well = well and one.ok is not False
+    for diagnosis in _examine(None if full else _CHECK_SECONDS):
+        mark = {True: "ok", False: "NO", None: "--"}[diagnosis.ok]
+        click.echo(f"{mark}  {diagnosis.name:<11} {printable(diagnosis.sentence)}")
+        well = well and diagnosis.ok is not False
     if not well:
         context.exit(1)
 
@@ -70,9 +70,9 @@ def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     except SettingInvalid:
         return
     database = open_database(settings)
-    found = _look("database", lambda: _database(database))
-    yield found
-    if found.ok and database.file is None:
+    connected = _look("database", lambda: _database(database))
+    yield connected
+    if connected.ok and database.file is None:
         yield _look("locks", lambda: _locks(database))
     yield _look("pages", lambda: _pages(database, seconds))
     yield _look("disk", lambda: _disk(settings, database))
@@ -81,7 +81,7 @@ def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     yield _keys("tracking", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
     yield _keys("track-api", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
     yield _lotus(settings)
-    if found.ok:
+    if connected.ok:
         yield _look("proxy", lambda: _proxy(settings, database))
         yield _look("outbox", lambda: _outbox(settings, database))
 
@@ -136,14 +136,16 @@ def _disk(settings: Settings, database: Database) -> Diagnosis:
     if free is None:
         return Diagnosis("disk", ok=True, sentence="the database server's own affair")
     floor = settings.min_free_disk_bytes
-    told = f"{free // 10**6:,} MB free, {floor // 10**6:,} wanted (MIN_FREE_DISK_BYTES)"
-    return Diagnosis("disk", free >= floor, told if free >= floor else f"{told}: make room, or move DATABASE_URL")
+    sentence = f"{free // 10**6:,} MB free, {floor // 10**6:,} wanted (MIN_FREE_DISK_BYTES)"
+    return Diagnosis(
+        "disk", free >= floor, sentence if free >= floor else f"{sentence}: make room, or move DATABASE_URL"
+    )
 
 
 def _transforms(settings: Settings) -> Diagnosis:
     files = read_folder(settings.transforms_dir)
     checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
-    bad = sorted({one.name for one in checked.problems if one.name not in checked.transforms})
+    bad = sorted({problem.name for problem in checked.problems if problem.name not in checked.transforms})
     if DEFAULT not in checked.transforms:
         raise Unavailable(f"{settings.transforms_dir} has no {DEFAULT}.yaml that can be used: see TRANSFORMS_DIR")
     if bad:
@@ -185,8 +187,8 @@ def _lotus(settings: Settings) -> Diagnosis:
     if answer.status == 200:  # noqa: PLR2004
         return Diagnosis("lotus", ok=True, sentence=f"{settings.lotus_host} answers, and knows the key")
     verdict = read_verdict(answer, (), 0)
-    said = verdict.trouble.sentence if verdict.trouble else f"/api/ping/ answers {answer.status}"
-    return Diagnosis("lotus", ok=False, sentence=said)
+    sentence = verdict.trouble.sentence if verdict.trouble else f"/api/ping/ answers {answer.status}"
+    return Diagnosis("lotus", ok=False, sentence=sentence)
 
 
 def _proxy(settings: Settings, database: Database) -> Diagnosis:
@@ -207,10 +209,10 @@ def _proxy(settings: Settings, database: Database) -> Diagnosis:
 def _outbox(settings: Settings, database: Database) -> Diagnosis:
     with database.reading() as conn:
         outbox = read_outbox(conn)
-    told = f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable"
+    summary = f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable"
     if outbox.paused:
         why = f"paused since {outbox.paused_at}: {outbox.message}. {outbox.advice or ''}"
-        return Diagnosis("outbox", ok=False, sentence=f"{told}; {why}")
+        return Diagnosis("outbox", ok=False, sentence=f"{summary}; {why}")
     if outbox.failed:
-        return Diagnosis("outbox", ok=False, sentence=f"{told}; `segment-lotus deliveries list --groups` says why")
-    return Diagnosis("outbox", ok=True if settings.lotus_api_key else None, sentence=told)
+        return Diagnosis("outbox", ok=False, sentence=f"{summary}; `segment-lotus deliveries list --groups` says why")
+    return Diagnosis("outbox", ok=True if settings.lotus_api_key else None, sentence=summary)

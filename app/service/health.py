@@ -48,7 +48,7 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
         ready = all(check.ok for check in checks)
         answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
         if _is_admin():
-            answer["checks"] = [{"name": one.name, "ok": one.ok, "message": one.sentence} for one in checks]
+            answer["checks"] = [{"name": check.name, "ok": check.ok, "message": check.sentence} for check in checks]
             answer["transforms"] = _standings(service)
         return to_json(answer, 200 if ready else 503)
 
@@ -73,17 +73,17 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
 
 def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
     """Return `look` with what it found kept for a second. Who asks while it looks waits for what it finds."""
-    found: list[Check] = []
+    checks: list[Check] = []
     until = 0.0
     looking = threading.Lock()
 
     def remember() -> list[Check]:
-        nonlocal found, until
+        nonlocal checks, until
         with looking:
             if time.monotonic() >= until:
-                found = look()
+                checks = look()
                 until = time.monotonic() + _KEPT_SECONDS
-            return found
+            return checks
 
     return remember
 
@@ -121,25 +121,25 @@ def _disk(service: Service) -> Check:
 def _transforms(service: Service) -> Check:
     """Files that cannot be used are told and do not make it unready: the last good version of each is active."""
     active = len(service.catalog.active.transforms)
-    said = [f"{active} active"]
-    if (seen := service.watcher.survey) is not None:
+    parts = [f"{active} active"]
+    if (survey := service.watcher.survey) is not None:
         for state, what in (
             (FileState.BROKEN, "not used"),
             (FileState.DRIFT, "drifted"),
             (FileState.NO_FILE, "without a file"),
         ):
-            if found := seen.among(state):
-                said.append(f"{what}: {', '.join(one.name for one in found)}")
-    return Check("transforms", ok=active > 0, sentence="; ".join(said))
+            if statuses := survey.among(state):
+                parts.append(f"{what}: {', '.join(status.name for status in statuses)}")
+    return Check("transforms", ok=active > 0, sentence="; ".join(parts))
 
 
 def _standings(service: Service) -> list[dict[str, object]]:
     """Return every transform of which the file is not what is live, and what is wrong with the file."""
-    seen = service.watcher.survey
-    if seen is None:
+    survey = service.watcher.survey
+    if survey is None:
         return []
     return [
-        {"name": one.name, "state": one.state.value, "problems": seen.grave(one.name)}
-        for one in seen.standings
-        if one.state is not FileState.SAME or seen.grave(one.name)
+        {"name": status.name, "state": status.state.value, "problems": survey.grave(status.name)}
+        for status in survey.standings
+        if status.state is not FileState.SAME or survey.grave(status.name)
     ]

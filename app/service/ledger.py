@@ -112,9 +112,9 @@ def tell_ledger(ledger: LedgerDocument) -> str:
         return "\n".join([*lines, "", f"from {since} to {until}, by the minute of the commit"])
     if ledger.balances:
         return "\n".join([*lines, "", f"It balances: {counted(ledger.calls['received'], 'call')} = {sums}."])
-    kept = ledger.calls["received"]
-    there = f"{'there is' if kept == 1 else 'there are'} {counted(kept, 'call')}"
-    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {there}, and the ledger counts {total}."])
+    received = ledger.calls["received"]
+    actual = f"{'there is' if received == 1 else 'there are'} {counted(received, 'call')}"
+    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {actual}, and the ledger counts {total}."])
 
 
 def _reasons(outcome: Outcome) -> set[str]:

@@ -36,8 +36,8 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RANGES = {
-    one.name: one
-    for one in (
+    period.name: period
+    for period in (
         Range(name="hour", title="Last hour", steps=60, step_minutes=1, step_text="minute"),
         Range(name="day", title="Last 24 hours", steps=48, step_minutes=30, step_text="30 minutes"),
         Range(name="week", title="Last 7 days", steps=56, step_minutes=180, step_text="3 hours"),
@@ -104,7 +104,7 @@ def overview(pages: Pages, service: Service) -> Blueprint:
                 "since": format_time(span.since)[:19] + "Z",
                 "deliveries": deliveries,
                 "refused": refused,
-                "refusals": [to_refusal_document(one) for one in refusals if one.received_at >= span.since],
+                "refusals": [to_refusal_document(refusal) for refusal in refusals if refusal.received_at >= span.since],
                 "latency": service.telemetry.request_quantiles((0.5, 0.95, 0.99)),
             }
 
@@ -118,13 +118,16 @@ def _count_deliveries(conn: Connection, span: TimeSpan) -> dict[str, int]:
     """Count what was delivered in a span, and what is not delivered now."""
     undelivered = count_undelivered(conn)
     names = (Delivery.WAITING, Delivery.FAILED, Delivery.UNFORWARDABLE)
-    return {Delivery.DELIVERED.value: count_delivered(conn, span), **{one.value: undelivered[one] for one in names}}
+    return {
+        Delivery.DELIVERED.value: count_delivered(conn, span),
+        **{state.value: undelivered[state] for state in names},
+    }
 
 
 def draw(counts: Sequence[Counter[str]], span: TimeSpan) -> OutcomeChart:
     """Stack the calls of each step."""
     # A replay counts down what it takes from an outcome, in the minute it runs: nothing is drawn below the ground.
-    most = max((sum(max(0, one) for one in step.values()) for step in counts), default=0)
+    most = max((sum(max(0, count) for count in step.values()) for step in counts), default=0)
     bars: list[OutcomeBar] = []
     for number, step in enumerate(counts):
         ground = float(_HEIGHT)
@@ -158,9 +161,11 @@ def tell_standings(survey: CatalogStatus | None) -> Values:
     """Return what needs a person among the transform files: by name, and what to do."""
     if survey is None:
         return {"drifted": [], "broken": [], "without_file": []}
-    broken = sorted({one.name for one in survey.standings if one.state is FileState.BROKEN or survey.grave(one.name)})
+    broken = sorted(
+        {status.name for status in survey.standings if status.state is FileState.BROKEN or survey.grave(status.name)}
+    )
     return {
-        "drifted": [one.name for one in survey.among(FileState.DRIFT)],
+        "drifted": [status.name for status in survey.among(FileState.DRIFT)],
         "broken": [(name, next(iter(survey.grave(name)), "")) for name in broken],
-        "without_file": [one.name for one in survey.among(FileState.NO_FILE)],
+        "without_file": [status.name for status in survey.among(FileState.NO_FILE)],
     }

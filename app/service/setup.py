@@ -176,9 +176,9 @@ def _address(settings: Settings) -> str:
 def _arrivals(backend: Backend) -> Values:
     with backend.database.reading() as conn:
         newest = newest_call_id(conn)
-        found = read_calls(conn, [newest]) if newest else []
+        rows = read_calls(conn, [newest]) if newest else []
         refused = list_refusals(conn, 1)
-    call = found[0] if found else None
+    call = rows[0] if rows else None
     refusal = refused[0] if refused and refused[0].received_at > (micros_of(newest) if newest else 0) else None
     return {"arrivals": Arrivals(call=call, refusal=refusal)}
 

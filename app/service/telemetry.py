@@ -16,7 +16,7 @@ from app.store.writer import Commit
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
-REFUSAL_CODES: tuple[str, ...] = (*(one.code for one in RequestRefused.__subclasses__()), Unavailable.code)
+REFUSAL_CODES: tuple[str, ...] = (*(kind.code for kind in RequestRefused.__subclasses__()), Unavailable.code)
 
 
 class Telemetry:
@@ -107,7 +107,9 @@ class Telemetry:
                 for sample in family.samples:
                     if sample.name.endswith("_bucket"):
                         buckets[float(sample.labels["le"])] += int(sample.value)
-        return [(one, _quantile(sorted(buckets.items()), one)) for one in quantiles] if any(buckets.values()) else []
+        return (
+            [(share, _quantile(sorted(buckets.items()), share)) for share in quantiles] if any(buckets.values()) else []
+        )
 
     def _readable(self) -> CollectorRegistry:
         if not self._shared:
@@ -119,10 +121,10 @@ class Telemetry:
 
 def _quantile(buckets: Sequence[tuple[float, int]], share: float) -> float:
     """`buckets` are (bound, count up to it), the last bound infinite."""
-    wanted = share * buckets[-1][1]
+    rank = share * buckets[-1][1]
     below, counted = 0.0, 0
     for bound, count in buckets[:-1]:
-        if count >= wanted:
-            return below + (bound - below) * ((wanted - counted) / (count - counted)) if count > counted else bound
+        if count >= rank:
+            return below + (bound - below) * ((rank - counted) / (count - counted)) if count > counted else bound
         below, counted = bound, count
     return below

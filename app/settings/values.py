@@ -20,23 +20,23 @@ _DATABASE_SCHEMES = {
 
 def parse_database_url(text: str) -> str:
     """The URL as SQLAlchemy wants it; `postgres://` and `postgresql://` both mean psycopg 3."""
-    scheme, separator, rest = text.partition("://")
+    scheme, separator, location = text.partition("://")
     spelling = _DATABASE_SCHEMES.get(scheme.lower())
     if not separator or spelling is None:
         message = "must start with sqlite:/// or postgresql://"
         raise ValueError(message)
     if spelling == "sqlite":
-        path = rest.removeprefix("/").partition("?")[0]
-        if not rest.startswith("/"):
+        path = location.removeprefix("/").partition("?")[0]
+        if not location.startswith("/"):
             message = "needs three slashes before a relative path and four before an absolute one: sqlite:///var/my.db"
             raise ValueError(message)
         if path in {"", ":memory:"} or path.startswith("file:"):
             message = "must name a file: what is kept in memory is lost at the next restart"
             raise ValueError(message)
-    elif not rest:
+    elif not location:
         message = "names no server and no database: postgresql://user:password@host/database"
         raise ValueError(message)
-    return f"{spelling}://{rest}"
+    return f"{spelling}://{location}"
 
 
 def parse_public_url(text: str) -> str:

@@ -26,16 +26,16 @@ def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
         conn,
         [
             (
-                one.id,
-                one.received_at,
-                one.auth,
-                one.shape,
-                one.envelope,
-                one.verified_after,
-                one.parsed_after,
-                None if one.began is None else now - one.began,
+                request.id,
+                request.received_at,
+                request.auth,
+                request.shape,
+                request.envelope,
+                request.verified_after,
+                request.parsed_after,
+                None if request.began is None else now - request.began,
             )
-            for one in taken
+            for request in taken
         ],
     )
 

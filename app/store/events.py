@@ -88,19 +88,19 @@ def public_id(idempotency_id: str, base_id: str | None, revision: int | None) ->
     return idempotency_id if base_id is None else to_revision_id(base_id, revision or 1)
 
 
-def prepare_claims(conn: sa.Connection, wanted: Sequence[tuple[str, str, Lane, int]]) -> Ready:
+def prepare_claims(conn: sa.Connection, new_claims: Sequence[tuple[str, str, Lane, int]]) -> Ready:
     """Make ready to claim (message key, lane name, lane, call id); the first one has it."""
-    rows = sorted([(key, name, call_id, lane.content, lane.digest) for key, name, lane, call_id in wanted])
+    rows = sorted([(key, name, call_id, lane.content, lane.digest) for key, name, lane, call_id in new_claims])
     return _CLAIMS.prepare(conn, rows)
 
 
 def find_claims(conn: sa.Connection, keys: Iterable[str]) -> dict[tuple[str, str], Claim]:
     """Return the claims on these message keys, by (message key, lane)."""
-    found: dict[tuple[str, str], Claim] = {}
+    claims_of: dict[tuple[str, str], Claim] = {}
     for part in _slices(keys):
         for row in conn.execute(sa.select(claims).where(among(conn, claims.c.message_id, part))):
-            found[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
-    return found
+            claims_of[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
+    return claims_of
 
 
 def release_claims(conn: sa.Connection, released: Iterable[tuple[str, str]]) -> None:
@@ -109,9 +109,9 @@ def release_claims(conn: sa.Connection, released: Iterable[tuple[str, str]]) -> 
         conn.execute(sa.delete(claims).where(claims.c.message_id == key, claims.c.lane == lane))
 
 
-def prepare_events(conn: sa.Connection, wanted: Iterable[NewEvent]) -> Ready:
+def prepare_events(conn: sa.Connection, new_events: Iterable[NewEvent]) -> Ready:
     """Make ready to store events whose idempotency id is new; the smaller id goes first."""
-    rows = [_row(event) for event in wanted]
+    rows = [_row(event) for event in new_events]
     if conn.dialect.name == "postgresql":
         # Two writers that take the same keys in different orders would wait for each other in a circle. SQLite has
         # one writer, and puts rows in the order of their ids at the end of its tree (a sixth of the time).
@@ -147,13 +147,13 @@ def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str
         events.c.content,
         events.c.transform_digest,
     )
-    found: dict[str, Stored] = {}
+    stored: dict[str, Stored] = {}
     for part in _slices(idempotency_ids):
-        for idempotency_id, *rest in conn.execute(
+        for idempotency_id, *values in conn.execute(
             sa.select(*columns).where(among(conn, events.c.idempotency_id, part))
         ):
-            found[idempotency_id] = Stored(*rest)
-    return found
+            stored[idempotency_id] = Stored(*values)
+    return stored
 
 
 def _row(new: NewEvent) -> tuple[object, ...]:

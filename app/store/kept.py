@@ -101,11 +101,11 @@ def find_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int, li
     """Return the lowest `limit` ids above `after`, and not above `until`."""
     if scope.problem is not None:
         return _find_ids_of_problem(conn, scope, after, until, limit)
-    found: list[int] = []
+    ids: list[int] = []
     for conditions in _sources(scope):
         query = sa.select(calls.c.id).where(calls.c.id > after, calls.c.id <= until, *conditions)
-        found += conn.execute(query.order_by(calls.c.id).limit(limit)).scalars()
-    return sorted(found)[:limit]
+        ids += conn.execute(query.order_by(calls.c.id).limit(limit)).scalars()
+    return sorted(ids)[:limit]
 
 
 def count_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
@@ -132,18 +132,18 @@ _PROBLEM_COLUMNS = (
 
 def _find_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
     """Read on in steps until there are enough: which calls are of one problem only their sentences tell."""
-    found: list[int] = []
-    while len(found) < limit:
+    ids: list[int] = []
+    while len(ids) < limit:
         rows: list[Any] = []
         for conditions in _sources(scope):
             query = sa.select(calls.c.id, *_PROBLEM_COLUMNS).where(calls.c.id > after, calls.c.id <= until, *conditions)
             rows += conn.execute(query.order_by(calls.c.id).limit(_LOOKED_AT_ONCE))
         rows = sorted(rows, key=itemgetter(0))[:_LOOKED_AT_ONCE]
-        found += [row[0] for row in rows if problem_key(*row[1:]) == scope.problem]
+        ids += [row[0] for row in rows if problem_key(*row[1:]) == scope.problem]
         if len(rows) < _LOOKED_AT_ONCE:
             break
         after = rows[-1][0]
-    return found[:limit]
+    return ids[:limit]
 
 
 def _count_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
@@ -160,29 +160,29 @@ def _count_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, u
 
 def read_kept(conn: sa.Connection, ids: Sequence[int], most_bytes: int = BYTES_AT_ONCE) -> list[KeptCall]:
     """Return the first of these calls, in the order of their ids: one at least, and all where they are small."""
-    found: list[KeptCall] = []
+    kept_calls: list[KeptCall] = []
     size, start, some_many = 0, 0, _SLICE
     while start < len(ids) and size <= most_bytes:
-        some = ids[start : start + some_many]
-        query = sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, some)).order_by(calls.c.id)
+        batch = ids[start : start + some_many]
+        query = sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, batch)).order_by(calls.c.id)
         rows = _with_envelopes(conn, [KeptCall(*row) for row in conn.execute(query).all()])
-        found += rows
-        size += sum([len(one.raw) for one in rows if one.raw is not None])
+        kept_calls += rows
+        size += sum([len(row.raw) for row in rows if row.raw is not None])
         start += some_many
         if size < most_bytes // 16:
             some_many = _LONGEST_SLICE
-    return found
+    return kept_calls
 
 
 def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]:
     """Add what stood beside the batches: of the webhook's calls, which are most, nothing is needed."""
-    wanted = sorted({row.request_id for row in rows if row.route != WEBHOOK})
-    if not wanted:
+    request_ids = sorted({row.request_id for row in rows if row.route != WEBHOOK})
+    if not request_ids:
         return rows
-    query = sa.select(requests.c.id, requests.c.envelope).where(among(conn, requests.c.id, wanted))
-    found = {row.id: row.envelope for row in conn.execute(query)}
+    query = sa.select(requests.c.id, requests.c.envelope).where(among(conn, requests.c.id, request_ids))
+    envelopes = {row.id: row.envelope for row in conn.execute(query)}
     return [
-        row if row.route == WEBHOOK else msgspec.structs.replace(row, envelope=found.get(row.request_id))
+        row if row.route == WEBHOOK else msgspec.structs.replace(row, envelope=envelopes.get(row.request_id))
         for row in rows
     ]
 
@@ -190,14 +190,14 @@ def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]
 def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int, list[OwnEvent]]:
     """Return the events that these calls made, void ones too, by call and in the order they were made."""
     ordered = sorted(call_ids)
-    found: dict[int, list[OwnEvent]] = {}
+    events_of: dict[int, list[OwnEvent]] = {}
     for start in range(0, len(ordered), _EVENTS_SLICE):
         columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None)]
         query = sa.select(*columns).where(among(conn, events.c.call_id, ordered[start : start + _EVENTS_SLICE]))
         for row in conn.execute(query.order_by(events.c.id)):
             event = OwnEvent(*row)
-            found.setdefault(event.call_id, []).append(event)
-    return found
+            events_of.setdefault(event.call_id, []).append(event)
+    return events_of
 
 
 def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:

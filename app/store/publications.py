@@ -46,10 +46,10 @@ def append_publications(conn: sa.Connection, published: Sequence[Publication]) -
     """
     last = find_latest_id(conn) or 0
     moved = []
-    for one in published:
-        last = max(one.id, last + 1)
-        moved.append(msgspec.structs.replace(one, id=last))
-    _PUBLICATIONS.run(conn, [msgspec.structs.astuple(one) for one in moved])
+    for publication in published:
+        last = max(publication.id, last + 1)
+        moved.append(msgspec.structs.replace(publication, id=last))
+    _PUBLICATIONS.run(conn, [msgspec.structs.astuple(publication) for publication in moved])
 
 
 def find_latest_id(conn: sa.Connection) -> int | None:

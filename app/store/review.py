@@ -99,10 +99,10 @@ def list_call_ids(
 ) -> list[int]:
     """Return the newest `limit` call ids between `after` and `before` (both excluded), newest first."""
     low, high = id_range(filters, after, before)
-    found: set[int] = set()
+    ids: set[int] = set()
     for source in call_sources(filters):
-        found.update(read_source(conn, source, low, high, limit))
-    return sorted(found, reverse=True)[:limit]
+        ids.update(read_source(conn, source, low, high, limit))
+    return sorted(ids, reverse=True)[:limit]
 
 
 def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
@@ -110,10 +110,10 @@ def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
     columns = [calls.c[name] for name in CallRow.__struct_fields__ if name != "idempotency_ids"]
     rows: dict[int, sa.Row[Any]] = {}
     for start in range(0, len(ids), _SLICE):
-        some = sa.select(*columns).where(calls.c.id.in_(ids[start : start + _SLICE]))
-        rows.update((row.id, row) for row in conn.execute(some))
-    made = _idempotency_ids(conn, [row.id for row in rows.values() if row.results is None])
-    return [_to_call(rows[one], made.get(one, ())) for one in ids if one in rows]
+        query = sa.select(*columns).where(calls.c.id.in_(ids[start : start + _SLICE]))
+        rows.update((row.id, row) for row in conn.execute(query))
+    idempotency_ids = _idempotency_ids(conn, [row.id for row in rows.values() if row.results is None])
+    return [_to_call(rows[id_], idempotency_ids.get(id_, ())) for id_ in ids if id_ in rows]
 
 
 def newest_call_id(conn: sa.Connection) -> int:
@@ -132,10 +132,10 @@ def get_raw(conn: sa.Connection, call_id: int) -> bytes | None:
 
 def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) -> WholeCall:
     """Return a call with its bytes, its request, its events, and other calls of its message. Raises NotFound."""
-    found = read_calls(conn, [call_id]) if 0 <= call_id <= ID_MAX else []
-    if not found:
+    rows = read_calls(conn, [call_id]) if 0 <= call_id <= ID_MAX else []
+    if not rows:
         raise NotFound(f"there is no call {call_id}")
-    call = found[0]
+    call = rows[0]
 
     def at(after: int | None) -> int | None:
         return None if after is None else call.received_at + after
@@ -160,24 +160,24 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
 def _list_same_message(conn: sa.Connection, call: CallRow, limit: int) -> list[CallRow]:
     if call.message_id is None:
         return []
-    found: set[int] = set()
+    ids: set[int] = set()
     for source in message_sources(call.message_id):
-        found.update(read_source(conn, source, -1, ID_MAX, limit + 1))
-    found.discard(call.id)
-    return read_calls(conn, sorted(found, reverse=True)[:limit])
+        ids.update(read_source(conn, source, -1, ID_MAX, limit + 1))
+    ids.discard(call.id)
+    return read_calls(conn, sorted(ids, reverse=True)[:limit])
 
 
 def _idempotency_ids(conn: sa.Connection, call_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    made: dict[int, tuple[str, ...]] = {}
+    ids_of: dict[int, tuple[str, ...]] = {}
     for start in range(0, len(call_ids), _SLICE):
         where = events.c.call_id.in_(call_ids[start : start + _SLICE])
         query = sa.select(events.c.call_id, events.c.idempotency_id).where(where).order_by(events.c.id)
         for row in conn.execute(query):
-            made[row.call_id] = (*made.get(row.call_id, ()), row.idempotency_id)
-    return made
+            ids_of[row.call_id] = (*ids_of.get(row.call_id, ()), row.idempotency_id)
+    return ids_of
 
 
-def _to_call(row: sa.Row[Any], made: tuple[str, ...]) -> CallRow:
+def _to_call(row: sa.Row[Any], idempotency_ids: tuple[str, ...]) -> CallRow:
     columns = {**row._mapping, "outcome": Outcome(row.outcome), "results": ()}  # noqa: SLF001  SQLAlchemy's own name
     try:
         columns["results"] = results = read_results(row.results) if row.results else ()
@@ -185,4 +185,4 @@ def _to_call(row: sa.Row[Any], made: tuple[str, ...]) -> CallRow:
         # One row never fails its list: it is shown, and says what is wrong with it.
         columns["detail"] = "; ".join(filter(None, (row.detail, error.message)))
         results = ()
-    return CallRow(**columns, idempotency_ids=tuple(result.idempotency_id for result in results) or made)
+    return CallRow(**columns, idempotency_ids=tuple(result.idempotency_id for result in results) or idempotency_ids)

@@ -98,7 +98,7 @@ def call_sources(filters: CallFilters) -> list[RowSource]:
             return [_outcome_source(outcome, by_event, narrow[:-1]) for outcome in sorted(outcomes)]
         leading = [RowSource(calls.c.id, by_event)]
         narrow = narrow[1:] if by_event else narrow
-    return [RowSource(one.key, one.leading, narrow, one.joined) for one in leading]
+    return [RowSource(source.key, source.leading, narrow, source.joined) for source in leading]
 
 
 def _narrow(filters: CallFilters, outcomes: set[Outcome]) -> tuple[sa.ColumnElement[bool], ...]:

@@ -97,18 +97,18 @@ class _Settlement:
         Whoever has a message has all its lanes; the rows of further ones say what was made there. A call that made
         events before, and makes more of them in a replay, claims those further lanes.
         """
-        wanted = _wanted_claims(shares)
-        with pipelined(self.conn, len(wanted)):
-            claimed = prepare_claims(self.conn, wanted).send()
+        new_claims = _claims_to_make(shares)
+        with pipelined(self.conn, len(new_claims)):
+            claimed = prepare_claims(self.conn, new_claims).send()
             # As if all were the first, which nearly always they are: a server looks that up meanwhile.
             storing = self._prepare(shares, next_id)
         winners, losers = shares, list[_Share]()
-        if claimed() != len(wanted):
-            holders = find_claims(self.conn, (row[0] for row in wanted))
+        if claimed() != len(new_claims):
+            holders = find_claims(self.conn, (claim[0] for claim in new_claims))
             winners = []
             for record, lane in shares:
-                key, made = record.message_key, record.made_lanes
-                first = key is None or lane.name in made or holders[key, _slot(record, lane)].call_id == record.id
+                key, lanes = record.message_key, record.made_lanes
+                first = key is None or lane.name in lanes or holders[key, _slot(record, lane)].call_id == record.id
                 (winners if first else losers).append((record, lane))
         further = [
             (key, lane.name, lane, record.id)
@@ -120,38 +120,38 @@ class _Settlement:
         return winners, losers, self._prepare(winners, next_id) if losers else storing
 
     def _prepare(self, winners: list[_Share], next_id: NextId) -> _Storing:
-        wanted = [
+        pairs = [
             (record, NewEvent(next_id(record.received_at), record.id, lane, position))
             for record, lane in winners
             for position in range(len(lane.events))
         ]
-        return wanted, prepare_events(self.conn, [new for _, new in wanted])
+        return pairs, prepare_events(self.conn, [new for _, new in pairs])
 
     def _store(self, winners: list[_Share], storing: _Storing, *, last: bool) -> bool:
         """Store events and find what became of each; tell whether all are new. `last`: then nothing is left to do."""
-        wanted, ready = storing
-        with pipelined(self.conn, len(wanted)):
+        pairs, ready = storing
+        with pipelined(self.conn, len(pairs)):
             written = ready.send()
             # As if all were new, which nearly always they are: a server looks that up meanwhile.
-            for _, new in wanted:
+            for _, new in pairs:
                 self.results[new.call_id].append(_stored(new))
             if last:
                 self._conclude()
-        if written() == len(wanted):
-            self.new += [new for _, new in wanted]
+        if written() == len(pairs):
+            self.new += [new for _, new in pairs]
             return True
-        for _, new in wanted:
+        for _, new in pairs:
             self.results[new.call_id].pop()
-        self._sort_out(wanted)
+        self._sort_out(pairs)
         self._release(winners)
         return False
 
-    def _sort_out(self, wanted: list[tuple[Record, NewEvent]]) -> None:
+    def _sort_out(self, pairs: list[tuple[Record, NewEvent]]) -> None:
         """Find which events are there now, and which were left out for one that was there."""
-        there = find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
-        fresh = {new.id for _, new in wanted}
-        for record, new in wanted:
-            rival = there.get(_idempotency_id(new))
+        stored = find_stored(self.conn, (_idempotency_id(new) for _, new in pairs))
+        fresh = {new.id for _, new in pairs}
+        for record, new in pairs:
+            rival = stored.get(_idempotency_id(new))
             if rival is None:
                 # It was left out, and not for its idempotency id: another process made this very event id.
                 raise DuplicateKey("events.id")
@@ -165,8 +165,8 @@ class _Settlement:
     def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""
         again = self._map_again(record, lane, rival.transform_digest)
-        made, place = (lane, position) if again is None else (again, _find_same(again, lane.events[position], rival))
-        equal = place is not None and equals_content(made, rival.content, place)
+        twin, place = (lane, position) if again is None else (again, _find_same(again, lane.events[position], rival))
+        equal = place is not None and equals_content(twin, rival.content, place)
         return to_result(lane, position, rival.call_id, equal=equal)
 
     def _release(self, winners: list[_Share]) -> None:
@@ -201,13 +201,13 @@ class _Settlement:
 
     def _without_hopeless(self, shares: list[_Share]) -> list[_Share]:
         """Leave out what would only conflict, so that a message sent a thousand times is not tried a thousand times."""
-        there = find_stored(self.conn, (event.idempotency_id for _, lane in shares for event in lane.events))
+        stored = find_stored(self.conn, (event.idempotency_id for _, lane in shares for event in lane.events))
         hopeful: list[_Share] = []
         for record, lane in shares:
             results = [
                 self._beside(record, lane, position, rival)
                 for position, event in enumerate(lane.events)
-                if (rival := there.get(event.idempotency_id)) is not None
+                if (rival := stored.get(event.idempotency_id)) is not None
             ]
             if len(results) == len(lane.events) and _only_conflicts(results, lane.name):
                 self.results[record.id] += results
@@ -226,17 +226,17 @@ class _Settlement:
         return self.map_again(self.conn, record.run.call, digest, record.received_at)
 
 
-def _wanted_claims(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
+def _claims_to_make(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
     """Return the claims to make: one for a message, with what its first lane makes."""
-    wanted: list[tuple[str, str, Lane, int]] = []
+    rows: list[tuple[str, str, Lane, int]] = []
     last = None
     for record, lane in shares:
         key = record.message_key
         if key is None or (record is last and not record.made_lanes) or lane.name in record.made_lanes:
             continue
-        wanted.append((key, _slot(record, lane), lane, record.id))
+        rows.append((key, _slot(record, lane), lane, record.id))
         last = record
-    return wanted
+    return rows
 
 
 def _slot(record: Record, lane: Lane) -> str:

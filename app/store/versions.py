@@ -23,9 +23,11 @@ class Version(msgspec.Struct, frozen=True):
     seen_at: int
 
 
-def append_versions(conn: sa.Connection, seen: Iterable[Version]) -> int:
+def append_versions(conn: sa.Connection, new_versions: Iterable[Version]) -> int:
     """Keep versions; return how many were never seen before."""
-    return _VERSIONS.run(conn, sorted((msgspec.structs.astuple(one) for one in seen), key=lambda row: row[0]))
+    return _VERSIONS.run(
+        conn, sorted((msgspec.structs.astuple(version) for version in new_versions), key=lambda row: row[0])
+    )
 
 
 def get_version(conn: sa.Connection, digest: bytes) -> Version:
@@ -45,8 +47,8 @@ def list_versions(conn: sa.Connection, digests: Iterable[bytes]) -> dict[bytes, 
 def find_versions(conn: sa.Connection, kind: str, name: str, digest_prefix: str) -> list[Version]:
     """Return the versions of a name of which the digest begins like this (hexadecimal)."""
     rows = conn.execute(sa.select(versions).where(versions.c.kind == kind, versions.c.name == name))
-    found = [Version(**row._mapping) for row in rows]  # noqa: SLF001
-    return [one for one in found if one.digest.hex().startswith(digest_prefix.lower())]
+    candidates = [Version(**row._mapping) for row in rows]  # noqa: SLF001
+    return [version for version in candidates if version.digest.hex().startswith(digest_prefix.lower())]
 
 
 def find_seen_texts(conn: sa.Connection, kind: str, texts: Mapping[str, str]) -> set[str]:

@@ -169,15 +169,15 @@ def _inflated(parts: Iterable[bytes]) -> Iterator[bytes]:
     inflater = None
     members = 0
     for part in parts:
-        rest = part
-        while rest:
+        unread = part
+        while unread:
             if inflater is None:
                 inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 members += 1
             if members > _MEMBERS_MAX:
                 raise UnparsableJson(f"the compressed body has more than {_MEMBERS_MAX} members")
-            yield inflater.decompress(rest, CHUNK_BYTES)
-            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            yield inflater.decompress(unread, CHUNK_BYTES)
+            unread = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
             if inflater.eof:
                 inflater = None
     while inflater is not None and not inflater.eof:

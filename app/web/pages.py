@@ -105,9 +105,9 @@ class Pages:
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
         else:
-            said = error if isinstance(error, SegmentLotusError) else to_unavailable(error)
-            status = to_status(said) or 503
-            code, message = said.code, said.message
+            problem = error if isinstance(error, SegmentLotusError) else to_unavailable(error)
+            status = to_status(problem) or 503
+            code, message = problem.code, problem.message
         return self.show("error.html", status=status, code=code.replace("_", " "), message=message)
 
     def _guard(self) -> None:

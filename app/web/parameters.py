@@ -51,10 +51,10 @@ def read_parameters(*accepted: str) -> dict[str, str]:
     return texts
 
 
-def to_texts(given: Iterable[tuple[str, list[str]]], accepted: Collection[str]) -> dict[str, str]:
+def to_texts(parameters: Iterable[tuple[str, list[str]]], accepted: Collection[str]) -> dict[str, str]:
     """Return the parameters that have a value; several outcomes are joined by commas. Raises BadQuery."""
     texts: dict[str, str] = {}
-    for name, values in given:
+    for name, values in parameters:
         filled = [value.strip() for value in values if value.strip()]
         if name not in accepted:
             raise BadQuery(f"there is no filter {name[:40]!a}: there are {', '.join(accepted)}")
@@ -77,7 +77,7 @@ def read_json_object() -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def full_address(asked: Request) -> str:
+def full_address(incoming: Request) -> str:
     """Return path and query as they stand in a link; what is no text in them is replaced."""
-    query = asked.query_string.decode(errors="replace")
-    return f"{asked.path}?{query}" if query else asked.path
+    query = incoming.query_string.decode(errors="replace")
+    return f"{incoming.path}?{query}" if query else incoming.path

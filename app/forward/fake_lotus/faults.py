@@ -59,11 +59,11 @@ class Faults:
     def draw(self) -> Fault | None:
         """Return what the next request meets."""
         with self._lock:
-            for one in self._planned:
-                if one.left != 0 and self._random.random() < one.share:
-                    if one.left is not None:
-                        one.left -= 1
-                    return one.fault
+            for plan in self._planned:
+                if plan.left != 0 and self._random.random() < plan.share:
+                    if plan.left is not None:
+                        plan.left -= 1
+                    return plan.fault
         return None
 
 

@@ -103,15 +103,15 @@ def _find_reason(event: dict[str, Any], now: int) -> str | None:
 
 def _find_violations(event: dict[str, Any]) -> list[str]:
     """Find what the contract asks of us although Lotus does not look."""
-    found = []
+    violations = []
     name = event.get("event_name")
     if not name or len(name) > EVENT_NAME_MAX:
-        found.append(f"event_name is {name!r}")
+        violations.append(f"event_name is {name!r}")
     if not str(event.get("time_created")).endswith("Z"):
-        found.append(f"time_created is {event.get('time_created')!r}")
+        violations.append(f"time_created is {event.get('time_created')!r}")
     if b"\\u0000" in msgspec.json.encode(event):
-        found.append(f"a NUL in {event['idempotency_id']!r}: the consumer is dead")
-    return found
+        violations.append(f"a NUL in {event['idempotency_id']!r}: the consumer is dead")
+    return violations
 
 
 def _to_micros(text: str) -> int | None:

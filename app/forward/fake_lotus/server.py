@@ -199,13 +199,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(401, {"detail": "Invalid API key."})
             return
         try:
-            asked = msgspec.json.decode(body, type=dict[str, Any])
-            ids = [str(one) for one in asked["idempotency_ids"]]
+            document = msgspec.json.decode(body, type=dict[str, Any])
+            ids = [str(id_) for id_ in document["idempotency_ids"]]
         except (msgspec.DecodeError, KeyError, TypeError):
             self._answer(400, {"status": "error"})
             return
         with self.lotus.lock:
-            missing = [one for one in ids if one not in self.lotus.events]
+            missing = [id_ for id_ in ids if id_ not in self.lotus.events]
         self._answer(200, {"status": "success", "ids_not_found": missing})
 
     def _plan(self, body: bytes) -> None:
@@ -214,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         except msgspec.DecodeError as error:
             self._answer(400, {"message": str(error)})
             return
-        self.lotus.faults.plan(Planned(one.fault, one.share, one.left) for one in planned)
+        self.lotus.faults.plan(Planned(document.fault, document.share, document.left) for document in planned)
         self._answer(200, {})
 
     def _note(self, events: int, status: int) -> None:
