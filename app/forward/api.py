@@ -89,7 +89,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
 
     @blueprint.post("/deliveries/retry")
     def retry() -> Response:
-        return to_json(offload(_retry()))
+        return to_json(offload(_retry_work()))
 
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
@@ -99,8 +99,8 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _retry() -> Work:
-    texts, dry_run = _read_words()
+def _retry_work() -> Work:
+    texts, dry_run = _read_retry_request()
     before = parse_id("before", texts.pop("before")) if "before" in texts else None
     if not texts:
         accepted = ", ".join(DELIVERY_PARAMETERS)
@@ -123,7 +123,7 @@ def _retry() -> Work:
     return count if dry_run else work
 
 
-def _read_words() -> tuple[dict[str, str], bool]:
+def _read_retry_request() -> tuple[dict[str, str], bool]:
     """Return the filters in a JSON object, and whether they are only to be counted. Raises BadQuery."""
     document = read_json_object()
     accepted = (*DELIVERY_PARAMETERS, "before", "dry_run")

@@ -55,7 +55,7 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
             if edge is not None:
                 click.echo(f"Of each state the newest {_GROUPED:,} were looked at.", err=True)
             return
-        documents = [to_delivery_document(row) for row in reversed(_list(conn, filters, limit))]
+        documents = [to_delivery_document(row) for row in reversed(_find_newest(conn, filters, limit))]
         outbox = read_outbox(conn)
     for document in documents:
         click.echo(encode(document).decode() if as_json else _to_line(document))
@@ -93,7 +93,7 @@ def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
     click.echo(f"{counted(count, 'delivery', 'deliveries')} {'waits' if count == 1 else 'wait'} again.")
 
 
-def _list(conn: Connection, filters: DeliveryFilters, limit: int) -> list[DeliveryRow]:
+def _find_newest(conn: Connection, filters: DeliveryFilters, limit: int) -> list[DeliveryRow]:
     """Return the newest deliveries, however far back they are."""
     rows: list[DeliveryRow] = []
     before: int | None = None

@@ -7,15 +7,15 @@ import click
 
 from app.cli.program import Failure
 from app.clock import clock
-from app.forward.fake_lotus.faults import Fault, Faults, Planned, parse_fault
+from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault, parse_fault
 from app.forward.fake_lotus.server import RECEIVED, FakeLotus, make_server
 
 
-class _FaultType(click.ParamType[Planned]):
+class _FaultType(click.ParamType[PlannedFault]):
     name = "fault"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Planned:
-        if isinstance(value, Planned):
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> PlannedFault:
+        if isinstance(value, PlannedFault):
             return value
         try:
             return parse_fault(str(value))
@@ -34,7 +34,7 @@ class _FaultType(click.ParamType[Planned]):
     help=f"What goes wrong, with all requests or a share of them: {', '.join(Fault)}.",
 )
 @click.option("--slow-seconds", type=click.FloatRange(0, 600), default=1.0, show_default=True, help="How slow is slow.")
-def fake_lotus(*, port: int, key: str, fault: Sequence[Planned], slow_seconds: float) -> None:
+def fake_lotus(*, port: int, key: str, fault: Sequence[PlannedFault], slow_seconds: float) -> None:
     """Stand in for Lotus on this machine, to try forwarding out; it forgets everything when it ends.
 
     `GET /_received` shows what came, `DELETE /_received` forgets it; `POST /_faults` plans other faults, such as

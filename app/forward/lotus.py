@@ -109,15 +109,15 @@ class Lotus:
         except _STALE as error:
             self.close()
             if not is_reused:
-                return _told(error)
+                return _failure(error)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            return _told(error)
+            return _failure(error)
         try:
             return self._ask_once(method, path, body)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            return _told(error)
+            return _failure(error)
 
     def _ask_once(self, method: str, path: str, body: bytes | None) -> LotusAnswer:
         with self._ended_in_time():
@@ -178,6 +178,6 @@ class Lotus:
             raise TimeoutError(f"no whole answer within {self._timeout:g} s")
 
 
-def _told(error: Exception) -> LotusAnswer:
+def _failure(error: Exception) -> LotusAnswer:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return LotusAnswer(None, f"{type(error).__name__}: {reason}".encode(errors="replace"))

@@ -154,7 +154,7 @@ def to_attempt_document(attempt: Attempt) -> AttemptDocument:
     )
 
 
-def tell_pause(destination: Destination, now: int) -> Pause | None:
+def describe_pause(destination: Destination, now: int) -> Pause | None:
     """Tell why forwarding is paused, and what to do; None where it is not. `now` in microseconds since 1970."""
     if destination.trouble is None:
         return None
@@ -170,7 +170,7 @@ def tell_pause(destination: Destination, now: int) -> Pause | None:
 
 def find_pause(conn: Connection, now: int) -> Pause | None:
     """Tell why nothing is sent to Lotus at `now`; None where it is."""
-    return tell_pause(read_destination(conn), now)
+    return describe_pause(read_destination(conn), now)
 
 
 def read_outbox(conn: Connection) -> DestinationDocument:

@@ -14,7 +14,7 @@ from app.core.times import format_time
 from app.errors import BadQuery, NotFound
 from app.forward.api import RETRY_SECONDS
 from app.forward.outbox import parse_delivery_filters, to_delivery_document
-from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, written
+from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, to_unusable_query
 from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable
 from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_lists import (
@@ -74,10 +74,10 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
         try:
             query = read_deliveries_query(request.args.lists(), clock())
         except BadQuery as error:
-            query, problem = written(dict(request.args.lists())), error.message
+            query, problem = to_unusable_query(dict(request.args.lists())), error.message
         return pages.show(
             "deliveries.html",
-            _list(query, total, valid=problem is None),
+            _list_work(query, total, valid=problem is None),
             status=400 if problem else 200,
             query=query,
             problem=problem,
@@ -91,7 +91,9 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.get("/deliveries/<event_id>")
     def show(event_id: str) -> Response:
-        return pages.show("delivery.html", _one(_id(event_id)), most=ATTEMPTS, forwards=bool(settings.lotus_api_key))
+        return pages.show(
+            "delivery.html", _delivery_work(_id(event_id)), most=ATTEMPTS, forwards=bool(settings.lotus_api_key)
+        )
 
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
@@ -101,16 +103,16 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.post("/deliveries/retry")
     def ask() -> Response:
-        return pages.show("deliveries_retry.html", _count(_words()))
+        return pages.show("deliveries_retry.html", _count_work(_read_form()))
 
     @blueprint.post("/deliveries/retry/start")
     def start() -> Response:
-        return pages.show("deliveries_retry.html", _retry(_words()))
+        return pages.show("deliveries_retry.html", _retry_work(_read_form()))
 
     return blueprint
 
 
-def _list(query: DeliveryQuery, total: LedgerTotal, *, valid: bool) -> Work:
+def _list_work(query: DeliveryQuery, total: LedgerTotal, *, valid: bool) -> Work:
     def work(backend: Backend) -> Values:
         now = clock()
         with backend.database.reading() as conn:
@@ -158,7 +160,7 @@ def _balance(sums: Counter[Entry], undelivered: Counter[str]) -> Balance:
     return Balance(stored=stored, not_requested=not_requested, balances=same and not_requested >= 0, **states)
 
 
-def _one(number: int) -> Work:
+def _delivery_work(number: int) -> Work:
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
             row = get_delivery(conn, number)
@@ -170,7 +172,7 @@ def _one(number: int) -> Work:
     return work
 
 
-def _count(words: dict[str, str]) -> Work:
+def _count_work(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
     # What is confirmed later is what was counted: an hour ago must not move on.
     bounds = {"since": filters.since, "until": filters.until}
@@ -189,7 +191,7 @@ def _count(words: dict[str, str]) -> Work:
     return work
 
 
-def _retry(words: dict[str, str]) -> Work:
+def _retry_work(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
 
     def work(backend: Backend) -> Values:
@@ -199,7 +201,7 @@ def _retry(words: dict[str, str]) -> Work:
     return work
 
 
-def _words() -> dict[str, str]:
+def _read_form() -> dict[str, str]:
     """Return the words of a form; a field that is left empty is no word. Raises BadQuery."""
     fields = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
     if wrong := next((name for name in fields if name not in _FIELDS), None):

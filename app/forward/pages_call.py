@@ -15,7 +15,7 @@ ATTEMPTS_MAX = 100
 """Attempts that the page shows of all its events together; the page of a delivery has more."""
 
 
-def tell_deliveries(conn: Connection, whole: WholeCall, _now: int) -> Values:
+def delivery_panel(conn: Connection, whole: WholeCall, _now: int) -> Values:
     """Return the delivery of each event, with its attempts, by the event's id; and the stages of the way to Lotus."""
     rows = read_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]])
     attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}

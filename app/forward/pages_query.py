@@ -49,7 +49,7 @@ def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int)
     )
 
 
-def written(parameters: Mapping[str, list[str]]) -> DeliveryQuery:
+def to_unusable_query(parameters: Mapping[str, list[str]]) -> DeliveryQuery:
     """Return a view for a query that cannot be used: its texts, to be corrected."""
     texts = {name: parameters[name][0] for name in DELIVERY_PARAMETERS if parameters.get(name)}
     return DeliveryQuery(texts=texts, filters=DeliveryFilters())

@@ -15,7 +15,7 @@ _BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReconcileBatch:
     """What came out for some events."""
 
     checked: int
@@ -28,7 +28,7 @@ class _Document(msgspec.Struct):
     ids_not_found: list[str]
 
 
-def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[Found]:
+def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[ReconcileBatch]:
     """Ask about all delivered events with an id above `after`. Raises Unavailable."""
     with database.reading() as conn:
         until = newest_event_id(conn)
@@ -45,5 +45,5 @@ def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[Found
         if document is None or document.status != "success":
             raise Unavailable(f"Lotus does not say which events it has: {answer.status or ''} {answer.text()[:200]}")
         lost = set(document.ids_not_found)
-        yield Found(len(rows), [(event_id, id_) for event_id, id_ in rows if id_ in lost])
+        yield ReconcileBatch(len(rows), [(event_id, id_) for event_id, id_ in rows if id_ in lost])
         after = rows[-1][0]

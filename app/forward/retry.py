@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Retried:
+class RetryResult:
     """What was done."""
 
     count: int
@@ -43,7 +43,7 @@ def to_retriable(filters: DeliveryFilters) -> DeliveryFilters:
 
 def retry_matching(
     database: Database, filters: DeliveryFilters, clock: Callable[[], int], *, seconds: float, before: int | None = None
-) -> Retried:
+) -> RetryResult:
     """Let deliveries wait again, for at most so long, in transactions of a few hundred; `clock` in microseconds.
 
     Raises:
@@ -65,7 +65,7 @@ def retry_matching(
             count += counts[ledger.DELIVERY, DeliveryState.WAITING.value, ""]
         before = step.reached
         if before is None or time.monotonic() > until:
-            return Retried(count, before)
+            return RetryResult(count, before)
         time.sleep(_PAUSE_SECONDS)
 
 

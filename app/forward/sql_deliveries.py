@@ -179,7 +179,7 @@ def record_results(
     token: int,
     now: int,
     attempt: Attempt | None,
-    settled: Sequence[DeliveryResult],
+    results: Sequence[DeliveryResult],
     undecided: Iterable[int] = (),
 ) -> Counter[Entry]:
     """Write down what became of deliveries at hand; return what that changes in the ledger.
@@ -193,13 +193,13 @@ def record_results(
     if attempt is not None:
         _ATTEMPTS.run(conn, [msgspec.structs.astuple(attempt)])
         failed = [
-            result.event_id for result in settled if result.attempt_id and result.state is not DeliveryState.DELIVERED
+            result.event_id for result in results if result.attempt_id and result.state is not DeliveryState.DELIVERED
         ]
         _ATTEMPTED.run(conn, [(id_, attempt.id) for id_ in sorted([*failed, *undecided])])
     for state in DeliveryState:
         rows = [
-            _ended(result, now)
-            for result in sorted(settled, key=lambda result: result.event_id)
+            _result_row(result, now)
+            for result in sorted(results, key=lambda result: result.event_id)
             if result.state is state
         ]
         changed = _SETTLE.run(conn, [(*row, DeliveryState.WAITING.value, token) for row in rows])
@@ -291,7 +291,7 @@ def to_storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _ended(result: DeliveryResult, now: int) -> tuple[Any, ...]:
+def _result_row(result: DeliveryResult, now: int) -> tuple[Any, ...]:
     reason = None if result.reason is None else to_storable(result.reason)[:_REASON_MAX]
     at = None if result.state is DeliveryState.WAITING else now
     return (result.state.value, result.due_at, result.tries, None, None, result.attempt_id, reason, at, result.event_id)

@@ -95,7 +95,7 @@ def _find_trouble(answer: LotusAnswer, status: int, message: str, now: int) -> T
         return Trouble(word=BUSY, sentence="Lotus asks for fewer requests: 429", wait_seconds=wait)
     if status >= 500:  # noqa: PLR2004
         return Trouble(word=SERVER, sentence=f"Lotus fails: {status} {message}", wait_seconds=wait)
-    return Trouble(word=ANSWER, sentence=_tell_strange(status, message, answer.headers))
+    return Trouble(word=ANSWER, sentence=_describe_unexpected(status, message, answer.headers))
 
 
 def _read_success(status: int, document: dict[str, Any], ids: Sequence[str]) -> AnswerVerdict | None:
@@ -166,7 +166,7 @@ def _refuse_constant(literal: str) -> NoReturn:
     raise ValueError(f"{literal} is not JSON")
 
 
-def _tell_strange(status: int, message: str, headers: Mapping[str, str]) -> str:
+def _describe_unexpected(status: int, message: str, headers: Mapping[str, str]) -> str:
     if 300 <= status < 400:  # noqa: PLR2004
         where = headers.get("location", "elsewhere")[:_QUOTED]
         return f"LOTUS_HOST answers {status} and points to {where}; set LOTUS_HOST to where Lotus itself answers"

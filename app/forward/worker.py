@@ -34,10 +34,10 @@ GATHER_SECONDS = 0.25
 """After a claim that took all there was: ingest waits for the commits of each batch, so it had better be a full one."""
 
 _CLAIMED = 1000
-_ANSWER_KEPT = 20_000
+_ANSWER_BYTES = 20_000
 # Requests in a row that were refused whole and in no way that we know: it is not one event's fault any more.
 _STRANGE = 8
-_SETTLE_TRIES = 20
+_RECORD_TRIES = 20
 
 # Trouble that one event alone may bring about: it goes out of the way, so that the others are tried.
 _MAY_BE_THE_EVENT = {SERVER, BROKER, ANSWER}
@@ -83,7 +83,7 @@ class ForwardWorker:
         self._size = MAX_EVENTS
         self._strange = 0
         self.stopping = stopping or threading.Event()
-        """Set it, and the worker ends after the request that is under way."""
+        """Set it, and the worker results after the request that is under way."""
 
     def run(self) -> None:
         """Forward until it is to stop."""
@@ -160,7 +160,7 @@ class ForwardWorker:
     def _send_all(self, token: int, held: list[DueDelivery], destination: Destination) -> bool:
         """Send what is at hand; give back what is not sent. Return whether any request was made."""
         until = self._clock() + self._lease - self._spare
-        ready = self._look(token, held)
+        ready = self._screen(token, held)
         halves: deque[_Batch] = deque()
         sent = False
         while ready or halves:
@@ -169,17 +169,17 @@ class ForwardWorker:
             batch = halves.popleft() if halves else _cut(ready, self._size)
             sent = True
             answer, attempt = self._send(batch)
-            verdict = self._judge(answer, batch)
+            verdict = self._read_answer(answer, batch)
             if verdict.split is not None:
                 halves.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
-                self._settle(token, destination, attempt, [], undecided=batch)
+                self._record(token, destination, attempt, [], undecided=batch)
                 continue
             if verdict.trouble is not None:
                 self._size = 1
-                self._settle(token, destination, attempt, self._ends(verdict, batch, attempt), verdict.trouble)
+                self._record(token, destination, attempt, self._results(verdict, batch, attempt), verdict.trouble)
                 break
             self._size = min(self._size * 2, MAX_EVENTS)
-            self._settle(token, destination, attempt, self._ends(verdict, batch, attempt))
+            self._record(token, destination, attempt, self._results(verdict, batch, attempt))
             # It is well again, as far as this worker knows.
             destination = Destination()
         unsent = [item.waiting for batch in (*halves, ready) for item in batch]
@@ -188,7 +188,7 @@ class ForwardWorker:
                 release(conn, token, unsent)
         return sent
 
-    def _look(self, token: int, held: list[DueDelivery]) -> deque[_Ready]:
+    def _screen(self, token: int, held: list[DueDelivery]) -> deque[_Ready]:
         """Settle what cannot be sent at all or not yet; return the rest, in order."""
         now = self._clock()
         ready: deque[_Ready] = deque()
@@ -210,7 +210,7 @@ class ForwardWorker:
             else:
                 ready.append(_Ready(row, encoded))
         if ended:
-            self._settle(token, None, None, ended)
+            self._record(token, None, None, ended)
         return ready
 
     def _send(self, batch: _Batch) -> tuple[LotusAnswer, Attempt]:
@@ -218,10 +218,10 @@ class ForwardWorker:
         began = time.perf_counter()
         answer = self._lotus.track(encode_batch([item.encoded for item in batch]))
         milliseconds = int((time.perf_counter() - began) * 1000)
-        text = to_storable(answer.text()).encode()[:_ANSWER_KEPT].decode(errors="ignore")
+        text = to_storable(answer.text()).encode()[:_ANSWER_BYTES].decode(errors="ignore")
         return answer, Attempt(self._ids.next(started_at), started_at, milliseconds, len(batch), answer.status, text)
 
-    def _judge(self, answer: LotusAnswer, batch: _Batch) -> AnswerVerdict:
+    def _read_answer(self, answer: LotusAnswer, batch: _Batch) -> AnswerVerdict:
         """Read an answer; what is refused whole becomes a split, an end of its one event, or a trouble."""
         ids = [item.waiting.idempotency_id for item in batch]
         verdict = read_verdict(answer, ids, self._clock())
@@ -239,49 +239,49 @@ class ForwardWorker:
         reasons = {ids[0]: verdict.split}
         return AnswerVerdict(failed=reasons) if verdict.split_is_final else AnswerVerdict(later=reasons)
 
-    def _ends(self, verdict: AnswerVerdict, batch: _Batch, attempt: Attempt) -> list[DeliveryResult]:
+    def _results(self, verdict: AnswerVerdict, batch: _Batch, attempt: Attempt) -> list[DeliveryResult]:
         now = self._clock()
         trouble = verdict.trouble
         own = trouble is None or (len(batch) == 1 and trouble.word in _MAY_BE_THE_EVENT)
-        ends = []
+        results = []
         for row in (ready.waiting for ready in batch):
             id_ = row.idempotency_id
             if id_ in verdict.delivered:
-                ends.append(DeliveryResult(row.event_id, DeliveryState.DELIVERED, row.due_at, row.tries, attempt.id))
+                results.append(DeliveryResult(row.event_id, DeliveryState.DELIVERED, row.due_at, row.tries, attempt.id))
             elif id_ in verdict.failed:
                 reason = verdict.failed[id_]
-                ends.append(
+                results.append(
                     DeliveryResult(row.event_id, DeliveryState.FAILED, row.due_at, row.tries + 1, attempt.id, reason)
                 )
             else:
                 reason = verdict.later.get(id_, "")
                 due_at = now + back_off(row.tries + 1, self._draw()) if own else row.due_at
-                ends.append(
+                results.append(
                     DeliveryResult(row.event_id, DeliveryState.WAITING, due_at, row.tries + own, attempt.id, reason)
                 )
-        return ends
+        return results
 
-    def _settle(
+    def _record(
         self,
         token: int,
         destination: Destination | None,
         attempt: Attempt | None,
-        ends: list[DeliveryResult],
+        results: list[DeliveryResult],
         trouble: Trouble | None = None,
         *,
         undecided: _Batch | None = None,
     ) -> None:
-        """Write ends down, patiently: Lotus has the events, and to forget that would send them again."""
-        for left in reversed(range(_SETTLE_TRIES)):
+        """Write results down, patiently: Lotus has the events, and to forget that would send them again."""
+        for left in reversed(range(_RECORD_TRIES)):
             try:
                 with self._database.writing() as conn:
                     now = self._clock()
                     undecided_ids = [item.waiting.event_id for item in undecided or ()]
-                    counts = record_results(conn, token, now, attempt, ends, undecided_ids)
+                    counts = record_results(conn, token, now, attempt, results, undecided_ids)
                     ledger.append(conn, self._ids.tag, now, counts)
                     if destination is not None and trouble is not None:
                         self._pause(conn, destination, trouble)
-                    elif destination is not None and destination.trouble is not None and ends:
+                    elif destination is not None and destination.trouble is not None and results:
                         resume(conn)
                         _LOG.info("Lotus is well again")
             except Unavailable:

@@ -116,7 +116,7 @@ class Intake:
         self._keep_refused(error, environ, body)
 
 
-class Door(ABC):
+class Endpoint(ABC):
     """Some routes by which calls come in."""
 
     name: ClassVar[str]
@@ -132,7 +132,7 @@ class Door(ABC):
     def answer(self, environ: dict[str, Any]) -> Answer:
         """Take one request. Raises what `Intake.take` does."""
 
-    def tell(self, error: SegmentLotusError) -> Response:
+    def error_response(self, error: SegmentLotusError) -> Response:
         """Return the answer to a request that was not taken."""
         response = to_response(error)
         response.headers.extend(self.headers)
@@ -141,7 +141,7 @@ class Door(ABC):
     def blueprint(self) -> Blueprint:
         """Return the routes."""
         blueprint = Blueprint(self.name, __name__)
-        blueprint.register_error_handler(SegmentLotusError, self.tell)
+        blueprint.register_error_handler(SegmentLotusError, self.error_response)
 
         # It reads the body by itself, so that both ways to it are the same.
         @body_limit(None)
@@ -161,21 +161,21 @@ class Door(ABC):
         return blueprint
 
 
-def shortcut(flask: "WSGIApplication", doors: Iterable[Door], draining: Draining) -> "WSGIApplication":
-    """Return an application that answers the requests of the doors as their routes do, and hands on all others."""
-    by_path = {spelling: door for door in doors for path in door.paths for spelling in _spellings(path)}
+def shortcut(flask: "WSGIApplication", endpoints: Iterable[Endpoint], draining: Draining) -> "WSGIApplication":
+    """Return an application that answers the requests of the endpoints as their routes do, and hands on all others."""
+    by_path = {spelling: endpoint for endpoint in endpoints for path in endpoint.paths for spelling in _spellings(path)}
 
     def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
-        door = by_path.get(environ["PATH_INFO"])
-        if door is None or environ["REQUEST_METHOD"] not in door.methods:
+        endpoint = by_path.get(environ["PATH_INFO"])
+        if endpoint is None or environ["REQUEST_METHOD"] not in endpoint.methods:
             return flask(environ, start_response)
         try:
-            status, body = door.answer(environ)
+            status, body = endpoint.answer(environ)
         except Exception as error:  # noqa: BLE001  as Flask answers what it does not know
-            response = door.tell(error if isinstance(error, SegmentLotusError) else to_unavailable(error))
+            response = endpoint.error_response(error if isinstance(error, SegmentLotusError) else to_unavailable(error))
             draining.hang_up(response, environ)
             return response(environ, start_response)
-        headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), *door.headers]
+        headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), *endpoint.headers]
         if draining.started:
             headers.append(("Connection", "close"))
         start_response(status, headers)

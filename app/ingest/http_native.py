@@ -6,7 +6,7 @@ from typing import Any
 from app.core.native import NO_JSON, ROUTE, NativeEvent, find_idempotency_id
 from app.core.outcome import Outcome
 from app.core.segment import Unparsed, read
-from app.ingest.http_intake import Answer, Door, Intake
+from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.store.record import Record
 
 NO_ID = "no_idempotency_id"
@@ -15,7 +15,7 @@ NO_ID = "no_idempotency_id"
 _ALL = "201 Created", b'{"success":"all","failed_events":null}'
 
 
-class NativeTrack(Door):
+class NativeTrack(Endpoint):
     """Takes what Lotus's libraries send."""
 
     name = "native"
@@ -35,12 +35,12 @@ class NativeTrack(Door):
             return _ALL
         # By the number of events, and not by that of ids: two that failed may have the same.
         status, success = ("201 Created", "some") if len(failed) < len(records) else ("400 Bad Request", "none")
-        reasons = dict(map(_tell, failed)) if failed else {NO_ID: NO_JSON}
+        reasons = dict(map(_failed_event, failed)) if failed else {NO_ID: NO_JSON}
         # In ASCII: an id may hold half of a surrogate pair, which UTF-8 cannot.
         return status, json.dumps({"success": success, "failed_events": reasons}).encode()
 
 
-def _tell(record: Record) -> tuple[str, str]:
+def _failed_event(record: Record) -> tuple[str, str]:
     event = NativeEvent(read(record.raw))
     reason = NO_JSON if type(event.value) is Unparsed else record.detail or ""
     return find_idempotency_id(event) or NO_ID, reason

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from app.core.tracking import MAX_BATCH_BYTES, MAX_CALL_BYTES, PREFIX, TYPE_OF
 from app.errors import SegmentLotusError, TooLarge
-from app.ingest.http_intake import Answer, Door, Intake
+from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.web.auth import authorization
 from app.web.body import Limit
 
@@ -30,7 +30,7 @@ _HEADER_NAMES = re.compile(r"[ \t,]*[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[
 _HEADER_NAMES_MAX = 1000
 
 
-class Tracking(Door):
+class Tracking(Endpoint):
     """Takes what Segment's libraries send."""
 
     name = "tracking"
@@ -58,9 +58,9 @@ class Tracking(Door):
         intake.take(environ, limit, lambda: ingest.from_tracking(token, route))
         return _SUCCESS
 
-    def tell(self, error: SegmentLotusError) -> Response:
+    def error_response(self, error: SegmentLotusError) -> Response:
         """Return the answer to a request that was not taken, with the statuses that Segment has."""
-        response = super().tell(error)
+        response = super().error_response(error)
         if isinstance(error, TooLarge):
             response.status_code = 400
         return response

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from app.ingest.http_intake import Answer, Door, Intake
+from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.ingest.ingest import to_receipt
 from app.web.auth import authorization
 
@@ -13,7 +13,7 @@ PATH = "/webhooks/segment"
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class Webhook(Door):
+class Webhook(Endpoint):
     """Takes what Segment sends."""
 
     name = "webhook"

@@ -102,7 +102,7 @@ class Ingest:
 
         """
         arrived = _Arrived(self._clock())
-        auth = submission.auth or submission.verify(body)
+        auth = submission.verify(body) if submission.auth is None else submission.auth
         arrived.verified()
         note_verified()
         self._prepare()

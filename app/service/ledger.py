@@ -84,12 +84,12 @@ def ledger(context: click.Context, *, since: str | None, until: str | None, as_j
     first = parse_moment("since", since, now) if since else None
     last = parse_moment("until", until, now) if until else None
     document = read_ledger(open_backend().database, first, last)
-    click.echo(encode(document).decode() if as_json else tell_ledger(document))
+    click.echo(encode(document).decode() if as_json else ledger_text(document))
     if document.balances is False:
         context.exit(1)
 
 
-def tell_ledger(ledger: LedgerDocument) -> str:
+def ledger_text(ledger: LedgerDocument) -> str:
     """Tell the ledger as a small table, and whether it balances."""
     lines = [f"{'':<24}{'calls':>12}{'events':>12}", f"{'received':<24}{ledger.calls['received']:>12}"]
     for outcome in Outcome:

@@ -108,7 +108,7 @@ def overview(pages: Pages, service: Service) -> Blueprint:
                 "latency": service.telemetry.request_quantiles((0.5, 0.95, 0.99)),
             }
 
-        standings = tell_standings(service.watcher.survey)
+        standings = file_problems(service.watcher.survey)
         return pages.show("overview.html", work, chosen=chosen, ranges=list(RANGES.values()), **standings)
 
     return blueprint
@@ -157,7 +157,7 @@ def _to_text(micros: int) -> str:
     return format_time(micros)[:19] + "Z"
 
 
-def tell_standings(survey: CatalogStatus | None) -> Values:
+def file_problems(survey: CatalogStatus | None) -> Values:
     """Return what needs a person among the transform files: by name, and what to do."""
     if survey is None:
         return {"drifted": [], "broken": [], "without_file": []}

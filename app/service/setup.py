@@ -37,7 +37,7 @@ TESTER = "segment-lotus-test"
 
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
-WAYS_OUT = {
+REMEDIES = {
     "signature_mismatch": (
         "The shared secret in Segment differs from SEGMENT_SHARED_SECRETS here. Copy it again from step 2 into the"
         " destination's Shared Secret, without spaces around it. A proxy that changes the body has the same effect."
@@ -69,7 +69,7 @@ WAYS_OUT = {
 }
 """What to do about each code that a refused request can have."""
 
-TRACKING_WAYS_OUT = {
+TRACKING_REMEDIES = {
     "unauthorized": (
         "The SDK's write key is none of SEGMENT_WRITE_KEYS here. It is whatever you choose: put the same text into the"
         " setting and into the SDK, and restart."
@@ -82,7 +82,7 @@ TRACKING_WAYS_OUT = {
 }
 """The same for what came to Segment's tracking API."""
 
-NATIVE_WAYS_OUT = {
+NATIVE_REMEDIES = {
     "unauthorized": (
         "The client's API key is none of LOTUS_INGEST_KEYS here. It is whatever you choose: put the same text into the"
         " setting and into the client, and restart."
@@ -104,13 +104,13 @@ class Arrivals(msgspec.Struct, kw_only=True):
     """The newest, where no call came after it."""
 
     @property
-    def way_out(self) -> str:
+    def remedy(self) -> str:
         """Return what to do about the refusal."""
         if self.refusal is None:
             return ""
         code, path = self.refusal.code, self.refusal.path
-        own = TRACKING_WAYS_OUT if path.startswith(PREFIX) else NATIVE_WAYS_OUT if path in _NATIVE_PATHS else {}
-        return own.get(code) or WAYS_OUT.get(code, _OTHERWISE)
+        own = TRACKING_REMEDIES if path.startswith(PREFIX) else NATIVE_REMEDIES if path in _NATIVE_PATHS else {}
+        return own.get(code) or REMEDIES.get(code, _OTHERWISE)
 
 
 def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:

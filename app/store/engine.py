@@ -54,7 +54,7 @@ class Database:
         """The SQLite file, None for a server."""
         # SQLite shows a transaction one moment anyway. PostgreSQL would show each statement another, and what is live
         # would be put together from before and after a publication.
-        self._one_moment = {} if sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._snapshot_options = {} if sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextlib.contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
@@ -73,7 +73,7 @@ class Database:
         held = self._sqlite.lock.held(until) if self._sqlite else contextlib.nullcontext()
         synchronous = "FULL" if durable else "NORMAL"
         try:
-            with held, said_plainly(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
+            with held, plain_errors(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
                 if not durable and self.file is None:
                     conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield conn
@@ -90,7 +90,10 @@ class Database:
         if self._sqlite:
             self._sqlite.recover()
         try:
-            with said_plainly(), self._begun("BEGIN", time.monotonic() + WAIT_SECONDS, **self._one_moment) as conn:
+            with (
+                plain_errors(),
+                self._begun("BEGIN", time.monotonic() + WAIT_SECONDS, **self._snapshot_options) as conn,
+            ):
                 yield conn
         except Unavailable as error:
             if self._sqlite:
@@ -107,7 +110,7 @@ class Database:
 
     @contextlib.contextmanager
     def _committing(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        with said_plainly(), engine.connect() as conn, conn.begin():
+        with plain_errors(), engine.connect() as conn, conn.begin():
             yield conn
 
     @contextlib.contextmanager
@@ -123,7 +126,7 @@ class Database:
         Nobody waits for it: neither writers nor readers. Raises Unavailable.
         """
         if self.file:
-            with said_plainly(), self.engine.connect() as conn:
+            with plain_errors(), self.engine.connect() as conn:
                 driver: Any = conn.connection.driver_connection
                 driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
@@ -180,7 +183,7 @@ class Database:
         """
         if self._sqlite is None:
             return Integrity(None, ())
-        with said_plainly():
+        with plain_errors():
             return self._sqlite.check_integrity(seconds)
 
 
@@ -220,7 +223,7 @@ def _postgresql(url: sa.URL, *, serving: bool) -> Database:
 
 
 @contextlib.contextmanager
-def said_plainly() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Turn a driver's error into Unavailable (trouble of the database) or RowRefused (trouble of a value)."""
     try:
         yield

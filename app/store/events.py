@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from app.core.lotus import IDEMPOTENCY_ID_MAX
 from app.core.pipeline import Lane
-from app.store.inserts import Insert, Ready
+from app.store.inserts import BoundStatement, Insert
 from app.store.lookup import among
 from app.store.schema import claims, events
 from app.store.updates import Update
@@ -62,7 +62,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     position: int
 
 
-class Stored(msgspec.Struct, frozen=True):
+class StoredEvent(msgspec.Struct, frozen=True):
     """The event that has an idempotency id."""
 
     id: int
@@ -88,7 +88,7 @@ def public_id(idempotency_id: str, base_id: str | None, revision: int | None) ->
     return idempotency_id if base_id is None else to_revision_id(base_id, revision or 1)
 
 
-def prepare_claims(conn: sa.Connection, new_claims: Sequence[tuple[str, str, Lane, int]]) -> Ready:
+def prepare_claims(conn: sa.Connection, new_claims: Sequence[tuple[str, str, Lane, int]]) -> BoundStatement:
     """Make ready to claim (message key, lane name, lane, call id); the first one has it."""
     rows = sorted([(key, name, call_id, lane.content, lane.digest) for key, name, lane, call_id in new_claims])
     return _CLAIMS.prepare(conn, rows)
@@ -109,7 +109,7 @@ def release_claims(conn: sa.Connection, released: Iterable[tuple[str, str]]) -> 
         conn.execute(sa.delete(claims).where(claims.c.message_id == key, claims.c.lane == lane))
 
 
-def prepare_events(conn: sa.Connection, new_events: Iterable[NewEvent]) -> Ready:
+def prepare_events(conn: sa.Connection, new_events: Iterable[NewEvent]) -> BoundStatement:
     """Make ready to store events whose idempotency id is new; the smaller id goes first."""
     rows = [_row(event) for event in new_events]
     if conn.dialect.name == "postgresql":
@@ -136,7 +136,7 @@ def give_up_ids(conn: sa.Connection, moved: Iterable[tuple[str, int, int]]) -> N
     _MOVED.run(conn, sorted(rows, key=_last))
 
 
-def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str, Stored]:
+def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str, StoredEvent]:
     """Return the events that have these idempotency ids, by idempotency id."""
     columns = (
         events.c.idempotency_id,
@@ -147,12 +147,12 @@ def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str
         events.c.content,
         events.c.transform_digest,
     )
-    stored: dict[str, Stored] = {}
+    stored: dict[str, StoredEvent] = {}
     for part in _slices(idempotency_ids):
         for idempotency_id, *values in conn.execute(
             sa.select(*columns).where(among(conn, events.c.idempotency_id, part))
         ):
-            stored[idempotency_id] = Stored(*values)
+            stored[idempotency_id] = StoredEvent(*values)
     return stored
 
 

@@ -27,7 +27,7 @@ def in_binary(statement: str) -> str:
     return _PARAMETER.sub(r"%(\1)b", statement)
 
 
-class Ready:
+class BoundStatement:
     """A statement and all its rows, ready to be sent."""
 
     __slots__ = ("_execute", "_rows", "_text")
@@ -96,13 +96,13 @@ class Insert:
         """
         return self.prepare(conn, rows).send()()
 
-    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Ready:
+    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
         """Make everything ready for `run`, while a server has other things to do."""
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
-            return Ready(driver.executemany, self._sqlite, rows or None)
+            return BoundStatement(driver.executemany, self._sqlite, rows or None)
         arrays = as_arrays(self._columns, self._packers, rows) if rows else None
-        return Ready(driver.execute, self._postgresql, arrays)
+        return BoundStatement(driver.execute, self._postgresql, arrays)
 
     @cached_property
     def _sqlite(self) -> str:

@@ -21,14 +21,14 @@ from app.store.engine import DuplicateKey
 from app.store.events import (
     Claim,
     NewEvent,
-    Stored,
+    StoredEvent,
     find_claims,
     find_stored,
     prepare_claims,
     prepare_events,
     release_claims,
 )
-from app.store.inserts import Ready, pipelined
+from app.store.inserts import BoundStatement, pipelined
 from app.store.record import EventResult, Record
 
 # (connection, call, digest of a version, when the call came) -> the lane that version makes of it, None if it cannot.
@@ -36,7 +36,7 @@ MapAgain = Callable[[sa.Connection, Call, bytes, int], Lane | None]
 NextId = Callable[[int], int]
 
 _Share = tuple[Record, Lane]
-_Storing = tuple[list[tuple[Record, NewEvent]], Ready]
+_Storing = tuple[list[tuple[Record, NewEvent]], BoundStatement]
 
 
 def settle(
@@ -82,7 +82,7 @@ class _Settlement:
             winners, losers, storing = self._claim(shares, next_id)
             if self._store(winners, storing, last=not losers) and not losers:
                 return self.new
-            shares = self._compare(losers) if losers else []
+            shares = self._compare_losers(losers) if losers else []
         self._conclude()
         return self.new
 
@@ -142,11 +142,11 @@ class _Settlement:
             return True
         for _, new in pairs:
             self.results[new.call_id].pop()
-        self._sort_out(pairs)
+        self._resolve(pairs)
         self._release(winners)
         return False
 
-    def _sort_out(self, pairs: list[tuple[Record, NewEvent]]) -> None:
+    def _resolve(self, pairs: list[tuple[Record, NewEvent]]) -> None:
         """Find which events are there now, and which were left out for one that was there."""
         stored = find_stored(self.conn, (_idempotency_id(new) for _, new in pairs))
         fresh = {new.id for _, new in pairs}
@@ -159,10 +159,10 @@ class _Settlement:
                 self.new.append(new)
             # This very event, stored just now or by an earlier run of the same call; and not its twin beside it.
             own = _is_of_same_lane(new, rival) and (rival.id == new.id or rival.id not in fresh)
-            result = _stored(new) if own else self._beside(record, new.lane, new.position, rival)
+            result = _stored(new) if own else self._compare_with(record, new.lane, new.position, rival)
             self.results[record.id].append(result)
 
-    def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
+    def _compare_with(self, record: Record, lane: Lane, position: int, rival: StoredEvent) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""
         again = self._map_again(record, lane, rival.transform_digest)
         twin, place = (lane, position) if again is None else (again, _find_same(again, lane.events[position], rival))
@@ -182,7 +182,7 @@ class _Settlement:
                 released.add((key, lane.name))
         release_claims(self.conn, sorted(released))
 
-    def _compare(self, losers: list[_Share]) -> list[_Share]:
+    def _compare_losers(self, losers: list[_Share]) -> list[_Share]:
         """Say what became of the losers; return those that may try again, since the first gave its claim up."""
         claimed = find_claims(self.conn, (key for record, _ in losers if (key := record.message_key) is not None))
         open_again: list[_Share] = []
@@ -205,7 +205,7 @@ class _Settlement:
         hopeful: list[_Share] = []
         for record, lane in shares:
             results = [
-                self._beside(record, lane, position, rival)
+                self._compare_with(record, lane, position, rival)
                 for position, event in enumerate(lane.events)
                 if (rival := stored.get(event.idempotency_id)) is not None
             ]
@@ -244,7 +244,7 @@ def _slot(record: Record, lane: Lane) -> str:
     return lane.name if record.made_lanes else MAIN_LANE
 
 
-def _find_same(again: Lane, event: LotusEvent, rival: Stored) -> int | None:
+def _find_same(again: Lane, event: LotusEvent, rival: StoredEvent) -> int | None:
     """Find where an earlier version makes an event: by its id, else where the rival stood; None where there is nothing.
 
     Another call may have the same event at another place; and the version may have given it another id.
@@ -255,7 +255,7 @@ def _find_same(again: Lane, event: LotusEvent, rival: Stored) -> int | None:
     return rival.position if rival.position < len(again.events) else None
 
 
-def _is_of_same_lane(new: NewEvent, rival: Stored) -> bool:
+def _is_of_same_lane(new: NewEvent, rival: StoredEvent) -> bool:
     """Whether what is there was made by the same call, in the same lane."""
     return (rival.call_id, rival.lane) == (new.call_id, new.lane.name)
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from app.store.arrays import as_arrays, packer
-from app.store.inserts import Ready, in_binary
+from app.store.inserts import BoundStatement, in_binary
 
 
 class Update:
@@ -28,13 +28,13 @@ class Update:
         """Change rows; return how many still held what was known."""
         return self.prepare(conn, rows).send()()
 
-    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Ready:
+    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
         """Make everything ready for `run`, while a server has other things to do."""
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
-            return Ready(driver.executemany, self._sqlite, rows or None)
+            return BoundStatement(driver.executemany, self._sqlite, rows or None)
         arrays = as_arrays(self._names, self._packers, rows) if rows else None
-        return Ready(driver.execute, self._postgresql, arrays)
+        return BoundStatement(driver.execute, self._postgresql, arrays)
 
     @cached_property
     def _sqlite(self) -> str:

@@ -18,7 +18,7 @@ def sign_in_pages(pages: Pages, gate: SignIn) -> Blueprint:
     """Return the routes to sign in and out."""
     blueprint = Blueprint("sign_in_pages", __name__)
     blueprint.after_request(protect)
-    blueprint.register_error_handler(Exception, pages.tell)
+    blueprint.register_error_handler(Exception, pages.show_error)
 
     @blueprint.get("/sign-in")
     def form() -> Response:

@@ -89,17 +89,17 @@ def keep_private(response: Response) -> Response:
     return response
 
 
-def register(app: Flask, tell_as_page: Callable[[Exception], Response]) -> None:
-    """Make every error of every route end in this shape; `tell_as_page` says it where a browser asks for a page.
+def register(app: Flask, to_page: Callable[[Exception], Response]) -> None:
+    """Make every error of every route end in this shape; `to_page` says it where a browser asks for a page.
 
     Blueprints of pages do so by themselves; this is for what has no route.
     """
 
-    def tell_http(error: HTTPException) -> Response:
-        return tell_as_page(error) if wants_page() else _http(error)
+    def handle_http_error(error: HTTPException) -> Response:
+        return to_page(error) if wants_page() else _http(error)
 
     app.register_error_handler(SegmentLotusError, to_response)
-    app.register_error_handler(HTTPException, tell_http)
+    app.register_error_handler(HTTPException, handle_http_error)
     app.register_error_handler(Exception, _unexpected)
 
 

@@ -61,7 +61,7 @@ class Pages:
         """Return a blueprint whose routes are pages: only for who is signed in, with CSRF tokens, errors as pages."""
         blueprint = Blueprint(name, __name__)
         blueprint.before_request(self._guard)
-        blueprint.register_error_handler(Exception, self.tell)
+        blueprint.register_error_handler(Exception, self.show_error)
         blueprint.after_request(protect)
         return blueprint
 
@@ -97,7 +97,7 @@ class Pages:
         # What no template thought of: half of a surrogate pair is shown as JSON writes it.
         return Response(text.encode(errors="backslashreplace"), status, content_type=_HTML)
 
-    def tell(self, error: Exception) -> Response:
+    def show_error(self, error: Exception) -> Response:
         """Say an error as a page; where nobody is signed in, with the form to do so in its place."""
         if isinstance(error, Unauthorized):
             place = to_way_back(full_address(request))

@@ -10,7 +10,7 @@ from app.clock import clock
 from app.core.times import format_time
 from app.forward import verdict
 from app.forward.fake_lotus.server import FakeLotus
-from app.forward.outbox import ADVICE, tell_pause
+from app.forward.outbox import ADVICE, describe_pause
 from app.forward.sql_destination import Destination, pause, read_destination
 from app.service.ledger import read_ledger
 from app.store.ledger_total import LedgerTotal
@@ -288,9 +288,9 @@ def test_without_a_key_no_page_asks_for_a_pause(visited: Site) -> None:
 def test_each_trouble_has_an_advice() -> None:
     words = {verdict.KEY, verdict.BROKER, verdict.SERVER, verdict.BUSY, verdict.NETWORK, verdict.ANSWER}
     assert set(ADVICE) == words
-    told = tell_pause(Destination("key", "no", 1, 5, 90), 100)
+    told = describe_pause(Destination("key", "no", 1, 5, 90), 100)
     assert told is not None
-    assert (told.is_due, tell_pause(Destination(), 1)) == (True, None)
+    assert (told.is_due, describe_pause(Destination(), 1)) == (True, None)
 
 
 def test_the_queries_of_the_pages_do_not_grow_with_what_they_show(forwarding: Site, address: str) -> None:

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from app import errors
 from app.clock import clock
-from app.service.setup import TESTER, WAYS_OUT
+from app.service.setup import REMEDIES, TESTER
 from app.store.schema import calls, events, sightings
 from tests.builders import SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, signed, wait_until
@@ -117,7 +117,7 @@ def test_what_came_last_is_said(site: Site) -> None:
     body = to_raw(a_document(event="<b>bold</b>"))
     site.send(body, {})
     site.refusals(1)
-    assert WAYS_OUT["signature_missing"][:40] in arrivals(site)
+    assert REMEDIES["signature_missing"][:40] in arrivals(site)
     site.send(body)
     assert "Calls arrive." in arrivals(site)
     assert "<b>bold" not in site.client.get("/setup/arrivals").get_data(as_text=True)
@@ -132,7 +132,7 @@ def test_there_is_a_way_out_for_every_code_that_a_request_is_refused_with() -> N
         each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.SegmentLotusError)
     ]
     codes = {each.code for each in found if issubclass(each, kinds)} - {"error"}
-    assert codes == set(WAYS_OUT)
+    assert codes == set(REMEDIES)
 
 
 def test_a_proxy_that_no_setting_tells_of_is_said(make_site: Callable[..., Site]) -> None:

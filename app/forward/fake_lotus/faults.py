@@ -35,7 +35,7 @@ class Fault(StrEnum):
 
 
 @dataclass(slots=True)
-class Planned:
+class PlannedFault:
     """A fault, which share of the requests it meets, and how often at most."""
 
     fault: Fault
@@ -46,12 +46,12 @@ class Planned:
 class Faults:
     """The faults that are planned."""
 
-    def __init__(self, planned: Iterable[Planned] = (), seed: int | None = None) -> None:
+    def __init__(self, planned: Iterable[PlannedFault] = (), seed: int | None = None) -> None:
         self._planned = list(planned)
         self._random = random.Random(seed)  # noqa: S311  faults need not be hard to guess
         self._lock = threading.Lock()
 
-    def plan(self, planned: Iterable[Planned]) -> None:
+    def plan(self, planned: Iterable[PlannedFault]) -> None:
         """Plan these, and forget those that were planned."""
         with self._lock:
             self._planned = list(planned)
@@ -67,7 +67,7 @@ class Faults:
         return None
 
 
-def parse_fault(text: str) -> Planned:
+def parse_fault(text: str) -> PlannedFault:
     """Read `kind`, or `kind:share` with a share from 0 to 1. Raises ValueError."""
     kind, _, share = text.partition(":")
     if kind not in set(Fault):
@@ -78,4 +78,4 @@ def parse_fault(text: str) -> Planned:
         number = -1.0
     if not 0 <= number <= 1:
         raise ValueError("a share is a number from 0 to 1")
-    return Planned(Fault(kind), number)
+    return PlannedFault(Fault(kind), number)

@@ -45,7 +45,7 @@ def refuse_whole(sentence: str = INVALID_JSON) -> RequestVerdict:
     return RequestVerdict(status=400, answer={"success": "none", "failed_events": {WHOLE: sentence}})
 
 
-def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> RequestVerdict:
+def decide(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> RequestVerdict:
     """Judge a body at a moment (microseconds since 1970); the broker takes not the events at the places `broken`."""
     if len(body) > MAX_BYTES:
         return RequestVerdict(status=413, answer={"message": f"{len(body)} bytes in one request"})
@@ -61,21 +61,21 @@ def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> Reques
     if any(_is_unreadable(event) for event in batch):
         return refuse_whole()
     failed: dict[str, str] = {}
-    judged = RequestVerdict(status=201, answer={})
+    verdict = RequestVerdict(status=201, answer={})
     for place, event in enumerate(batch):
         reason = _find_reason(event, now) or (BROKER if place in broken else None)
         if reason is not None:
             failed[event.get("idempotency_id") or WHOLE] = reason
         else:
-            judged.taken.append(event)
-            judged.violations += _find_violations(event)
+            verdict.taken.append(event)
+            verdict.violations += _find_violations(event)
     if len(failed) == len(batch):
-        judged.status, judged.answer = 400, {"success": "none", "failed_events": failed}
+        verdict.status, verdict.answer = 400, {"success": "none", "failed_events": failed}
     elif failed:
-        judged.answer = {"success": "some", "failed_events": failed}
+        verdict.answer = {"success": "some", "failed_events": failed}
     else:
-        judged.answer = {"success": "all", "failed_events": None}
-    return judged
+        verdict.answer = {"success": "all", "failed_events": None}
+    return verdict
 
 
 def _is_unreadable(event: object) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from app.forward.fake_lotus.faults import Fault, Faults, Planned
-from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, RequestVerdict, judge, refuse_whole
+from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault
+from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, RequestVerdict, decide, refuse_whole
 
 TRACK = "/api/track/"
 PING = "/api/ping/"
@@ -58,11 +58,11 @@ class FakeLotus:
         """What a client of the contract would not have sent."""
         self.lock = threading.Lock()
 
-    def keep(self, judged: RequestVerdict) -> None:
+    def keep(self, verdict: RequestVerdict) -> None:
         """Keep the events that were taken."""
         with self.lock:
-            self.violations += judged.violations
-            for event in judged.taken:
+            self.violations += verdict.violations
+            for event in verdict.taken:
                 if event["idempotency_id"] in self.events:
                     self.repeats.append(event["idempotency_id"])
                 else:
@@ -156,34 +156,34 @@ class _Handler(BaseHTTPRequestHandler):
             # The sender is gone.
             self.close_connection = True
             return
-        judged = self._judge(body, fault)
+        verdict = self._decide(body, fault)
         if fault is Fault.SLOW:
             time.sleep(self.lotus.slow_seconds)
         if fault not in _TAKES_NOTHING:
-            self.lotus.keep(judged)
-        self._say(judged, fault)
+            self.lotus.keep(verdict)
+        self._say(verdict, fault)
 
-    def _say(self, judged: RequestVerdict, fault: Fault | None) -> None:
+    def _say(self, verdict: RequestVerdict, fault: Fault | None) -> None:
         if fault is Fault.HANG_UP_AFTER:
-            self._note(len(judged.taken), 0)
+            self._note(len(verdict.taken), 0)
             self.wfile.write(b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{")
             self._hang_up()
         elif fault is Fault.NOT_JSON:
-            self._note(len(judged.taken), 201)
+            self._note(len(verdict.taken), 201)
             self._send(201, b"<html>hello</html>")
         elif fault is Fault.ENDLESS:
-            self._note(len(judged.taken), 500)
+            self._note(len(verdict.taken), 500)
             self._run_on()
         elif fault is Fault.ERROR:
-            self._answer(500, {"message": "something went wrong"}, len(judged.taken))
+            self._answer(500, {"message": "something went wrong"}, len(verdict.taken))
         elif fault is Fault.BUSY:
-            self._answer(429, {"message": "slow down"}, len(judged.taken), **{"Retry-After": "1"})
+            self._answer(429, {"message": "slow down"}, len(verdict.taken), **{"Retry-After": "1"})
         elif fault is Fault.REDIRECT:
-            self._answer(302, {}, len(judged.taken), Location=TRACK)
+            self._answer(302, {}, len(verdict.taken), Location=TRACK)
         else:
-            self._answer(judged.status, judged.answer, len(judged.taken))
+            self._answer(verdict.status, verdict.answer, len(verdict.taken))
 
-    def _judge(self, body: bytes, fault: Fault | None) -> RequestVerdict:
+    def _decide(self, body: bytes, fault: Fault | None) -> RequestVerdict:
         key = self.headers.get("X-API-KEY")
         if not key:
             return RequestVerdict(status=400, answer={"message": "No API key found in request"})
@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json" or "Content-Encoding" in self.headers:
             return refuse_whole()
         broken = {Fault.PARTIAL: _EVERY_OTHER, Fault.BROKER_DOWN: _ALL}.get(fault or Fault.SLOW, frozenset())
-        return judge(body, self.lotus.clock(), broken)
+        return decide(body, self.lotus.clock(), broken)
 
     def _verify(self, body: bytes) -> None:
         if self.headers.get("X-API-KEY") != self.lotus.key:
@@ -214,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         except msgspec.DecodeError as error:
             self._answer(400, {"message": str(error)})
             return
-        self.lotus.faults.plan(Planned(document.fault, document.share, document.left) for document in planned)
+        self.lotus.faults.plan(PlannedFault(document.fault, document.share, document.left) for document in planned)
         self._answer(200, {})
 
     def _note(self, events: int, status: int) -> None:
