@@ -1,6 +1,6 @@
-"""Deliveries on pages: what reaches Lotus, what does not and why, and trying it again.
+"""The pages of deliveries: what reaches Lotus, what does not and why, and retries.
 
-Nobody tries many again by accident: asking for it first says how many they are.
+A retry of many is confirmed first: the first form says how many there are.
 """
 
 from collections import Counter
@@ -43,12 +43,12 @@ PAGE = 50
 
 _FIELDS = ("state", "reason", "customer", "event_name", "id", "since", "until")
 
-# So long after its time an event is late, where no worker has sent anything either.
+# An event this long overdue is late, if no worker has sent anything for as long.
 _LATE = 60_000_000
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger of events: stored = what became of each."""
+    """The ledger of events: stored = the sum of all states."""
 
     stored: int
     delivered: int
@@ -60,7 +60,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     not_requested: int
     """Stored while there was no LOTUS_API_KEY."""
     balances: bool
-    """What is not delivered is as many as the ledger says, and nothing is there that was not stored."""
+    """Whether the undelivered rows match the ledger, and there are no more deliveries than stored events."""
 
 
 def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
@@ -139,7 +139,7 @@ def _list_work(query: DeliveryQuery, total: LedgerTotal, *, valid: bool) -> Work
 
 
 def _read_lateness(conn: Connection, now: int) -> Values:
-    """Tell since when the first event waits, and whether it seems that no worker runs."""
+    """Return since when the first event is due, and whether it seems that no worker is running."""
     due = find_next_due(conn)
     newest = read_newest_attempt(conn)
     is_late = due is not None and due < now - _LATE
@@ -174,7 +174,7 @@ def _delivery_work(number: int) -> Work:
 
 def _count_work(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
-    # What is confirmed later is what was counted: an hour ago must not move on.
+    # Fixed times: the confirmed retry must select what was counted, and "1h" would move on.
     bounds = {"since": filters.since, "until": filters.until}
     words |= {name: format_time(at) for name, at in bounds.items() if at is not None}
 
@@ -202,7 +202,7 @@ def _retry_work(words: dict[str, str]) -> Work:
 
 
 def _read_form() -> dict[str, str]:
-    """Return the words of a form; a field that is left empty is no word. Raises BadQuery."""
+    """Return the non-empty fields of the form. Raises BadQuery."""
     fields = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
     if wrong := next((name for name in fields if name not in _FIELDS), None):
         raise BadQuery(f"there is no field {wrong[:40]!a}: there are {', '.join(_FIELDS)}")

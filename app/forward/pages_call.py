@@ -1,4 +1,4 @@
-"""What the page of one call says of how its events reach Lotus."""
+"""The deliveries of a call's events, for the page of the call."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from app.web.pages import Values
 from app.web.stages import EVENTS_MAX, Stage
 
 ATTEMPTS_MAX = 100
-"""Attempts that the page shows of all its events together; the page of a delivery has more."""
+"""Attempts that the page shows for all its events together; the page of a delivery has more."""
 
 
 def delivery_panel(conn: Connection, whole: WholeCall, _now: int) -> Values:
-    """Return the delivery of each event, with its attempts, by the event's id; and the stages of the way to Lotus."""
+    """Return the delivery and the attempts of each event, by event id, and the stages of forwarding."""
     rows = read_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]])
     attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
     return {

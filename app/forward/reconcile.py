@@ -1,4 +1,4 @@
-"""Asking Lotus which of the events that it took it has: 201 means queued."""
+"""Asks Lotus which of the events that it accepted it has stored: its 201 only means queued."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class ReconcileBatch:
-    """What came out for some events."""
+    """The result for one batch of delivered events."""
 
     checked: int
     missing: list[tuple[int, str]]
@@ -29,7 +29,7 @@ class _Document(msgspec.Struct):
 
 
 def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[ReconcileBatch]:
-    """Ask about all delivered events with an id above `after`. Raises Unavailable."""
+    """Ask about all delivered events with an id above `after`, in batches. Raises Unavailable."""
     with database.reading() as conn:
         until = newest_event_id(conn)
     while True:

@@ -1,4 +1,4 @@
-"""The Segment webhook destination."""
+"""The webhook of Segment's webhook destination."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class Webhook(Endpoint):
-    """Takes what Segment sends."""
+    """Accepts what Segment sends."""
 
     name = "webhook"
     paths = (PATH,)
@@ -24,11 +24,11 @@ class Webhook(Endpoint):
         self._intake = intake
 
     def answer(self, environ: dict[str, Any]) -> Answer:
-        """Take one request; say how many calls ended how."""
+        """Process one request; the answer counts its calls by outcome."""
         return "200 OK", self.receive(environ)
 
     def receive(self, environ: dict[str, Any]) -> bytes:
-        """Take one request; return the receipt as JSON. Raises what `Intake.take` does."""
+        """Process one request; return the receipt as JSON. Raises what `Intake.take` does."""
         intake = self._intake
         signature, token = environ.get("HTTP_X_SIGNATURE"), authorization(environ)
         ingest = intake.ingest

@@ -1,4 +1,4 @@
-"""Puts the Flask application together."""
+"""Assembles the Flask application."""
 
 import os
 from functools import partial
@@ -55,12 +55,13 @@ from app.web.sign_in import SignIn
 
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
-    """Return the application over a service. `app.extensions[EXTENSION]` is its Draining.
+    """Return the application of a service. `app.extensions[EXTENSION]` is its Draining.
 
-    `offload` runs the reads of the JSON API and the pages: by default on the spot, through the service's connections.
+    `offload` runs the reads of the JSON API and the pages: by default in the calling thread, with the service's
+    connections.
     """
     app = Application("app.web")
-    # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
+    # No request is redirected to a normalised path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
     draining = app.extensions[EXTENSION] = Draining()
     app.extensions[GAUGE] = service.telemetry.note_connections
@@ -136,7 +137,7 @@ def serve() -> Flask:
     service.metric_watcher.watch()
     service.folding.start()
     if WITH_WORKER in os.environ:
-        # In the folder that gunicorn's first process made for all of them, and removes.
+        # In the folder that gunicorn's first process creates for all workers, and removes.
         lock = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "worker.lock"
         WorkerProcess(settings, app.extensions[EXTENSION], lock).keep()
     tune_garbage_collection()

@@ -1,4 +1,4 @@
-"""The overview: what came, what became of it, and what needs a person."""
+"""The overview: calls by outcome, and what needs attention."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ REFUSALS_SHOWN = 5
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of time the overview can show."""
+    """A period that the overview can show."""
 
     name: str
     title: str
@@ -44,14 +44,14 @@ RANGES = {
     )
 }
 
-# From the ground up: what is well stands at the bottom, what needs a person on top.
+# From the bottom up: what is fine first, what needs attention on top.
 _STACKED = (Outcome.STORED, Outcome.DUPLICATE, Outcome.IGNORED, Outcome.CONFLICT, Outcome.REJECTED)
 
 _STEP_WIDTH = 10
 _BAR_WIDTH = 8
 _HEIGHT = 120
 _LEAST = 2
-"""So high is a bar at least: one rejected call among a million is to be seen."""
+"""The least height of a bar: one rejected call among a million must be visible."""
 
 
 class OutcomeBar(msgspec.Struct, frozen=True):
@@ -115,7 +115,7 @@ def overview(pages: Pages, service: Service) -> Blueprint:
 
 
 def _count_deliveries(conn: Connection, span: TimeSpan) -> dict[str, int]:
-    """Count what was delivered in a span, and what is not delivered now."""
+    """Count the events delivered in a span, and those undelivered now, by state."""
     undelivered = count_undelivered(conn)
     names = (Delivery.WAITING, Delivery.FAILED, Delivery.UNFORWARDABLE)
     return {
@@ -126,7 +126,7 @@ def _count_deliveries(conn: Connection, span: TimeSpan) -> dict[str, int]:
 
 def draw(counts: Sequence[Counter[str]], span: TimeSpan) -> OutcomeChart:
     """Stack the calls of each step."""
-    # A replay counts down what it takes from an outcome, in the minute it runs: nothing is drawn below the ground.
+    # A replay subtracts from the former outcome in the minute it runs: negative counts are not drawn.
     most = max((sum(max(0, count) for count in step.values()) for step in counts), default=0)
     bars: list[OutcomeBar] = []
     for number, step in enumerate(counts):
@@ -158,7 +158,7 @@ def _to_text(micros: int) -> str:
 
 
 def file_problems(survey: CatalogStatus | None) -> Values:
-    """Return what needs a person among the transform files: by name, and what to do."""
+    """Return the transform files that need attention, by kind of problem."""
     if survey is None:
         return {"drifted": [], "broken": [], "without_file": []}
     broken = sorted(

@@ -41,7 +41,7 @@ def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
 
 
 def append_calls(conn: sa.Connection, records: Iterable[Record]) -> None:
-    """Store settled calls."""
+    """Store calls with their outcomes."""
     _CALLS.run(conn, [_row(record) for record in records])
 
 
@@ -70,7 +70,7 @@ def _row(record: Record) -> tuple[object, ...]:
 
 
 def to_detail(sentence: str | None) -> str | None:
-    """Return a sentence that either database takes: it may quote what a sender wrote."""
+    """Return a sentence as both databases accept it: it may quote a sender."""
     if sentence is None or (sentence.isascii() and "\0" not in sentence):
         return sentence
     return sentence.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

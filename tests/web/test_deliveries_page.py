@@ -149,7 +149,7 @@ def test_the_list_is_the_newest_first_by_any_filter_and_by_page(forwarding: Site
     ):
         found = page(forwarding, f"/deliveries?{urlencode(filters)}")
         assert len(listed(found)) == count, filters
-        assert ("No delivery fits" in found) == (count == 0)
+        assert ("No delivery matches" in found) == (count == 0)
 
 
 @pytest.mark.parametrize("query", ["state=x", "since=soon", "before=x", "nothing=1", "id=a&id=b"])
@@ -170,11 +170,11 @@ def test_errors_come_in_groups_and_a_group_is_counted_and_tried_again(
     assert "Retry 2 deliveries?" in asked
     assert states_of(forwarding.service.database) == {"failed": 5}
     done = post(forwarding, "/deliveries/retry/start", state="failed", reason="another reason")
-    assert "2 deliveries wait again" in done
+    assert "2 deliveries queued again" in done
     assert states_of(forwarding.service.database) == {"failed": 3, "waiting": 2}
     forward(forwarding, address)
     assert len(lotus.events) == 2
-    assert "There is no such delivery" in post(forwarding, "/deliveries/retry", state="failed", reason="x")
+    assert "No delivery matches" in post(forwarding, "/deliveries/retry", state="failed", reason="x")
 
 
 def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> None:
@@ -190,7 +190,7 @@ def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> N
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="/calls?outcome=stored") == "/calls?outcome=stored"
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="//elsewhere") == "/"
     assert balanced(forwarding.service.database)["waiting"] == 1
-    assert "3 deliveries wait again" in post(forwarding, "/deliveries/retry/start", state="unforwardable")
+    assert "3 deliveries queued again" in post(forwarding, "/deliveries/retry/start", state="unforwardable")
 
 
 def test_nothing_is_tried_again_without_the_token_of_the_session(forwarding: Site) -> None:
@@ -211,7 +211,7 @@ def test_one_delivery_tells_every_attempt(forwarding: Site, address: str) -> Non
     forward(forwarding, address, key="wrong")
     [number] = listed(page(forwarding, "/deliveries"))
     text = page(forwarding, f"/deliveries/{number}")
-    assert "It waits until forwarding goes on" in text
+    assert "It waits until forwarding resumes" in text
     forward(forwarding, address)
     text = page(forwarding, f"/deliveries/{number}")
     assert "Lotus took it on" in text
@@ -227,7 +227,7 @@ def test_the_page_of_a_call_tells_of_each_event_how_it_reached_lotus(forwarding:
     [call] = send(forwarding, timestamp=now())
     text = page(forwarding, f"/calls/{call}")
     assert re.findall(r'<span class="stage">(\w+)</span>', text)[-2:] == ["stored", "queued"]
-    assert "It was not sent yet." in text
+    assert "It has not been sent yet." in text
     forward(forwarding, address, key="wrong")
     text = page(forwarding, f"/calls/{call}")
     assert "it waits, the last time" in text

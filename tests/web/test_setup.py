@@ -78,7 +78,7 @@ def test_the_url_is_the_public_one_else_the_one_the_browser_knows(make_site: Cal
 def test_a_test_call_is_signed_taken_and_kept_and_bills_nobody(site: Site) -> None:
     sign_in(site.client)
     said = text_of(site.client.post("/setup/test", data={"csrf": csrf_of(site.client)}))
-    assert "The test call was taken, and kept." in said
+    assert "The test call was accepted and stored." in said
     assert "The test call arrived" in arrivals(site)
     [(customer, outcome)] = site.rows(calls, calls.c.customer_id, calls.c.outcome)
     assert (customer, outcome) == (TESTER, "ignored")
@@ -99,7 +99,7 @@ def test_without_a_secret_the_test_call_carries_what_there_is(
     sign_in(site.client)
     assert "No shared secret is set" in open_setup(site)
     said = text_of(site.client.post("/setup/test", data={"csrf": csrf_of(site.client)}))
-    assert "The test call was taken, and kept." in said
+    assert "The test call was accepted and stored." in said
 
 
 def test_a_refused_test_call_says_why(make_site: Callable[..., Site]) -> None:

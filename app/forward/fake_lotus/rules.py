@@ -1,4 +1,4 @@
-"""What Lotus says to a batch, by `../shared/contracts/lotus.md`. Values in, values out."""
+"""Lotus's answer to a batch. Values in, values out."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ MAX_EVENTS = 100
 MAX_BYTES = 475_000
 
 WHOLE = "no_idempotency_id"
-"""The id under which Lotus tells of a batch that it could not read at all."""
+"""The id under which Lotus reports a batch that it could not read at all."""
 INVALID_JSON = "Invalid JSON"
 NO_ID = "No idempotency_id provided"
 NO_CUSTOMER = "No customer_id provided"
@@ -31,13 +31,13 @@ _TEXTS = ("event_name", "idempotency_id", "customer_id", "time_created")
 
 @dataclass(slots=True, kw_only=True)
 class RequestVerdict:
-    """What is to be answered, and the events that are taken."""
+    """The answer to a request, and the events accepted."""
 
     status: int
     answer: dict[str, Any]
     taken: list[dict[str, Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
-    """What Lotus lets pass, and would suffer from."""
+    """What Lotus accepts, but would suffer from."""
 
 
 def refuse_whole(sentence: str = INVALID_JSON) -> RequestVerdict:
@@ -46,7 +46,7 @@ def refuse_whole(sentence: str = INVALID_JSON) -> RequestVerdict:
 
 
 def decide(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> RequestVerdict:
-    """Judge a body at a moment (microseconds since 1970); the broker takes not the events at the places `broken`."""
+    """Decide on a body at `now` (microseconds since 1970); the broker refuses the events at the indices `broken`."""
     if len(body) > MAX_BYTES:
         return RequestVerdict(status=413, answer={"message": f"{len(body)} bytes in one request"})
     try:
@@ -79,7 +79,7 @@ def decide(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> Reque
 
 
 def _is_unreadable(event: object) -> bool:
-    """One wrong type, or a time that is none, and Lotus takes nothing of the batch."""
+    """Whether the event has a wrong type or an invalid time: Lotus then refuses the whole batch."""
     if not isinstance(event, dict):
         return True
     if any(event.get(name) is not None and not isinstance(event[name], str) for name in _TEXTS):
@@ -102,7 +102,7 @@ def _find_reason(event: dict[str, Any], now: int) -> str | None:
 
 
 def _find_violations(event: dict[str, Any]) -> list[str]:
-    """Find what the contract asks of us although Lotus does not look."""
+    """Return what breaks the contract although Lotus does not check it."""
     violations = []
     name = event.get("event_name")
     if not name or len(name) > EVENT_NAME_MAX:

@@ -1,4 +1,7 @@
-"""The server: Lotus's paths, and two of its own that show what it got (`/_received`) and plan faults (`/_faults`)."""
+"""The server: Lotus's paths, and two of its own that show what it received (`/_received`) and plan faults.
+
+Faults are planned at `/_faults`.
+"""
 
 import contextlib
 import socket
@@ -35,7 +38,7 @@ class _PlannedDocument(msgspec.Struct):
 
 
 class FakeLotus:
-    """What it knows: the first event of each id wins, and the others are dropped in silence."""
+    """The state of the stand-in: the first event of each id wins, and repeats are dropped silently."""
 
     def __init__(
         self, key: str, *, faults: Faults | None = None, clock: Callable[[], int], slow_seconds: float = 1.0
@@ -46,20 +49,20 @@ class FakeLotus:
         self.clock = clock
         self.slow_seconds = slow_seconds
         self.events: dict[str, dict[str, Any]] = {}
-        """By idempotency id, in the order in which they came."""
+        """By idempotency id, in order of arrival."""
         self.repeats: list[str] = []
-        """Ids that came again."""
+        """Ids received again."""
         self.requests: list[tuple[int, int]] = []
-        """(events, status) of each request to track; the status is 0 where it was not answered."""
+        """(events, status) of each request to track; the status is 0 if it was not answered."""
         self.connections = 0
         self.open_connections = 0
-        """Of those, the ones that are still served: after a sender was killed, until its last request is worked off."""
+        """Those still being served: after a sender was killed, until its last request is processed."""
         self.violations: list[str] = []
-        """What a client of the contract would not have sent."""
+        """What a client that keeps the contract would not have sent."""
         self.lock = threading.Lock()
 
     def keep(self, verdict: RequestVerdict) -> None:
-        """Keep the events that were taken."""
+        """Keep the accepted events."""
         with self.lock:
             self.violations += verdict.violations
             for event in verdict.taken:
@@ -69,12 +72,12 @@ class FakeLotus:
                     self.events[event["idempotency_id"]] = event
 
     def forget(self) -> None:
-        """Forget everything that came."""
+        """Forget everything received."""
         with self.lock:
             self.events, self.repeats, self.requests, self.violations = {}, [], [], []
 
     def show(self) -> dict[str, Any]:
-        """Return what came, for people: the newest events last."""
+        """Return what was received, the newest events last."""
         with self.lock:
             return {
                 "received": len(self.events),
@@ -104,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing: what came is shown at a path."""
+        """Log nothing: RECEIVED shows what came."""
 
     def do_GET(self) -> None:
         if self.path == PING:
@@ -139,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == FAULTS:
             self._plan(body)
         elif self.path == TRACK.rstrip("/"):
-            # As Django does: and whoever follows it, arrives with a GET and without a body.
+            # As Django does: a client that follows it sends a GET without a body.
             self._answer(301, {}, Location=TRACK)
         else:
             self._answer(404, {"detail": "Not found."})
@@ -229,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        # In one piece: a head and a body that go out one by one wait 40 ms for each other.
+        # In one write: a head and a body sent separately wait 40 ms for each other.
         self.wfile.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body)
 
     def _run_on(self) -> None:
@@ -248,22 +251,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # A port that was just left is taken again: tests stop it and start it.
+    # Reuse a port that was just closed: tests stop and start the server.
     allow_reuse_address = True
 
     def handle_error(self, _request: object, _address: object) -> None:
-        """Say nothing: senders that are killed are what it is for."""
+        """Log nothing: senders that are killed are part of the tests."""
 
 
 def make_server(lotus: FakeLotus, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
-    """Return a server that listens; `serve_forever` serves. Raises OSError where the port is taken."""
+    """Return a listening server; `serve_forever` serves. Raises OSError if the port is taken."""
     handler = type("Handler", (_Handler,), {"lotus": lotus})
     return _Server((host, port), handler)
 
 
 @contextlib.contextmanager
 def running(lotus: FakeLotus, port: int = 0) -> Iterator[str]:
-    """Serve on this machine until the end of the block; give the address."""
+    """Serve on this machine until the end of the block; yields the address."""
     server = make_server(lotus, port=port)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="fake-lotus", daemon=True)
     thread.start()
