@@ -1,4 +1,4 @@
-"""The admin token: one guard for every route that shows what is kept."""
+"""The admin token: one guard for every route that shows stored data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from app.errors import Unauthorized
 
 
 def authorization(environ: dict[str, Any]) -> str | None:
-    """Return the Authorization header as text: WSGI hands its bytes over as Latin-1, and a token may be UTF-8."""
+    """Return the Authorization header as text: WSGI decodes headers as Latin-1, and a token may be UTF-8."""
     header: str | None = environ.get("HTTP_AUTHORIZATION")
     return header.encode("latin-1", "replace").decode(errors="replace") if header else header
 
