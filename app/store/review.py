@@ -1,6 +1,6 @@
-"""Reading calls for people: newest first by any filter, and one call whole. `conn` first.
+"""Stored calls for display: newest first by any filter, and one call completely. `conn` first.
 
-Which index leads to what is asked for is chosen in app.store.review_sources.
+Which index answers a filter is chosen in app.store.review_sources.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One call with all that is stored about it."""
+    """One call with everything stored about it."""
 
     call: CallRow
     raw: bytes | None
@@ -61,7 +61,7 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     shape: str | None
     envelope: bytes | None
     verified_at: int | None
-    """When this step was done, as the next three, in microseconds since 1970; None where that was not kept."""
+    """When this step was done, like the next three, in microseconds since 1970; None if it was not recorded."""
     parsed_at: int | None
     mapped_at: int | None
     """Its transform was chosen, and its events were made and checked."""
@@ -74,7 +74,7 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     """What replays changed about it, the first change first."""
 
     def read(self) -> Any:
-        """Decode its bytes as they were understood when it came; it must have them. Never fails."""
+        """Decode its bytes as when it arrived; it must have them. Never fails."""
         return read_arrived(
             self.raw or b"",
             route=self.call.route,
@@ -106,7 +106,7 @@ def list_call_ids(
 
 
 def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
-    """Return the calls with these ids, in the order of the ids; those that are not there are left out."""
+    """Return the calls with these ids, in the order of the ids; missing ones are left out."""
     columns = [calls.c[name] for name in CallRow.__struct_fields__ if name != "idempotency_ids"]
     rows: dict[int, sa.Row[Any]] = {}
     for start in range(0, len(ids), _SLICE):
@@ -117,7 +117,7 @@ def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
 
 
 def newest_call_id(conn: sa.Connection) -> int:
-    """Return the highest call id, 0 where there is no call."""
+    """Return the highest call id; 0 if there is no call."""
     return conn.execute(sa.select(sa.func.max(calls.c.id))).scalar_one() or 0
 
 
@@ -182,7 +182,7 @@ def _to_call(row: sa.Row[Any], idempotency_ids: tuple[str, ...]) -> CallRow:
     try:
         columns["results"] = results = read_results(row.results) if row.results else ()
     except UnparsableJson as error:
-        # One row never fails its list: it is shown, and says what is wrong with it.
+        # One damaged row must not fail the list: it is shown, with what is wrong.
         columns["detail"] = "; ".join(filter(None, (row.detail, error.message)))
         results = ()
     return CallRow(**columns, idempotency_ids=tuple(result.idempotency_id for result in results) or idempotency_ids)
