@@ -321,12 +321,12 @@ def test_what_lotus_and_senders_say_stays_text(forwarding: Site) -> None:
 
 def test_events_that_nobody_sends_are_told(forwarding: Site) -> None:
     send(forwarding, timestamp=now())
-    assert "no worker runs" not in page(forwarding, "/deliveries")
+    assert "no worker is running" not in page(forwarding, "/deliveries")
     with forwarding.service.database.writing() as conn:
         conn.execute(sa.update(deliveries).values(due_at=clock() - DAY))
-    assert "no worker runs" in page(forwarding, "/deliveries")
+    assert "no worker is running" in page(forwarding, "/deliveries")
     # In a pause nothing is sent either, until its time has come.
     for probe_at, is_told in ((clock() + DAY, False), (clock() - DAY, True)):
         with forwarding.service.database.writing() as conn:
             pause(conn, read_destination(conn), "network", "away", now=clock(), probe_at=probe_at)
-        assert ("no worker runs" in page(forwarding, "/deliveries")) == is_told
+        assert ("no worker is running" in page(forwarding, "/deliveries")) == is_told

@@ -88,7 +88,7 @@ def test_refused_requests_are_told_loudly_and_only_when_there_are_some(visited: 
 
 
 def test_what_needs_a_person_is_named_with_where_to_go(visited: Site) -> None:
-    assert "No call was rejected in this time" in page(visited, "/")
+    assert "No call was rejected in this period" in page(visited, "/")
     send(visited, 2, userId=None)
     text = page(visited, "/")
     assert re.search(r'<span class="chip bad">2</span>\s*calls were rejected or conflict', text)
