@@ -43,8 +43,8 @@ REMEDIES = {
         " destination's Shared Secret, without spaces around it. A proxy that changes the body causes the same error."
     ),
     "signature_missing": (
-        "Segment's destination has no shared secret, so it does not sign. Copy it from step 2; a test from a browser"
-        " or with curl needs the header X-Signature as well."
+        "The destination in Segment has no shared secret, so it does not sign. Copy it from step 2; a test from a"
+        " browser or with curl needs the header X-Signature as well."
     ),
     "unauthorized": (
         "The mapping in Segment sends an Authorization header that is not accepted here. Remove it there, or add its"

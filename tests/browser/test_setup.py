@@ -33,7 +33,7 @@ def test_it_waits_says_why_a_request_was_refused_and_turns_green_at_the_first_ca
     body = to_raw(a_document())
     assert visitor.service.post(body, {}).status == 401
     expect(arrivals).to_contain_text("signature_missing")
-    expect(arrivals).to_contain_text("Segment's destination has no shared secret")
+    expect(arrivals).to_contain_text("The destination in Segment has no shared secret")
     visitor.check()
     assert visitor.service.post(body, signed(body, secret="another")).status == 401
     expect(arrivals).to_contain_text("The shared secret in Segment differs")
