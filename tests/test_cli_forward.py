@@ -77,13 +77,13 @@ def test_deliveries_are_listed_counted_and_tried_again(type_: Type, database: Da
     shown = type_("deliveries", "list", "--state", "failed")
     assert "big" in shown.stdout
     assert "new" not in shown.stdout
-    assert shown.stderr == "0 wait, 1 failed, 1 not forwardable.\n"
+    assert shown.stderr == "0 waiting, 1 failed, 1 not forwardable.\n"
     groups = [json.loads(line) for line in type_("deliveries", "list", "--groups", "--json").stdout.splitlines()]
     assert {(one["state"], one["count"]) for one in groups} == {("failed", 1), ("unforwardable", 1)}
     assert type_("deliveries", "retry").exit_code == 2
-    assert type_("deliveries", "retry", "--id", "nobody").output == "0 deliveries wait again.\n"
-    assert type_("deliveries", "retry", "--id", "big").output == "1 delivery waits again.\n"
-    assert type_("deliveries", "retry", "--state", "unforwardable", "--yes").output == "1 delivery waits again.\n"
+    assert type_("deliveries", "retry", "--id", "nobody").output == "0 deliveries queued again.\n"
+    assert type_("deliveries", "retry", "--id", "big").output == "1 delivery queued again.\n"
+    assert type_("deliveries", "retry", "--state", "unforwardable", "--yes").output == "1 delivery queued again.\n"
     assert balanced(database) == {"delivered": 1, "waiting": 2}
     work(a_worker(database, address), Clock())
     assert states_of(database) == {"delivered": 1, "unforwardable": 1, "failed": 1}
@@ -160,8 +160,8 @@ def test_the_doctor_says_that_the_tracking_apis_are_open(type_: Type, monkeypatc
     monkeypatch.setenv("LOTUS_INGEST_KEYS", "a-long-enough-key")
     done = type_("doctor")
     assert done.exit_code == 0, done.output
-    assert "2 set: Segment's tracking API (/v1/*) is open" in done.output
-    assert "1 set: Lotus's track API (/api/track/) is open" in done.output
+    assert "2 keys set: Segment's tracking API (/v1/*) is on" in done.output
+    assert "1 key set: Lotus's track API (/api/track/) is on" in done.output
     assert "long-enough" not in done.output
 
 
@@ -172,7 +172,7 @@ def test_the_doctor_says_that_the_tracking_apis_are_open(type_: Type, monkeypatc
         ("LOTUS_HOST", "http://127.0.0.1:1", "lotus", "cannot be reached"),
         ("LOTUS_HOST", "", "lotus", "LOTUS_HOST is not set"),
         ("ADMIN_TOKEN", "short", "settings", "ADMIN_TOKEN is missing or shorter than 20"),
-        ("SEGMENT_WRITE_KEYS", "short,long enough it is", "tracking", "1 of SEGMENT_WRITE_KEYS shorter than 8"),
+        ("SEGMENT_WRITE_KEYS", "short,long enough it is", "tracking", "1 key of SEGMENT_WRITE_KEYS shorter than 8"),
         ("LOTUS_INGEST_KEYS", "short", "track-api", "can be guessed"),
         ("TRANSFORMS_DIR", "nowhere", "transforms", "_default.yaml"),
         ("DATABASE_URL", "sqlite:///other.db", "database", "segment-lotus migrate"),
@@ -205,7 +205,7 @@ def test_the_doctor_warns_of_a_token_that_can_be_guessed_on_this_machine(
 def test_the_doctor_tells_of_a_proxy_that_no_setting_tells_of(
     type_: Type, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "ok  proxy       none seen within a day" in type_("doctor").output
+    assert "ok  proxy       none seen in the last 24 hours" in type_("doctor").output
     with database.writing() as conn:
         save_sighting(conn, UNTRUSTED_PROXY, clock())
     done = type_("doctor")
@@ -216,7 +216,7 @@ def test_the_doctor_tells_of_a_proxy_that_no_setting_tells_of(
     monkeypatch.delenv("TRUSTED_PROXIES")
     with database.writing() as conn:
         save_sighting(conn, UNTRUSTED_PROXY, clock() - 25 * 3_600_000_000)
-    assert "ok  proxy       none seen within a day" in type_("doctor").output
+    assert "ok  proxy       none seen in the last 24 hours" in type_("doctor").output
 
 
 def test_the_doctor_tells_of_a_pause(type_: Type, database: Database, lotus: FakeLotus, address: str) -> None:

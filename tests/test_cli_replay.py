@@ -110,13 +110,13 @@ def test_another_pseudonym_key_is_refused_until_it_is_accepted(
     monkeypatch.setenv("PSEUDONYM_KEY", "another key")
     for words in (["replay", "--correct", "--yes"], ["replay", "--dry-run"]):
         said = type_(*words)
-        assert (said.exit_code, "is not the one that the pseudonyms in this database" in said.stderr) == (1, True)
+        assert (said.exit_code, "is not the one that made the pseudonyms in this database" in said.stderr) == (1, True)
     assert made(database) == [first]
     monkeypatch.delenv("PSEUDONYM_KEY")
     assert "left: cannot be corrected" in type_("replay", "--correct", "--yes").stdout
     assert made(database) == [first]
     monkeypatch.setenv("PSEUDONYM_KEY", "another key")
-    assert "is the one of this database" in type_("migrate", "--new-pseudonym-key").stdout
+    assert "This database now uses the current PSEUDONYM_KEY" in type_("migrate", "--new-pseudonym-key").stdout
     assert type_("replay", "--correct", "--yes").exit_code == 0
     assert made(database)[0][0] == "order-1~3"
 

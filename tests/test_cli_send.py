@@ -113,7 +113,7 @@ def test_an_answer_does_not_reach_the_terminal_as_it_came(type_: Type) -> None:
     [
         ("seats --secret x", "does not answer: Connection refused"),
         ("seats --secret x --url https://127.0.0.1:1/x", "does not answer"),
-        ("seats", "there is nothing to sign with"),
+        ("seats", "there is no secret to sign with"),
         ("nothing.json --secret x", "there is no file 'nothing.json', and no sample of that name"),
         (". --secret x", "cannot be read"),
         ("bad.json --secret x", "bad.json: The body is not JSON"),

@@ -90,7 +90,7 @@ def test_a_worker_that_is_killed_is_started_again_and_so_it_is_where_its_parent_
         worker_of(process)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 0, stderr
-    [told] = [line for line in stdout.splitlines() if "another one is started" in line]
+    [told] = [line for line in stdout.splitlines() if "starting another one" in line]
     assert '"level":"warning"' in told.replace(": ", ":")
     assert "-9" in told
 

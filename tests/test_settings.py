@@ -231,7 +231,7 @@ def test_a_missing_dotenv_is_no_error(tmp_path: Path) -> None:
 def test_a_line_of_dotenv_that_cannot_be_read_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
     dotenv = a_dotenv(tmp_path, f"PORT=1111\n\n# a comment\n\n{line}\nHOST=127.0.0.1\n")
     message = refusal_of({}, dotenv)
-    assert message == f"{dotenv}, line 5, is not of the form NAME=value: mend or remove it."
+    assert message == f"{dotenv}, line 5, is not of the form NAME=value: correct or remove it."
 
 
 def test_a_dotenv_that_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:

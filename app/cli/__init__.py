@@ -1,1 +1,1 @@
-"""The machinery that all commands share."""
+"""What all commands share."""

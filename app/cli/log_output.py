@@ -1,4 +1,4 @@
-"""Where log lines go, and in which form: what a process sets up before it says anything."""
+"""The configuration of logging: where log lines go, and in which format."""
 
 import io
 import logging
@@ -12,7 +12,7 @@ from app.core.text import readable
 
 
 def configure(level: str) -> None:
-    """Send all other log lines, ours and the libraries', to standard output: JSON, or text on a terminal."""
+    """Send all log lines but those of calls to standard output: JSON, or text on a terminal."""
     _make_tolerant(sys.stdout)
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
@@ -39,12 +39,12 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # It tells which of its plugins it found, at every start.
+    # At every start it logs which plugins it found.
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _make_tolerant(stream: IO[str]) -> None:
-    """Let a stream take any text, whatever the locale says: JSON is UTF-8, and a terminal shows what it can."""
+    """Let a stream accept any text, whatever the locale: JSON is UTF-8, and a terminal shows what it can."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 

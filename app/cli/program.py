@@ -1,4 +1,4 @@
-"""What all commands share: how an error is said on a terminal, and how the database is opened."""
+"""What all commands share: how errors are shown on a terminal, and how the database is opened."""
 
 import contextlib
 import gc
@@ -27,17 +27,17 @@ class Failure(click.ClickException):
     """Ends a command with one sentence and exit code 1."""
 
     def show(self, file: Any = None) -> None:
-        """Say it."""
-        # It may quote what a file, a sender or Lotus says.
+        """Print the error."""
+        # The message may quote a file, a sender or Lotus.
         lines = [printable(line) for line in f"error: {self.message}".split("\n")]
         click.echo("\n".join(lines), file=file, err=file is None)
 
 
 class Program(click.Group):
-    """The program. Its errors are sentences, never tracebacks."""
+    """The top-level command group. Its errors are sentences, never tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was typed."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except SegmentLotusError as error:
@@ -48,9 +48,10 @@ class Program(click.Group):
 
 @contextlib.contextmanager
 def between_steps() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C back until the function given is called, which then raises KeyboardInterrupt; a second one is not.
+    """Delay the first Ctrl-C until the yielded function is called, which then raises KeyboardInterrupt.
 
-    In the middle of a statement a driver may swallow it, or leave its connection in no state to go on.
+    A second Ctrl-C is not delayed. In the middle of a statement, a driver may swallow KeyboardInterrupt or leave its
+    connection unusable.
     """
     came = False
 
@@ -76,12 +77,10 @@ def read_settings() -> Settings:
 
 
 def open_backend(*, bulk: bool = False) -> Backend:
-    """Return what it takes to look at the database of the settings, or to go through all of it (`bulk`).
-
-    Closed when the command ends.
+    """Return a backend on the database of the settings; `bulk`: to process all of it. Closed when the command ends.
 
     Raises:
-        Unavailable: it cannot be reached, or is not migrated.
+        Unavailable: the database cannot be reached, or is not migrated.
 
     """
     settings = read_settings()
@@ -92,34 +91,34 @@ def open_backend(*, bulk: bool = False) -> Backend:
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database of the settings, whatever schema it has. Closed when the command ends."""
+    """Return the database of the settings, whatever its schema. Closed when the command ends."""
     database = connect(settings.database_url)
     click.get_current_context().call_on_close(database.close)
     return database
 
 
 def check_pseudonym_key(settings: Settings, database: Database) -> None:
-    """Raise Failure where PSEUDONYM_KEY is not the one that this database's pseudonyms were made with."""
+    """Raise Failure if PSEUDONYM_KEY is not the one that made the pseudonyms in this database."""
     if not settings.pseudonym_key:
-        # Without a key a transform that wants one fails, and makes no other pseudonym.
+        # Without a key, a transform that needs one fails, and makes no wrong pseudonym.
         return
     fingerprint = make_fingerprint(settings.pseudonym_key)
     with database.reading() as conn:
-        kept = find_fingerprint(conn, PSEUDONYM_KEY)
-    if kept is None:
+        known_fingerprint = find_fingerprint(conn, PSEUDONYM_KEY)
+    if known_fingerprint is None:
         with database.writing() as conn:
-            kept = keep_fingerprint(conn, PSEUDONYM_KEY, fingerprint)
-    if kept != fingerprint:
+            known_fingerprint = keep_fingerprint(conn, PSEUDONYM_KEY, fingerprint)
+    if known_fingerprint != fingerprint:
         raise Failure(
-            "PSEUDONYM_KEY is not the one that the pseudonyms in this database were made with: every event with one "
-            "would be another. Set it as it was, or accept it for good: `segment-lotus migrate --new-pseudonym-key`"
+            "PSEUDONYM_KEY is not the one that made the pseudonyms in this database: every event with one would "
+            "differ. Restore the former key, or accept this one: `segment-lotus migrate --new-pseudonym-key`"
         )
 
 
 def check_schema(database: Database) -> None:
-    """Raise Unavailable unless the database is there and has the schema of this program."""
+    """Raise Unavailable unless the database exists and has the schema of this program."""
     if database.file is not None and not database.file.exists():
-        raise Unavailable(f"there is no database at {database.file}; run `segment-lotus migrate` to make it")
+        raise Unavailable(f"there is no database at {database.file}; run `segment-lotus migrate` to create it")
     with database.reading() as conn:
         current = is_current(conn)
     if not current:
@@ -127,10 +126,10 @@ def check_schema(database: Database) -> None:
 
 
 def tune_garbage_collection() -> None:
-    """Look for garbage rarely, and never among what was there at the start.
+    """Collect garbage rarely, and never examine the objects that exist at the start.
 
-    Calls are trees of small objects that die by reference counting; Python's defaults look through all of them every
-    700 objects. Measured: parsing and mapping a call of 1 KB takes 35 us with the defaults and 21 us like this; a
+    Calls are trees of small objects that reference counting frees; Python's defaults examine all of them every 700
+    objects. Measured: parsing and mapping a call of 1 KB takes 35 us with the defaults and 21 us like this; a
     replay runs 17,000 calls a second in place of 13,000.
     """
     gc.collect()

@@ -1,1 +1,1 @@
-"""What happens to an event afterwards: it is claimed from the outbox, sent to Lotus, and settled."""
+"""Forwarding of stored events to Lotus: claimed from the outbox, sent, and the result recorded."""

@@ -27,7 +27,7 @@ from app.web.parameters import read_json_object, read_parameters
 from app.web.sessions import require_admin_or_session
 
 RETRY_SECONDS = 5.0
-"""For so long one request lets deliveries wait again; of more than that, it says where to go on."""
+"""The most time that one request spends on retries; if there are more, its answer says where to continue."""
 
 _SECOND = 1_000_000
 
@@ -50,7 +50,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
                 outbox = read_outbox(conn)
             return {
                 "deliveries": [to_delivery_document(row) for row in rows],
-                # Also where this page is not full: only so many are looked at for one.
+                # Given even if this page is not full: one page examines a limited number of deliveries.
                 "next": None if step.reached is None else str(step.reached),
                 "destination": outbox,
             }
@@ -63,9 +63,9 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
 
         def work(backend: Backend) -> object:
             with backend.database.reading() as conn:
-                found, edge = find_groups(conn, filters)
+                rows, edge = find_groups(conn, filters)
             since = None if edge is None else format_time(micros_of(edge))
-            return {"groups": [to_group_document(one) for one in found], "looked_back_to": since}
+            return {"groups": [to_group_document(group) for group in rows], "looked_back_to": since}
 
         return to_json(offload(work))
 
@@ -82,14 +82,14 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
                 raise NotFound("there is no delivery of this event")
             return {
                 "delivery": to_delivery_document(row),
-                "attempts": [to_attempt_document(one) for one in attempts],
+                "attempts": [to_attempt_document(attempt) for attempt in attempts],
             }
 
         return to_json(offload(work))
 
     @blueprint.post("/deliveries/retry")
     def retry() -> Response:
-        return to_json(offload(_retry()))
+        return to_json(offload(_retry_work()))
 
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
@@ -99,12 +99,12 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _retry() -> Work:
-    texts, dry_run = _read_words()
+def _retry_work() -> Work:
+    texts, dry_run = _read_retry_request()
     before = parse_id("before", texts.pop("before")) if "before" in texts else None
     if not texts:
         accepted = ", ".join(DELIVERY_PARAMETERS)
-        raise BadQuery(f'say which, by some of {accepted}; {{"state": "failed"}} is all that failed')
+        raise BadQuery(f'name at least one of {accepted}; {{"state": "failed"}} retries all that failed')
     filters = to_retriable(parse_delivery_filters(texts, clock()))
 
     def count(backend: Backend) -> object:
@@ -113,44 +113,48 @@ def _retry() -> Work:
         return {"dry_run": True, "count": matching, "is_all": further is None}
 
     def work(backend: Backend) -> object:
-        done = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS, before=before)
-        return {"dry_run": False, "count": done.count, "next": None if done.further is None else str(done.further)}
+        result = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS, before=before)
+        return {
+            "dry_run": False,
+            "count": result.count,
+            "next": None if result.further is None else str(result.further),
+        }
 
     return count if dry_run else work
 
 
-def _read_words() -> tuple[dict[str, str], bool]:
-    """Return the filters in a JSON object, and whether they are only to be counted. Raises BadQuery."""
-    said = read_json_object()
+def _read_retry_request() -> tuple[dict[str, str], bool]:
+    """Return the filters in the JSON body, and whether this is a dry run. Raises BadQuery."""
+    document = read_json_object()
     accepted = (*DELIVERY_PARAMETERS, "before", "dry_run")
-    if said is None:
-        raise BadQuery(f"the body must be a JSON object with some of {', '.join(accepted)}")
-    if wrong := next((name for name in said if name not in accepted), None):
+    if document is None:
+        raise BadQuery(f"the body must be a JSON object with at least one of {', '.join(accepted)}")
+    if wrong := next((name for name in document if name not in accepted), None):
         raise BadQuery(f"there is no member {wrong[:40]!a}: there are {', '.join(accepted)}")
-    dry_run = said.pop("dry_run", False)
+    dry_run = document.pop("dry_run", False)
     if not isinstance(dry_run, bool):
         raise BadQuery("dry_run must be true or false")
-    if wrong := next((name for name, text in said.items() if not (isinstance(text, str) and text)), None):
-        raise BadQuery(f"{wrong} must be a text that is not empty; leave it out where it does not matter")
-    return said, dry_run
+    if wrong := next((name for name, text in document.items() if not (isinstance(text, str) and text)), None):
+        raise BadQuery(f"{wrong} must be a non-empty text; leave it out if it does not matter")
+    return document, dry_run
 
 
 def expose_deliveries(offload: Offload) -> bytes:
-    """Return the numbers of the outbox in Prometheus' text format; nothing where the database cannot be read."""
+    """Return the outbox metrics in Prometheus' text format; empty if the database cannot be read."""
 
     def work(backend: Backend) -> bytes:
         with backend.database.reading() as conn:
             counts, due, destination = count_undelivered(conn), find_next_due(conn), read_destination(conn)
         late = 0.0 if due is None else max(0.0, (clock() - due) / _SECOND)
         lines = [
-            "# HELP segment_lotus_deliveries Events that were not delivered to Lotus, by state",
+            "# HELP segment_lotus_deliveries Events not delivered to Lotus, by state",
             "# TYPE segment_lotus_deliveries gauge",
             *(
                 f'segment_lotus_deliveries{{state="{state}"}} {counts[state.value]}'
                 for state in DeliveryState
                 if state is not DeliveryState.DELIVERED
             ),
-            "# HELP segment_lotus_delivery_late_seconds For how long the first event in the outbox has been due",
+            "# HELP segment_lotus_delivery_late_seconds How long the first event in the outbox has been due",
             "# TYPE segment_lotus_delivery_late_seconds gauge",
             f"segment_lotus_delivery_late_seconds {late:.3f}",
             "# HELP segment_lotus_destination_paused 1 while forwarding to Lotus is paused",

@@ -7,15 +7,15 @@ import click
 
 from app.cli.program import Failure
 from app.clock import clock
-from app.forward.fake_lotus.faults import Fault, Faults, Planned, parse_fault
+from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault, parse_fault
 from app.forward.fake_lotus.server import RECEIVED, FakeLotus, make_server
 
 
-class _FaultType(click.ParamType[Planned]):
+class _FaultType(click.ParamType[PlannedFault]):
     name = "fault"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Planned:
-        if isinstance(value, Planned):
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> PlannedFault:
+        if isinstance(value, PlannedFault):
             return value
         try:
             return parse_fault(str(value))
@@ -24,20 +24,22 @@ class _FaultType(click.ParamType[Planned]):
 
 
 @click.command("fake-lotus")
-@click.option("--port", type=click.IntRange(0, 65535), default=8300, show_default=True, help="0 takes a free one.")
-@click.option("--key", default="a-key", show_default=True, help="The API key that it knows.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8300, show_default=True, help="0: any free port.")
+@click.option("--key", default="a-key", show_default=True, help="The API key that it accepts.")
 @click.option(
     "--fault",
     multiple=True,
     type=_FaultType(),
     metavar="KIND[:SHARE]",
-    help=f"What goes wrong, with all requests or a share of them: {', '.join(Fault)}.",
+    help=f"Fault to inject, into all requests or a share of them: {', '.join(Fault)}.",
 )
-@click.option("--slow-seconds", type=click.FloatRange(0, 600), default=1.0, show_default=True, help="How slow is slow.")
-def fake_lotus(*, port: int, key: str, fault: Sequence[Planned], slow_seconds: float) -> None:
-    """Stand in for Lotus on this machine, to try forwarding out; it forgets everything when it ends.
+@click.option(
+    "--slow-seconds", type=click.FloatRange(0, 600), default=1.0, show_default=True, help="Delay of the fault slow."
+)
+def fake_lotus(*, port: int, key: str, fault: Sequence[PlannedFault], slow_seconds: float) -> None:
+    """Run a stand-in for Lotus on this machine, to try forwarding. It keeps everything in memory only.
 
-    `GET /_received` shows what came, `DELETE /_received` forgets it; `POST /_faults` plans other faults, such as
+    `GET /_received` shows what it received, `DELETE /_received` clears it; `POST /_faults` replaces the faults, such as
     [{"fault": "error", "share": 0.5, "left": 10}].
     """
     lotus = FakeLotus(key, faults=Faults(fault), clock=clock, slow_seconds=slow_seconds)
@@ -46,6 +48,6 @@ def fake_lotus(*, port: int, key: str, fault: Sequence[Planned], slow_seconds: f
     except OSError as error:
         raise Failure(f"cannot listen on port {port}: {error.strerror}; name another with --port") from error
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    click.echo(f"LOTUS_HOST={address}\nLOTUS_API_KEY={key}\nWhat came is shown at {address}{RECEIVED}")
+    click.echo(f"LOTUS_HOST={address}\nLOTUS_API_KEY={key}\nReceived events are shown at {address}{RECEIVED}")
     with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it, however that ends: by a signal, kill -9 included, or by itself."""
+"""Ends a process when its parent ends, however the parent ends: by itself or by any signal, kill -9 included."""
 
 import ctypes
 import os
@@ -7,7 +7,7 @@ import sys
 import threading
 
 GRACE_SECONDS = 5.0
-"""For the request to Lotus that is under way. What is cut off after it is sent again, and Lotus drops it."""
+"""Time for the request to Lotus that is in flight. One that is cut off is sent again, and Lotus drops the copy."""
 
 _LOOK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
@@ -16,11 +16,11 @@ _PR_SET_PDEATHSIG = 1
 def end_with_parent(parent: int, stopping: threading.Event) -> None:
     """Set `stopping` when the process `parent`, which started this one, ends; exit some seconds later in any case.
 
-    `parent` comes from the parent itself: it may have ended while this process was started, and whoever asks for it
-    then is told of the process that has taken its place. Raises SystemExit where that is so.
+    `parent` comes from the parent itself: it may have ended while this process was starting, and getppid() then names
+    the process that adopted this one. Raises SystemExit in that case.
     """
     _request_signal()
-    # Only now: of a parent that ended before, the kernel says nothing.
+    # Only after that request: the kernel sends nothing for a parent that had ended before it.
     if os.getppid() != parent:
         sys.exit(0)
     threading.Thread(target=_watch, args=(parent, stopping), name="parent", daemon=True).start()
@@ -29,7 +29,7 @@ def end_with_parent(parent: int, stopping: threading.Event) -> None:
 def _request_signal() -> None:
     """Let Linux send SIGTERM at the end of the thread that started this process: of a gunicorn worker, the only one.
 
-    It arrives also where the interpreter is busy; where there is no such signal, looking at the parent has to do.
+    It arrives even if the interpreter is busy; other systems have no such signal, and `_watch` polls the parent.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -40,5 +40,5 @@ def _watch(parent: int, stopping: threading.Event) -> None:
         threading.Event().wait(_LOOK_SECONDS)
     stopping.set()
     threading.Event().wait(GRACE_SECONDS)
-    # A database or a Lotus that does not answer would keep it for longer.
+    # A database or a Lotus that does not answer would keep the process alive for longer.
     os._exit(1)

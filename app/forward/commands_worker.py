@@ -1,4 +1,4 @@
-"""Sending stored events to Lotus: `worker`, `forward`, `reconcile`."""
+"""Commands that send stored events to Lotus: `worker`, `forward`, `reconcile`."""
 
 import random
 import secrets
@@ -29,7 +29,7 @@ from app.store.query import parse_moment
 _LOG = structlog.get_logger("forward")
 _DAY = 86_400_000_000
 
-# Calls that came in while a batch was written have their turn.
+# Lets calls that arrived during a batch be stored before the next one.
 _PAUSE_SECONDS = 0.005
 
 
@@ -39,11 +39,11 @@ _PAUSE_SECONDS = 0.005
     type=click.FloatRange(1, 3600),
     default=LEASE_SECONDS,
     show_default=True,
-    help="Seconds after which another worker takes over what a worker had that died.",
+    help="Seconds after which another worker takes over the events of one that died.",
 )
-@click.option("--parent", type=int, hidden=True, help="End with the process that started it, which has this id.")
+@click.option("--parent", type=int, hidden=True, help="Id of the parent process; end when it ends.")
 def worker(*, lease: float, parent: int | None) -> None:
-    """Forward stored events to Lotus until SIGTERM or Ctrl-C. Any number of them share the work."""
+    """Forward stored events to Lotus until SIGTERM or Ctrl-C. Any number of workers share the load."""
     settings = read_settings()
     configure(settings.log_level)
     stopping = threading.Event()
@@ -53,7 +53,7 @@ def worker(*, lease: float, parent: int | None) -> None:
         end_with_parent(parent, stopping)
     if not settings.lotus_api_key:
         _LOG.info("nothing is forwarded: LOTUS_API_KEY is not set")
-        # Not an end: a process manager would start it again, or stop the others with it.
+        # It waits instead of ending: a process manager would restart it, or stop the other processes too.
         stopping.wait()
         return
     database = open_database(settings)
@@ -74,10 +74,10 @@ def worker(*, lease: float, parent: int | None) -> None:
 
 
 @click.command()
-@click.option("--enqueue", is_flag=True, required=True, help="Queue stored events that were not queued.")
-@click.option("--since", metavar="WHEN", required=True, help="A time, or a duration: 30m, 1h, 7d.")
-@click.option("--until", metavar="WHEN", help="The same.")
-def forward(*, enqueue: bool, since: str, until: str | None) -> None:  # noqa: ARG001  there is one way so far
+@click.option("--enqueue", is_flag=True, required=True, help="Queue stored events that were never queued.")
+@click.option("--since", metavar="WHEN", required=True, help="Stored at or after this time, or this long ago: 1h, 7d.")
+@click.option("--until", metavar="WHEN", help="Stored before this time, or this long ago.")
+def forward(*, enqueue: bool, since: str, until: str | None) -> None:  # noqa: ARG001  required, and the only mode so far
     """Queue events for Lotus that were stored before LOTUS_API_KEY was set; a worker then sends them."""
     database = _open()
     now = clock()
@@ -99,14 +99,19 @@ def forward(*, enqueue: bool, since: str, until: str | None) -> None:  # noqa: A
 
 
 @click.command()
-@click.option("--since", metavar="WHEN", required=True, help="A time, or a duration: 1h, 7d; at most 30d.")
-@click.option("--resend", is_flag=True, help="Send again what is missing.")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    required=True,
+    help="Stored at or after this time, or this long ago: 1h, 7d; at most 30d.",
+)
+@click.option("--resend", is_flag=True, help="Send the missing events again.")
 @click.pass_context
 def reconcile(context: click.Context, *, since: str, resend: bool) -> None:
-    """Ask Lotus which of the delivered events it has, and name those that are missing.
+    """Ask Lotus which of the delivered events it has, and list those that are missing.
 
-    Exit code 1 where any is. Lotus stores a while after it has taken: what was delivered in the last minutes may be
-    missing and on its way.
+    Exit code 1 if any is missing. Lotus stores an event some time after it has accepted it: what was delivered in the
+    last minutes may still be on its way.
     """
     settings = read_settings()
     now = clock()
@@ -117,17 +122,18 @@ def reconcile(context: click.Context, *, since: str, resend: bool) -> None:
     lotus = _connect(settings)
     checked, missing = 0, 0
     tag = Ids(secrets.randbelow).tag
-    for found in find_missing(database, lotus, first_id_at(moment) - 1):
-        checked += found.checked
-        missing += len(found.missing)
-        for _, id_ in found.missing:
+    for batch in find_missing(database, lotus, first_id_at(moment) - 1):
+        checked += batch.checked
+        missing += len(batch.missing)
+        for _, id_ in batch.missing:
             click.echo(printable(id_))
-        if resend and found.missing:
+        if resend and batch.missing:
             with database.writing() as conn:
-                counts = send_again(conn, [event_id for event_id, _ in found.missing], clock())
+                counts = send_again(conn, [event_id for event_id, _ in batch.missing], clock())
                 ledger.append(conn, tag, clock(), counts)
-    what = "; they wait to be sent again" if resend and missing else ""
-    click.echo(f"Lotus has {checked - missing} of {checked} delivered events; {missing} are missing{what}.", err=True)
+    what = "; queued again" if resend and missing else ""
+    events = counted(checked, "delivered event")
+    click.echo(f"Lotus has {checked - missing} of {events}; {missing} missing{what}.", err=True)
     if missing and not resend:
         context.exit(1)
 
@@ -140,14 +146,17 @@ def _open() -> Database:
 
 def _connect(settings: Settings) -> Lotus:
     if not settings.lotus_host or not settings.lotus_api_key:
-        raise Failure("LOTUS_HOST and LOTUS_API_KEY are needed: set both, see `segment-lotus settings`")
+        raise Failure("LOTUS_HOST and LOTUS_API_KEY are not both set: set both, see `segment-lotus settings`")
     lotus = Lotus(settings.lotus_host, settings.lotus_api_key)
     click.get_current_context().call_on_close(lotus.close)
     return lotus
 
 
 def _wait_for_schema(database: Database, stopping: threading.Event) -> None:
-    """Wait a while: a release may be migrating, and the database may be starting. Stops waiting with `stopping`."""
+    """Wait up to 30 s for a current schema: a release may be migrating, or the database starting. Ends with `stopping`.
+
+    Raises Unavailable.
+    """
     for left in reversed(range(30)):
         try:
             check_schema(database)

@@ -1,4 +1,4 @@
-"""Lotus over HTTP: one connection that is kept, no redirects, and an end to all waiting."""
+"""Lotus's HTTP client: one persistent connection, no redirects, and a total deadline for each request."""
 
 import contextlib
 import http.client
@@ -24,50 +24,50 @@ MAX_EVENTS = 100
 MAX_BYTES = 475_000
 TIMEOUT_SECONDS = 15.0
 
-# Without its size: all of them are one group of errors.
+# Without the event's size, so that all such errors form one group.
 TOO_LARGE = f"it is larger than the {MAX_BYTES:,} bytes that Lotus takes in a request"
 
 _MOST_ANSWER_BYTES = 1_000_000
 _STARTS, _ENDS = b'{"batch":[', b"]}"
 
-# A connection that was kept, and that the other side closed meanwhile.
+# A reused connection that the other side had closed.
 _STALE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
-def encode_event(one: DueDelivery) -> bytes:
-    """Return an event as Lotus takes it."""
+def encode_event(delivery: DueDelivery) -> bytes:
+    """Return the JSON of an event as Lotus expects it."""
     document = {
-        "event_name": one.event_name,
-        "idempotency_id": one.idempotency_id,
-        "customer_id": one.customer_id,
-        "time_created": format_time(one.time_created),
-        "properties": msgspec.Raw(one.properties.encode()),
+        "event_name": delivery.event_name,
+        "idempotency_id": delivery.idempotency_id,
+        "customer_id": delivery.customer_id,
+        "time_created": format_time(delivery.time_created),
+        "properties": msgspec.Raw(delivery.properties.encode()),
     }
     return msgspec.json.encode(document)
 
 
 def encode_batch(encoded: Sequence[bytes]) -> bytes:
-    """Return the body of a request."""
+    """Return the body of a request with these encoded events."""
     return _STARTS + b",".join(encoded) + _ENDS
 
 
 def fits(events: int, size: int) -> bool:
-    """Tell whether so many events of so many bytes in all go into one request."""
+    """Whether this many events, of this many bytes in all, fit into one request."""
     return events <= MAX_EVENTS and size + max(0, events - 1) + len(_STARTS) + len(_ENDS) <= MAX_BYTES
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer. The standard library reads to the end of the connection where a chunk has less than no bytes."""
+    """A response that refuses a negative chunk size; the standard library would read to the end of the connection."""
 
     def _read_next_chunk_size(self) -> int:
         size: int = super()._read_next_chunk_size()  # type: ignore[misc]
         if size < 0:
-            raise http.client.HTTPException("a chunk of less than no bytes")
+            raise http.client.HTTPException("a chunk with a negative size")
         return size
 
 
 class Lotus:
-    """Sends requests, one at a time. Not for several threads."""
+    """Sends requests, one at a time. Not thread-safe."""
 
     def __init__(self, host: str, key: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         """`host` is an address such as https://lotus.example.com; nothing is opened yet."""
@@ -86,43 +86,43 @@ class Lotus:
         self._connection.response_class = _Response
 
     def track(self, body: bytes) -> LotusAnswer:
-        """Send a batch. What goes wrong is an answer without a status."""
+        """Send a batch. A failure is returned as an answer without a status."""
         return self._ask("POST", TRACK, body)
 
     def ping(self) -> LotusAnswer:
-        """Ask whether the key is known."""
+        """Ask whether Lotus accepts the key."""
         return self._ask("GET", PING, None)
 
     def find_missing(self, ids: Sequence[str], days: int) -> LotusAnswer:
-        """Ask which of these idempotency ids it does not have."""
-        asked = {"idempotency_ids": list(ids), "number_days_lookback": days}
-        return self._ask("POST", VERIFY, msgspec.json.encode(asked))
+        """Ask which of these idempotency ids Lotus does not have, looking back so many days."""
+        document = {"idempotency_ids": list(ids), "number_days_lookback": days}
+        return self._ask("POST", VERIFY, msgspec.json.encode(document))
 
     def close(self) -> None:
         """Close the connection; the next request opens one."""
         self._connection.close()
 
     def _ask(self, method: str, path: str, body: bytes | None) -> LotusAnswer:
-        kept = self._connection.sock is not None
+        is_reused = self._connection.sock is not None
         try:
             return self._ask_once(method, path, body)
         except _STALE as error:
             self.close()
-            if not kept:
-                return _told(error)
+            if not is_reused:
+                return _failure(error)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            return _told(error)
+            return _failure(error)
         try:
             return self._ask_once(method, path, body)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            return _told(error)
+            return _failure(error)
 
     def _ask_once(self, method: str, path: str, body: bytes | None) -> LotusAnswer:
         with self._ended_in_time():
             if self._has_more():
-                # Nobody has asked for it: taken for the answer, it would be another request's.
+                # Bytes that no request asked for: they must not be read as the answer to this one.
                 self.close()
             self._connection.request(method, self._base + path, body, self._headers)
             response = self._connection.getresponse()
@@ -138,7 +138,7 @@ class Lotus:
         return LotusAnswer(response.status, read, headers)
 
     def _has_more(self) -> bool:
-        """Tell whether a connection that was kept has bytes to read, or its end."""
+        """Whether a reused connection has unread bytes, or was closed by the other side."""
         sock = self._connection.sock
         if sock is None:
             return False
@@ -150,7 +150,7 @@ class Lotus:
 
     @contextlib.contextmanager
     def _ended_in_time(self) -> Iterator[None]:
-        """End a request that takes too long in all: a socket's timeout begins anew with every byte."""
+        """Shut the socket down once a request exceeds its total time: a socket timeout starts again with every byte."""
         late = threading.Event()
 
         def end() -> None:
@@ -168,7 +168,7 @@ class Lotus:
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set():
                 raise TimeoutError(f"no whole answer within {self._timeout:g} s") from error
-            # What is no text for a header; an untrusted certificate is an OSError, too.
+            # ValueError: a header that is not valid text. An untrusted certificate is an OSError.
             if not isinstance(error, (OSError, http.client.HTTPException)):
                 raise http.client.HTTPException(str(error)) from error
             raise
@@ -178,6 +178,6 @@ class Lotus:
             raise TimeoutError(f"no whole answer within {self._timeout:g} s")
 
 
-def _told(error: Exception) -> LotusAnswer:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return LotusAnswer(None, f"{type(error).__name__}: {said}".encode(errors="replace"))
+def _failure(error: Exception) -> LotusAnswer:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return LotusAnswer(None, f"{type(error).__name__}: {reason}".encode(errors="replace"))

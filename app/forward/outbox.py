@@ -1,4 +1,4 @@
-"""Deliveries as people and programs see them: what is asked for, and how it is told."""
+"""Deliveries for the API, the pages and the commands: the filters, and the documents that show them."""
 
 from collections.abc import Mapping
 
@@ -29,12 +29,12 @@ class DeliveryDocument(msgspec.Struct, kw_only=True):
     reason: str | None
     tries: int
     due_at: str | None
-    """When it is sent next; None where it does not wait."""
+    """When it is sent next; None if it is not waiting."""
     settled_at: str | None
 
 
 class GroupDocument(msgspec.Struct, kw_only=True):
-    """Deliveries that ended badly for one reason."""
+    """Undelivered events with the same state and reason."""
 
     state: str
     reason: str
@@ -57,7 +57,7 @@ class AttemptDocument(msgspec.Struct, kw_only=True):
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """Forwarding is paused: why, and what to do."""
+    """Why forwarding is paused, and what to do about it."""
 
     trouble: str
     message: str
@@ -66,22 +66,22 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     probe_at: int
     """When one event, or a ping, is tried again; in microseconds since 1970."""
     is_due: bool
-    """That time has come: a worker tries now, if one runs."""
+    """Whether `probe_at` has passed: a running worker tries now."""
 
 
-# By the words of app.forward.verdict.
+# By trouble, see app.forward.verdict.
 ADVICE = {
-    "key": "Set LOTUS_API_KEY to a key that Lotus knows (there: Settings > Developer Settings), and restart.",
-    "broker": "Lotus answers, but not its message broker: see that Kafka, or Redpanda, runs beside it.",
-    "server": "Lotus fails by itself: its logs say why.",
-    "busy": "Nothing has to be done: Lotus asked for fewer requests.",
-    "network": "See that Lotus runs, and that LOTUS_HOST is its address as seen from here.",
-    "answer": "See that LOTUS_HOST is the address of Lotus itself: what answers there does not answer as Lotus does.",
+    "key": "Set LOTUS_API_KEY to a valid key (in Lotus: Settings > Developer Settings), and restart.",
+    "broker": "Lotus answers, but its message broker does not: check that Kafka or Redpanda is running.",
+    "server": "Lotus has an internal error: see its logs.",
+    "busy": "No action is needed: Lotus asked for fewer requests.",
+    "network": "Check that Lotus is running, and that LOTUS_HOST is its address as seen from this machine.",
+    "answer": "Check that LOTUS_HOST is the address of Lotus itself: the server there does not answer as Lotus does.",
 }
 
 
 class DestinationDocument(msgspec.Struct, kw_only=True):
-    """How it stands with Lotus."""
+    """The state of forwarding, and the counts of undelivered events."""
 
     paused: bool
     trouble: str | None
@@ -96,7 +96,10 @@ class DestinationDocument(msgspec.Struct, kw_only=True):
 
 
 def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilters:
-    """Read the filters of deliveries; `texts` holds some of DELIVERY_PARAMETERS. Raises BadQuery."""
+    """Parse the filters of deliveries; the keys of `texts` are among DELIVERY_PARAMETERS, `now` in microseconds.
+
+    Raises BadQuery.
+    """
     try:
         state = DeliveryState(texts["state"]) if "state" in texts else None
     except ValueError:
@@ -114,7 +117,7 @@ def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilter
 
 
 def to_delivery_document(row: DeliveryRow) -> DeliveryDocument:
-    """Return one delivery."""
+    """Return the document of a delivery."""
     return DeliveryDocument(
         event_id=str(row.event_id),
         idempotency_id=row.idempotency_id,
@@ -131,7 +134,7 @@ def to_delivery_document(row: DeliveryRow) -> DeliveryDocument:
 
 
 def to_group_document(group: DeliveryGroup) -> GroupDocument:
-    """Return one group."""
+    """Return the document of a group."""
     return GroupDocument(
         state=group.state.value,
         reason=group.reason,
@@ -143,7 +146,7 @@ def to_group_document(group: DeliveryGroup) -> GroupDocument:
 
 
 def to_attempt_document(attempt: Attempt) -> AttemptDocument:
-    """Return one attempt."""
+    """Return the document of an attempt."""
     return AttemptDocument(
         id=str(attempt.id),
         started_at=format_time(attempt.started_at),
@@ -154,8 +157,8 @@ def to_attempt_document(attempt: Attempt) -> AttemptDocument:
     )
 
 
-def tell_pause(destination: Destination, now: int) -> Pause | None:
-    """Tell why forwarding is paused, and what to do; None where it is not. `now` in microseconds since 1970."""
+def describe_pause(destination: Destination, now: int) -> Pause | None:
+    """Return why forwarding is paused, and what to do; None if it is not. `now` in microseconds since 1970."""
     if destination.trouble is None:
         return None
     return Pause(
@@ -169,12 +172,12 @@ def tell_pause(destination: Destination, now: int) -> Pause | None:
 
 
 def find_pause(conn: Connection, now: int) -> Pause | None:
-    """Tell why nothing is sent to Lotus at `now`; None where it is."""
-    return tell_pause(read_destination(conn), now)
+    """Return why forwarding is paused at `now` (microseconds since 1970); None if it is not."""
+    return describe_pause(read_destination(conn), now)
 
 
 def read_outbox(conn: Connection) -> DestinationDocument:
-    """Tell how it stands with Lotus, and what was not delivered."""
+    """Return the state of forwarding, and the counts of undelivered events."""
     destination: Destination = read_destination(conn)
     counts = count_undelivered(conn)
     paused = destination.trouble is not None

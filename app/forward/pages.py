@@ -1,6 +1,6 @@
-"""Deliveries on pages: what reaches Lotus, what does not and why, and trying it again.
+"""The pages of deliveries: what reaches Lotus, what does not and why, and retries.
 
-Nobody tries many again by accident: asking for it first says how many they are.
+A retry of many is confirmed first: the first form says how many there are.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from app.core.times import format_time
 from app.errors import BadQuery, NotFound
 from app.forward.api import RETRY_SECONDS
 from app.forward.outbox import parse_delivery_filters, to_delivery_document
-from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, written
+from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, to_unusable_query
 from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable
 from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_lists import (
@@ -43,12 +43,12 @@ PAGE = 50
 
 _FIELDS = ("state", "reason", "customer", "event_name", "id", "since", "until")
 
-# So long after its time an event is late, where no worker has sent anything either.
+# An event this long overdue is late, if no worker has sent anything for as long.
 _LATE = 60_000_000
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger of events: stored = what became of each."""
+    """The ledger of events: stored = the sum of all states."""
 
     stored: int
     delivered: int
@@ -60,7 +60,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     not_requested: int
     """Stored while there was no LOTUS_API_KEY."""
     balances: bool
-    """What is not delivered is as many as the ledger says, and nothing is there that was not stored."""
+    """Whether the undelivered rows match the ledger, and there are no more deliveries than stored events."""
 
 
 def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
@@ -72,14 +72,14 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     def show_list() -> Response:
         problem = None
         try:
-            asked = read_deliveries_query(request.args.lists(), clock())
+            query = read_deliveries_query(request.args.lists(), clock())
         except BadQuery as error:
-            asked, problem = written(dict(request.args.lists())), error.message
+            query, problem = to_unusable_query(dict(request.args.lists())), error.message
         return pages.show(
             "deliveries.html",
-            _list(asked, total, found=problem is None),
+            _list_work(query, total, valid=problem is None),
             status=400 if problem else 200,
-            asked=asked,
+            query=query,
             problem=problem,
             forwards=bool(settings.lotus_api_key),
             host=settings.lotus_host,
@@ -91,7 +91,9 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.get("/deliveries/<event_id>")
     def show(event_id: str) -> Response:
-        return pages.show("delivery.html", _one(_id(event_id)), most=ATTEMPTS, forwards=bool(settings.lotus_api_key))
+        return pages.show(
+            "delivery.html", _delivery_work(_id(event_id)), most=ATTEMPTS, forwards=bool(settings.lotus_api_key)
+        )
 
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
@@ -101,23 +103,23 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.post("/deliveries/retry")
     def ask() -> Response:
-        return pages.show("deliveries_retry.html", _count(_words()))
+        return pages.show("deliveries_retry.html", _count_work(_read_form()))
 
     @blueprint.post("/deliveries/retry/start")
     def start() -> Response:
-        return pages.show("deliveries_retry.html", _retry(_words()))
+        return pages.show("deliveries_retry.html", _retry_work(_read_form()))
 
     return blueprint
 
 
-def _list(asked: DeliveryQuery, total: LedgerTotal, *, found: bool) -> Work:
+def _list_work(query: DeliveryQuery, total: LedgerTotal, *, valid: bool) -> Work:
     def work(backend: Backend) -> Values:
         now = clock()
         with backend.database.reading() as conn:
             undelivered = count_undelivered(conn)
             balance = _balance(total.read(conn, now), undelivered)
-            groups, edge = find_groups(conn, asked.filters)
-            step = search_deliveries(conn, asked.filters, before=asked.before, limit=PAGE) if found else None
+            groups, edge = find_groups(conn, query.filters)
+            step = search_deliveries(conn, query.filters, before=query.before, limit=PAGE) if valid else None
             rows = read_deliveries(conn, step.ids) if step else []
             last = read_last_attempts(conn, [row.attempt_id for row in rows if row.attempt_id is not None])
             late = _read_lateness(conn, now)
@@ -129,7 +131,7 @@ def _list(asked: DeliveryQuery, total: LedgerTotal, *, found: bool) -> Work:
             "looked_at": step.looked_at if step else 0,
             "full": step.full if step else False,
             "back_to": micros_of(step.reached) if step and step.reached else None,
-            "further": asked.address(before=str(step.reached)) if step and step.reached else None,
+            "further": query.address(before=str(step.reached)) if step and step.reached else None,
             **late,
         }
 
@@ -137,7 +139,7 @@ def _list(asked: DeliveryQuery, total: LedgerTotal, *, found: bool) -> Work:
 
 
 def _read_lateness(conn: Connection, now: int) -> Values:
-    """Tell since when the first event waits, and whether it seems that no worker runs."""
+    """Return since when the first event is due, and whether it seems that no worker is running."""
     due = find_next_due(conn)
     newest = read_newest_attempt(conn)
     is_late = due is not None and due < now - _LATE
@@ -158,7 +160,7 @@ def _balance(sums: Counter[Entry], undelivered: Counter[str]) -> Balance:
     return Balance(stored=stored, not_requested=not_requested, balances=same and not_requested >= 0, **states)
 
 
-def _one(number: int) -> Work:
+def _delivery_work(number: int) -> Work:
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
             row = get_delivery(conn, number)
@@ -170,9 +172,9 @@ def _one(number: int) -> Work:
     return work
 
 
-def _count(words: dict[str, str]) -> Work:
+def _count_work(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
-    # What is confirmed later is what was counted: an hour ago must not move on.
+    # Fixed times: the confirmed retry must select what was counted, and "1h" would move on.
     bounds = {"since": filters.since, "until": filters.until}
     words |= {name: format_time(at) for name, at in bounds.items() if at is not None}
 
@@ -189,22 +191,22 @@ def _count(words: dict[str, str]) -> Work:
     return work
 
 
-def _retry(words: dict[str, str]) -> Work:
+def _retry_work(words: dict[str, str]) -> Work:
     filters = to_retriable(parse_delivery_filters(words, clock()))
 
     def work(backend: Backend) -> Values:
-        done = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS)
-        return {"words": words, "count": done.count, "is_all": done.further is None, "done": done}
+        result = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS)
+        return {"words": words, "count": result.count, "is_all": result.further is None, "done": result}
 
     return work
 
 
-def _words() -> dict[str, str]:
-    """Return the words of a form; a field that is left empty is no word. Raises BadQuery."""
-    given = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
-    if wrong := next((name for name in given if name not in _FIELDS), None):
+def _read_form() -> dict[str, str]:
+    """Return the non-empty fields of the form. Raises BadQuery."""
+    fields = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
+    if wrong := next((name for name in fields if name not in _FIELDS), None):
         raise BadQuery(f"there is no field {wrong[:40]!a}: there are {', '.join(_FIELDS)}")
-    return given
+    return fields
 
 
 def _id(text: str) -> int:

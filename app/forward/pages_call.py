@@ -1,4 +1,4 @@
-"""What the page of one call says of how its events reach Lotus."""
+"""The deliveries of a call's events, for the page of the call."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from app.web.pages import Values
 from app.web.stages import EVENTS_MAX, Stage
 
 ATTEMPTS_MAX = 100
-"""Attempts that the page shows of all its events together; the page of a delivery has more."""
+"""Attempts that the page shows for all its events together; the page of a delivery has more."""
 
 
-def tell_deliveries(conn: Connection, whole: WholeCall, _now: int) -> Values:
-    """Return the delivery of each event, with its attempts, by the event's id; and the stages of the way to Lotus."""
+def delivery_panel(conn: Connection, whole: WholeCall, _now: int) -> Values:
+    """Return the delivery and the attempts of each event, by event id, and the stages of forwarding."""
     rows = read_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]])
     attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
     return {
@@ -30,11 +30,11 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
         return []
     waiting = [row for row in rows if row.state == DeliveryState.WAITING]
     ended = [row for row in rows if row.state != DeliveryState.WAITING]
-    said = "for Lotus" if len(rows) == 1 else f"for Lotus, {len(rows)} events"
+    sentence = "for Lotus" if len(rows) == 1 else f"for Lotus, {len(rows)} events"
     if waiting:
-        said += "; it waits" if len(rows) == 1 else f"; {len(waiting)} wait"
-        said += next((f", the last time: {row.reason}" for row in waiting if row.reason), "")
-    stages = [Stage(name="queued", passed=True, sentence=said)]
+        sentence += "; it waits" if len(rows) == 1 else f"; {len(waiting)} wait"
+        sentence += next((f", the last time: {row.reason}" for row in waiting if row.reason), "")
+    stages = [Stage(name="queued", passed=True, sentence=sentence)]
     if ended:
         stages.append(_last_stage(ended, len(rows)))
     return stages
@@ -42,14 +42,16 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
 
 def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
     taken = [row for row in ended if row.state == DeliveryState.DELIVERED]
-    others = [row for row in ended if row.state != DeliveryState.DELIVERED]
-    said = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
-    if others:
+    undelivered = [row for row in ended if row.state != DeliveryState.DELIVERED]
+    sentence = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
+    if undelivered:
         why = {
-            DeliveryState.FAILED: f"Lotus refused it: {others[0].reason}",
-            DeliveryState.UNFORWARDABLE: f"it was never sent: {others[0].reason}",
+            DeliveryState.FAILED: f"Lotus refused it: {undelivered[0].reason}",
+            DeliveryState.UNFORWARDABLE: f"it was never sent: {undelivered[0].reason}",
             DeliveryState.VOIDED: "a replay replaced it before it was sent",
-        }[DeliveryState(others[0].state)]
-        said = why if count == 1 else f"{said}; of another one: {why}"
+        }[DeliveryState(undelivered[0].state)]
+        sentence = why if count == 1 else f"{sentence}; of another one: {why}"
     at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)
-    return Stage(name="delivered", passed=not others, sentence=said[:400], at=None if at is None else format_time(at))
+    return Stage(
+        name="delivered", passed=not undelivered, sentence=sentence[:400], at=None if at is None else format_time(at)
+    )

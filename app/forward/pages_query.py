@@ -1,4 +1,4 @@
-"""What the address of the page of deliveries asks for. All of the view is in it, so that a view can be shared."""
+"""The query of the page of deliveries. The whole view is in the address, so that it can be shared."""
 
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
@@ -19,28 +19,28 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
     """One view of the deliveries."""
 
     texts: dict[str, str]
-    """The filters as they were written, without those that are empty."""
+    """The filters as entered, without empty ones."""
     filters: DeliveryFilters
     before: int | None = None
 
     @property
     def fields(self) -> dict[str, str]:
-        """What stands in each field of the form."""
+        """The text of each field of the form."""
         return {name: self.texts.get(name, "") for name in DELIVERY_PARAMETERS}
 
     def address(self, **changes: str | None) -> str:
-        """Return the address of this view, with some filters changed, or left out for None."""
-        wanted = {**self.texts, **changes}
-        query = urlencode([(name, text) for name, text in wanted.items() if text], errors="replace")
+        """Return the address of this view, with some filters changed, or removed where the change is None."""
+        texts = {**self.texts, **changes}
+        query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
         return f"/deliveries?{query}" if query else "/deliveries"
 
 
-def read_deliveries_query(given: Iterable[tuple[str, list[str]]], now: int) -> DeliveryQuery:
-    """Read the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
+def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int) -> DeliveryQuery:
+    """Parse the parameters of the address; `now` in microseconds since 1970. Raises BadQuery.
 
-    A form sends its empty fields too: they count as not given.
+    A form sends its empty fields too: they are ignored.
     """
-    texts = to_texts(given, _ACCEPTED)
+    texts = to_texts(parameters, _ACCEPTED)
     before = texts.pop("before", None)
     return DeliveryQuery(
         texts=texts,
@@ -49,7 +49,7 @@ def read_deliveries_query(given: Iterable[tuple[str, list[str]]], now: int) -> D
     )
 
 
-def written(given: Mapping[str, list[str]]) -> DeliveryQuery:
-    """Return a view for a query that cannot be used: its texts, to be corrected."""
-    texts = {name: given[name][0] for name in DELIVERY_PARAMETERS if given.get(name)}
+def to_unusable_query(parameters: Mapping[str, list[str]]) -> DeliveryQuery:
+    """Return the view of an invalid query: no filters, but its texts in the form, to be corrected."""
+    texts = {name: parameters[name][0] for name in DELIVERY_PARAMETERS if parameters.get(name)}
     return DeliveryQuery(texts=texts, filters=DeliveryFilters())

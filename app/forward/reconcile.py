@@ -1,4 +1,4 @@
-"""Asking Lotus which of the events that it took it has: 201 means queued."""
+"""Asks Lotus which of the events that it accepted it has stored: its 201 only means queued."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ _BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What came out for some events."""
+class ReconcileBatch:
+    """The result for one batch of delivered events."""
 
     checked: int
     missing: list[tuple[int, str]]
@@ -28,16 +28,16 @@ class _Document(msgspec.Struct):
     ids_not_found: list[str]
 
 
-def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[Found]:
-    """Ask about all delivered events with an id above `after`. Raises Unavailable."""
+def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[ReconcileBatch]:
+    """Ask about all delivered events with an id above `after`, in batches. Raises Unavailable."""
     with database.reading() as conn:
         until = newest_event_id(conn)
     while True:
         with database.reading() as conn:
-            some = list_delivered(conn, after, until, _BATCH)
-        if not some:
+            rows = list_delivered(conn, after, until, _BATCH)
+        if not rows:
             return
-        answer = lotus.find_missing([id_ for _, id_ in some], MAX_DAYS)
+        answer = lotus.find_missing([id_ for _, id_ in rows], MAX_DAYS)
         try:
             document = msgspec.json.decode(answer.body, type=_Document) if answer.status == 200 else None  # noqa: PLR2004
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -45,5 +45,5 @@ def find_missing(database: Database, lotus: Lotus, after: int) -> Iterator[Found
         if document is None or document.status != "success":
             raise Unavailable(f"Lotus does not say which events it has: {answer.status or ''} {answer.text()[:200]}")
         lost = set(document.ids_not_found)
-        yield Found(len(some), [(event_id, id_) for event_id, id_ in some if id_ in lost])
-        after = some[-1][0]
+        yield ReconcileBatch(len(rows), [(event_id, id_) for event_id, id_ in rows if id_ in lost])
+        after = rows[-1][0]

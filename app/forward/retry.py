@@ -1,4 +1,4 @@
-"""Letting deliveries that failed wait again: one, those of one reason, or a range."""
+"""Retries of failed deliveries: one, those with one reason, or a time range."""
 
 import secrets
 import time
@@ -18,41 +18,43 @@ from app.store.ids import Ids
 RETRIABLE = (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE)
 
 _BATCH = 500
-# Calls that came in while a batch was written have their turn.
+# Lets calls that arrived during a batch be stored before the next one.
 _PAUSE_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Retried:
-    """What was done."""
+class RetryResult:
+    """The result of a retry."""
 
     count: int
-    """Deliveries that wait again."""
+    """Deliveries queued again."""
     further: int | None
-    """Where the time was over, and there may be more: the event to go on below. None: there are no more."""
+    """If the time ran out, the event id below which to continue; None: there are no more."""
 
 
 def to_retriable(filters: DeliveryFilters) -> DeliveryFilters:
-    """Return filters of what can be tried again; without a state, of what failed. Raises BadQuery for other states."""
+    """Return `filters` with a retriable state, FAILED where none is set. Raises BadQuery for other states."""
     if filters.state is None:
         return msgspec.structs.replace(filters, state=DeliveryState.FAILED)
     if filters.state not in RETRIABLE:
-        raise BadQuery(f"state must be {' or '.join(RETRIABLE)} to be tried again; it is {filters.state}")
+        raise BadQuery(f"state must be {' or '.join(RETRIABLE)} for a retry; it is {filters.state}")
     return filters
 
 
 def retry_matching(
     database: Database, filters: DeliveryFilters, clock: Callable[[], int], *, seconds: float, before: int | None = None
-) -> Retried:
-    """Let deliveries wait again, for at most so long, in transactions of a few hundred; `clock` in microseconds.
+) -> RetryResult:
+    """Queue matching deliveries again, for at most `seconds`, in transactions of a few hundred.
+
+    `clock` gives microseconds since 1970; `before`: only events with ids below it.
 
     Raises:
         BadQuery: the state is not one of RETRIABLE.
-        Unavailable: the database cannot be written to now. What was written before stays.
+        Unavailable: the database cannot be written to now. Earlier transactions stay.
 
     """
     filters = to_retriable(filters)
-    # One moment for all of them, so that they are sent in the order of their events.
+    # The same due time for all, so that they are sent in the order of their events.
     now, tag, until = clock(), Ids(secrets.randbelow).tag, time.monotonic() + seconds
     count = 0
     while True:
@@ -65,14 +67,14 @@ def retry_matching(
             count += counts[ledger.DELIVERY, DeliveryState.WAITING.value, ""]
         before = step.reached
         if before is None or time.monotonic() > until:
-            return Retried(count, before)
+            return RetryResult(count, before)
         time.sleep(_PAUSE_SECONDS)
 
 
 def retry_one(database: Database, event_id: int, clock: Callable[[], int]) -> bool:
-    """Let one delivery be sent as soon as can be, also one that waits for its time.
+    """Make one delivery due now, whether it failed or waits for a later time.
 
-    False: it was delivered, made void, or is at hand already. Raises NotFound, Unavailable.
+    Returns False if it was delivered or voided, or a worker has it already. Raises NotFound, Unavailable.
     """
     now = clock()
     with database.writing() as conn:

@@ -1,7 +1,7 @@
-"""The outbox: what is to reach Lotus, who has it at hand, and how it ended. `conn` first.
+"""The outbox: which events are to be sent to Lotus, which worker has claimed them, and the results. `conn` first.
 
-A worker claims rows in a short transaction, sends them outside of any, and settles them in another. A claim holds for
-a time; of a worker that died, another one takes what is left then, in the old order.
+A worker claims rows in a short transaction, sends them outside any transaction, and records the results in another. A
+claim is a lease: once it has expired, another worker takes over the rows of a worker that died, in the old order.
 """
 
 from collections import Counter
@@ -21,20 +21,20 @@ from app.store.updates import Update
 
 
 class DeliveryState(StrEnum):
-    """How it stands with a delivery."""
+    """The state of a delivery."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
     FAILED = "failed"
     """Lotus refused the event for good."""
     UNFORWARDABLE = "unforwardable"
-    """Lotus takes no event of its time; it was never sent."""
+    """Lotus accepts no event as old as this one; it was never sent."""
     VOIDED = "voided"
-    """The event was made void before it was sent."""
+    """The event was voided before it was sent."""
 
 
 class DueDelivery(msgspec.Struct, frozen=True):
-    """A delivery that a worker has at hand, with its event."""
+    """A delivery that a worker has claimed, with its event."""
 
     event_id: int
     due_at: int
@@ -48,7 +48,7 @@ class DueDelivery(msgspec.Struct, frozen=True):
 
 
 class DeliveryResult(msgspec.Struct, frozen=True):
-    """What became of a delivery that was at hand."""
+    """The new state of a delivery that a worker had claimed."""
 
     event_id: int
     state: DeliveryState
@@ -73,7 +73,7 @@ _BATCH = 1000
 _LONGEST_LEASE_MICROS = 3_600_000_000
 _REASON_MAX = 500
 
-# Written out: with a parameter neither database would see that its partial index answers.
+# A literal: with a bound parameter neither database would use its partial index.
 IS_WAITING = deliveries.c.state == sa.literal_column("'waiting'")
 
 _DELIVERIES = Insert(deliveries, ("event_id", "state", "due_at", "tries"))
@@ -84,15 +84,15 @@ _CLAIM = Update(deliveries, new=("claim", "claimed_until"), known=("event_id", "
 _RELEASE = Update(deliveries, new=("claim", "claimed_until"), known=("event_id", "state", "claim"))
 _ENDED = ("state", "due_at", "tries", "claim", "claimed_until", "attempt_id", "reason", "settled_at")
 _SETTLE = Update(deliveries, new=_ENDED, known=("event_id", "state", "claim"))
-# Whoever made it void took the claim away.
+# Voiding a delivery removes its claim.
 _SETTLE_VOIDED = Update(deliveries, new=_ENDED, known=("event_id", "state"))
 _VOID = Update(deliveries, new=("state", "settled_at"), known=("event_id", "state"))
 
 
 def queue_events(conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequence[int], now: int) -> Counter[Entry]:
-    """Let events stored in this transaction be sent from `now` on, and take void ones out; return what the ledger adds.
+    """Queue the events stored in this transaction, due `now`, and void those of `voided`; return the ledger's changes.
 
-    What was delivered stays delivered.
+    Delivered events stay delivered.
     """
     counts = void_deliveries(conn, voided, now) if voided else Counter[Entry]()
     if stored:
@@ -107,37 +107,37 @@ def queue_events(conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequen
 def queue_events_if_used(
     conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequence[int], now: int
 ) -> Counter[Entry]:
-    """Do what `queue_events` does for whoever does not know whether there is a key: where the outbox is in use."""
+    """`queue_events` for a process that may not have LOTUS_API_KEY: queues only if the outbox is in use."""
     return queue_events(conn, stored if is_in_use(conn) else (), voided, now)
 
 
 def count_waiting(number: int) -> Counter[Entry]:
-    """Count, for the ledger, deliveries that were requested."""
+    """Return the ledger's change for this number of newly queued deliveries."""
     return Counter({(DELIVERY, DeliveryState.WAITING.value, ""): number})
 
 
 def request_later(conn: sa.Connection, after: int, until: int, now: int) -> tuple[int, int | None]:
-    """Request the delivery of stored events with ids in (after, until], those left out that were requested before.
+    """Queue one batch of stored events with ids in (after, until], except those already queued.
 
-    Return how many are new, and the last id that was looked at; None where there are no more.
+    Returns how many are new, and the last id examined; None if there are no more.
     """
     query = (
         sa.select(events.c.id, events.c.voided_at)
         .where(events.c.id > after, events.c.id <= until)
         .order_by(events.c.id)
         .limit(_BATCH)
-        # A correction that makes one void meanwhile waits, and then finds the delivery; or it was first, and is seen.
+        # A concurrent correction that voids an event waits, and then finds the delivery; or it was first, and is seen.
         .with_for_update(read=True)
     )
-    found = conn.execute(query).all()
-    if not found:
+    candidates = conn.execute(query).all()
+    if not candidates:
         return 0, None
-    rows = [(row.id, DeliveryState.WAITING.value, now, 0) for row in found if row.voided_at is None]
-    return _LATER.run(conn, rows), found[-1].id
+    rows = [(row.id, DeliveryState.WAITING.value, now, 0) for row in candidates if row.voided_at is None]
+    return _LATER.run(conn, rows), candidates[-1].id
 
 
 def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> list[DueDelivery]:
-    """Take the next deliveries that are due at hand, the oldest first; nobody else gets them before `until`."""
+    """Claim up to `limit` due deliveries, the oldest first; no other worker gets them before `until`."""
     query = (
         sa.select(
             deliveries.c.event_id,
@@ -157,20 +157,20 @@ def claim(conn: sa.Connection, token: int, now: int, until: int, limit: int) -> 
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    found = [DueDelivery(*row) for row in conn.execute(query)]
-    _CLAIM.run(conn, sorted((token, until, one.event_id, DeliveryState.WAITING.value) for one in found))
-    return found
+    due = [DueDelivery(*row) for row in conn.execute(query)]
+    _CLAIM.run(conn, sorted((token, until, delivery.event_id, DeliveryState.WAITING.value) for delivery in due))
+    return due
 
 
 def _is_free(now: int) -> sa.ColumnElement[bool]:
-    """Whoever had it is done or dead; or he died on a node whose clock was ahead: no lease is that long."""
+    """Not claimed, or the claim has expired, or it was made by a clock that was ahead: no lease is that long."""
     until = deliveries.c.claimed_until
     return sa.or_(until.is_(None), until < now, until > now + _LONGEST_LEASE_MICROS)
 
 
 def release(conn: sa.Connection, token: int, held: Iterable[DueDelivery]) -> None:
-    """Give deliveries back that were not sent, as if they had never been at hand."""
-    rows = [(None, None, one.event_id, DeliveryState.WAITING.value, token) for one in held]
+    """Release claimed deliveries that were not sent, as if they had never been claimed."""
+    rows = [(None, None, delivery.event_id, DeliveryState.WAITING.value, token) for delivery in held]
     _RELEASE.run(conn, sorted(rows, key=_event_id))
 
 
@@ -179,23 +179,29 @@ def record_results(
     token: int,
     now: int,
     attempt: Attempt | None,
-    settled: Sequence[DeliveryResult],
+    results: Sequence[DeliveryResult],
     undecided: Iterable[int] = (),
 ) -> Counter[Entry]:
-    """Write down what became of deliveries at hand; return what that changes in the ledger.
+    """Write the results of claimed deliveries, and their attempt; return the ledger's changes.
 
-    `undecided` events were in the attempt, too, and stay at hand.
+    The `undecided` event ids were in the attempt too, and stay claimed.
 
-    One that another worker has by now stays his. One whose event was made void while it was under way is delivered
-    where Lotus took it.
+    A delivery that another worker has claimed by now is left to it. One whose event was voided while it was in flight
+    becomes delivered if Lotus accepted it.
     """
     counts: Counter[Entry] = Counter()
     if attempt is not None:
         _ATTEMPTS.run(conn, [msgspec.structs.astuple(attempt)])
-        failed = [one.event_id for one in settled if one.attempt_id and one.state is not DeliveryState.DELIVERED]
+        failed = [
+            result.event_id for result in results if result.attempt_id and result.state is not DeliveryState.DELIVERED
+        ]
         _ATTEMPTED.run(conn, [(id_, attempt.id) for id_ in sorted([*failed, *undecided])])
     for state in DeliveryState:
-        rows = [_ended(one, now) for one in sorted(settled, key=lambda one: one.event_id) if one.state is state]
+        rows = [
+            _result_row(result, now)
+            for result in sorted(results, key=lambda result: result.event_id)
+            if result.state is state
+        ]
         changed = _SETTLE.run(conn, [(*row, DeliveryState.WAITING.value, token) for row in rows])
         if state is not DeliveryState.WAITING:
             _move(counts, DeliveryState.WAITING, state, changed)
@@ -210,12 +216,12 @@ def record_results(
 
 
 def is_in_use(conn: sa.Connection) -> bool:
-    """Tell whether events are sent at all: whoever stores them without knowing of a key asks the outbox."""
+    """Whether the outbox has any row: how a process without LOTUS_API_KEY tells that events are forwarded."""
     return conn.execute(sa.select(deliveries.c.event_id).limit(1)).first() is not None
 
 
 def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
-    """Count those of some events that Lotus has, as far as is known here."""
+    """Count how many of these events are in the state delivered."""
     query = (
         sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.state == DeliveryState.DELIVERED.value)
     )
@@ -227,7 +233,7 @@ def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
 
 
 def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> Counter[Entry]:
-    """Take events that are void out, unless they were delivered; return what that changes in the ledger."""
+    """Void the deliveries of these events, except delivered ones; return the ledger's changes."""
     counts: Counter[Entry] = Counter()
     ids = sorted(event_ids)
     for state in (DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
@@ -237,7 +243,7 @@ def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> 
 
 
 def retry(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
-    """Let deliveries that failed or could not be forwarded wait again; return what that changes in the ledger."""
+    """Queue failed and unforwardable deliveries again, due `now`; return the ledger's changes."""
     counts: Counter[Entry] = Counter()
     for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
         changed = conn.execute(
@@ -252,7 +258,7 @@ def retry(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[En
 
 
 def hasten(conn: sa.Connection, event_id: int, now: int) -> bool:
-    """Let a delivery that waits for its time be due at once; False where it is at hand, or does not wait."""
+    """Make a waiting delivery due now; False if it is claimed, due already, or not waiting."""
     changed = conn.execute(
         sa.update(deliveries)
         .where(deliveries.c.event_id == event_id, IS_WAITING, deliveries.c.due_at > now)
@@ -263,7 +269,7 @@ def hasten(conn: sa.Connection, event_id: int, now: int) -> bool:
 
 
 def send_again(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
-    """Let delivered events wait again, since Lotus does not have them; return what that changes in the ledger."""
+    """Queue delivered events again, since Lotus does not have them; return the ledger's changes."""
     changed = conn.execute(
         sa.update(deliveries)
         .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == DeliveryState.DELIVERED.value)
@@ -275,20 +281,20 @@ def send_again(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Count
 
 
 def find_next_due(conn: sa.Connection) -> int | None:
-    """Return when the next delivery is due; None where nothing waits."""
+    """Return when the next delivery is due; None if none is waiting."""
     query = sa.select(deliveries.c.due_at).where(IS_WAITING).order_by(deliveries.c.due_at).limit(1)
     return conn.execute(query).scalar_one_or_none()
 
 
 def to_storable(text: str) -> str:
-    """Return text that Lotus said as both databases take it: no NUL, no half of a surrogate pair."""
+    """Return text from Lotus as both databases accept it: no NUL, no half of a surrogate pair."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _ended(one: DeliveryResult, now: int) -> tuple[Any, ...]:
-    reason = None if one.reason is None else to_storable(one.reason)[:_REASON_MAX]
-    at = None if one.state is DeliveryState.WAITING else now
-    return (one.state.value, one.due_at, one.tries, None, None, one.attempt_id, reason, at, one.event_id)
+def _result_row(result: DeliveryResult, now: int) -> tuple[Any, ...]:
+    reason = None if result.reason is None else to_storable(result.reason)[:_REASON_MAX]
+    at = None if result.state is DeliveryState.WAITING else now
+    return (result.state.value, result.due_at, result.tries, None, None, result.attempt_id, reason, at, result.event_id)
 
 
 def _event_id(row: tuple[Any, ...]) -> int:

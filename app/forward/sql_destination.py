@@ -1,4 +1,4 @@
-"""How it stands with Lotus: well, or paused with a trouble until one worker has tried again. `conn` first."""
+"""The state of the destination: open, or paused with a trouble until a worker's probe succeeds. `conn` first."""
 
 import msgspec
 import sqlalchemy as sa
@@ -12,35 +12,35 @@ _FIRST = Insert(destinations, ("name", "failures", "probe_at"), skip_known=True)
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """How it stands."""
+    """The state of the destination."""
 
     trouble: str | None = None
-    """What is wrong, in one word; None: nothing."""
+    """What is wrong, in one word; None: open."""
     sentence: str | None = None
     failures: int = 0
     """In a row."""
     paused_at: int | None = None
     probe_at: int = 0
-    """When one worker may try again, while it is paused."""
+    """While paused, when one worker may probe."""
 
 
 def read_destination(conn: sa.Connection) -> Destination:
-    """Return how it stands."""
+    """Return the state of the destination."""
     columns = [destinations.c[name] for name in Destination.__struct_fields__]
     row = conn.execute(sa.select(*columns).where(destinations.c.name == LOTUS)).one_or_none()
     return Destination() if row is None else Destination(*row)
 
 
-def pause(conn: sa.Connection, seen: Destination, trouble: str, sentence: str, *, now: int, probe_at: int) -> bool:
-    """Pause it; `seen` is how it stood when the request began. False: another worker has said more since."""
+def pause(conn: sa.Connection, expected: Destination, trouble: str, sentence: str, *, now: int, probe_at: int) -> bool:
+    """Pause it, if its failure count is still that of `expected`, read before the request. False: it is not."""
     _FIRST.run(conn, [(LOTUS, 0, 0)])
     changed = conn.execute(
         sa.update(destinations)
-        .where(destinations.c.name == LOTUS, destinations.c.failures == seen.failures)
+        .where(destinations.c.name == LOTUS, destinations.c.failures == expected.failures)
         .values(
             trouble=trouble,
             sentence=sentence,
-            failures=seen.failures + 1,
+            failures=expected.failures + 1,
             paused_at=sa.func.coalesce(destinations.c.paused_at, now),
             probe_at=probe_at,
         )
@@ -48,14 +48,14 @@ def pause(conn: sa.Connection, seen: Destination, trouble: str, sentence: str, *
     return bool(changed.rowcount == 1)
 
 
-def take_probe(conn: sa.Connection, seen: Destination, until: int) -> bool:
-    """Take the one try that is due; nobody else tries before `until`. False: another worker was first."""
+def take_probe(conn: sa.Connection, expected: Destination, until: int) -> bool:
+    """Claim the probe that is due; no other worker probes before `until`. False: another worker was first."""
     changed = conn.execute(
         sa.update(destinations)
         .where(
             destinations.c.name == LOTUS,
-            destinations.c.failures == seen.failures,
-            destinations.c.probe_at == seen.probe_at,
+            destinations.c.failures == expected.failures,
+            destinations.c.probe_at == expected.probe_at,
             destinations.c.trouble.is_not(None),
         )
         .values(probe_at=until)
@@ -64,7 +64,7 @@ def take_probe(conn: sa.Connection, seen: Destination, until: int) -> bool:
 
 
 def resume(conn: sa.Connection) -> None:
-    """Say that it is well again."""
+    """Open it again."""
     conn.execute(
         sa.update(destinations)
         .where(destinations.c.name == LOTUS)
@@ -73,5 +73,5 @@ def resume(conn: sa.Connection) -> None:
 
 
 def probe_now(conn: sa.Connection) -> None:
-    """Let the next worker try at once: something may have been mended."""
+    """Make the probe due now: the cause may have been fixed."""
     conn.execute(sa.update(destinations).where(destinations.c.name == LOTUS).values(probe_at=0))

@@ -1,4 +1,4 @@
-"""Reading the outbox for people. `conn` first."""
+"""Queries of the outbox for the API, the pages and the commands. `conn` first."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from app.store.lookup import among
 from app.store.schema import attempted, attempts, deliveries, events
 
 ATTEMPTS = 100
-"""Attempts that are read at most."""
+"""The most attempts that are read at once."""
 
 
 GROUPED = 5000
-"""Deliveries of each state that are looked at for groups: each is looked up in the table."""
+"""The most deliveries of each state that are grouped: each one is a look-up in the table."""
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery with what matters of its event."""
+    """One delivery, with columns of its event."""
 
     event_id: int
     state: str
@@ -38,7 +38,7 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastAttempt(msgspec.Struct, frozen=True):
-    """What a list tells of the last request that an event was in."""
+    """The last request that an event was in, as a list shows it."""
 
     started_at: int
     milliseconds: int
@@ -46,7 +46,7 @@ class LastAttempt(msgspec.Struct, frozen=True):
 
 
 class DeliveryGroup(msgspec.Struct, frozen=True):
-    """Deliveries that ended badly for one reason."""
+    """Undelivered events with the same state and reason."""
 
     state: DeliveryState
     reason: str
@@ -58,19 +58,19 @@ class DeliveryGroup(msgspec.Struct, frozen=True):
 
 
 def read_deliveries(conn: sa.Connection, ids: Sequence[int]) -> list[DeliveryRow]:
-    """Return the deliveries of these events, in the order of the ids; those that are not there are left out."""
+    """Return the deliveries of these events, in the order of the ids; missing ones are left out."""
     query = _rows().where(among(conn, deliveries.c.event_id, ids))
     rows = {row.event_id: DeliveryRow(**row._mapping) for row in conn.execute(query)}  # noqa: SLF001  SQLAlchemy's own
-    return [rows[one] for one in ids if one in rows]
+    return [rows[id_] for id_ in ids if id_ in rows]
 
 
 def get_delivery(conn: sa.Connection, event_id: int) -> DeliveryRow | None:
-    """Return the delivery of an event; None where there is none."""
+    """Return the delivery of an event; None if it has none."""
     return next(iter(read_deliveries(conn, [event_id])), None)
 
 
 def list_attempts(conn: sa.Connection, event_ids: Sequence[int], limit: int = ATTEMPTS) -> dict[int, list[Attempt]]:
-    """Return the attempts that each of some events was in, the oldest first; of all of them, the newest `limit`."""
+    """Return the attempts of each event, the oldest first; in total the newest `limit`."""
     last = sa.select(deliveries.c.event_id, deliveries.c.attempt_id).where(
         among(conn, deliveries.c.event_id, event_ids), deliveries.c.attempt_id.is_not(None)
     )
@@ -80,10 +80,10 @@ def list_attempts(conn: sa.Connection, event_ids: Sequence[int], limit: int = AT
     pairs = last.union(earlier).subquery()
     columns = [attempts.c[name] for name in Attempt.__struct_fields__]
     query = sa.select(pairs.c.event_id.label("of"), *columns).join(pairs, attempts.c.id == pairs.c.attempt_id)
-    found: dict[int, list[Attempt]] = {one: [] for one in event_ids}
+    attempts_of: dict[int, list[Attempt]] = {event_id: [] for event_id in event_ids}
     for event_id, *values in reversed(conn.execute(query.order_by(attempts.c.id.desc()).limit(limit)).all()):
-        found[event_id].append(Attempt(*values))
-    return found
+        attempts_of[event_id].append(Attempt(*values))
+    return attempts_of
 
 
 def read_last_attempts(conn: sa.Connection, ids: Sequence[int]) -> dict[int, LastAttempt]:
@@ -94,7 +94,7 @@ def read_last_attempts(conn: sa.Connection, ids: Sequence[int]) -> dict[int, Las
 
 
 def read_newest_attempt(conn: sa.Connection) -> LastAttempt | None:
-    """Return the last request that any worker made; None where there was none."""
+    """Return the last request that any worker made; None if there was none."""
     columns = [attempts.c[name] for name in LastAttempt.__struct_fields__]
     row = conn.execute(sa.select(*columns).order_by(attempts.c.id.desc()).limit(1)).one_or_none()
     return None if row is None else LastAttempt(*row)
@@ -103,16 +103,16 @@ def read_newest_attempt(conn: sa.Connection) -> LastAttempt | None:
 def find_groups(
     conn: sa.Connection, filters: DeliveryFilters, most: int = GROUPED
 ) -> tuple[list[DeliveryGroup], int | None]:
-    """Group what failed or could not be forwarded in a time by its reason, the largest group first.
+    """Group failed and unforwardable deliveries of the filters' period by reason, the largest group first.
 
-    Of each state the newest `most` are looked at. Return the groups, and the oldest event looked at where there are
-    older ones.
+    Examines the newest `most` of each state. Returns the groups, and the oldest event examined if there are older
+    ones.
     """
     groups: list[DeliveryGroup] = []
     edge: int | None = None
     low, high = id_range(filters)
     for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
-        some = (
+        newest = (
             sa.select(deliveries.c.event_id, deliveries.c.reason, deliveries.c.settled_at)
             .where(deliveries.c.state == state, ENDED_BADLY)
             .where(deliveries.c.event_id > low, deliveries.c.event_id < high)
@@ -120,17 +120,17 @@ def find_groups(
             .limit(most)
             .subquery()
         )
-        columns = (sa.func.min(some.c.settled_at), sa.func.max(some.c.settled_at), sa.func.max(some.c.event_id))
-        query = sa.select(some.c.reason, sa.func.count(), *columns, sa.func.min(some.c.event_id))
-        found = conn.execute(query.group_by(some.c.reason)).all()
-        groups += [DeliveryGroup(state, reason or "", *told) for reason, *told, _oldest in found]
-        if sum(row[1] for row in found) == most:
-            edge = max(edge or 0, min(row[-1] for row in found))
-    return sorted(groups, key=lambda one: (-one.count, one.state, one.reason)), edge
+        columns = (sa.func.min(newest.c.settled_at), sa.func.max(newest.c.settled_at), sa.func.max(newest.c.event_id))
+        query = sa.select(newest.c.reason, sa.func.count(), *columns, sa.func.min(newest.c.event_id))
+        rows = conn.execute(query.group_by(newest.c.reason)).all()
+        groups += [DeliveryGroup(state, reason or "", *values) for reason, *values, _oldest in rows]
+        if sum(row[1] for row in rows) == most:
+            edge = max(edge or 0, min(row[-1] for row in rows))
+    return sorted(groups, key=lambda group: (-group.count, group.state, group.reason)), edge
 
 
 def count_states(conn: sa.Connection) -> Counter[str]:
-    """Count deliveries by state in the table itself: some 0.1 s for a million."""
+    """Count deliveries by state, reading the whole table: some 0.1 s for a million."""
     query = sa.select(deliveries.c.state, sa.func.count().label("count")).group_by(deliveries.c.state)
     return Counter({row.state: row[1] for row in conn.execute(query)})
 
@@ -141,7 +141,7 @@ def count_events(conn: sa.Connection) -> int:
 
 
 def count_undelivered(conn: sa.Connection) -> Counter[str]:
-    """Count what was not delivered by state; what was is not looked at."""
+    """Count undelivered events by state, without reading delivered ones."""
     waiting = conn.execute(sa.select(sa.func.count()).select_from(deliveries).where(IS_WAITING)).scalar_one()
     query = (
         sa.select(deliveries.c.state, sa.func.count().label("total")).where(ENDED_BADLY).group_by(deliveries.c.state)
@@ -152,7 +152,7 @@ def count_undelivered(conn: sa.Connection) -> Counter[str]:
 def list_delivered(conn: sa.Connection, after: int, until: int, limit: int) -> list[tuple[int, str]]:
     """Return the next delivered events with ids in (after, until], ascending: (event id, idempotency id).
 
-    Void ones are left out: nobody misses them.
+    Void ones are left out: Lotus does not need them.
     """
     query = (
         sa.select(deliveries.c.event_id, events.c.idempotency_id)
@@ -171,7 +171,7 @@ def find_by_idempotency_ids(conn: sa.Connection, ids: Sequence[str]) -> list[int
 
 
 def newest_event_id(conn: sa.Connection) -> int:
-    """Return the id of the newest event; 0 where there is none."""
+    """Return the id of the newest event; 0 if there is none."""
     return conn.execute(sa.select(sa.func.max(events.c.id))).scalar_one() or 0
 
 

@@ -1,7 +1,8 @@
-"""Looking for deliveries in bounded steps. `conn` first.
+"""Search of deliveries in bounded steps. `conn` first.
 
-Few filters have an index of their own, since each is paid for by every event. So a step looks at so many deliveries and
-no more, says how far it came, and the next one goes on from there. Where an index leads to a few, they are all of it.
+Few filters have an index of their own, since every event pays for each index. So a step examines a limited number of
+deliveries and returns how far it came, and the next one continues from there. Where an index selects few rows, one step
+examines all of them.
 """
 
 import time
@@ -18,18 +19,18 @@ from app.store.review_events import first_id_since
 from app.store.schema import deliveries, events
 
 MOST = 20_000
-"""Deliveries that one step looks at."""
+"""The most deliveries that one step examines."""
 
 SECONDS = 0.08
-"""After so long a step ends early: rows that nobody has looked at for long are read from the disk one by one."""
+"""A step ends early after this time: rows that are not cached are read from the disk one by one."""
 
 FEW = 2000
-"""So many events of one customer, or waiting ones, are looked at one by one; of more, the newest soon fill a page."""
+"""Up to this many events of one customer, or waiting ones, are all examined; of more, the newest soon fill a page."""
 
-# Deliveries that are looked at between two looks at the clock.
+# Deliveries examined between two checks of the time.
 _WINDOW = 1000
 
-# Written out, as the partial index has it: with parameters SQLite would not see that it answers.
+# Literals, as in the partial index: with bound parameters SQLite would not use it.
 ENDED_BADLY = deliveries.c.state.in_(
     [
         sa.literal_column(f"'{state}'")
@@ -41,7 +42,7 @@ _Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
 class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which deliveries are asked for; None leaves a thing open."""
+    """Which deliveries are searched for; None: any."""
 
     state: DeliveryState | None = None
     reason: str | None = None
@@ -50,24 +51,24 @@ class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None = None
     """The idempotency id of the event."""
     since: int | None = None
-    """Their events were stored at this moment or later, in microseconds since 1970."""
+    """Their events were stored at or after this time, in microseconds since 1970."""
     until: int | None = None
 
 
 class DeliverySearchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one step found."""
+    """The result of one step."""
 
     ids: list[int]
     """Of events, the newest first."""
     looked_at: int
     reached: int | None
-    """Every delivery from this event on was looked at: `before` of the next step. None: there are no more."""
+    """Every delivery from this event on was examined: `before` of the next step. None: there are no more."""
     full: bool
-    """It ended because it found as many as were wanted, and there are more."""
+    """Whether it ended because it found `limit`, and there are more."""
 
 
 def id_range(filters: DeliveryFilters, before: int | None = None) -> tuple[int, int]:
-    """Return the ids between which (both excluded) the events lie."""
+    """Return the bounds of the event ids, both excluded."""
     low = -1 if filters.since is None else first_id_since(max(filters.since, EPOCH_MICROS), 0) - 1
     return low, min(ID_MAX if before is None else before, first_id_since(filters.until, ID_MAX))
 
@@ -75,35 +76,35 @@ def id_range(filters: DeliveryFilters, before: int | None = None) -> tuple[int, 
 def search_deliveries(
     conn: sa.Connection, filters: DeliveryFilters, *, before: int | None = None, limit: int = 50, most: int = MOST
 ) -> DeliverySearchPage:
-    """Find the newest `limit` deliveries below the event `before` among the first `most`."""
+    """Find the newest `limit` deliveries below the event id `before`, examining at most `most`."""
     low, high = id_range(filters, before)
     few = _find_few(conn, filters)
     leading, narrow = _conditions(filters)
     with_events = any((filters.customer, filters.event_name, filters.id))
     if few is not None:
-        within = [one for one in few if low < one < high]
+        within = [id_ for id_ in few if low < id_ < high]
         conditions = (among(conn, deliveries.c.event_id, within), *leading, *narrow)
-        found = _read(conn, conditions, limit + 1, with_events=with_events)
-        return _step(found, limit, len(within), None)
+        ids = _read(conn, conditions, limit + 1, with_events=with_events)
+        return _step(ids, limit, len(within), None)
     if not narrow:
-        found = _read(conn, (*_between(low, high), *leading), limit + 1)
-        return _step(found, limit, len(found[:limit]), None)
+        ids = _read(conn, (*_between(low, high), *leading), limit + 1)
+        return _step(ids, limit, len(ids[:limit]), None)
     until = time.monotonic() + SECONDS
-    found = []
+    ids = []
     looked_at, window = 0, min(_WINDOW, most)
     while True:
         edge = _nth(conn, (*_between(low, high), *leading), window)
         lowest = low if edge is None else edge - 1
         conditions = (*_between(lowest, high), *leading, *narrow)
-        found += _read(conn, conditions, limit + 1 - len(found), with_events=with_events)
+        ids += _read(conn, conditions, limit + 1 - len(ids), with_events=with_events)
         looked_at += window
-        if len(found) > limit or edge is None or looked_at >= most or time.monotonic() > until:
-            return _step(found, limit, looked_at, edge)
+        if len(ids) > limit or edge is None or looked_at >= most or time.monotonic() > until:
+            return _step(ids, limit, looked_at, edge)
         high, window = edge, min(_WINDOW, most - looked_at)
 
 
 def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float = 1.0) -> tuple[int, int | None]:
-    """Count deliveries for at most so long; return how many, and how far it came, None where these are all."""
+    """Count deliveries for at most `seconds`; return the count, and how far it came, None if these are all."""
     count, before = 0, None
     until = time.monotonic() + seconds
     while True:
@@ -113,14 +114,14 @@ def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float
             return count, before
 
 
-def _step(found: list[int], limit: int, looked_at: int, edge: int | None) -> DeliverySearchPage:
-    if len(found) > limit:
-        return DeliverySearchPage(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
-    return DeliverySearchPage(ids=found, looked_at=looked_at, reached=edge, full=False)
+def _step(ids: list[int], limit: int, looked_at: int, edge: int | None) -> DeliverySearchPage:
+    if len(ids) > limit:
+        return DeliverySearchPage(ids=ids[:limit], looked_at=looked_at, reached=ids[limit - 1], full=True)
+    return DeliverySearchPage(ids=ids, looked_at=looked_at, reached=edge, full=False)
 
 
 def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None:
-    """Return the ids of all events that an index leads to, where these are few; None where no index leads to few."""
+    """Return the ids of all events that an index selects, if these are at most FEW; None if no index does."""
     if filters.id is not None:
         return list(conn.execute(sa.select(events.c.id).where(events.c.idempotency_id == to_key(filters.id))).scalars())
     queries = []
@@ -129,14 +130,14 @@ def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None
     if filters.customer is not None:
         queries.append(sa.select(events.c.id).where(events.c.customer_id == to_key(filters.customer)))
     for query in queries:
-        found = list(conn.execute(query.limit(FEW + 1)).scalars())
-        if len(found) <= FEW:
-            return found
+        ids = list(conn.execute(query.limit(FEW + 1)).scalars())
+        if len(ids) <= FEW:
+            return ids
     return None
 
 
 def _conditions(filters: DeliveryFilters) -> tuple[_Conditions, _Conditions]:
-    """Return what an index decides, and what has to be looked up in each row that it leads to."""
+    """Return the conditions that an index decides, and those that need each row it selects."""
     leading: list[sa.ColumnElement[bool]] = []
     narrow: list[sa.ColumnElement[bool]] = []
     if filters.state in {DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.VOIDED}:
@@ -151,8 +152,8 @@ def _conditions(filters: DeliveryFilters) -> tuple[_Conditions, _Conditions]:
         (events.c.idempotency_id, filters.id),
     ):
         if text is not None:
-            # Hidden from the index on customers: a step begins with the deliveries of its window, and not with all
-            # events of a customer.
+            # coalesce() keeps the planner from the index on customers: a step reads the deliveries of its window, and
+            # not all events of a customer.
             narrow.append(sa.func.coalesce(column, "") == to_key(text))
     return tuple(leading), tuple(narrow)
 
@@ -170,6 +171,6 @@ def _read(conn: sa.Connection, conditions: _Conditions, limit: int, *, with_even
 
 
 def _nth(conn: sa.Connection, conditions: _Conditions, number: int) -> int | None:
-    """Return the id of the so many-th delivery, the newest first; None where there are fewer."""
+    """Return the event id of the delivery at this position, counted from 1 and the newest; None if there are fewer."""
     query = sa.select(deliveries.c.event_id).where(*conditions).order_by(deliveries.c.event_id.desc())
     return conn.execute(query.offset(number - 1).limit(1)).scalar_one_or_none()

@@ -1,8 +1,8 @@
 """The worker that `serve --with-worker` keeps running beside the service: one for all processes of this machine.
 
-Each process of the service wants to start it; the one that gets a lock does, and starts another where it dies. Where
-that process dies itself, the lock is free: the worker sees that its parent is gone and ends, also where it is only
-being started (`app.forward.commands_parent`), and the next process starts one.
+The process of the service that gets a file lock starts the worker, and restarts it if it dies. If that process dies,
+the lock is released: the worker notices that its parent is gone and ends, even while it is still starting
+(`app.forward.commands_parent`), and the next process to get the lock starts one.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from app.web.draining import Draining
 SHORTEST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 LIVED_SECONDS = 60.0
-"""A worker that lived so long did not die of how it starts."""
+"""A worker that lived this long did not fail at its start, so the pause starts again at the shortest."""
 
 _LOOK_SECONDS = 1.0
 
@@ -32,19 +32,19 @@ _LOG = structlog.get_logger("forward")
 
 
 def next_pause(pause: float, lived_seconds: float) -> float:
-    """Return how long to wait before another worker is started; `pause` is how long it was before this one, or 0."""
+    """Return the seconds to wait before the next worker; `pause` is the wait before this one, or 0."""
     if lived_seconds > LIVED_SECONDS:
         return SHORTEST_PAUSE_SECONDS
     return min(max(2 * pause, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
 
 class WorkerProcess:
-    """Keeps one worker running, as long as this process lives and is not asked to stop."""
+    """Keeps one worker running while this process lives and is not draining."""
 
     def __init__(self, settings: Settings, draining: Draining, lock: Path) -> None:
-        """`lock`: a file that all processes of the service share."""
+        """`lock`: the lock file that all processes of the service share."""
         inherited = {name: text for name, text in os.environ.items() if name not in _OUR_OWN}
-        # The service's own, whatever `.env` says by now: it must not forward another database than this one.
+        # The service's own values, even if `.env` has changed since: it must forward this database and no other.
         own = {
             "DATABASE_URL": settings.database_url,
             "LOTUS_HOST": settings.lotus_host,
@@ -55,7 +55,7 @@ class WorkerProcess:
         self._lock = lock
 
     def keep(self) -> None:
-        """Begin. Returns at once."""
+        """Start supervising, in a thread. Returns at once."""
         threading.Thread(target=self._run, name="worker", daemon=True).start()
 
     def _run(self) -> None:
@@ -67,13 +67,13 @@ class WorkerProcess:
                 began = time.monotonic()
                 code = self._start_and_wait()
                 pause = next_pause(pause, time.monotonic() - began)
-                # Before anything is said: Ctrl-C ends the worker first, and then this process.
+                # Before anything is logged: Ctrl-C ends the worker first, and then this process.
                 time.sleep(pause)
                 if not self._draining.started:
-                    _LOG.warning("the worker ended: another one is started", code=code, after_seconds=pause)
+                    _LOG.warning("the worker ended; starting another one", code=code, after_seconds=pause)
 
     def _start_and_wait(self) -> int | str:
-        """Start it, and return how it ended: a number as the shell's, or why there is none."""
+        """Start a worker and wait for it; return its exit code, or why it could not be started."""
         command = [sys.executable, "-m", "app.service", "worker", "--parent", str(os.getpid())]
         try:
             return subprocess.Popen(command, env=self._environment, stdin=subprocess.DEVNULL).wait()  # noqa: S603

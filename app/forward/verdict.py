@@ -1,8 +1,8 @@
-"""What an answer of Lotus means for what was sent, by https://github.com/uselotus/lotus. Values in, values out.
+"""What an answer of Lotus means for the events of the request. Values in, values out.
 
-201 is not enough: the body says which events failed. A reason is the event's own and final, or it passes; what is not
-about an event at all (the key, the broker, the server, the network) is a trouble of the whole destination. So is what
-Lotus would not say: an event is delivered only where a 2xx says so plainly, and no answer makes this raise.
+201 is not enough: the body says which events failed. A reason is about the event and final, or it is temporary; what is
+not about an event (the key, the broker, the server, the network) is a trouble of the whole destination. So is an answer
+that is not one of Lotus: an event counts as delivered only if a 2xx says so explicitly. No answer makes this raise.
 """
 
 import json
@@ -20,7 +20,7 @@ _OUTSIDE = (
 PERMANENT = frozenset({"No idempotency_id provided", "No customer_id provided", "Invalid time_created", _OUTSIDE})
 
 KEY, BROKER, SERVER, BUSY, NETWORK, ANSWER = "key", "broker", "server", "busy", "network", "answer"
-"""The troubles, in one word."""
+"""The troubles, one word each."""
 
 _BROKER_SAYS = "Failed to produce event to kafka"
 _KEY_SAYS = {"No API key found in request", "Invalid API key"}
@@ -30,12 +30,12 @@ _LONGEST_WAIT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class LotusAnswer:
-    """What came back."""
+    """The answer to one request."""
 
     status: int | None
-    """None: nothing came back."""
+    """None: there was no answer."""
     body: bytes
-    """Or, where nothing came back, what went wrong."""
+    """If there was no answer, what went wrong."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Names in lower case."""
 
@@ -46,32 +46,32 @@ class LotusAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """Something is wrong with the destination, and not with an event."""
+    """A fault of the destination, not of an event."""
 
     word: str
     sentence: str
     wait_seconds: float = 0.0
-    """How long it asks to be left alone."""
+    """How long Lotus asks to wait."""
 
 
 @dataclass(slots=True, kw_only=True)
 class AnswerVerdict:
-    """What became of the events of a request, by idempotency id."""
+    """The result of each event of a request, by idempotency id."""
 
     delivered: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
-    """For good, with Lotus's reason."""
+    """Permanently, with Lotus's reason."""
     later: dict[str, str] = field(default_factory=dict)
-    """To be tried again."""
+    """To be retried, with the reason."""
     split: str | None = None
-    """The request was refused as a whole, for one of its events perhaps: halves of it will tell. None: it was not."""
+    """Why the request was refused as a whole, perhaps for one of its events: send halves of it. None: it was not."""
     split_is_final: bool = False
-    """Where one event alone is refused that way, it is for good."""
+    """Whether a single event refused this way fails permanently."""
     trouble: Trouble | None = None
 
 
 def read_verdict(answer: LotusAnswer, ids: Sequence[str], now: int) -> AnswerVerdict:
-    """Read an answer to a request that held the events with these ids; `now` in microseconds since 1970."""
+    """Interpret the answer to a request with these idempotency ids; `now` in microseconds since 1970."""
     status = answer.status
     if status is None:
         sentence = f"Lotus cannot be reached or understood: {answer.text()[:_QUOTED]}"
@@ -81,7 +81,7 @@ def read_verdict(answer: LotusAnswer, ids: Sequence[str], now: int) -> AnswerVer
     if verdict is not None:
         return verdict
     message = str(document.get("message") or document.get("detail") or answer.text())[:_QUOTED]
-    # A proxy may refuse a request for one of its events; that does not speak of success.
+    # A proxy may refuse a request for one of its events; its answer has no "success".
     if message not in _KEY_SAYS and "success" not in document and status in {400, 413}:
         return AnswerVerdict(split=f"{status} {message}", split_is_final=status == 413)  # noqa: PLR2004
     return _all_later(ids, _find_trouble(answer, status, message, now))
@@ -89,17 +89,17 @@ def read_verdict(answer: LotusAnswer, ids: Sequence[str], now: int) -> AnswerVer
 
 def _find_trouble(answer: LotusAnswer, status: int, message: str, now: int) -> Trouble:
     if message in _KEY_SAYS or status in {401, 403}:
-        return Trouble(word=KEY, sentence=f"Lotus does not take LOTUS_API_KEY: {status} {message}")
+        return Trouble(word=KEY, sentence=f"Lotus refuses LOTUS_API_KEY: {status} {message}")
     wait = _read_retry_after(answer.headers.get("retry-after"), now)
     if status == 429:  # noqa: PLR2004
         return Trouble(word=BUSY, sentence="Lotus asks for fewer requests: 429", wait_seconds=wait)
     if status >= 500:  # noqa: PLR2004
         return Trouble(word=SERVER, sentence=f"Lotus fails: {status} {message}", wait_seconds=wait)
-    return Trouble(word=ANSWER, sentence=_tell_strange(status, message, answer.headers))
+    return Trouble(word=ANSWER, sentence=_describe_unexpected(status, message, answer.headers))
 
 
 def _read_success(status: int, document: dict[str, Any], ids: Sequence[str]) -> AnswerVerdict | None:
-    """Read what an answer says of the events; None where it is not what Lotus says with this status."""
+    """Interpret the body of an answer; None if Lotus does not send such a body with this status."""
     success, reasons = document.get("success"), document.get("failed_events")
     if reasons is not None and not _are_reasons(reasons):
         return None
@@ -108,7 +108,7 @@ def _read_success(status: int, document: dict[str, Any], ids: Sequence[str]) -> 
         if success == "all":
             return None if reasons else AnswerVerdict(delivered=set(ids))
         if success == "some":
-            # What failed under another id than we sent may be any of them.
+            # A failure under an id that was not sent may concern any of the events.
             return _read_reasons(reasons, ids, others_taken=True) if reasons and reasons.keys() <= set(ids) else None
     if success == "none" and (200 <= status < 300 or status == 400):  # noqa: PLR2004
         if INVALID_JSON in reasons.values():
@@ -123,7 +123,7 @@ def _are_reasons(failed_events: object) -> bool:
 
 def _read_reasons(reasons: Mapping[str, str], ids: Sequence[str], *, others_taken: bool) -> AnswerVerdict:
     if reasons.keys().isdisjoint(ids):
-        # Whatever it is about, it is none of these events.
+        # Whatever failed, it is none of these events.
         quoted = "; ".join(reasons.values())[:_QUOTED]
         if quoted.startswith(_BROKER_SAYS):
             return _all_later(ids, Trouble(word=BROKER, sentence=f"Lotus's broker is down: {quoted}"))
@@ -147,7 +147,7 @@ def _all_later(ids: Sequence[str], trouble: Trouble) -> AnswerVerdict:
 
 
 def _decode(body: bytes) -> dict[str, Any]:
-    """Return the object that a body is; an empty one for everything else, and where a key stands in it twice."""
+    """Return the JSON object in a body; an empty one if it is anything else, or has a key twice."""
     try:
         document = json.loads(body.decode(), object_pairs_hook=_to_object, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -158,7 +158,7 @@ def _decode(body: bytes) -> dict[str, Any]:
 def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        raise ValueError("a key stands in an object twice")
+        raise ValueError("an object has a key twice")
     return document
 
 
@@ -166,17 +166,17 @@ def _refuse_constant(literal: str) -> NoReturn:
     raise ValueError(f"{literal} is not JSON")
 
 
-def _tell_strange(status: int, message: str, headers: Mapping[str, str]) -> str:
+def _describe_unexpected(status: int, message: str, headers: Mapping[str, str]) -> str:
     if 300 <= status < 400:  # noqa: PLR2004
         where = headers.get("location", "elsewhere")[:_QUOTED]
-        return f"LOTUS_HOST answers {status} and points to {where}; set LOTUS_HOST to where Lotus itself answers"
+        return f"LOTUS_HOST answers {status} and redirects to {where}; set LOTUS_HOST to the address of Lotus itself"
     if status in {404, 405}:
-        return f"LOTUS_HOST answers {status}: there is no /api/track/; see whether the address is Lotus's"
+        return f"LOTUS_HOST answers {status}: there is no /api/track/; check that it is the address of Lotus"
     return f"LOTUS_HOST does not answer as Lotus does: {status} {message}"
 
 
 def _read_retry_after(text: str | None, now: int) -> float:
-    """Read seconds, or a date; within reason."""
+    """Return the seconds of a Retry-After header, which may be a date; capped."""
     if text is None:
         return 0.0
     seconds = 0.0

@@ -1,4 +1,4 @@
-"""The worker: claim, send, settle, and again. Killing it sends the batch that was under way again at worst."""
+"""The worker: claims, sends, records results, in a loop. If it is killed, at worst its last batch is sent again."""
 
 import threading
 import time
@@ -31,15 +31,15 @@ from app.store.ids import Ids
 LEASE_SECONDS = 60.0
 IDLE_SECONDS = 0.5
 GATHER_SECONDS = 0.25
-"""After a claim that took all there was: ingest waits for the commits of each batch, so it had better be a full one."""
+"""The pause after a claim that took everything due: ingest waits for each batch's commits, so fewer are better."""
 
 _CLAIMED = 1000
-_ANSWER_KEPT = 20_000
-# Requests in a row that were refused whole and in no way that we know: it is not one event's fault any more.
+_ANSWER_BYTES = 20_000
+# After this many consecutive refusals of whole requests, of no known kind, a single event is not the cause.
 _STRANGE = 8
-_SETTLE_TRIES = 20
+_RECORD_TRIES = 20
 
-# Trouble that one event alone may bring about: it goes out of the way, so that the others are tried.
+# Trouble that a single event may cause: that event is postponed, so that the others are tried.
 _MAY_BE_THE_EVENT = {SERVER, BROKER, ANSWER}
 
 _LOG = structlog.get_logger("forward")
@@ -47,7 +47,7 @@ _LOG = structlog.get_logger("forward")
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """An event with the bytes that are sent."""
+    """A claimed delivery with its encoded event."""
 
     waiting: DueDelivery
     encoded: bytes
@@ -57,7 +57,7 @@ _Batch = list[_Ready]
 
 
 class ForwardWorker:
-    """Forwards the events of one database to one Lotus. One thread at a time."""
+    """Forwards the events of one database to one Lotus. Not thread-safe."""
 
     def __init__(
         self,
@@ -78,15 +78,15 @@ class ForwardWorker:
         self._clock = clock
         self._draw = draw
         self._lease = int(lease_seconds * SECOND)
-        # A request on a kept connection may be sent a second time, see app.forward.lotus.
+        # A request on a reused connection may be sent a second time, see app.forward.lotus.
         self._spare = int(min(2 * timeout_seconds + 5, lease_seconds / 2) * SECOND)
         self._size = MAX_EVENTS
         self._strange = 0
         self.stopping = stopping or threading.Event()
-        """Set it, and the worker ends after the request that is under way."""
+        """When set, the worker ends after the request in flight."""
 
     def run(self) -> None:
-        """Forward until it is to stop."""
+        """Forward until `stopping` is set."""
         begun = False
         while not self.stopping.is_set():
             try:
@@ -97,19 +97,19 @@ class ForwardWorker:
             except (Unavailable, RowRefused) as error:
                 _LOG.warning("the database cannot be used now", why=str(error))
                 wait = 1.0
-            except Exception as error:  # noqa: BLE001  a fault of ours must not end forwarding; it is told and tried again
+            except Exception as error:  # noqa: BLE001  a bug must not end forwarding; it is logged and retried
                 _LOG.error("unexpected error", exc_info=error)
                 wait = 5.0
             if wait:
                 self.stopping.wait(wait)
 
     def begin(self) -> None:
-        """Try a paused destination at once: a new start may bring a new key."""
+        """Probe a paused destination now: a restart may bring a new key."""
         with self._database.writing() as conn:
             probe_now(conn)
 
     def step(self) -> float:
-        """Send what is due, some of it; return how many seconds to wait before the next step. Raises Unavailable."""
+        """Send one claim of due events; return the seconds to wait before the next step. Raises Unavailable."""
         with self._database.reading() as conn:
             destination, due = read_destination(conn), find_next_due(conn)
         now = self._clock()
@@ -127,7 +127,7 @@ class ForwardWorker:
         return 0.0 if len(held) == _CLAIMED else GATHER_SECONDS
 
     def _probe(self, destination: Destination) -> float:
-        """Try with one event, or where none is due, with a ping."""
+        """Probe with one event, or with a ping if none is due."""
         with self._database.writing() as conn:
             if not take_probe(conn, destination, self._clock() + self._lease):
                 return IDLE_SECONDS
@@ -153,14 +153,14 @@ class ForwardWorker:
     def _claim(self, limit: int) -> tuple[int, list[DueDelivery]]:
         now = self._clock()
         token = self._ids.next(now)
-        # What a power cut takes away of it is claimed again.
+        # Rows whose claim a power cut loses are claimed again.
         with self._database.writing(durable=False) as conn:
             return token, claim(conn, token, now, now + self._lease, limit)
 
     def _send_all(self, token: int, held: list[DueDelivery], destination: Destination) -> bool:
-        """Send what is at hand; give back what is not sent. Return whether any request was made."""
+        """Send claimed deliveries, and release those that are not sent. Returns whether any request was made."""
         until = self._clock() + self._lease - self._spare
-        ready = self._look(token, held)
+        ready = self._screen(token, held)
         halves: deque[_Batch] = deque()
         sent = False
         while ready or halves:
@@ -169,61 +169,61 @@ class ForwardWorker:
             batch = halves.popleft() if halves else _cut(ready, self._size)
             sent = True
             answer, attempt = self._send(batch)
-            verdict = self._judge(answer, batch)
+            verdict = self._read_answer(answer, batch)
             if verdict.split is not None:
                 halves.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
-                self._settle(token, destination, attempt, [], undecided=batch)
+                self._record(token, destination, attempt, [], undecided=batch)
                 continue
             if verdict.trouble is not None:
                 self._size = 1
-                self._settle(token, destination, attempt, self._ends(verdict, batch, attempt), verdict.trouble)
+                self._record(token, destination, attempt, self._results(verdict, batch, attempt), verdict.trouble)
                 break
             self._size = min(self._size * 2, MAX_EVENTS)
-            self._settle(token, destination, attempt, self._ends(verdict, batch, attempt))
-            # It is well again, as far as this worker knows.
+            self._record(token, destination, attempt, self._results(verdict, batch, attempt))
+            # The destination is open again, as far as this worker knows.
             destination = Destination()
-        rest = [one.waiting for batch in (*halves, ready) for one in batch]
-        if rest:
+        unsent = [item.waiting for batch in (*halves, ready) for item in batch]
+        if unsent:
             with self._database.writing() as conn:
-                release(conn, token, rest)
+                release(conn, token, unsent)
         return sent
 
-    def _look(self, token: int, held: list[DueDelivery]) -> deque[_Ready]:
-        """Settle what cannot be sent at all or not yet; return the rest, in order."""
+    def _screen(self, token: int, held: list[DueDelivery]) -> deque[_Ready]:
+        """Record the deliveries that cannot be sent, or not yet; return the others, in order."""
         now = self._clock()
         ready: deque[_Ready] = deque()
         ended: list[DeliveryResult] = []
-        for one in held:
-            if one.voided_at is not None:
-                # Whoever made it void takes it out; this is for whatever queued it all the same.
-                ended.append(DeliveryResult(one.event_id, DeliveryState.VOIDED, one.due_at, one.tries))
-            elif is_too_old(one.time_created, now):
+        for row in held:
+            if row.voided_at is not None:
+                # Voiding an event voids its delivery; this is for one that was queued all the same.
+                ended.append(DeliveryResult(row.event_id, DeliveryState.VOIDED, row.due_at, row.tries))
+            elif is_too_old(row.time_created, now):
                 ended.append(
-                    DeliveryResult(one.event_id, DeliveryState.UNFORWARDABLE, one.due_at, one.tries, None, TOO_OLD)
+                    DeliveryResult(row.event_id, DeliveryState.UNFORWARDABLE, row.due_at, row.tries, None, TOO_OLD)
                 )
-            elif takes_from(one.time_created) > now:
-                reason = "its time is more than a day ahead: Lotus takes it later"
-                due_at = takes_from(one.time_created)
-                ended.append(DeliveryResult(one.event_id, DeliveryState.WAITING, due_at, one.tries, None, reason))
-            elif not fits(1, len(encoded := encode_event(one))):
-                ended.append(DeliveryResult(one.event_id, DeliveryState.FAILED, one.due_at, one.tries, None, TOO_LARGE))
+            elif takes_from(row.time_created) > now:
+                reason = "its time is more than a day ahead: Lotus accepts it later"
+                due_at = takes_from(row.time_created)
+                ended.append(DeliveryResult(row.event_id, DeliveryState.WAITING, due_at, row.tries, None, reason))
+            elif not fits(1, len(encoded := encode_event(row))):
+                ended.append(DeliveryResult(row.event_id, DeliveryState.FAILED, row.due_at, row.tries, None, TOO_LARGE))
             else:
-                ready.append(_Ready(one, encoded))
+                ready.append(_Ready(row, encoded))
         if ended:
-            self._settle(token, None, None, ended)
+            self._record(token, None, None, ended)
         return ready
 
     def _send(self, batch: _Batch) -> tuple[LotusAnswer, Attempt]:
         started_at = self._clock()
         began = time.perf_counter()
-        answer = self._lotus.track(encode_batch([one.encoded for one in batch]))
+        answer = self._lotus.track(encode_batch([item.encoded for item in batch]))
         milliseconds = int((time.perf_counter() - began) * 1000)
-        kept = to_storable(answer.text()).encode()[:_ANSWER_KEPT].decode(errors="ignore")
-        return answer, Attempt(self._ids.next(started_at), started_at, milliseconds, len(batch), answer.status, kept)
+        text = to_storable(answer.text()).encode()[:_ANSWER_BYTES].decode(errors="ignore")
+        return answer, Attempt(self._ids.next(started_at), started_at, milliseconds, len(batch), answer.status, text)
 
-    def _judge(self, answer: LotusAnswer, batch: _Batch) -> AnswerVerdict:
-        """Read an answer; what is refused whole becomes a split, an end of its one event, or a trouble."""
-        ids = [one.waiting.idempotency_id for one in batch]
+    def _read_answer(self, answer: LotusAnswer, batch: _Batch) -> AnswerVerdict:
+        """Interpret an answer; a request refused as a whole becomes a split, its one event's result, or a trouble."""
+        ids = [item.waiting.idempotency_id for item in batch]
         verdict = read_verdict(answer, ids, self._clock())
         if verdict.split is None:
             self._strange = 0
@@ -236,54 +236,54 @@ class ForwardWorker:
                 return AnswerVerdict(later=dict.fromkeys(ids, trouble.sentence), trouble=trouble)
         if len(batch) > 1:
             return verdict
-        told = {ids[0]: verdict.split}
-        return AnswerVerdict(failed=told) if verdict.split_is_final else AnswerVerdict(later=told)
+        reasons = {ids[0]: verdict.split}
+        return AnswerVerdict(failed=reasons) if verdict.split_is_final else AnswerVerdict(later=reasons)
 
-    def _ends(self, verdict: AnswerVerdict, batch: _Batch, attempt: Attempt) -> list[DeliveryResult]:
+    def _results(self, verdict: AnswerVerdict, batch: _Batch, attempt: Attempt) -> list[DeliveryResult]:
         now = self._clock()
         trouble = verdict.trouble
         own = trouble is None or (len(batch) == 1 and trouble.word in _MAY_BE_THE_EVENT)
-        ends = []
-        for one in (ready.waiting for ready in batch):
-            id_ = one.idempotency_id
+        results = []
+        for row in (ready.waiting for ready in batch):
+            id_ = row.idempotency_id
             if id_ in verdict.delivered:
-                ends.append(DeliveryResult(one.event_id, DeliveryState.DELIVERED, one.due_at, one.tries, attempt.id))
+                results.append(DeliveryResult(row.event_id, DeliveryState.DELIVERED, row.due_at, row.tries, attempt.id))
             elif id_ in verdict.failed:
                 reason = verdict.failed[id_]
-                ends.append(
-                    DeliveryResult(one.event_id, DeliveryState.FAILED, one.due_at, one.tries + 1, attempt.id, reason)
+                results.append(
+                    DeliveryResult(row.event_id, DeliveryState.FAILED, row.due_at, row.tries + 1, attempt.id, reason)
                 )
             else:
                 reason = verdict.later.get(id_, "")
-                due_at = now + back_off(one.tries + 1, self._draw()) if own else one.due_at
-                ends.append(
-                    DeliveryResult(one.event_id, DeliveryState.WAITING, due_at, one.tries + own, attempt.id, reason)
+                due_at = now + back_off(row.tries + 1, self._draw()) if own else row.due_at
+                results.append(
+                    DeliveryResult(row.event_id, DeliveryState.WAITING, due_at, row.tries + own, attempt.id, reason)
                 )
-        return ends
+        return results
 
-    def _settle(
+    def _record(
         self,
         token: int,
         destination: Destination | None,
         attempt: Attempt | None,
-        ends: list[DeliveryResult],
+        results: list[DeliveryResult],
         trouble: Trouble | None = None,
         *,
         undecided: _Batch | None = None,
     ) -> None:
-        """Write ends down, patiently: Lotus has the events, and to forget that would send them again."""
-        for left in reversed(range(_SETTLE_TRIES)):
+        """Record results, with retries: Lotus has the events, and a lost result would send them again."""
+        for left in reversed(range(_RECORD_TRIES)):
             try:
                 with self._database.writing() as conn:
                     now = self._clock()
-                    others = [one.waiting.event_id for one in undecided or ()]
-                    counts = record_results(conn, token, now, attempt, ends, others)
+                    undecided_ids = [item.waiting.event_id for item in undecided or ()]
+                    counts = record_results(conn, token, now, attempt, results, undecided_ids)
                     ledger.append(conn, self._ids.tag, now, counts)
                     if destination is not None and trouble is not None:
                         self._pause(conn, destination, trouble)
-                    elif destination is not None and destination.trouble is not None and ends:
+                    elif destination is not None and destination.trouble is not None and results:
                         resume(conn)
-                        _LOG.info("Lotus is well again")
+                        _LOG.info("forwarding has resumed")
             except Unavailable:
                 if not left:
                     raise
@@ -300,11 +300,11 @@ class ForwardWorker:
 
 
 def _cut(ready: deque[_Ready], most: int) -> _Batch:
-    """Take the next batch: the first ones that fit into a request together."""
+    """Remove and return the next batch: as many from the front as fit into one request."""
     batch: _Batch = []
     size = 0
     while ready and len(batch) < most and fits(len(batch) + 1, size + len(ready[0].encoded)):
-        one = ready.popleft()
-        batch.append(one)
-        size += len(one.encoded)
+        item = ready.popleft()
+        batch.append(item)
+        size += len(item.encoded)
     return batch

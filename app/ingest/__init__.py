@@ -1,1 +1,1 @@
-"""How calls come in: the webhook, Segment's tracking API, Lotus's track API."""
+"""Ingestion of calls: the webhook, Segment's tracking API, Lotus's track API."""

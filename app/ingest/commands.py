@@ -1,4 +1,4 @@
-"""Sending a call as Segment does: `send`."""
+"""Sends calls as Segment does: `send`."""
 
 import http.client
 import json
@@ -32,17 +32,23 @@ _EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104  nothing is bound here
 
 
 def to_webhook_url(settings: Settings) -> str:
-    """Return where the webhook is, seen from this machine."""
+    """Return the URL of the webhook, as seen from this machine."""
     host = "127.0.0.1" if settings.host in _EVERY_ADDRESS else settings.host
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{WEBHOOK_PATH}"
 
 
 @click.command()
 @click.argument("what", required=False)
-@click.option("--batch", is_flag=True, help="All calls in one array, signed over the first, as Segment batches.")
-@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change a call: properties.tokens=5.")
-@click.option("--url", help="Where to. Default: the webhook of the settings.")
-@click.option("--secret", help="What to sign with. Default: the first of SEGMENT_SHARED_SECRETS.")
+@click.option("--batch", is_flag=True, help="Send all calls in one array, signed over the first, as Segment batches.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change a value of each call, such as properties.tokens=5.",
+)
+@click.option("--url", help="Where to send. Default: the webhook of the settings.")
+@click.option("--secret", help="The secret to sign with. Default: the first of SEGMENT_SHARED_SECRETS.")
 @click.option("--list", "list_", is_flag=True, help="List the samples.")
 @click.pass_context
 def send(
@@ -57,19 +63,19 @@ def send(
 ) -> None:
     """Sign a call and send it as Segment does. WHAT: a JSON file, the name of a sample, or `sample` for all samples.
 
-    The samples have fixed message ids: sending one again shows a duplicate. For a new one, --set messageId=...
+    Samples have fixed message ids, so sending one again makes a duplicate. To send a new call, use --set messageId=...
     """
     if list_:
         for name, sample in SAMPLES.items():
             click.echo(f"{name:<18} {sample['type']} {sample.get('event', '')}")
         return
     if what is None:
-        raise click.UsageError("Say what to send: a JSON file, `sample`, or a name that `send --list` lists.")
+        raise click.UsageError("Name what to send: a JSON file, `sample`, or a sample that `send --list` lists.")
     calls = [(name, _change(raw, changes) if changes else raw) for name, raw in _read_calls(what)]
     settings = read_settings()
     key = secret or next(iter(settings.segment_shared_secrets), None)
     if key is None:
-        raise Failure("there is nothing to sign with: set SEGMENT_SHARED_SECRETS, or give --secret")
+        raise Failure("there is no secret to sign with: set SEGMENT_SHARED_SECRETS, or give --secret")
     target = _parse_url(url or to_webhook_url(settings))
     if batch:
         requests = [(counted(len(calls), "call"), b"[" + b",".join(raw for _, raw in calls) + b"]", calls[0][1])]
@@ -81,7 +87,7 @@ def send(
 
 
 def _read_calls(what: str) -> list[tuple[str, bytes]]:
-    """Return the calls that are meant, by name: of a file the very bytes that stand in it."""
+    """Return the calls to send, with their names; those of a file byte for byte."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     names = list(SAMPLES) if what in _ALL else [what] if what in SAMPLES else []
     if names:
@@ -114,7 +120,7 @@ def _change(raw: bytes, changes: Sequence[str]) -> bytes:
 
 
 def _set(document: Any, path: str, value: Any) -> None:
-    """Set what a dotted path names; objects on the way are made where there are none."""
+    """Set the value at a dotted path, creating missing objects on the way."""
     *way, last = path.split(".")
     place = document
     for key in way:
@@ -161,10 +167,10 @@ def _encode(document: Any) -> bytes:
 def _parse_url(text: str) -> SplitResult:
     try:
         url = urlsplit(text)
-        known = url.scheme in {"http", "https"} and url.hostname and (url.port is None or url.port)
+        is_http = url.scheme in {"http", "https"} and url.hostname and (url.port is None or url.port)
     except ValueError:
-        known = False
-    if not known:
+        is_http = False
+    if not is_http:
         raise click.UsageError(f"--url {text!r} is not of the form http://host:port/path.")
     return url if url.path not in {"", "/"} else url._replace(path=WEBHOOK_PATH)
 

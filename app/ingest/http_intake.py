@@ -1,8 +1,8 @@
-"""Taking requests that hold calls: the limits, the refusals and the answers that all such routes share, in one place.
+"""The endpoints that accept calls: the limits, refusals and answers that they share.
 
-Each of them is a Flask route with a shortcut to it. Flask's own part of a request (its contexts, the routing, the
-answer as an object) takes 115 of 300 us, as much as all that is done with a call. So the requests that bills hang on
-are answered in front of it, by the same function.
+Each is a Flask route with a shortcut in front of Flask. Flask's own part of a request (contexts, routing, the response
+object) takes 115 of 300 us, as much as all the work on a call. So these requests, on which bills depend, are answered
+in front of it, by the same function.
 """
 
 import time
@@ -31,11 +31,11 @@ JSON = "application/json"
 
 
 Answer = tuple[str, bytes]
-"""What is said to a request that was taken: the status line, and JSON."""
+"""The answer to an accepted request: the status line, and JSON."""
 
 
 class Intake:
-    """Takes the requests of this process."""
+    """Accepts the requests of this process."""
 
     def __init__(
         self,
@@ -48,34 +48,34 @@ class Intake:
         time_request: Callable[[float], None],
         count_refused: Callable[[str], None],
     ) -> None:
-        """`limit` of any body. `time_request` is told the seconds of each request taken, `count_refused` each code."""
+        """`limit` of any body. `time_request` gets the seconds of each accepted request, `count_refused` each code."""
         self.ingest = ingest
         self.draining = draining
         self.limit = limit
         self._in_flight = in_flight
-        # A number that cannot be noted must not change an answer.
+        # A metric that cannot be recorded must not change an answer.
         self._time_request = isolated(time_request)
         self._count_refused = isolated(count_refused)
         self._keep_refused = isolated(refused.note)
 
     def lower(self, limit: Limit) -> Limit:
-        """Return a limit, or MAX_BODY_BYTES where that is less."""
+        """Return the lower of `limit` and MAX_BODY_BYTES."""
         return min(limit, self.limit)
 
     def take(self, environ: dict[str, Any], limit: Limit, admit: Callable[[], Submission]) -> list[Record]:
-        """Take one request: look at its head, read its body, and store its calls; return after the commit.
+        """Process one request: check its head, read its body, and store its calls; returns after the commit.
 
-        `admit` looks at the head. What it refuses is read no further than its sender needs to hear so.
+        `admit` checks the head. Of a request that it refuses, only so much is read that the sender gets the answer.
 
         Raises:
-            RequestRefused: it holds no calls for us. It is counted and kept among the refused requests.
-            Unavailable: the same, and it should be sent again.
+            RequestRefused: it is not accepted; it is counted and stored among the refused requests.
+            Unavailable: likewise, and it should be sent again.
 
         """
         return self._take(environ, limit, admit, self.ingest.take)
 
     def forget(self, environ: dict[str, Any], limit: Limit, admit: Callable[[], Submission]) -> None:
-        """Read one request, so that its connection can go on, and keep nothing of it. Raises what `take` does."""
+        """Read one request and discard it, so that its connection can be reused. Raises what `take` does."""
         self._take(environ, limit, admit, lambda _submission, _body, _note_verified: [])
 
     def _take(
@@ -116,24 +116,24 @@ class Intake:
         self._keep_refused(error, environ, body)
 
 
-class Door(ABC):
-    """Some routes by which calls come in."""
+class Endpoint(ABC):
+    """Routes that accept the calls of one kind of sender."""
 
     name: ClassVar[str]
     paths: ClassVar[Sequence[str]]
-    """Each is taken with and without a slash at its end: a redirect would turn a POST into an empty GET."""
+    """Each is matched with and without a trailing slash: a redirect would turn a POST into an empty GET."""
     methods: ClassVar[frozenset[str]]
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Of every answer."""
     answers_options: ClassVar[bool] = False
-    """It has a route of its own for OPTIONS, in the place of Flask's."""
+    """Whether it has its own route for OPTIONS, in place of Flask's."""
 
     @abstractmethod
     def answer(self, environ: dict[str, Any]) -> Answer:
-        """Take one request. Raises what `Intake.take` does."""
+        """Process one request. Raises what `Intake.take` does."""
 
-    def tell(self, error: SegmentLotusError) -> Response:
-        """Return the answer to a request that was not taken."""
+    def error_response(self, error: SegmentLotusError) -> Response:
+        """Return the response to a request that was not accepted."""
         response = to_response(error)
         response.headers.extend(self.headers)
         return response
@@ -141,9 +141,9 @@ class Door(ABC):
     def blueprint(self) -> Blueprint:
         """Return the routes."""
         blueprint = Blueprint(self.name, __name__)
-        blueprint.register_error_handler(SegmentLotusError, self.tell)
+        blueprint.register_error_handler(SegmentLotusError, self.error_response)
 
-        # It reads the body by itself, so that both ways to it are the same.
+        # It reads the body itself, so that Flask and the shortcut read it in the same way.
         @body_limit(None)
         def receive() -> Response:
             status, body = self.answer(request.environ)
@@ -161,21 +161,21 @@ class Door(ABC):
         return blueprint
 
 
-def shortcut(flask: "WSGIApplication", doors: Iterable[Door], draining: Draining) -> "WSGIApplication":
-    """Return an application that answers the requests of the doors as their routes do, and hands on all others."""
-    by_path = {spelling: door for door in doors for path in door.paths for spelling in _spellings(path)}
+def shortcut(flask: "WSGIApplication", endpoints: Iterable[Endpoint], draining: Draining) -> "WSGIApplication":
+    """Return an application that answers requests to the endpoints as their routes do, and passes on all others."""
+    by_path = {spelling: endpoint for endpoint in endpoints for path in endpoint.paths for spelling in _spellings(path)}
 
     def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
-        door = by_path.get(environ["PATH_INFO"])
-        if door is None or environ["REQUEST_METHOD"] not in door.methods:
+        endpoint = by_path.get(environ["PATH_INFO"])
+        if endpoint is None or environ["REQUEST_METHOD"] not in endpoint.methods:
             return flask(environ, start_response)
         try:
-            status, body = door.answer(environ)
-        except Exception as error:  # noqa: BLE001  as Flask answers what it does not know
-            response = door.tell(error if isinstance(error, SegmentLotusError) else to_unavailable(error))
+            status, body = endpoint.answer(environ)
+        except Exception as error:  # noqa: BLE001  as Flask answers unknown errors
+            response = endpoint.error_response(error if isinstance(error, SegmentLotusError) else to_unavailable(error))
             draining.hang_up(response, environ)
             return response(environ, start_response)
-        headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), *door.headers]
+        headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), *endpoint.headers]
         if draining.started:
             headers.append(("Connection", "close"))
         start_response(status, headers)

@@ -1,4 +1,4 @@
-"""Lotus's own track API: what its clients talk to, so that they can be pointed here."""
+"""Lotus's own track API, so that its clients can send to this service instead."""
 
 import json
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from app.core.native import NO_JSON, ROUTE, NativeEvent, find_idempotency_id
 from app.core.outcome import Outcome
 from app.core.segment import Unparsed, read
-from app.ingest.http_intake import Answer, Door, Intake
+from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.store.record import Record
 
 NO_ID = "no_idempotency_id"
-"""The id under which Lotus tells of an event that has none."""
+"""The id under which Lotus reports an event without one."""
 
 _ALL = "201 Created", b'{"success":"all","failed_events":null}'
 
 
-class NativeTrack(Door):
-    """Takes what Lotus's libraries send."""
+class NativeTrack(Endpoint):
+    """Accepts what Lotus's client libraries send."""
 
     name = "native"
     paths = (ROUTE,)
@@ -26,21 +26,21 @@ class NativeTrack(Door):
         self._intake = intake
 
     def answer(self, environ: dict[str, Any]) -> Answer:
-        """Take one request; say of each event that failed why, in Lotus's words."""
+        """Process one request; the answer gives Lotus's reason for each event that failed."""
         key = environ.get("HTTP_X_API_KEY", "").encode("latin-1", "replace").decode(errors="replace").strip()
         ingest = self._intake.ingest
         records = self._intake.take(environ, self._intake.limit, lambda: ingest.from_native(key))
         failed = [record for record in records if record.outcome is Outcome.REJECTED]
         if records and not failed:
             return _ALL
-        # By the number of events, and not by that of ids: two that failed may have the same.
+        # By the number of events, not of ids: two failed events may have the same id.
         status, success = ("201 Created", "some") if len(failed) < len(records) else ("400 Bad Request", "none")
-        reasons = dict(map(_tell, failed)) if failed else {NO_ID: NO_JSON}
+        reasons = dict(map(_failed_event, failed)) if failed else {NO_ID: NO_JSON}
         # In ASCII: an id may hold half of a surrogate pair, which UTF-8 cannot.
         return status, json.dumps({"success": success, "failed_events": reasons}).encode()
 
 
-def _tell(record: Record) -> tuple[str, str]:
+def _failed_event(record: Record) -> tuple[str, str]:
     event = NativeEvent(read(record.raw))
     reason = NO_JSON if type(event.value) is Unparsed else record.detail or ""
     return find_idempotency_id(event) or NO_ID, reason

@@ -1,4 +1,4 @@
-"""Segment's tracking API: what its SDKs and analytics.js talk to, so that they can be pointed here."""
+"""Segment's tracking API, so that its SDKs and analytics.js can send to this service instead."""
 
 import re
 from typing import Any
@@ -7,12 +7,12 @@ from flask import Blueprint, Response, request
 
 from app.core.tracking import MAX_BATCH_BYTES, MAX_CALL_BYTES, PREFIX, TYPE_OF
 from app.errors import SegmentLotusError, TooLarge
-from app.ingest.http_intake import Answer, Door, Intake
+from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.web.auth import authorization
 from app.web.body import Limit
 
 METRICS = f"{PREFIX}m"
-"""Where analytics.js tells Segment how it fares itself."""
+"""Where analytics.js reports its own metrics to Segment."""
 
 _CALL = Limit(MAX_CALL_BYTES, "Segment's limit for a call")
 _BATCH = Limit(MAX_BATCH_BYTES, "Segment's limit for a batch")
@@ -21,7 +21,7 @@ _SUCCESS = "200 OK", b'{"success":true}'
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "POST, OPTIONS",
-    # A day; browsers cut it to what they allow.
+    # A day; browsers cap it.
     "Access-Control-Max-Age": "86400",
     "Vary": "Access-Control-Request-Headers",
 }
@@ -30,13 +30,13 @@ _HEADER_NAMES = re.compile(r"[ \t,]*[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[
 _HEADER_NAMES_MAX = 1000
 
 
-class Tracking(Door):
-    """Takes what Segment's libraries send."""
+class Tracking(Endpoint):
+    """Accepts what Segment's libraries send."""
 
     name = "tracking"
     paths = (*TYPE_OF, METRICS)
     methods = frozenset({"POST"})
-    # Any origin: what opens this is the write key, and never a cookie.
+    # Any origin: the write key authenticates a request, never a cookie.
     headers = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Retry-After"))
     answers_options = True
 
@@ -45,12 +45,12 @@ class Tracking(Door):
         self._call, self._batch = intake.lower(_CALL), intake.lower(_BATCH)
 
     def answer(self, environ: dict[str, Any]) -> Answer:
-        """Take one request."""
+        """Process one request."""
         intake = self._intake
         route = environ["PATH_INFO"].rstrip("/")
         ingest = intake.ingest
         if route == METRICS:
-            # It has no key, and nothing in it is about usage: read, so that the connection can go on, and forgotten.
+            # It has no key and no usage data: it is read, so that the connection can be reused, and discarded.
             intake.forget(environ, self._call, lambda: ingest.from_tracking(None, route))
             return _SUCCESS
         token = authorization(environ)
@@ -58,15 +58,15 @@ class Tracking(Door):
         intake.take(environ, limit, lambda: ingest.from_tracking(token, route))
         return _SUCCESS
 
-    def tell(self, error: SegmentLotusError) -> Response:
-        """Return the answer to a request that was not taken, with the statuses that Segment has."""
-        response = super().tell(error)
+    def error_response(self, error: SegmentLotusError) -> Response:
+        """Return the response to a request that was not accepted, with the status that Segment sends."""
+        response = super().error_response(error)
         if isinstance(error, TooLarge):
             response.status_code = 400
         return response
 
     def blueprint(self) -> Blueprint:
-        """Return the routes, and what browsers ask before they send."""
+        """Return the routes, and those of the browsers' preflight requests."""
         blueprint = super().blueprint()
 
         def preflight() -> Response:
@@ -79,6 +79,6 @@ class Tracking(Door):
 
 
 def _allowed_headers(environ: dict[str, Any]) -> str:
-    """Return what a browser asks for, whatever it is: none of it opens anything, and SDKs add headers with time."""
+    """Return the header names that a browser asks for, whatever they are: none grants access, and SDKs add headers."""
     names: str = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
     return names if len(names) <= _HEADER_NAMES_MAX and _HEADER_NAMES.fullmatch(names) else _USUAL_HEADERS

@@ -1,10 +1,10 @@
-"""The Segment webhook destination."""
+"""The webhook of Segment's webhook destination."""
 
 from typing import Any
 
 import msgspec
 
-from app.ingest.http_intake import Answer, Door, Intake
+from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.ingest.ingest import to_receipt
 from app.web.auth import authorization
 
@@ -13,8 +13,8 @@ PATH = "/webhooks/segment"
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class Webhook(Door):
-    """Takes what Segment sends."""
+class Webhook(Endpoint):
+    """Accepts what Segment sends."""
 
     name = "webhook"
     paths = (PATH,)
@@ -24,11 +24,11 @@ class Webhook(Door):
         self._intake = intake
 
     def answer(self, environ: dict[str, Any]) -> Answer:
-        """Take one request; say how many calls ended how."""
+        """Process one request; the answer counts its calls by outcome."""
         return "200 OK", self.receive(environ)
 
     def receive(self, environ: dict[str, Any]) -> bytes:
-        """Take one request; return the receipt as JSON. Raises what `Intake.take` does."""
+        """Process one request; return the receipt as JSON. Raises what `Intake.take` does."""
         intake = self._intake
         signature, token = environ.get("HTTP_X_SIGNATURE"), authorization(environ)
         ingest = intake.ingest

@@ -1,4 +1,4 @@
-"""What happens to a request: verify, parse, run, write, receipt."""
+"""The steps of a request: verify, parse, run, write, receipt."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -17,15 +17,15 @@ from app.store.ids import Ids
 from app.store.record import Record, Request, monotonic_micros
 from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
 
-# Beyond Segment's largest batch, 4,000 calls, or about twice the bytes that those have, a request takes several
-# commits. While one of them is made nobody else is answered, so each is small; smaller ones would take longer in all.
+# Beyond Segment's largest batch, 4,000 calls, or about twice their bytes, a request takes several commits. During a
+# commit nobody else is answered, so each is small; smaller ones would take longer in total.
 _WHOLE_BYTES = 8 << 20
 _PART_CALLS = 1000
 _PART_BYTES = 1 << 20
 
 
 class Receipt(msgspec.Struct):
-    """What the sender is told: how many calls ended how."""
+    """The answer to the sender: its calls counted by outcome."""
 
     received: int = 0
     stored: int = 0
@@ -35,8 +35,8 @@ class Receipt(msgspec.Struct):
     rejected: int = 0
 
 
-class _Arrived:
-    """When a request came, and when the first of its steps was done."""
+class _Arrival:
+    """When a request arrived, and when its first step was done."""
 
     __slots__ = ("at", "began", "verified_after")
 
@@ -50,7 +50,7 @@ class _Arrived:
 
 
 class Ingest:
-    """Takes the requests of one process."""
+    """Processes the requests of one process."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Ingest:
         self._prepare = prepare
 
     def from_webhook(self, signature: str | None, authorization: str | None) -> Submission:
-        """Return a request to the webhook, of which the headers X-Signature and Authorization are known.
+        """Return a request to the webhook, given its headers X-Signature and Authorization.
 
         Raises:
             RequestRefused: no body could make it authentic.
@@ -92,17 +92,17 @@ class Ingest:
     def take(
         self, submission: Submission, body: bytes, note_verified: Callable[[], None] = lambda: None
     ) -> list[Record]:
-        """Take one request; return its calls with their outcomes, after the commit that holds them.
+        """Process one request; return its calls with their outcomes, after the commit that stores them.
 
-        `note_verified` is called once it is known to be authentic.
+        `note_verified` is called once the request is authenticated.
 
         Raises:
-            RequestRefused: one of its classes says why the request holds no calls for us.
+            RequestRefused: the request is not accepted; the subclass says why.
             Unavailable: it cannot be stored now.
 
         """
-        arrived = _Arrived(self._clock())
-        auth = submission.auth or submission.verify(body)
+        arrived = _Arrival(self._clock())
+        auth = submission.verify(body) if submission.auth is None else submission.auth
         arrived.verified()
         note_verified()
         self._prepare()
@@ -130,23 +130,25 @@ class Ingest:
         return request.records
 
     def _keep_in_parts(self, request: Request, submission: Submission, parsed: Body, turn: Turn) -> list[Record]:
-        """Keep a request in several commits, so that nobody waits for the whole of it."""
+        """Store a request in several commits, so that nobody waits for all of it."""
         transforms = self._catalog.active
         items = submission.items(parsed, request.received_at, retriable=True)
-        kept: list[Record] = []
+        stored: list[Record] = []
         part = request
         for share in _cut(enumerate(items), turn):
             self._run(part, share, submission.route, transforms, turn)
             try:
                 self._writer.append(part)
             except Unavailable as error:
-                if not kept:
+                if not stored:
                     raise
-                told = f"{len(kept)} of its {len(parsed.items)} calls are stored, and known when it is sent again"
-                raise Unavailable(f"{error.message}; {told}") from error
-            kept += part.records
+                note = (
+                    f"{len(stored)} of its {len(parsed.items)} calls are stored, and recognised when it is sent again"
+                )
+                raise Unavailable(f"{error.message}; {note}") from error
+            stored += part.records
             part = request.next_part()
-        return kept
+        return stored
 
     def _run(
         self,
@@ -156,13 +158,13 @@ class Ingest:
         transforms: TransformSet,
         turn: Turn,
     ) -> None:
-        """Take calls of a request as far as they go without the database, and put them into its records."""
+        """Run the pipeline on calls of a request, which needs no database, and append them to its records."""
         received_at, began = request.received_at, request.began or 0
         for position, (raw, document, message_id) in items:
             if position:
                 turn.checkpoint()
-            done = run(raw, document, transforms, received_at)
-            read = done.call or describe(document)
+            result = run(raw, document, transforms, received_at)
+            read = result.call or describe(document)
             request.records.append(
                 Record(
                     self._ids.next(received_at),
@@ -171,7 +173,7 @@ class Ingest:
                     received_at,
                     route,
                     raw,
-                    done,
+                    result,
                     read.type,
                     read.message_id or message_id,
                     read.event,
@@ -182,7 +184,7 @@ class Ingest:
 
 
 def _cut(items: Iterable[tuple[int, Item]], turn: Turn) -> Iterator[list[tuple[int, Item]]]:
-    """Cut the calls of a request into what one commit takes of them."""
+    """Split the calls of a request into the shares of one commit each."""
     share: list[tuple[int, Item]] = []
     size = 0
     for place, item in items:
@@ -196,7 +198,7 @@ def _cut(items: Iterable[tuple[int, Item]], turn: Turn) -> Iterator[list[tuple[i
 
 
 def to_receipt(records: list[Record]) -> Receipt:
-    """Count outcomes."""
+    """Count the records by outcome."""
     if len(records) == 1 and records[0].outcome is Outcome.STORED:
         return Receipt(1, 1)
     counts = dict.fromkeys(Outcome, 0)

@@ -1,4 +1,4 @@
-"""Keeps the last refused requests in the database, without letting a flood of them become a flood of writes."""
+"""Stores the last refused requests in the database, with a bounded rate of writes however many come."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from app.store.engine import Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, append_refusals
 
-# However many requests are refused, the database is written to this often at most.
+# The least time between two writes, however many requests are refused.
 _PAUSE_SECONDS = 0.25
-# A database in trouble is for calls first.
+# If the database is in trouble, calls go first.
 _PAUSE_IN_TROUBLE_SECONDS = 2
 _VALUE_MAX = 300
 
-# Shown whole; of every other header only the name is kept, since its value may be a credential.
+# Stored whole; of every other header only the name is stored, since its value may be a credential.
 _SHOWN = {
     "HOST",
     "USER_AGENT",
@@ -34,14 +34,14 @@ _SHOWN = {
     "X_REQUEST_ID",
 }
 
-# What a person needs to see of an Authorization header. One without a scheme is the credential itself.
+# The part of an Authorization header that is shown. One without a scheme is the credential itself.
 _SCHEMES = {"bearer", "basic", "digest", "token", "apikey"}
 
 _LOG = structlog.get_logger("refused")
 
 
 class Refused:
-    """Notes refused requests; writes them in the background."""
+    """Collects refused requests, and writes them in the background."""
 
     def __init__(self, database: Database, ids: Ids, clock: Callable[[], int]) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class Refused:
         self._writing = False
 
     def note(self, error: SegmentLotusError, environ: dict[str, Any], body: bytes) -> None:
-        """Note one refused request. Returns at once."""
+        """Record one refused request. Returns at once."""
         now = self._clock()
         refusal = Refusal(
             self._ids.next(now),
@@ -62,7 +62,7 @@ class Refused:
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", "")[:_VALUE_MAX],
             encode(shown_headers(environ)).decode(),
-            # SDKs put their write key into the body, too.
+            # SDKs put the write key into the body, too.
             hide_write_keys(body[:BODY_START_BYTES]),
         )
         _LOG.warning("request refused", code=error.code, message=error.message)
@@ -82,19 +82,19 @@ class Refused:
                 with self._database.writing() as conn:
                     append_refusals(conn, batch)
             except Unavailable:
-                # Keep them for when the database is back; where there are too many, forget the oldest.
+                # Keep them until the database is back; if there are too many, drop the oldest.
                 room = KEPT - len(self._waiting)
                 self._waiting.extendleft(reversed(batch[max(0, len(batch) - room) :]))
                 pause = _PAUSE_IN_TROUBLE_SECONDS
             except DuplicateKey:
-                # Another process drew our tag, and met our microsecond.
+                # Another process has our tag, and made an id in the same microsecond.
                 self._ids.renew()
                 for refusal in batch:
                     refusal.id = self._ids.next(refusal.received_at)
                 self._waiting.extendleft(reversed(batch))
             except Exception:  # noqa: BLE001
-                # Whatever it was: the next ones must not go unkept for it.
-                _LOG.exception("refusals could not be kept", count=len(batch))
+                # Whatever it was, the next ones must still be stored.
+                _LOG.exception("refused requests could not be stored", count=len(batch))
             with self._lock:
                 if not self._waiting:
                     self._writing = False
@@ -102,15 +102,15 @@ class Refused:
 
 
 def shown_headers(environ: dict[str, Any]) -> dict[str, str]:
-    """Return the request's headers with the values that may be credentials replaced by what kind they are."""
+    """Return the request's headers, with every value that may be a credential replaced by a description of it."""
     shown = {}
     for key, value in environ.items():
         name = key.removeprefix("HTTP_")
         if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} or (key.startswith("HTTP_") and name in _SHOWN):
             text = str(value)[:_VALUE_MAX]
         elif key == "HTTP_AUTHORIZATION":
-            scheme, _, given = str(value).partition(" ")
-            text = f"{scheme} (hidden)" if given and scheme.lower() in _SCHEMES else "(hidden)"
+            scheme, _, credential = str(value).partition(" ")
+            text = f"{scheme} (hidden)" if credential and scheme.lower() in _SCHEMES else "(hidden)"
         elif key == "HTTP_X_SIGNATURE":
             text = f"{len(str(value))} characters (hidden)"
         elif key.startswith("HTTP_"):

@@ -1,4 +1,4 @@
-"""Calls to try things with, as Segment would send them: `segment-lotus send sample`."""
+"""Sample calls as Segment would send them: `segment-lotus send sample`."""
 
 from typing import Any
 
@@ -47,10 +47,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "traits": {"email": "ann@example.com", "plan": "pro"},
     },
 }
-"""By name. The message ids are fixed, so that sending one again shows what a duplicate is."""
+"""By name. The message ids are fixed, so that sending one again makes a duplicate."""
 
 
 def make_sample(name: str, now: str) -> dict[str, Any]:
-    """Return a sample call; `now` is the time it says it was made, RFC 3339. Raises KeyError."""
+    """Return a sample call; `now` is its time, RFC 3339. Raises KeyError."""
     times = dict.fromkeys(("timestamp", "originalTimestamp", "sentAt", "receivedAt"), now)
     return {**SAMPLES[name], **times}

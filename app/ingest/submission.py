@@ -1,6 +1,6 @@
-"""A request on its way in: its head has been looked at, its body has not.
+"""A request whose head has been checked and whose body has not been read yet.
 
-One class for each kind of sender. It knows what vouches for the request, and how its body's calls are read.
+One class for each kind of sender: it knows what authenticates the request, and how the calls in its body are read.
 """
 
 import uuid
@@ -19,37 +19,55 @@ _DIGEST_BYTES = 16
 
 
 Item = tuple[bytes, Any, str | None]
-"""One call of a request: what is kept of it; its decoded bytes, as `pipeline.run` takes them; and the message id that
-was made for it, where it brings none and has to have one."""
+"""One call of a request: the bytes to keep; the decoded document, as `pipeline.run` takes it; and the message id that
+was derived for it, where it brings none and needs one."""
 
 
-class Submission(ABC):
-    """A request on its way in."""
+class _Sender(ABC):
+    """What all kinds of requests have."""
 
-    auth: Auth | None
-    """What vouches for it already; None where only the body can."""
     route: str
-
-    def verify(self, body: bytes) -> Auth:
-        """Say what vouches for the request, now that its body is there. Raises RequestRefused."""
-        raise NotImplementedError
 
     @abstractmethod
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:
-        """Give the calls of a body, read as this kind of sender means them.
+        """Yield the calls of a body, read as this kind of sender means them.
 
-        `retriable`: the request may be kept in part, and come again. A call without a message id then gets one that
-        it will have again, so that it is known.
+        `retriable`: the request may be kept in part and sent again. A call without a message id then gets one that it
+        gets again on the retry, so that it is recognised.
         """
 
 
-class WebhookSubmission(Submission):
-    """Of Segment's webhook destination."""
+class HeadSubmission(_Sender):
+    """A request that its head alone authenticates."""
+
+    auth: Auth
+    """What authenticated it."""
+
+
+class BodySubmission(_Sender):
+    """A request that its body may have to authenticate."""
+
+    auth: Auth | None
+    """What authenticated it already; None where only the body can."""
+
+    @abstractmethod
+    def verify(self, body: bytes) -> Auth:
+        """Return what authenticates the request, given its body. Only called where `auth` is None.
+
+        Raises RequestRefused.
+        """
+
+
+Submission = HeadSubmission | BodySubmission
+
+
+class WebhookSubmission(BodySubmission):
+    """A request of Segment's webhook destination."""
 
     route = WEBHOOK
 
     def __init__(self, credentials: Credentials, signature: str | None, authorization: str | None) -> None:
-        """Look at the headers X-Signature and Authorization. Raises RequestRefused where no body could be right."""
+        """Check the headers X-Signature and Authorization. Raises RequestRefused where no body could be authentic."""
         self.auth = credentials.check_head(signature, authorization)
         self._credentials = credentials
         self._signature = signature or ""
@@ -59,19 +77,19 @@ class WebhookSubmission(Submission):
         return self._credentials.check_signature(body, self._signature)
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:  # noqa: ARG002
-        """Give the calls as they came."""
+        """Yield the calls as they came."""
         for position, (raw, document) in enumerate(body):
             missing = retriable and not tracking.has_message_id(document)
-            yield raw, document, made_message_id(raw, position) if missing else None
+            yield raw, document, derive_message_id(raw, position) if missing else None
 
 
-class TrackingSubmission(Submission):
-    """Of Segment's tracking API."""
+class TrackingSubmission(BodySubmission):
+    """A request to Segment's tracking API."""
 
     def __init__(self, credentials: Credentials, authorization: str | None, route: str) -> None:
-        """Look at the header; `route` is one of `tracking.TYPE_OF`. Raises Unauthorized where no key could be right.
+        """Check the header Authorization; `route` is one of `tracking.TYPE_OF`.
 
-        A key that is missing or wrong in the header may still be in the body.
+        A key that is missing or wrong in the header may still be in the body. Raises Unauthorized where none is set.
         """
         self.auth = Auth.WRITE_KEY if credentials.knows_write_key(authorization) else None
         self.route = route
@@ -84,35 +102,35 @@ class TrackingSubmission(Submission):
         return Auth.WRITE_KEY
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:
-        """Give each call with the bytes that are kept of it, and with what Segment would have added."""
+        """Yield each call with the bytes to keep, and with what Segment would have added."""
         beside = tracking.read_beside(body.envelope)
         for position, (sent, decoded) in enumerate(body):
             raw, document = tracking.hide_write_key(sent, decoded)
             message_id = None
             if not tracking.has_message_id(document):
-                # By chance, and not by the call's id: of that, two processes may draw the same.
-                message_id = made_message_id(raw, position) if retriable else f"segment-lotus-{uuid.uuid4()}"
+                # Random, and not the call's id: two processes may draw the same id.
+                message_id = derive_message_id(raw, position) if retriable else f"segment-lotus-{uuid.uuid4()}"
             completed = tracking.complete(
                 raw, document, route=self.route, beside=beside, received_at=received_at, message_id=message_id
             )
             yield raw, completed, message_id
 
 
-class NativeSubmission(Submission):
-    """Of Lotus's track API."""
+class NativeSubmission(HeadSubmission):
+    """A request to Lotus's track API."""
 
     route = native.ROUTE
 
     def __init__(self, credentials: Credentials, key: str | None) -> None:
-        """Look at the header X-API-KEY. Raises Unauthorized."""
+        """Check the header X-API-KEY. Raises Unauthorized."""
         credentials.check_ingest_key(key)
         self.auth = Auth.API_KEY
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:  # noqa: ARG002
-        """Give the events. Each brings an idempotency id, by which it is known when it comes again."""
+        """Yield the events. Each brings an idempotency id, by which it is recognised when it is sent again."""
         return ((raw, NativeEvent(document), None) for raw, document in body)
 
 
-def made_message_id(raw: bytes, position: int) -> str:
-    """Return a message id for a call that brings none: the same one whenever it comes again in the same place."""
+def derive_message_id(raw: bytes, position: int) -> str:
+    """Return a message id for a call that brings none: the same whenever the call is sent again in the same place."""
     return f"segment-lotus-{blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()}-{position}"

@@ -1,4 +1,4 @@
-"""Keeping the database safe, and putting it back: `backup`, `restore`."""
+"""Copies of the database: `backup`, `restore`."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.core.text import counted
 from app.errors import Unavailable
 from app.service.ledger import read_ledger
 from app.store.backup import copy_backup, copy_beside, nobody_else, publish, replace_database, seal
@@ -27,11 +28,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command()
 @click.argument("file", type=_FILE)
-@click.option("--overwrite", is_flag=True, help="Replace FILE where it is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 def backup(file: Path, *, overwrite: bool) -> None:
-    """Copy the SQLite database into FILE while the service runs, and check the copy.
+    """Copy the SQLite database to FILE while the service runs, and check the copy.
 
-    FILE is whole or not there: it gets its name when it was read to the end and its ledger balances.
+    FILE is complete or does not exist: it gets its name once all of it was read and its ledger balances.
     """
     settings = read_settings()
     database = open_database(settings)
@@ -42,7 +43,7 @@ def backup(file: Path, *, overwrite: bool) -> None:
         if file.samefile(database.file):
             raise Failure(f"{file} is the database itself")
         if not overwrite:
-            raise Failure(f"{file} is there already: take another name, or --overwrite")
+            raise Failure(f"{file} exists already: choose another name, or use --overwrite")
     with copy_beside(file.absolute()) as copy:
         database.copy_to(copy)
         what = _check(copy)
@@ -54,9 +55,10 @@ def backup(file: Path, *, overwrite: bool) -> None:
 @click.command()
 @click.argument("file", type=_FILE)
 def restore(file: Path) -> None:
-    """Put a backup in the place of the SQLite database. The service must be stopped.
+    """Replace the SQLite database with a backup. The service must be stopped.
 
-    FILE is read to the end before anything is changed. The former database is kept beside, under a name with the time.
+    FILE is read to the end before anything is changed. The former database is kept beside it, with the time in its
+    name.
     """
     database = open_database(read_settings())
     target = database.file
@@ -71,15 +73,15 @@ def restore(file: Path) -> None:
         copy_backup(file, copy)
         what = _check(copy)
         seal(copy)
-        there = replace_database(copy, target, former)
+        had_database = replace_database(copy, target, former)
     click.echo(f"{target}: {what}")
-    if there:
+    if had_database:
         click.echo(f"The former database is {former}.")
-    click.echo("Next: `segment-lotus migrate`, then start the service. Calls that came since the backup are not in it.")
+    click.echo("Next: `segment-lotus migrate`, then start the service. Calls received since the backup are not in it.")
 
 
 def _check(copy: Path) -> str:
-    """Return what a copy holds. Raises Unavailable where it is no whole database of this program."""
+    """Check a copy; return what it holds. Raises Unavailable if it is not an intact database of this program."""
     database = connect(f"sqlite:///{copy}")
     try:
         if problem := database.check_integrity(None).problem:
@@ -87,9 +89,9 @@ def _check(copy: Path) -> str:
         with database.reading() as conn:
             revision, current = find_revision(conn), is_current(conn)
         if revision is None:
-            raise Unavailable("the copy is no database of this program, nothing was changed")
+            raise Unavailable("the copy is not a database of this program, nothing was changed")
         if not current:
-            return "whole; its schema is another than this program's, so its ledger was not read"
+            return "intact; its schema differs from that of this program, so its ledger was not read"
         ledger = read_ledger(database)
         if not ledger.balances:
             raise Unavailable(
@@ -97,4 +99,4 @@ def _check(copy: Path) -> str:
             )
     finally:
         database.close()
-    return f"{ledger.calls['received']} calls, read to the end, and the ledger balances"
+    return f"{counted(ledger.calls['received'], 'call')}, read to the end, and the ledger balances"

@@ -1,4 +1,4 @@
-"""The only place where things are put together. Nothing is built at import."""
+"""The composition root: the only place where the parts are put together. Nothing is built at import."""
 
 import contextlib
 import os
@@ -43,17 +43,17 @@ class Service:
 
 
 def build(settings: Settings) -> Service:
-    """Put a service together on a migrated database.
+    """Assemble a service on a migrated database.
 
     Raises:
-        SettingInvalid: DATABASE_URL is not of a kind we know.
+        SettingInvalid: DATABASE_URL is not of a supported kind.
         TransformInvalid: a file in TRANSFORMS_DIR cannot be used.
 
     """
     database = connect(settings.database_url, serving=True)
     watcher, catalog, ids = build_watcher(settings, database)
-    # A worker that is started while the database is away answers 503 until it is back: were it to fail instead,
-    # gunicorn would stop the whole service.
+    # A worker that starts while the database is away answers 503 until it is back. If it failed instead, gunicorn would
+    # stop the whole service.
     with contextlib.suppress(Unavailable):
         watcher.begin()
     watcher.log_changes()
@@ -96,20 +96,20 @@ def build(settings: Settings) -> Service:
 
 
 def build_watcher(settings: Settings, database: Database) -> tuple[Watcher, Catalog, Ids]:
-    """Put together what publishes transforms and keeps them up to date."""
+    """Assemble what publishes transforms and keeps them up to date."""
     catalog = build_catalog(settings.pseudonym_key)
     ids = Ids(secrets.randbelow)
     return Watcher(catalog, database, settings.transforms_dir, ids, clock), catalog, ids
 
 
 def event_hooks(ids: Ids, *, forwards: bool) -> list[OnEvents]:
-    """Return what is told of the events of each commit: the metrics, and the outbox where events are to reach Lotus."""
+    """Return the hooks of each commit's events: the metrics, and the outbox if events are forwarded."""
     return [tail_of(ids.next), *([queue_events] if forwards else [])]
 
 
 def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
-    """Return what a replay tells.
+    """Return the hooks of a replay.
 
-    What it stores reaches Lotus, too, where the outbox is in use: this may be a shell that does not know the key.
+    Its events are forwarded, too, if the outbox is in use: this may be a shell without LOTUS_API_KEY.
     """
     return Hooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], count_delivered)

@@ -1,6 +1,6 @@
-"""What is typed: `segment-lotus <command>`.
+"""The command line: `segment-lotus <command>`.
 
-Imports no web framework and no server: `serve` hands its process over to gunicorn, and the rest needs none.
+Imports no web framework and no server: `serve` hands its process over to gunicorn, and other commands need none.
 """
 
 from importlib import metadata
@@ -32,8 +32,8 @@ from app.transforms.commands_preview import preview
 from app.transforms.commands_try import try_
 
 
-def _say_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  click's way
-    if wanted:
+def _say_version(context: click.Context, _option: click.Parameter, is_set: bool) -> None:  # noqa: FBT001  click's way
+    if is_set:
         try:
             click.echo(f"segment-lotus {metadata.version('segment-lotus')}")
         except metadata.PackageNotFoundError:
@@ -44,16 +44,18 @@ def _say_version(context: click.Context, _option: click.Parameter, wanted: bool)
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Show the version."
+)
 def main(context: click.Context) -> None:
-    """Take calls from Segment, and make them events for billing with Lotus, each stored once."""
+    """Turn calls from Segment into events for billing with Lotus, each stored once."""
     context.obj = replay_hooks
 
 
 @click.command()
-@click.option("--metric", is_flag=True, help="Of a metric file.")
+@click.option("--metric", is_flag=True, help="The schema of a metric file.")
 def schema(*, metric: bool) -> None:
-    """Print the JSON Schema of a transform file, by which editors complete and check it."""
+    """Print the JSON Schema of a transform file, for completion and checks in editors."""
     click.echo(schema_text(METRIC_SCHEMA if metric else SCHEMA), nl=False)
 
 

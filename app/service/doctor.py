@@ -1,4 +1,4 @@
-"""Whether everything is set up as it should be, and what to do where it is not: `doctor`."""
+"""Checks of the whole setup, and what to do about each problem: `doctor`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -33,33 +33,35 @@ _BODY = b'{"type":"track","messageId":"doctor"}'
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool | None
-    """None: it is not set up, and need not be."""
+    """None: not set up, and optional."""
     sentence: str
 
 
 @click.command()
-@click.option("--full", is_flag=True, help="Read all of a SQLite file, however long it takes; 10 seconds otherwise.")
+@click.option(
+    "--full", is_flag=True, help="Read the whole SQLite file, however long it takes; otherwise stop after 10 seconds."
+)
 @click.pass_context
 def doctor(context: click.Context, *, full: bool) -> None:
-    """Look at settings, database, disk, transforms, signatures and Lotus, and say what to do.
+    """Check settings, database, disk, transforms, signatures and Lotus, and say what to do.
 
-    Exit code 1 where something is wrong.
+    Exit code 1 if something is wrong.
     """
     well = True
-    for one in _examine(None if full else _CHECK_SECONDS):
-        mark = {True: "ok", False: "NO", None: "--"}[one.ok]
-        click.echo(f"{mark}  {one.name:<11} {printable(one.sentence)}")
-        well = well and one.ok is not False
+    for diagnosis in _examine(None if full else _CHECK_SECONDS):
+        mark = {True: "ok", False: "NO", None: "--"}[diagnosis.ok]
+        click.echo(f"{mark}  {diagnosis.name:<11} {printable(diagnosis.sentence)}")
+        well = well and diagnosis.ok is not False
     if not well:
         context.exit(1)
 
 
 def _examine(seconds: float | None) -> Iterator[Diagnosis]:
-    """`seconds`: how long the pages of a SQLite file are looked at; None: all of them."""
+    """Run the checks. `seconds`: how long to read the pages of a SQLite file; None: all of them."""
     try:
         warnings = list_warnings(load_for_serving(os.environ, DOTENV))
         yield Diagnosis("settings", ok=True, sentence="; ".join(["complete", *warnings]))
@@ -70,9 +72,9 @@ def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     except SettingInvalid:
         return
     database = open_database(settings)
-    found = _look("database", lambda: _database(database))
-    yield found
-    if found.ok and database.file is None:
+    connected = _look("database", lambda: _database(database))
+    yield connected
+    if connected.ok and database.file is None:
         yield _look("locks", lambda: _locks(database))
     yield _look("pages", lambda: _pages(database, seconds))
     yield _look("disk", lambda: _disk(settings, database))
@@ -81,7 +83,7 @@ def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     yield _keys("tracking", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
     yield _keys("track-api", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
     yield _lotus(settings)
-    if found.ok:
+    if connected.ok:
         yield _look("proxy", lambda: _proxy(settings, database))
         yield _look("outbox", lambda: _outbox(settings, database))
 
@@ -96,7 +98,7 @@ def _look(name: str, look: Callable[[], Diagnosis]) -> Diagnosis:
 def _database(database: Database) -> Diagnosis:
     check_schema(database)
     database.check_writable()
-    return Diagnosis("database", ok=True, sentence="takes a write, and its schema is current")
+    return Diagnosis("database", ok=True, sentence="writable, and its schema is current")
 
 
 def _locks(database: Database) -> Diagnosis:
@@ -105,8 +107,8 @@ def _locks(database: Database) -> Diagnosis:
 
 
 def judge_lock_release(release: LockRelease) -> Diagnosis:
-    """Say how long a node that vanishes in a commit holds up the others."""
-    what = f"a node that vanishes in a commit holds its locks for about {VANISHED_SECONDS} s"
+    """Return how long a node that vanishes during a commit blocks the others."""
+    what = f"a node that vanishes during a commit holds its locks for about {VANISHED_SECONDS} s"
     if release.has_timeout:
         return Diagnosis("locks", ok=True, sentence=what)
     server = f"PostgreSQL {release.version} has no transaction_timeout (17 and newer have it)"
@@ -114,38 +116,40 @@ def judge_lock_release(release: LockRelease) -> Diagnosis:
         return Diagnosis("locks", ok=None, sentence=f"{what}, by TCP keepalives alone: {server}")
     why = f"{server}, and tcp_keepalives_idle was not taken: connect without a pooler, or upgrade"
     return Diagnosis(
-        "locks", ok=False, sentence=f"a node that vanishes in a commit may hold its locks for hours: {why}"
+        "locks", ok=False, sentence=f"a node that vanishes during a commit may hold its locks for hours: {why}"
     )
 
 
 def _pages(database: Database, seconds: float | None) -> Diagnosis:
     if database.file is None:
-        return Diagnosis("pages", ok=True, sentence="the database server's own affair")
+        return Diagnosis("pages", ok=True, sentence="managed by the database server")
     integrity = database.check_integrity(seconds)
     if integrity.problem:
         return Diagnosis("pages", ok=False, sentence=str(Damaged(integrity.problem)))
     if integrity.unread:
         unread = ", ".join(integrity.unread)
-        sentence = f"nothing is damaged in {seconds:.0f} s of reading; not read: {unread}. `doctor --full` reads all"
+        sentence = f"no damage found in {seconds:.0f} s of reading; not read: {unread}. `doctor --full` reads all"
         return Diagnosis("pages", ok=None, sentence=sentence)
-    return Diagnosis("pages", ok=True, sentence="all were read, and none is damaged")
+    return Diagnosis("pages", ok=True, sentence="all read, none damaged")
 
 
 def _disk(settings: Settings, database: Database) -> Diagnosis:
     free = database.free_bytes()
     if free is None:
-        return Diagnosis("disk", ok=True, sentence="the database server's own affair")
+        return Diagnosis("disk", ok=True, sentence="managed by the database server")
     floor = settings.min_free_disk_bytes
-    told = f"{free // 10**6:,} MB free, {floor // 10**6:,} wanted (MIN_FREE_DISK_BYTES)"
-    return Diagnosis("disk", free >= floor, told if free >= floor else f"{told}: make room, or move DATABASE_URL")
+    sentence = f"{free // 10**6:,} MB free, {floor // 10**6:,} MB required (MIN_FREE_DISK_BYTES)"
+    return Diagnosis(
+        "disk", free >= floor, sentence if free >= floor else f"{sentence}: make room, or move DATABASE_URL"
+    )
 
 
 def _transforms(settings: Settings) -> Diagnosis:
     files = read_folder(settings.transforms_dir)
     checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
-    bad = sorted({one.name for one in checked.problems if one.name not in checked.transforms})
+    bad = sorted({problem.name for problem in checked.problems if problem.name not in checked.transforms})
     if DEFAULT not in checked.transforms:
-        raise Unavailable(f"{settings.transforms_dir} has no {DEFAULT}.yaml that can be used: see TRANSFORMS_DIR")
+        raise Unavailable(f"{settings.transforms_dir} has no usable {DEFAULT}.yaml: see TRANSFORMS_DIR")
     if bad:
         what = f"not used: {', '.join(bad)}; `segment-lotus check` says why"
         return Diagnosis("transforms", ok=False, sentence=what)
@@ -160,18 +164,21 @@ def _signature(settings: Settings) -> Diagnosis:
     credentials = Credentials(shared_secrets=settings.segment_shared_secrets)
     for secret in settings.segment_shared_secrets:
         if credentials.authenticate(_BODY, sign(_BODY, secret), None) is not Auth.SIGNATURE:
-            return Diagnosis("signature", ok=False, sentence="a body that was signed here is not taken here")
-    return Diagnosis("signature", ok=True, sentence="a body that is signed with each shared secret is taken")
+            return Diagnosis("signature", ok=False, sentence="a body that was signed here is not accepted here")
+    return Diagnosis("signature", ok=True, sentence="a body signed with each shared secret is accepted")
 
 
-def _keys(name: str, setting: str, keys: tuple[str, ...], opened: str) -> Diagnosis:
+def _keys(name: str, setting: str, keys: tuple[str, ...], api: str) -> Diagnosis:
     if not keys:
-        return Diagnosis(name, ok=None, sentence=f"{setting} is not set: {opened} is closed")
+        return Diagnosis(name, ok=None, sentence=f"{setting} is not set: {api} is off until you set it")
     short = sum(len(key) < _MIN_KEY_LENGTH for key in keys)
     if short:
-        what = f"{short} of {setting} shorter than {_MIN_KEY_LENGTH} characters: take longer ones, they can be guessed"
+        what = (
+            f"{counted(short, 'key')} of {setting} shorter than {_MIN_KEY_LENGTH} characters: use longer ones,"
+            " short keys can be guessed"
+        )
         return Diagnosis(name, ok=False, sentence=what)
-    return Diagnosis(name, ok=True, sentence=f"{len(keys)} set: {opened} is open")
+    return Diagnosis(name, ok=True, sentence=f"{counted(len(keys), 'key')} set: {api} is on")
 
 
 def _lotus(settings: Settings) -> Diagnosis:
@@ -183,10 +190,10 @@ def _lotus(settings: Settings) -> Diagnosis:
     answer = lotus.ping()
     lotus.close()
     if answer.status == 200:  # noqa: PLR2004
-        return Diagnosis("lotus", ok=True, sentence=f"{settings.lotus_host} answers, and knows the key")
+        return Diagnosis("lotus", ok=True, sentence=f"{settings.lotus_host} answers, and accepts the key")
     verdict = read_verdict(answer, (), 0)
-    said = verdict.trouble.sentence if verdict.trouble else f"/api/ping/ answers {answer.status}"
-    return Diagnosis("lotus", ok=False, sentence=said)
+    sentence = verdict.trouble.sentence if verdict.trouble else f"/api/ping/ answers {answer.status}"
+    return Diagnosis("lotus", ok=False, sentence=sentence)
 
 
 def _proxy(settings: Settings, database: Database) -> Diagnosis:
@@ -195,11 +202,12 @@ def _proxy(settings: Settings, database: Database) -> Diagnosis:
     with database.reading() as conn:
         seen_at = find_sighting(conn, UNTRUSTED_PROXY, clock())
     if seen_at is None:
-        return Diagnosis("proxy", ok=True, sentence="none seen within a day, and TRUSTED_PROXIES is 0")
-    # Anybody can send the header: that must not let a check of a deployment fail.
+        return Diagnosis("proxy", ok=True, sentence="none seen in the last 24 hours, and TRUSTED_PROXIES is 0")
+    # Anybody can send the header: that must not fail the check of a deployment.
     what = (
         f"X-Forwarded-For arrives (last noted at {format_time(seen_at)}) and TRUSTED_PROXIES is 0: if there are proxies"
-        " in front of the service, set it to their number: it does not know of their HTTPS, and marks no cookie Secure"
+        " in front of the service, set it to their number; until then it cannot see their HTTPS, and marks no cookie"
+        " Secure"
     )
     return Diagnosis("proxy", ok=None, sentence=what)
 
@@ -207,10 +215,10 @@ def _proxy(settings: Settings, database: Database) -> Diagnosis:
 def _outbox(settings: Settings, database: Database) -> Diagnosis:
     with database.reading() as conn:
         outbox = read_outbox(conn)
-    told = f"{outbox.waiting} wait, {outbox.failed} failed, {outbox.unforwardable} not forwardable"
+    summary = f"{outbox.waiting} waiting, {outbox.failed} failed, {outbox.unforwardable} not forwardable"
     if outbox.paused:
         why = f"paused since {outbox.paused_at}: {outbox.message}. {outbox.advice or ''}"
-        return Diagnosis("outbox", ok=False, sentence=f"{told}; {why}")
+        return Diagnosis("outbox", ok=False, sentence=f"{summary}; {why}")
     if outbox.failed:
-        return Diagnosis("outbox", ok=False, sentence=f"{told}; `segment-lotus deliveries list --groups` says why")
-    return Diagnosis("outbox", ok=True if settings.lotus_api_key else None, sentence=told)
+        return Diagnosis("outbox", ok=False, sentence=f"{summary}; `segment-lotus deliveries list --groups` says why")
+    return Diagnosis("outbox", ok=True if settings.lotus_api_key else None, sentence=summary)

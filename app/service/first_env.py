@@ -1,20 +1,20 @@
-"""The `.env` of a first start. Only `make serve` asks for it: random secrets that differ by node would answer 401."""
+"""The `.env` of a first start. Only `make serve` writes it: nodes with different random secrets would answer 401."""
 
 import os
 import secrets
 from pathlib import Path
 
 _TEXT = """\
-# Written on the first start. It holds secrets: keep it to yourself and out of version control.
-# What is set in the environment wins over what stands here.
+# Written on the first start. It holds secrets: keep it private and out of version control.
+# Environment variables take precedence over this file.
 
 # Where everything is kept. For PostgreSQL: postgresql://user:password@host/database
 DATABASE_URL=sqlite:///var/segment-lotus.db
 
-# The shared secret: paste it into the webhook destination in Segment, which signs its calls with it.
+# The shared secret: paste it into the webhook destination in Segment, which signs its requests with it.
 SEGMENT_SHARED_SECRETS={shared_secret}
 
-# Keys of your choice, comma-separated, that let SDKs send straight here; empty: closed.
+# Keys of your choice, comma-separated, with which SDKs can send directly to this service; empty: off.
 # Segment's SDKs (/v1/*):
 SEGMENT_WRITE_KEYS=
 # Lotus's clients (/api/track/):
@@ -26,7 +26,7 @@ ADMIN_TOKEN={admin_token}
 
 
 def write_first_env(path: Path) -> bool:
-    """Write a `.env` with new random secrets, for this user's eyes only; False, and no change, if there is one."""
+    """Write a `.env` with new random secrets, readable only by this user; False, and no change, if it exists."""
     try:
         # O_EXCL never follows or replaces what is there; the mode holds from the first byte.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -36,7 +36,7 @@ def write_first_env(path: Path) -> bool:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(_TEXT.format(shared_secret=secrets.token_urlsafe(32), admin_token=secrets.token_urlsafe(32)))
     except OSError:
-        # Half a file would look like a person's own on the next start.
+        # On the next start, half a file would look like one that a person wrote.
         path.unlink()
         raise
     return True

@@ -1,4 +1,4 @@
-"""Puts the Flask application together."""
+"""Assembles the Flask application."""
 
 import os
 from functools import partial
@@ -17,9 +17,9 @@ from app.clock import clock
 from app.forward.api import deliveries_api
 from app.forward.outbox import find_pause
 from app.forward.pages import delivery_pages
-from app.forward.pages_call import tell_deliveries
+from app.forward.pages_call import delivery_panel
 from app.forward.supervisor import WorkerProcess
-from app.ingest.http_intake import Door, Intake, shortcut
+from app.ingest.http_intake import Endpoint, Intake, shortcut
 from app.ingest.http_native import NativeTrack
 from app.ingest.http_tracking import Tracking
 from app.ingest.http_webhook import Webhook
@@ -55,12 +55,13 @@ from app.web.sign_in import SignIn
 
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
-    """Return the application over a service. `app.extensions[EXTENSION]` is its Draining.
+    """Return the application of a service. `app.extensions[EXTENSION]` is its Draining.
 
-    `offload` runs the reads of the JSON API and the pages: by default on the spot, through the service's connections.
+    `offload` runs the reads of the JSON API and the pages: by default in the calling thread, with the service's
+    connections.
     """
     app = Application("app.web")
-    # No request is ever redirected to a prettier spelling of its path: Segment's POST would arrive as an empty GET.
+    # No request is redirected to a normalised path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
     draining = app.extensions[EXTENSION] = Draining()
     app.extensions[GAUGE] = service.telemetry.note_connections
@@ -83,10 +84,10 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         count_refused=service.telemetry.count_refused,
     )
     webhook = Webhook(intake)
-    doors: tuple[Door, ...] = (webhook, Tracking(intake), NativeTrack(intake))
+    endpoints: tuple[Endpoint, ...] = (webhook, Tracking(intake), NativeTrack(intake))
     replays = Replays(service.database, ReplayProcesses(settings), replay_hooks)
     for blueprint in (
-        *(door.blueprint() for door in doors),
+        *(endpoint.blueprint() for endpoint in endpoints),
         health(service, draining, offload),
         api(offload, settings.admin_token),
         ledger_api(offload, settings.admin_token),
@@ -95,7 +96,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
         overview(pages, service),
-        debugger(pages, settings, (metrics_panel, tell_deliveries)),
+        debugger(pages, settings, (metrics_panel, delivery_panel)),
         delivery_pages(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),
@@ -111,14 +112,14 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     def hang_up(response: Response) -> Response:
         return draining.hang_up(response, request.environ)
 
-    errors.register(app, lambda error: protect(pages.tell(error)))
+    errors.register(app, lambda error: protect(pages.show_error(error)))
     app.before_request(check_address)
     app.after_request(hang_up)
     app.after_request(errors.keep_private)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
-    app.wsgi_app = shortcut(app.wsgi_app, doors, draining)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = shortcut(app.wsgi_app, endpoints, draining)  # type: ignore[assignment,method-assign]
     if not settings.trusted_proxies:
         app.wsgi_app = proxy_watch(app.wsgi_app, service.database)  # type: ignore[assignment,method-assign]
     return app
@@ -136,7 +137,7 @@ def serve() -> Flask:
     service.metric_watcher.watch()
     service.folding.start()
     if WITH_WORKER in os.environ:
-        # In the folder that gunicorn's first process made for all of them, and removes.
+        # In the folder that gunicorn's first process creates for all workers, and removes.
         lock = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "worker.lock"
         WorkerProcess(settings, app.extensions[EXTENSION], lock).keep()
     tune_garbage_collection()

@@ -1,7 +1,7 @@
 """gunicorn's configuration: `gunicorn -c python:app.service.gunicorn_conf "app.service.flask_app:serve()"`.
 
 Loaded in gunicorn's first process, which only starts and watches workers. It must import neither the store nor Flask:
-each worker first makes itself cooperative (gevent) and then imports the service.
+each worker first applies gevent's patches and then imports the service.
 """
 
 import os
@@ -18,7 +18,7 @@ _MEMORY_DISK = "/dev/shm"  # noqa: S108  the point is that it is memory
 
 
 def _memory_folder() -> str:
-    """Return a folder that is not on the data disk, where there is one."""
+    """Return a folder in memory if there is one, else the temporary folder."""
     return _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else tempfile.gettempdir()
 
 
@@ -26,7 +26,7 @@ bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "app.web.worker.Worker"
 worker_tmp_dir = _memory_folder()
-# A commit waits 3 s at most and Heroku kills after 30: time for what is in flight, not for idle connections.
+# A commit waits at most 3 s and Heroku kills after 30: time for requests in flight, not for idle connections.
 graceful_timeout = 10
 timeout = 60
 # One line per call comes from calls/log.py; an access log would say less.
@@ -35,21 +35,21 @@ logger_class = "app.service.gunicorn_log.Log"
 control_socket_disable = True
 proc_name = "segment-lotus"
 
-# Before prometheus_client is imported anywhere: it looks at this once. See app.service.telemetry.
+# Before prometheus_client is imported anywhere: it reads this once. See app.service.telemetry.
 remove_abandoned(Path(_memory_folder()))
 _metrics_folder = make_metrics_folder(Path(_memory_folder()))
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 
 
 def on_starting(server: Any) -> None:
-    """Say what should be changed."""
+    """Log the warnings about the settings."""
     for warning in list_warnings(_settings):
         server.log.warning(warning)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Forget the gauges of a worker that ended; its counters stay."""
-    from prometheus_client import multiprocess  # noqa: PLC0415  not in this process before it is needed
+    """Remove the gauges of a worker that ended; its counters stay."""
+    from prometheus_client import multiprocess  # noqa: PLC0415  imported only when needed: it reads PROMETHEUS_MULTIPROC_DIR
 
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,4 @@
-"""gunicorn's own lines, in the form of all others."""
+"""gunicorn's own log lines, in the same format as ours."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from app.cli.log_output import configure
 
 
 class Log(Logger):  # type: ignore[misc]
-    """Hands gunicorn's lines to the root logger."""
+    """Passes gunicorn's lines to the root logger."""
 
     def setup(self, cfg: Any) -> None:
         """Use our handlers in place of gunicorn's."""

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what are its numbers."""
+"""Liveness, readiness and metrics: `/healthz`, `/readyz`, `/metrics`."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ _KEPT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must be well before requests are taken."""
+    """The result of one readiness check."""
 
     name: str
     ok: bool
@@ -35,7 +35,7 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
     blueprint = Blueprint("health", __name__)
     admin = require_admin(service.settings.admin_token)
 
-    # Anybody may ask, and each answer takes the write lock.
+    # Cached: anybody may ask, and each check takes the write lock.
     looked_up = _remembered(lambda: [*_database(service), _disk(service)])
 
     @blueprint.get("/healthz")
@@ -48,8 +48,8 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
         ready = all(check.ok for check in checks)
         answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
         if _is_admin():
-            answer["checks"] = [{"name": one.name, "ok": one.ok, "message": one.sentence} for one in checks]
-            answer["transforms"] = _standings(service)
+            answer["checks"] = [{"name": check.name, "ok": check.ok, "message": check.sentence} for check in checks]
+            answer["transforms"] = _file_problems(service)
         return to_json(answer, 200 if ready else 503)
 
     @blueprint.get("/metrics")
@@ -72,29 +72,29 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
 
 
 def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
-    """Return `look` with what it found kept for a second. Who asks while it looks waits for what it finds."""
-    found: list[Check] = []
+    """Return `look` with its result cached for a second. Concurrent callers wait for the same result."""
+    checks: list[Check] = []
     until = 0.0
     looking = threading.Lock()
 
     def remember() -> list[Check]:
-        nonlocal found, until
+        nonlocal checks, until
         with looking:
             if time.monotonic() >= until:
-                found = look()
+                checks = look()
                 until = time.monotonic() + _KEPT_SECONDS
-            return found
+            return checks
 
     return remember
 
 
 def _draining(draining: Draining) -> Check:
-    return Check("process", not draining.started, "shutting down" if draining.started else "takes requests")
+    return Check("process", not draining.started, "shutting down" if draining.started else "accepting requests")
 
 
 def _database(service: Service) -> list[Check]:
     try:
-        # As a call would be stored: a database that does not answer is found out in 3 s.
+        # In the same way as a call is stored: a database that does not answer is noticed within 3 s.
         with service.database.committing() as conn:
             if not is_current(conn):
                 return [Check("migrations", ok=False, sentence="run `segment-lotus migrate`")]
@@ -103,7 +103,7 @@ def _database(service: Service) -> list[Check]:
         return [Check("database", ok=False, sentence=str(error))]
     return [
         Check("migrations", ok=True, sentence="the schema is current"),
-        Check("database", ok=True, sentence="takes a write"),
+        Check("database", ok=True, sentence="writable"),
     ]
 
 
@@ -114,32 +114,32 @@ def _disk(service: Service) -> Check:
     except Unavailable as error:
         return Check("disk", ok=False, sentence=str(error))
     if free is None:
-        return Check("disk", ok=True, sentence="the database server's own affair")
-    return Check("disk", free >= floor, f"{free} bytes free, {floor} wanted (MIN_FREE_DISK_BYTES)")
+        return Check("disk", ok=True, sentence="managed by the database server")
+    return Check("disk", free >= floor, f"{free} bytes free, {floor} required (MIN_FREE_DISK_BYTES)")
 
 
 def _transforms(service: Service) -> Check:
-    """Files that cannot be used are told and do not make it unready: the last good version of each is active."""
+    """Unusable files are reported but do not make the node unready: the last good version of each stays active."""
     active = len(service.catalog.active.transforms)
-    said = [f"{active} active"]
-    if (seen := service.watcher.status) is not None:
+    parts = [f"{active} active"]
+    if (survey := service.watcher.status) is not None:
         for state, what in (
             (FileState.BROKEN, "not used"),
             (FileState.DRIFT, "drifted"),
             (FileState.NO_FILE, "without a file"),
         ):
-            if found := seen.in_state(state):
-                said.append(f"{what}: {', '.join(one.name for one in found)}")
-    return Check("transforms", ok=active > 0, sentence="; ".join(said))
+            if statuses := survey.in_state(state):
+                parts.append(f"{what}: {', '.join(status.name for status in statuses)}")
+    return Check("transforms", ok=active > 0, sentence="; ".join(parts))
 
 
-def _standings(service: Service) -> list[dict[str, object]]:
-    """Return every transform of which the file is not what is live, and what is wrong with the file."""
-    seen = service.watcher.status
-    if seen is None:
+def _file_problems(service: Service) -> list[dict[str, object]]:
+    """Return every transform whose file differs from the live version or has problems, with the problems."""
+    survey = service.watcher.status
+    if survey is None:
         return []
     return [
-        {"name": one.name, "state": one.state.value, "problems": seen.blocking(one.name)}
-        for one in seen.files
-        if one.state is not FileState.SAME or seen.blocking(one.name)
+        {"name": status.name, "state": status.state.value, "problems": survey.blocking(status.name)}
+        for status in survey.files
+        if status.state is not FileState.SAME or survey.blocking(status.name)
     ]

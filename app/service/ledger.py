@@ -30,14 +30,14 @@ class LedgerDocument(msgspec.Struct, kw_only=True):
     since: str | None
     until: str | None
     balances: bool | None
-    """Whether there are as many calls, events and deliveries as it counts.
+    """Whether the tables hold as many calls, events and deliveries as the ledger counts.
 
-    None for a part of time: it has the minute of a call's commit.
+    None for a part of time, since the ledger only knows the minute of a commit.
     """
 
 
 def read_ledger(database: Database, since: int | None = None, until: int | None = None) -> LedgerDocument:
-    """Read the ledger of [since, until), cut to the minute; of all time, also hold it against the calls."""
+    """Read the ledger of [since, until), rounded down to the minute; for all time, also compare it with the tables."""
     received: int | None = None
     with database.reading() as conn:
         if since is None and until is None:
@@ -74,23 +74,25 @@ def read_ledger(database: Database, since: int | None = None, until: int | None 
 
 
 @click.command()
-@click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d. Cut to the minute.")
-@click.option("--until", metavar="WHEN", help="The same.")
-@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+@click.option(
+    "--since", metavar="WHEN", help="From this time, or this long ago: 30m, 1h, 7d. Rounded down to the minute."
+)
+@click.option("--until", metavar="WHEN", help="To this time (exclusive), or this long ago.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, like the API.")
 @click.pass_context
 def ledger(context: click.Context, *, since: str | None, until: str | None, as_json: bool) -> None:
-    """Count how calls and events ended, and say whether that is all of them."""
+    """Count calls and events by outcome, and check that the counts are complete."""
     now = clock()
     first = parse_moment("since", since, now) if since else None
     last = parse_moment("until", until, now) if until else None
     document = read_ledger(open_backend().database, first, last)
-    click.echo(encode(document).decode() if as_json else tell_ledger(document))
+    click.echo(encode(document).decode() if as_json else ledger_text(document))
     if document.balances is False:
         context.exit(1)
 
 
-def tell_ledger(ledger: LedgerDocument) -> str:
-    """Tell the ledger as a small table, and whether it balances."""
+def ledger_text(ledger: LedgerDocument) -> str:
+    """Return the ledger as a small table, and whether it balances."""
     lines = [f"{'':<24}{'calls':>12}{'events':>12}", f"{'received':<24}{ledger.calls['received']:>12}"]
     for outcome in Outcome:
         events = ledger.events.get(outcome.value)
@@ -112,9 +114,9 @@ def tell_ledger(ledger: LedgerDocument) -> str:
         return "\n".join([*lines, "", f"from {since} to {until}, by the minute of the commit"])
     if ledger.balances:
         return "\n".join([*lines, "", f"It balances: {counted(ledger.calls['received'], 'call')} = {sums}."])
-    kept = ledger.calls["received"]
-    there = f"{'there is' if kept == 1 else 'there are'} {counted(kept, 'call')}"
-    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {there}, and the ledger counts {total}."])
+    received = ledger.calls["received"]
+    actual = f"{'there is' if received == 1 else 'there are'} {counted(received, 'call')}"
+    return "\n".join([*lines, "", f"IT DOES NOT BALANCE: {actual}, and the ledger counts {total}."])
 
 
 def _reasons(outcome: Outcome) -> set[str]:

@@ -1,8 +1,8 @@
-"""The folder of the counters that all processes of a service share, and the removal of those that were left behind.
+"""The folder of the counters that all processes of a service share, and the removal of abandoned ones.
 
-Whoever is killed removes nothing, and /dev/shm is memory. So gunicorn's first process holds a lock in its folder, which
-its workers inherit: the kernel lets go of it when the last of them has ended, however that was. The next start removes
-the folders whose lock nobody holds. Process ids would not do: they come again, and mean nothing in another container.
+A killed process removes nothing, and /dev/shm is memory. So gunicorn's first process holds a lock in its folder, which
+its workers inherit: the kernel releases it when the last of them has ended, however it ended. The next start removes
+the folders whose lock nobody holds. Process ids would not do: they are reused, and mean nothing in another container.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ LOCK = "service.lock"
 
 
 def make_metrics_folder(parent: Path) -> Path:
-    """Make a folder in `parent` that is held until this process and all that it forks have ended. Raises OSError."""
+    """Make a folder in `parent`, locked until this process and all that it forks have ended. Raises OSError."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         lock = folder / LOCK
         descriptor = os.open(lock, os.O_CREAT | os.O_WRONLY, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Another start may have seen the lock before it was held, and taken the folder for one left behind.
+        # Another start may have found the lock not yet held, and removed the folder as abandoned.
         if lock.exists():
             return folder
         os.close(descriptor)
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders in `parent` that killed services have left behind, where this user may.
+    """Remove the folders in `parent` that killed services left behind, if this user may.
 
-    One without a lock stays: a service of an older program may be running with it.
+    One without a lock file stays: an older version of the service may be running with it.
     """
     for lock in parent.glob(f"{PREFIX}*/{LOCK}"):
         # It is held, another user's, or going away.

@@ -1,4 +1,4 @@
-"""The overview: what came, what became of it, and what needs a person."""
+"""The overview: calls by outcome, and what needs attention."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ REFUSALS_SHOWN = 5
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of time the overview can show."""
+    """A period that the overview can show."""
 
     name: str
     title: str
@@ -36,22 +36,22 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RANGES = {
-    one.name: one
-    for one in (
+    period.name: period
+    for period in (
         Range(name="hour", title="Last hour", steps=60, step_minutes=1, step_text="minute"),
         Range(name="day", title="Last 24 hours", steps=48, step_minutes=30, step_text="30 minutes"),
         Range(name="week", title="Last 7 days", steps=56, step_minutes=180, step_text="3 hours"),
     )
 }
 
-# From the ground up: what is well stands at the bottom, what needs a person on top.
+# From the bottom up: what is fine first, what needs attention on top.
 _STACKED = (Outcome.STORED, Outcome.DUPLICATE, Outcome.IGNORED, Outcome.CONFLICT, Outcome.REJECTED)
 
 _STEP_WIDTH = 10
 _BAR_WIDTH = 8
 _HEIGHT = 120
 _LEAST = 2
-"""So high is a bar at least: one rejected call among a million is to be seen."""
+"""The least height of a bar: one rejected call among a million must be visible."""
 
 
 class OutcomeBar(msgspec.Struct, frozen=True):
@@ -104,27 +104,30 @@ def overview(pages: Pages, service: Service) -> Blueprint:
                 "since": format_time(span.since)[:19] + "Z",
                 "deliveries": deliveries,
                 "refused": refused,
-                "refusals": [to_refusal_document(one) for one in refusals if one.received_at >= span.since],
+                "refusals": [to_refusal_document(refusal) for refusal in refusals if refusal.received_at >= span.since],
                 "latency": service.telemetry.request_quantiles((0.5, 0.95, 0.99)),
             }
 
-        standings = tell_standings(service.watcher.status)
+        standings = file_problems(service.watcher.status)
         return pages.show("overview.html", work, chosen=chosen, ranges=list(RANGES.values()), **standings)
 
     return blueprint
 
 
 def _count_deliveries(conn: Connection, span: TimeSpan) -> dict[str, int]:
-    """Count what was delivered in a span, and what is not delivered now."""
+    """Count the events delivered in a span, and those undelivered now, by state."""
     undelivered = count_undelivered(conn)
     names = (Delivery.WAITING, Delivery.FAILED, Delivery.UNFORWARDABLE)
-    return {Delivery.DELIVERED.value: count_delivered(conn, span), **{one.value: undelivered[one] for one in names}}
+    return {
+        Delivery.DELIVERED.value: count_delivered(conn, span),
+        **{state.value: undelivered[state] for state in names},
+    }
 
 
 def draw(counts: Sequence[Counter[str]], span: TimeSpan) -> OutcomeChart:
     """Stack the calls of each step."""
-    # A replay counts down what it takes from an outcome, in the minute it runs: nothing is drawn below the ground.
-    most = max((sum(max(0, one) for one in step.values()) for step in counts), default=0)
+    # A replay subtracts from the former outcome in the minute it runs: negative counts are not drawn.
+    most = max((sum(max(0, count) for count in step.values()) for step in counts), default=0)
     bars: list[OutcomeBar] = []
     for number, step in enumerate(counts):
         ground = float(_HEIGHT)
@@ -154,13 +157,15 @@ def _to_text(micros: int) -> str:
     return format_time(micros)[:19] + "Z"
 
 
-def tell_standings(survey: CatalogStatus | None) -> Values:
-    """Return what needs a person among the transform files: by name, and what to do."""
-    if survey is None:
+def file_problems(status: CatalogStatus | None) -> Values:
+    """Return the transform files that need attention, by kind of problem."""
+    if status is None:
         return {"drifted": [], "broken": [], "without_file": []}
-    broken = sorted({one.name for one in survey.files if one.state is FileState.BROKEN or survey.blocking(one.name)})
+    broken = sorted(
+        {file.name for file in status.files if file.state is FileState.BROKEN or status.blocking(file.name)}
+    )
     return {
-        "drifted": [one.name for one in survey.in_state(FileState.DRIFT)],
-        "broken": [(name, next(iter(survey.blocking(name)), "")) for name in broken],
-        "without_file": [one.name for one in survey.in_state(FileState.NO_FILE)],
+        "drifted": [file.name for file in status.in_state(FileState.DRIFT)],
+        "broken": [(name, next(iter(status.blocking(name)), "")) for name in broken],
+        "without_file": [file.name for file in status.in_state(FileState.NO_FILE)],
     }

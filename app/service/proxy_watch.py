@@ -1,4 +1,4 @@
-"""Notices a proxy in front of the service that no setting tells of."""
+"""Detects a proxy in front of the service that TRUSTED_PROXIES does not count."""
 
 import threading
 import time
@@ -22,13 +22,13 @@ _LOG = structlog.get_logger("web")
 
 
 def proxy_watch(application: "WSGIApplication", database: Database) -> "WSGIApplication":
-    """Return an application that answers as this one does, and notes in the database that X-Forwarded-For came.
+    """Return `application` wrapped so that the arrival of X-Forwarded-For is noted in the database.
 
-    Every request passes here: it costs one look into a dict, and a row once an hour at most.
+    Every request passes here: it costs one dict look-up, and a row once an hour at most.
     """
     sighting = _Sighting(database)
 
-    # A function, since the call of an object costs three times as much.
+    # A function: calling an object costs three times as much.
     def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
         if "HTTP_X_FORWARDED_FOR" in environ:
             sighting.note()
@@ -53,7 +53,7 @@ class _Sighting:
 
     def _save(self) -> None:
         try:
-            # Not durable: whatever a power cut takes away is seen again.
+            # Not durable: a sighting that a power cut loses will be made again.
             with self._database.writing(durable=False) as conn:
                 save_sighting(conn, UNTRUSTED_PROXY, clock())
         except (Unavailable, RowRefused) as error:

@@ -1,4 +1,4 @@
-"""Starting the service and what comes before: `serve`, `init`, `migrate`, `settings`."""
+"""Commands that set up and start the service: `serve`, `init`, `migrate`, `settings`."""
 
 import os
 import socket
@@ -21,9 +21,9 @@ _CREDENTIALS = ("SEGMENT_SHARED_SECRETS", "SEGMENT_BEARER_TOKENS", "SEGMENT_BASI
 
 
 @click.command()
-@click.option("--with-worker", is_flag=True, help="Keep a worker running beside it, which ends with it.")
+@click.option("--with-worker", is_flag=True, help="Also run a forwarding worker, which ends with the service.")
 def serve(*, with_worker: bool) -> None:
-    """Start the service. Everything about it is a setting; see `segment-lotus settings`."""
+    """Start the service. It is configured by settings: see `segment-lotus settings`."""
     settings = load_for_serving(os.environ, DOTENV)
     database = open_database(settings)
     check_schema(database)
@@ -46,7 +46,7 @@ def serve(*, with_worker: bool) -> None:
     sys.stdout.flush()
     if with_worker and settings.lotus_api_key:
         os.environ[WITH_WORKER] = "1"
-    # The same process from here on, so that whoever started it can stop it.
+    # gunicorn replaces this process, so that whoever started it can stop it.
     arguments = [
         sys.executable,
         "-m",
@@ -60,7 +60,7 @@ def serve(*, with_worker: bool) -> None:
 
 @click.command()
 def init() -> None:
-    """Write a `.env` with new random secrets, unless there is one."""
+    """Write a `.env` with new random secrets, unless it exists."""
     try:
         written = write_first_env(DOTENV)
     except OSError as error:
@@ -68,13 +68,17 @@ def init() -> None:
     if written:
         click.echo(f"Wrote {DOTENV.absolute()} with a new shared secret and admin token, readable only by you.")
     else:
-        click.echo(f"{DOTENV.absolute()} is there already; nothing was changed.")
+        click.echo(f"{DOTENV.absolute()} exists already; nothing was changed.")
 
 
 @click.command()
-@click.option("--new-pseudonym-key", is_flag=True, help="Go on with another PSEUDONYM_KEY than the one before.")
+@click.option(
+    "--new-pseudonym-key",
+    is_flag=True,
+    help="Accept the current PSEUDONYM_KEY, although it differs from the earlier one.",
+)
 def migrate(*, new_pseudonym_key: bool) -> None:
-    """Bring the database to the schema of this program; make it where it is a file and not there."""
+    """Upgrade the database to the schema of this program. A SQLite file that does not exist is created."""
     settings = read_settings()
     database = open_database(settings)
     revision = migrate_database(database)
@@ -82,7 +86,7 @@ def migrate(*, new_pseudonym_key: bool) -> None:
     if new_pseudonym_key and settings.pseudonym_key:
         with database.writing() as conn:
             replace_fingerprint(conn, PSEUDONYM_KEY, make_fingerprint(settings.pseudonym_key))
-        click.echo("PSEUDONYM_KEY as it is now is the one of this database. A correction makes its pseudonyms anew.")
+        click.echo("This database now uses the current PSEUDONYM_KEY. A correction makes its pseudonyms anew.")
 
 
 @click.command()
@@ -96,7 +100,7 @@ def settings() -> None:
 
 
 def _check_port(settings: Settings) -> None:
-    """Say at once that the port is taken. Not under a process manager: gunicorn waits 5 s for a node that is ending."""
+    """Raise Failure if the port is taken. Not under a process manager: gunicorn waits 5 s for a node that is ending."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

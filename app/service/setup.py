@@ -1,8 +1,8 @@
 """The setup page: what to enter in Segment, and whether its calls arrive.
 
-The test call goes through the very function that answers the webhook, with a body and a signature as Segment sends
-them, but not over a socket: whether Segment reaches this machine only Segment can show, and a service that calls its
-own public address fails behind many routers that let Segment through.
+The test call goes through the function that answers the webhook, with a body and a signature as Segment sends them, but
+not over a socket: only Segment can show whether it reaches this machine, and a service that calls its own public
+address fails behind many routers that let Segment through.
 """
 
 import json
@@ -37,18 +37,18 @@ TESTER = "segment-lotus-test"
 
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
-WAYS_OUT = {
+REMEDIES = {
     "signature_mismatch": (
         "The shared secret in Segment differs from SEGMENT_SHARED_SECRETS here. Copy it again from step 2 into the"
-        " destination's Shared Secret, without spaces around it. A proxy that changes the body has the same effect."
+        " destination's Shared Secret, without spaces around it. A proxy that changes the body causes the same error."
     ),
     "signature_missing": (
-        "No shared secret is set in Segment's destination, so it does not sign. Enter it in step 2; a test from a"
+        "The destination in Segment has no shared secret, so it does not sign. Copy it from step 2; a test from a"
         " browser or with curl needs the header X-Signature as well."
     ),
     "unauthorized": (
-        "The mapping in Segment sends an Authorization header that is not known here. Remove it there, or set its token"
-        " in SEGMENT_BEARER_TOKENS (or SEGMENT_BASIC_AUTH) here."
+        "The mapping in Segment sends an Authorization header that is not accepted here. Remove it there, or add its"
+        " token to SEGMENT_BEARER_TOKENS (or SEGMENT_BASIC_AUTH) here."
     ),
     "batch_not_fully_authenticated": (
         "Segment signs only the first call of a batch, and SEGMENT_REQUIRE_FULL_AUTH is set here. Add an Authorization"
@@ -59,58 +59,58 @@ WAYS_OUT = {
         " here."
     ),
     "unparsable_json": (
-        "The body was no JSON. In Segment's mapping leave Data at the whole event ($event), and let nothing on the way"
+        "The body was not JSON. In Segment's mapping leave Data at the whole event ($event), and let nothing on the way"
         " change it."
     ),
     "unavailable": (
-        "It could not be stored at that moment. Segment sends it again by itself, for four hours; if this goes on, see"
-        " /readyz and the log of the service."
+        "It could not be stored at that moment. Segment retries for four hours; if the error persists, see /readyz and"
+        " the service log."
     ),
 }
-"""What to do about each code that a refused request can have."""
+"""What to do about each code of a refused request."""
 
-TRACKING_WAYS_OUT = {
+TRACKING_REMEDIES = {
     "unauthorized": (
-        "The SDK's write key is none of SEGMENT_WRITE_KEYS here. It is whatever you choose: put the same text into the"
-        " setting and into the SDK, and restart."
+        "The SDK's write key is not in SEGMENT_WRITE_KEYS here. You choose its text: put the same one into the setting"
+        " and into the SDK, and restart."
     ),
     "too_large": (
-        "As at Segment, a call may have 32 KB and a batch 500 KB (or MAX_BODY_BYTES, where that is less). Let the SDK"
+        "As at Segment, a call may have 32 KB and a batch 500 KB (or MAX_BODY_BYTES, if that is less). Let the SDK"
         " send smaller batches: its option is called flushAt, or upload_size."
     ),
-    "unparsable_json": "The body was no JSON. Let nothing on the way between the SDK and this service change it.",
+    "unparsable_json": "The body was not JSON. Let nothing on the way between the SDK and this service change it.",
 }
-"""The same for what came to Segment's tracking API."""
+"""The same for requests to Segment's tracking API."""
 
-NATIVE_WAYS_OUT = {
+NATIVE_REMEDIES = {
     "unauthorized": (
-        "The client's API key is none of LOTUS_INGEST_KEYS here. It is whatever you choose: put the same text into the"
-        " setting and into the client, and restart."
+        "The client's API key is not in LOTUS_INGEST_KEYS here. You choose its text: put the same one into the setting"
+        " and into the client, and restart."
     ),
-    "unparsable_json": "The body was no JSON. Let nothing on the way between the client and this service change it.",
+    "unparsable_json": "The body was not JSON. Let nothing on the way between the client and this service change it.",
 }
-"""The same for what came to Lotus's track API."""
+"""The same for requests to Lotus's track API."""
 
 _NATIVE_PATHS = {ROUTE, ROUTE.rstrip("/")}
-_OTHERWISE = "The message says what is wrong; the log of the service has more."
+_OTHERWISE = "The message says what is wrong; the service log has more."
 
 
 class Arrivals(msgspec.Struct, kw_only=True):
-    """What came last."""
+    """The last arrivals."""
 
     call: CallRow | None
-    """The newest."""
+    """The newest call."""
     refusal: Refusal | None
-    """The newest, where no call came after it."""
+    """The newest refusal, if no call came after it."""
 
     @property
-    def way_out(self) -> str:
+    def remedy(self) -> str:
         """Return what to do about the refusal."""
         if self.refusal is None:
             return ""
         code, path = self.refusal.code, self.refusal.path
-        own = TRACKING_WAYS_OUT if path.startswith(PREFIX) else NATIVE_WAYS_OUT if path in _NATIVE_PATHS else {}
-        return own.get(code) or WAYS_OUT.get(code, _OTHERWISE)
+        own = TRACKING_REMEDIES if path.startswith(PREFIX) else NATIVE_REMEDIES if path in _NATIVE_PATHS else {}
+        return own.get(code) or REMEDIES.get(code, _OTHERWISE)
 
 
 def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
@@ -125,7 +125,7 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
     def arrivals() -> Response:
         return pages.show("setup_arrivals.html", _arrivals, fragment=True)
 
-    # A POST, so that it carries the session's token, and is in no history, log or cache.
+    # A POST, so that it carries the CSRF token, and is in no history, log or cache.
     @blueprint.post("/setup/secret")
     def secret() -> Response:
         if request.accept_mimetypes.best == "application/json":
@@ -148,7 +148,7 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
             "plain": address.startswith("http://") and host not in _LOCAL,
             "count": len(settings.segment_shared_secrets),
             "bearer": bool(settings.segment_bearer_tokens or settings.segment_basic_auth),
-            # This very request tells, too, before it is noted.
+            # This request may have come through a proxy, too, before that is noted.
             "proxied": not settings.trusted_proxies and "X-Forwarded-For" in request.headers,
             "full_auth": settings.segment_require_full_auth,
             "tester": TESTER,
@@ -176,15 +176,15 @@ def _address(settings: Settings) -> str:
 def _arrivals(backend: Backend) -> Values:
     with backend.database.reading() as conn:
         newest = newest_call_id(conn)
-        found = read_calls(conn, [newest]) if newest else []
+        rows = read_calls(conn, [newest]) if newest else []
         refused = list_refusals(conn, 1)
-    call = found[0] if found else None
+    call = rows[0] if rows else None
     refusal = refused[0] if refused and refused[0].received_at > (micros_of(newest) if newest else 0) else None
     return {"arrivals": Arrivals(call=call, refusal=refusal)}
 
 
 def _send_test(webhook: Webhook, settings: Settings) -> Values:
-    """Send a signed call to ourselves; return its receipt, or why it was refused."""
+    """Send a signed call to ourselves; return its outcome, or why it was refused."""
     body = _test_call()
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST",
@@ -208,7 +208,7 @@ def _send_test(webhook: Webhook, settings: Settings) -> Values:
 
 
 def _test_call() -> bytes:
-    """Return a call that is taken and kept like any other, and bills nobody: transforms are about `track` calls."""
+    """Return a call that is stored like any other, and bills nobody: transforms are about `track` calls."""
     now = format_time(clock())
     document = {
         "type": "identify",

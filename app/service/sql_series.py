@@ -1,4 +1,4 @@
-"""The ledger over time, and what was refused: what the overview shows. `conn` first."""
+"""The queries of the overview: the ledger over time, and refused requests. `conn` first."""
 
 from collections import Counter
 
@@ -26,14 +26,14 @@ class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def last_steps(now: int, steps: int, step_minutes: int) -> TimeSpan:
-    """Return the span of so many steps of which the last holds `now`, in microseconds since 1970."""
+    """Return the span of `steps` steps whose last one contains `now`, in microseconds since 1970."""
     step = step_minutes * MINUTE
     until = (now // step + 1) * step
     return TimeSpan(since=until - steps * step, until=until, step_minutes=step_minutes)
 
 
 def count_calls_by_step(conn: sa.Connection, span: TimeSpan) -> list[Counter[str]]:
-    """Count calls by outcome in each step of a span, the oldest first. A call has the minute of its commit."""
+    """Count calls by outcome in each step of a span, the oldest first. A call counts in the minute of its commit."""
     step = sa.literal_column(str(int(span.step_minutes)), sa.BigInteger)
     number = (ledger.c.minute // step).label("number")
     query = (
@@ -50,7 +50,7 @@ def count_calls_by_step(conn: sa.Connection, span: TimeSpan) -> list[Counter[str
 
 
 def count_delivered(conn: sa.Connection, span: TimeSpan) -> int:
-    """Count the events that were delivered in a span, less those that were found missing in it and sent again."""
+    """Count the events delivered in a span, minus those found missing in it and sent again."""
     query = (
         sa.select(sa.func.sum(ledger.c.count))
         .where(ledger.c.minute >= span.since // MINUTE, ledger.c.minute < span.until // MINUTE)
@@ -60,7 +60,7 @@ def count_delivered(conn: sa.Connection, span: TimeSpan) -> int:
 
 
 def count_refusals(conn: sa.Connection, since: int) -> Counter[str]:
-    """Count the refused requests that are kept, by code, from a moment (microseconds since 1970) on."""
+    """Count the stored refused requests by code, from `since` (microseconds since 1970) on."""
     query = (
         sa.select(refusals.c.code, sa.func.count().label("total"))
         .where(refusals.c.id >= first_id_since(since, 0))

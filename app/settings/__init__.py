@@ -1,7 +1,7 @@
 """Every setting: its name, its default, and one sentence about it.
 
-Read once, at the start, from the environment and `.env`; whoever needs a value is handed it. A message of this module
-names the setting and the way out, and never shows what the setting holds: it may be a secret.
+Read once, at the start, from the environment and `.env`, and passed to whatever needs them. An error message names the
+setting and what to do, and never shows its value, which may be a secret.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,22 +30,22 @@ from app.settings.values import (
 T = TypeVar("T")
 
 WITH_WORKER = "SEGMENT_LOTUS_WITH_WORKER"
-"""Set by `serve --with-worker` for the processes of the service. Not a setting: it says how they were started."""
+"""Set by `serve --with-worker` for the processes of the service. Not a setting: it records how they were started."""
 
-# The token opens everything there is, and nothing stops a guess: 20 random characters are beyond guessing.
+# The token gives access to everything, and nothing limits guesses: 20 random characters cannot be guessed.
 MIN_ADMIN_TOKEN_LENGTH = 20
-# The form of /sign-in takes no longer one.
+# The form of /sign-in accepts no longer one.
 MAX_ADMIN_TOKEN_LENGTH = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting as a person meets it. `SETTINGS` lists them all."""
+    """The description of one setting. `SETTINGS` lists them all."""
 
     name: str
-    """As it is spelled in the environment and in `.env`."""
+    """Its name in the environment and in `.env`."""
     default: str
-    """The text that stands for it when it is not set."""
+    """The text used if it is not set."""
     sentence: str
     """What it is for."""
     secret: bool
@@ -54,14 +54,14 @@ class Setting:
 
 def _setting(parse: Callable[[str], T], default: str, sentence: str, *, secret: bool = False) -> T:
     metadata = {"parse": parse, "default": default, "sentence": sentence, "secret": secret}
-    # `dataclasses.field` says of itself that it gives a T, so that a field can be written like a plain default.
+    # `dataclasses.field` is typed as returning T, so that a field can be written like a plain default.
     value: T = field(default=parse(default), repr=not secret, metadata=metadata)
     return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting as a value. A field is named as its setting, in lower case."""
+    """The values of all settings. Each field has the name of its setting, in lower case."""
 
     database_url: str = _setting(
         parse_database_url,
@@ -74,7 +74,7 @@ class Settings:
     segment_shared_secrets: tuple[str, ...] = _setting(
         parse_list,
         "",
-        "What Segment signs its calls with: comma-separated, all accepted, so that one can be replaced by another.",
+        "The secrets with which Segment signs, comma-separated; all are accepted, so that one can be replaced.",
         secret=True,
     )
     segment_bearer_tokens: tuple[str, ...] = _setting(
@@ -92,40 +92,40 @@ class Settings:
     segment_write_keys: tuple[str, ...] = _setting(
         parse_list,
         "",
-        "Write keys that open Segment's tracking API here (`/v1/*`), comma-separated; without one it is closed.",
+        "Write keys for Segment's tracking API here (`/v1/*`), comma-separated; the API is off until you set one.",
         secret=True,
     )
     lotus_ingest_keys: tuple[str, ...] = _setting(
         parse_list,
         "",
-        "API keys that open Lotus's track API here (`/api/track/`), comma-separated; without one it is closed.",
+        "API keys for Lotus's track API here (`/api/track/`), comma-separated; the API is off until you set one.",
         secret=True,
     )
     admin_token: str = _setting(
-        str, "", "Opens the JSON API, the pages, the metrics and the details of /readyz.", secret=True
+        str, "", "Gives access to the JSON API, the pages, the metrics and the details of /readyz.", secret=True
     )
-    metrics_public: bool = _setting(parse_bool, "0", "1 shows /metrics without the admin token.")
+    metrics_public: bool = _setting(parse_bool, "0", "1 serves /metrics without the admin token.")
     public_url: str = _setting(
         parse_public_url, "", "The address at which Segment reaches this service, such as https://billing.example.com."
     )
     trusted_proxies: int = _setting(
         parse_int(0, 10),
         "0",
-        "How many proxies in front tell the sender's address and https, in X-Forwarded-For and X-Forwarded-Proto.",
+        "How many proxies in front set X-Forwarded-For and X-Forwarded-Proto (the client's address and HTTPS).",
     )
     transforms_dir: Path = _setting(Path, "transforms", "The folder of the transform files.")  # noqa: RUF009 (a field)
     metrics_dir: Path = _setting(Path, "metrics", "The folder of the metric files.")  # noqa: RUF009 (a field)
     pseudonym_key: str = _setting(
         str,
         "",
-        "The key of the pseudonyms that sha256() makes in transforms: a long random text, on every node the same.",
+        "The key of the pseudonyms that sha256() makes in transforms: a long random text, the same on every node.",
         secret=True,
     )
     lotus_host: str = _setting(
-        parse_lotus_host, "", "Where Lotus is, such as https://lotus.example.com: events are forwarded there."
+        parse_lotus_host, "", "The address of Lotus, such as https://lotus.example.com; events are forwarded there."
     )
     lotus_api_key: str = _setting(
-        str, "", "The API key of Lotus. With it every event that is stored is forwarded to LOTUS_HOST.", secret=True
+        str, "", "The API key of Lotus. If set, every stored event is forwarded to LOTUS_HOST.", secret=True
     )
     max_body_bytes: int = _setting(
         parse_bytes(KIB, GIB), "16MiB", "The largest request body, counted after it is inflated."
@@ -133,15 +133,17 @@ class Settings:
     max_inflight_bytes: int = _setting(
         parse_bytes(KIB, 64 * GIB),
         "64MiB",
-        "The most bytes of request bodies held at one time by one process; a request beyond it is answered 503.",
+        "The most bytes of request bodies that one process holds at a time; a request beyond it is answered with 503.",
     )
     min_free_disk_bytes: int = _setting(
         parse_bytes(0, 1024 * GIB),
         "100MB",
-        "With less free space than this on the data's disk, /readyz says not ready.",
+        "With less free space than this on the disk of the data, /readyz reports not ready.",
     )
-    log_level: str = _setting(parse_log_level, "info", "The least level that is logged: debug, info, warning or error.")
-    log_properties: bool = _setting(parse_bool, "0", "1 puts each event's properties into its log line.")
+    log_level: str = _setting(
+        parse_log_level, "info", "The lowest level that is logged: debug, info, warning or error."
+    )
+    log_properties: bool = _setting(parse_bool, "0", "1 includes each event's properties in its log line.")
     web_concurrency: int = _setting(parse_int(1, 64), "2", "How many worker processes answer requests.")
 
 
@@ -157,29 +159,29 @@ SETTINGS: tuple[Setting, ...] = tuple(
 
 
 def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
-    """The settings from the environment, and from the file `dotenv` where the environment has none.
+    """Return the settings of the environment, and of the file `dotenv` for those the environment does not set.
 
-    An empty value is the same as none. Every wrong value is named at once: one start, one list to mend.
+    An empty value counts as not set. Raises SettingInvalid, which names all invalid values at once.
     """
     return _parse(_read(environ, dotenv))
 
 
 def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
-    """`load`, and refuse to serve what is open, or what is kept on a disk that nobody chose."""
+    """`load`, and raise SettingInvalid if credentials are missing, or the database was not chosen explicitly."""
     texts = _read(environ, dotenv)
     settings = _parse(texts)
     missing = []
     if "DATABASE_URL" not in texts:
         missing.append(
-            "DATABASE_URL is not set: name the PostgreSQL database, or ask for a SQLite file by its name,"
+            "DATABASE_URL is not set: name a PostgreSQL database, or a SQLite file explicitly, such as"
             " DATABASE_URL=sqlite:///var/segment-lotus.db."
         )
     webhook = settings.segment_shared_secrets or settings.segment_bearer_tokens or settings.segment_basic_auth
     if not (webhook or settings.segment_write_keys or settings.lotus_ingest_keys):
         missing.append(
             "There is no credential for the webhook: set SEGMENT_SHARED_SECRETS (or SEGMENT_BEARER_TOKENS, or"
-            " SEGMENT_BASIC_AUTH), on every node the same. For the tracking APIs alone, SEGMENT_WRITE_KEYS or"
-            " LOTUS_INGEST_KEYS will do."
+            " SEGMENT_BASIC_AUTH), the same on every node. For the tracking APIs alone, SEGMENT_WRITE_KEYS or"
+            " LOTUS_INGEST_KEYS is enough."
         )
     if not settings.admin_token or (has_short_admin_token(settings) and not is_loopback(settings.host)):
         missing.append(
@@ -191,13 +193,13 @@ def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     if settings.lotus_api_key and not settings.lotus_host:
         missing.append("LOTUS_API_KEY is set and LOTUS_HOST is not: set it to the address of Lotus.")
     if missing:
-        missing.append("Set them in the environment or in .env; `make serve` on a new checkout writes a .env itself.")
+        missing.append("Set them in the environment or in .env; `make serve` in a new checkout writes a .env itself.")
         raise SettingInvalid("\n".join(missing))
     return settings
 
 
 def list_warnings(settings: Settings) -> list[str]:
-    """Return what should be changed, one sentence each, although the service starts without it."""
+    """Return warnings, one sentence each, about settings that work but should be changed."""
     if not has_short_admin_token(settings):
         return []
     warning = (
@@ -209,12 +211,12 @@ def list_warnings(settings: Settings) -> list[str]:
 
 
 def has_short_admin_token(settings: Settings) -> bool:
-    """Whether the admin token is one that can be guessed."""
+    """Whether the admin token is so short that it can be guessed."""
     return len(settings.admin_token) < MIN_ADMIN_TOKEN_LENGTH
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`: 127.0.0.0/8, ::1 or localhost."""
+    """Whether a server on `host` can be reached from this machine only: 127.0.0.0/8, ::1 or localhost."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -222,7 +224,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _read(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
-    """The texts of all settings that are set, by name."""
+    """Return the texts of all settings that are set, by name."""
     in_file = _read_dotenv(dotenv) if dotenv is not None and dotenv.exists() else {}
     texts = {}
     for setting in SETTINGS:
@@ -235,14 +237,14 @@ def _read(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
 def _read_dotenv(path: Path) -> dict[str, str]:
     texts = {}
     try:
-        # Windows editors put a byte order mark, which would become a part of the first name.
+        # Windows editors write a byte order mark, which would become part of the first name.
         with path.open(encoding="utf-8-sig") as file:
             for binding in parse_stream(file):
                 # python-dotenv itself would log a warning and go on without the line.
                 if binding.error or (binding.key is not None and binding.value is None):
                     text = binding.original.string
                     line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-                    raise SettingInvalid(f"{path}, line {line}, is not of the form NAME=value: mend or remove it.")
+                    raise SettingInvalid(f"{path}, line {line}, is not of the form NAME=value: correct or remove it.")
                 if binding.key is not None and binding.value is not None:
                     texts[binding.key] = binding.value
     except UnicodeDecodeError:
@@ -259,7 +261,7 @@ def _parse(texts: Mapping[str, str]) -> Settings:
         name = each.name.upper()
         if name in texts:
             try:
-                texts[name].encode()  # A secret is used as UTF-8; bytes that are none come as lone surrogates.
+                texts[name].encode()  # Secrets are used as UTF-8; other bytes arrive as lone surrogates.
                 values[each.name] = each.metadata["parse"](texts[name])
             except UnicodeEncodeError:
                 problems.append(f"{name} is not UTF-8 text.")
@@ -270,7 +272,7 @@ def _parse(texts: Mapping[str, str]) -> Settings:
     settings = Settings(**values)
     if settings.max_inflight_bytes < settings.max_body_bytes:
         raise SettingInvalid(
-            "MAX_INFLIGHT_BYTES is smaller than MAX_BODY_BYTES, so the largest body could never be taken: raise it to"
-            f" {settings.max_body_bytes} at least, or lower MAX_BODY_BYTES."
+            "MAX_INFLIGHT_BYTES is smaller than MAX_BODY_BYTES, so the largest body could never be accepted: raise it"
+            f" to at least {settings.max_body_bytes}, or lower MAX_BODY_BYTES."
         )
     return settings

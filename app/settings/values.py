@@ -1,4 +1,4 @@
-"""How the text of a setting becomes a value. Each parser raises a ValueError that says what is taken instead."""
+"""Parsers of settings: text to value. Each raises a ValueError that says what is accepted."""
 
 import re
 from collections.abc import Callable
@@ -19,28 +19,28 @@ _DATABASE_SCHEMES = {
 
 
 def parse_database_url(text: str) -> str:
-    """The URL as SQLAlchemy wants it; `postgres://` and `postgresql://` both mean psycopg 3."""
-    scheme, separator, rest = text.partition("://")
+    """Return the URL as SQLAlchemy expects it; `postgres://` and `postgresql://` both mean psycopg 3."""
+    scheme, separator, location = text.partition("://")
     spelling = _DATABASE_SCHEMES.get(scheme.lower())
     if not separator or spelling is None:
         message = "must start with sqlite:/// or postgresql://"
         raise ValueError(message)
     if spelling == "sqlite":
-        path = rest.removeprefix("/").partition("?")[0]
-        if not rest.startswith("/"):
+        path = location.removeprefix("/").partition("?")[0]
+        if not location.startswith("/"):
             message = "needs three slashes before a relative path and four before an absolute one: sqlite:///var/my.db"
             raise ValueError(message)
         if path in {"", ":memory:"} or path.startswith("file:"):
-            message = "must name a file: what is kept in memory is lost at the next restart"
+            message = "must name a file: a database in memory is lost at the next restart"
             raise ValueError(message)
-    elif not rest:
+    elif not location:
         message = "names no server and no database: postgresql://user:password@host/database"
         raise ValueError(message)
-    return f"{spelling}://{rest}"
+    return f"{spelling}://{location}"
 
 
 def parse_public_url(text: str) -> str:
-    """Read the address of this service, without a slash at its end."""
+    """Return the address of this service, without a trailing slash."""
     parts = urlsplit(text)
     if text and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment):
         raise ValueError("must be an address such as https://billing.example.com")
@@ -48,7 +48,7 @@ def parse_public_url(text: str) -> str:
 
 
 def parse_lotus_host(text: str) -> str:
-    """Read the address of Lotus, without a slash at its end."""
+    """Return the address of Lotus, without a trailing slash."""
     parts = urlsplit(text)
     more = parts.query or parts.fragment or "@" in parts.netloc
     if text and (parts.scheme not in {"http", "https"} or not parts.hostname or more):
@@ -57,17 +57,17 @@ def parse_lotus_host(text: str) -> str:
 
 
 def parse_list(text: str) -> tuple[str, ...]:
-    """Comma-separated entries, trimmed; empty ones are dropped. An entry may hold any character but a comma."""
+    """Return comma-separated entries, trimmed, without empty ones. An entry may hold any character but a comma."""
     return tuple(entry for part in text.split(",") if (entry := part.strip()))
 
 
 def parse_basic_auth(text: str) -> tuple[str, ...]:
-    """Comma-separated `user:password` pairs, each kept as that one text: it is what a request sends in base64."""
+    """Return comma-separated `user:password` pairs, each as that one text, which a request sends in base64."""
     pairs = parse_list(text)
     for number, pair in enumerate(pairs, start=1):
         user, _, password = pair.partition(":")
         if not (user and password):
-            message = f"must be user:password pairs with commas between them; entry {number} is none"
+            message = f"must be comma-separated user:password pairs; entry {number} is not one"
             raise ValueError(message)
     return pairs
 
@@ -79,12 +79,12 @@ def parse_bool(text: str) -> bool:
             return True
         case "0" | "false" | "no" | "off":
             return False
-    message = "must be 1 or 0 (true, false, yes and no do as well)"
+    message = "must be 1 or 0 (true, false, yes, no, on and off also work)"
     raise ValueError(message)
 
 
 def parse_int(low: int, high: int) -> Callable[[str], int]:
-    """A parser of whole numbers from `low` to `high`."""
+    """Return a parser of whole numbers from `low` to `high`."""
 
     def parse(text: str) -> int:
         # int() also takes "1_0", " 1" and digits of other scripts.
@@ -97,7 +97,7 @@ def parse_int(low: int, high: int) -> Callable[[str], int]:
 
 
 def parse_bytes(low: int, high: int) -> Callable[[str], int]:
-    """A parser of sizes: a whole number of bytes, or with a unit (16MB is 16,000,000 bytes, 16MiB is 16,777,216)."""
+    """Return a parser of sizes: whole bytes, or with a unit (16MB is 16,000,000 bytes, 16MiB is 16,777,216)."""
 
     def parse(text: str) -> int:
         match = re.fullmatch(r"([0-9]{1,18}) ?([a-z]*)", text.lower())
@@ -113,7 +113,7 @@ def parse_bytes(low: int, high: int) -> Callable[[str], int]:
 
 
 def parse_log_level(text: str) -> str:
-    """The level in lower case."""
+    """Return the level in lower case."""
     if (level := text.lower()) not in {"debug", "info", "warning", "error"}:
         message = "must be debug, info, warning or error"
         raise ValueError(message)

@@ -53,7 +53,7 @@ def packer(column_type: sa.types.TypeEngine[Any]) -> Callable[[Sequence[Any]], A
     if name == "bytea":
         return lambda values: Array(info.array_oid, _pack(info.oid, values))
     code, size = {"int2": ("h", 2), "int4": ("i", 4), "int8": ("q", 8)}[name]
-    one = struct.Struct("!" + code).pack
+    pack_value = struct.Struct("!" + code).pack
 
     def pack(values: Sequence[int | None]) -> Array:
         flat: list[Any] = [size] * (2 * len(values))
@@ -62,7 +62,7 @@ def packer(column_type: sa.types.TypeEngine[Any]) -> Callable[[Sequence[Any]], A
             data = _head(1, 0, info.oid, len(values), 1) + struct.pack("!" + ("I" + code) * len(values), *flat)
         except struct.error:
             try:
-                data = _pack(info.oid, [None if value is None else one(value) for value in values])
+                data = _pack(info.oid, [None if value is None else pack_value(value) for value in values])
             except struct.error as error:
                 message = f"a number does not fit {name}"
                 raise OverflowError(message) from error

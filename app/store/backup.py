@@ -91,8 +91,8 @@ def replace_database(copy: Path, file: Path, former: Path) -> bool:
     For whoever keeps others out by `nobody_else`. A process that is killed in the middle leaves the one or the other,
     whole. Raises OSError or sqlite3.Error: nothing was replaced.
     """
-    there = file.exists()
-    if there:
+    existed = file.exists()
+    if existed:
         _hand_over(copy, file)
         _write_log_back(file)
         former.hardlink_to(file)
@@ -102,7 +102,7 @@ def replace_database(copy: Path, file: Path, former: Path) -> bool:
     Path(f"{file}{INDEX}").unlink(missing_ok=True)
     publish(copy, file)
     FileLock(file.with_name(file.name + LOCK)).clear_note()
-    return there
+    return existed
 
 
 def _write_log_back(file: Path) -> None:

@@ -26,22 +26,22 @@ def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
         conn,
         [
             (
-                one.id,
-                one.received_at,
-                one.auth,
-                one.shape,
-                one.envelope,
-                one.verified_after,
-                one.parsed_after,
-                None if one.began is None else now - one.began,
+                request.id,
+                request.received_at,
+                request.auth,
+                request.shape,
+                request.envelope,
+                request.verified_after,
+                request.parsed_after,
+                None if request.began is None else now - request.began,
             )
-            for one in taken
+            for request in taken
         ],
     )
 
 
 def append_calls(conn: sa.Connection, records: Iterable[Record]) -> None:
-    """Store settled calls."""
+    """Store calls with their outcomes."""
     _CALLS.run(conn, [_row(record) for record in records])
 
 
@@ -70,7 +70,7 @@ def _row(record: Record) -> tuple[object, ...]:
 
 
 def to_detail(sentence: str | None) -> str | None:
-    """Return a sentence that either database takes: it may quote what a sender wrote."""
+    """Return a sentence as both databases accept it: it may quote a sender."""
     if sentence is None or (sentence.isascii() and "\0" not in sentence):
         return sentence
     return sentence.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""One transaction for many requests, and what to do when the database refuses one row of it."""
+"""One transaction for many requests, and the handling of a row that the database refuses."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ from app.store.record import Record, Request
 from app.store.settle import MapAgain, settle
 
 OnEvents = Callable[[sa.Connection, Sequence[NewEvent], Sequence[int], int], Counter[ledger.Entry]]
-"""Is told in its transaction which events were stored, the ids of those made void, and when; returns what that adds to
-the ledger."""
+"""Called in the transaction with the stored events, the ids of voided ones, and the time; returns the ledger's
+changes."""
 
 Take = Callable[[], Sequence[Request]]
 
@@ -27,23 +27,23 @@ Share = tuple[Request, Record]
 """A call, and the request that it came in."""
 
 _TRIES = 10
-"""Processes meet by chance, one time in 4,096 of those that take the same microsecond."""
+"""Two processes collide by chance, one time in 4,096 when they use the same microsecond."""
 
 
 class Committer:
-    """Stores requests, each with one call or more, in as few transactions as the database lets it."""
+    """Stores requests, each with one or more calls, in as few transactions as possible."""
 
     def __init__(self, database: Database, ids: Ids, map_again: MapAgain, on_events: Sequence[OnEvents] = ()) -> None:
-        """`on_events` are told of the events of each commit."""
+        """`on_events` are called with the events of each commit."""
         self._database = database
         self._on_events = on_events
         self._ids = ids
         self._map_again = map_again
 
     def commit(self, take: Take) -> None:
-        """Store what `take` gives; it is called when the database is ours, so that as many as possible have come.
+        """Store the requests of `take`, called once the database is locked, so that as many as possible have arrived.
 
-        Each record then holds its outcome.
+        Afterwards each record holds its outcome.
 
         Raises:
             Unavailable: nothing of the requests is known to be stored.
@@ -61,7 +61,7 @@ class Committer:
             self._halve(shares)
 
     def _halve(self, shares: list[Share]) -> None:
-        """Find the row that the database refuses by halving, so that all others are stored."""
+        """Find the refused row by bisection, so that all others are stored."""
         try:
             self._transact(shares)
         except RowRefused as refused:
@@ -85,9 +85,9 @@ class Committer:
             raise Unavailable(f"a call cannot be kept even as rejected ({again})") from again
 
     def _transact(self, shares: list[Share]) -> None:
-        """Store calls, and their requests where they are not stored yet.
+        """Store calls, and their requests unless these are stored already.
 
-        Raises RowRefused for a value, and never for an id that was taken: then the calls get others.
+        Raises RowRefused for a value, never for an id that is taken: then the calls get new ids.
         """
         requests = list({id(request): request for request, _ in shares}.values())
         for _ in range(_TRIES):
@@ -103,9 +103,9 @@ class Committer:
         raise Unavailable("ids of two processes meet again and again")
 
     def _renumber(self, shares: list[Share]) -> None:
-        """Give calls that are not stored, and their requests where those are not either, ids under another tag.
+        """Give calls that are not stored, and their unstored requests, ids under another tag.
 
-        Another process drew our tag, and met our microsecond.
+        Another process has our tag, and made an id in the same microsecond.
         """
         self._ids.renew()
         for request in {id(request): request for request, _ in shares}.values():

@@ -1,8 +1,8 @@
 """Every difference between SQLite and PostgreSQL, in one place.
 
 `connect(url)` gives a Database; `database.writing()` and `database.reading()` give a connection inside a transaction.
-Only one process may write to a SQLite file at a time; SQLite's own waiting sleeps without order and would stop a whole
-gevent loop, so writers queue for a file lock beside the database first, waiting in steps that let other greenlets run.
+Only one process may write to a SQLite file at a time. SQLite's own waiting has no order and would block a whole gevent
+loop, so writers first queue for a file lock beside the database, waiting in steps that let other greenlets run.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from app.store.sqlite import Damaged, SqliteFile
 from app.store.sqlite_connection import WAIT_SECONDS
 from app.store.sqlite_files import create_file
 
-# What says that a value is at fault. Everything else is trouble of the database, or of ours with it, and passes or is
-# repaired; to take that for a refused row would reject a call for good that could be stored later.
+# Codes that mean an invalid value. Everything else is a fault of the database, or of our use of it, that passes or is
+# repaired; treating that as a refused row would permanently reject a call that could be stored later.
 # https://www.sqlite.org/rescode.html
 _SQLITE_VALUE = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
 _SQLITE_UNIQUE = {
@@ -39,41 +39,41 @@ _SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _POSTGRESQL_VALUE = ("22", "23", "54")
 
 Connection = sa.Connection
-"""For the rooms above, which do not speak SQL and only hand a connection on."""
+"""For the layers above, which use no SQL and only pass a connection on."""
 
 
 class Database:
-    """An engine with the ways of its dialect. Make it with `connect`."""
+    """An engine with the specifics of its dialect. Made by `connect`."""
 
     def __init__(self, engine: sa.Engine, sqlite: SqliteFile | None, commits: sa.Engine | None = None) -> None:
-        """`sqlite`: what it is a file with, None for a server; `commits`: of `committing`, where it has its own."""
+        """`sqlite`: the SQLite file, None for a server; `commits`: the engine of `committing`, if it has its own."""
         self.engine = engine
         self._commits = commits
         self._sqlite = sqlite
         self.file = sqlite.path if sqlite else None
         """The SQLite file, None for a server."""
-        # SQLite shows a transaction one moment anyway. PostgreSQL would show each statement another, and what is live
-        # would be put together from before and after a publication.
-        self._one_moment = {} if sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        # A SQLite transaction always reads one snapshot. In PostgreSQL each statement would read its own, and the live
+        # versions could be a mixture from before and after a publication.
+        self._snapshot_options = {} if sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextlib.contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction that may write; commits at the end, rolls back on an error.
+        """Yield a connection in a transaction that may write; commits at the end, rolls back on an error.
 
-        Not `durable`: it is whole and in its place, but a power cut may take it away, and whatever came after it, until
-        the next durable one. For work that then simply goes on from where it stands.
+        Not `durable`: it is atomic and in order, but a power cut may lose it, and whatever came after it, until the
+        next durable one. For work that can then simply be done again.
 
         Raises:
             Unavailable: the database cannot be reached, is locked for 3 s, is full, damaged, or not at its path.
             RowRefused: the database does not take a value.
 
         """
-        # One deadline for both: whoever waited for our own lock has less time left for a foreign program's.
+        # One deadline for both: time spent waiting for our lock is not available for another program's.
         until = time.monotonic() + WAIT_SECONDS
         held = self._sqlite.lock.held(until) if self._sqlite else contextlib.nullcontext()
         synchronous = "FULL" if durable else "NORMAL"
         try:
-            with held, said_plainly(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
+            with held, plain_errors(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
                 if not durable and self.file is None:
                     conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield conn
@@ -86,11 +86,14 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction that only reads, all of it the same moment. Raises Unavailable."""
+        """Yield a connection in a read-only transaction on one snapshot. Raises Unavailable."""
         if self._sqlite:
             self._sqlite.recover()
         try:
-            with said_plainly(), self._begun("BEGIN", time.monotonic() + WAIT_SECONDS, **self._one_moment) as conn:
+            with (
+                plain_errors(),
+                self._begun("BEGIN", time.monotonic() + WAIT_SECONDS, **self._snapshot_options) as conn,
+            ):
                 yield conn
         except Unavailable as error:
             if self._sqlite:
@@ -98,16 +101,16 @@ class Database:
             raise
 
     def committing(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """Give a connection as `writing` does, for work that is short and has somebody waiting.
+        """Yield a connection as `writing` does, for short work that a sender waits for.
 
-        A server that does not answer a statement in 3 s is given up: Unavailable, and what became of the transaction is
-        not known. A server that does not hear of us for 9 s rolls back, and others have the locks.
+        A server that does not answer a statement within 3 s is given up: Unavailable, and the transaction's outcome is
+        unknown. A server that does not hear from us for 9 s rolls back and releases the locks.
         """
         return self.writing() if self._commits is None else self._committing(self._commits)
 
     @contextlib.contextmanager
     def _committing(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        with said_plainly(), engine.connect() as conn, conn.begin():
+        with plain_errors(), engine.connect() as conn, conn.begin():
             yield conn
 
     @contextlib.contextmanager
@@ -118,19 +121,19 @@ class Database:
                 yield conn
 
     def checkpoint(self) -> None:
-        """Write a SQLite log back into its file, where nobody reads from it; on a server there is nothing to do.
+        """Write a SQLite log back into its file, as far as no reader needs it; no-op on a server.
 
-        Nobody waits for it: neither writers nor readers. Raises Unavailable.
+        It blocks neither writers nor readers. Raises Unavailable.
         """
         if self.file:
-            with said_plainly(), self.engine.connect() as conn:
+            with plain_errors(), self.engine.connect() as conn:
                 driver: Any = conn.connection.driver_connection
                 driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def check_writable(self) -> None:
-        """Raise Unavailable where nothing could be stored now: unreachable, locked, or open for reading only."""
+        """Raise Unavailable if nothing could be stored now: unreachable, locked, or read-only."""
         with self.committing() as conn:
-            # Changes nothing, but a server that only reads refuses it.
+            # Changes nothing, but a read-only server refuses it.
             conn.execute(sa.text("DELETE FROM refusals WHERE 1 = 0"))
 
     def close(self) -> None:
@@ -143,7 +146,7 @@ class Database:
             self._commits.dispose()
 
     def free_bytes(self) -> int | None:
-        """Return the bytes free on the disk of a SQLite file; None for a server, whose disk is not ours to see.
+        """Return the bytes free on the disk of a SQLite file; None for a server, whose disk cannot be seen.
 
         Raises Unavailable.
         """
@@ -155,48 +158,48 @@ class Database:
             raise Unavailable(f"the folder of the database, {self.file.parent}: {error.strerror}") from error
 
     def create(self) -> None:
-        """Make the SQLite file where there is none. Nothing else ever does.
+        """Create the SQLite file if there is none. Nothing else ever does.
 
         Raises:
-            Unavailable: it cannot be made, or what belongs to a database that was here is still there.
+            Unavailable: it cannot be created, or files of a former database are still there.
 
         """
         if self.file:
             create_file(self.file)
 
     def copy_to(self, copy: Path) -> None:
-        """Copy a SQLite file as it is at one moment into an empty file, while others write.
+        """Copy a snapshot of a SQLite file into an empty file, while others write.
 
-        For use within `app.store.backup.copy_beside`, which says what goes wrong.
+        For use within `app.store.backup.copy_beside`, which reports errors.
         """
         if self._sqlite:
             self._sqlite.copy_to(copy)
 
     def check_integrity(self, seconds: float | None) -> Integrity:
-        """Look through all pages of a SQLite file, for so many seconds at most; None: to the end.
+        """Check all pages of a SQLite file, for at most `seconds`; None: to the end.
 
-        Nobody stores anything in a file of which it finds a part damaged, until it finds all of it well. A server looks
-        after its own pages: there is nothing to be found. Raises Unavailable.
+        If it finds damage, no process stores anything in the file until a complete check finds none. A server checks
+        its own pages: the result is always empty. Raises Unavailable.
         """
         if self._sqlite is None:
             return Integrity(None, ())
-        with said_plainly():
+        with plain_errors():
             return self._sqlite.check_integrity(seconds)
 
 
 class RowRefused(Exception):
-    """The database does not take a value of this statement. The connection is well."""
+    """The database refuses a value of this statement. The connection is still usable."""
 
 
 class DuplicateKey(RowRefused):
-    """A unique key is already there."""
+    """A unique key exists already."""
 
 
 def connect(url: str, *, bulk: bool = False, serving: bool = False) -> Database:
     """Connect to `sqlite:///path` or `postgresql+psycopg://...`. Opens nothing yet.
 
     `bulk`: for a process that writes thousands of rows with each commit, and calls `checkpoint` now and then.
-    `serving`: for one that answers requests, where nothing may wait for a PostgreSQL that says nothing.
+    `serving`: for one that answers requests, where nothing may wait for a PostgreSQL that does not respond.
 
     Raises:
         SettingInvalid: another kind of database.
@@ -220,14 +223,14 @@ def _postgresql(url: sa.URL, *, serving: bool) -> Database:
 
 
 @contextlib.contextmanager
-def said_plainly() -> Iterator[None]:
-    """Turn a driver's error into Unavailable (trouble of the database) or RowRefused (trouble of a value)."""
+def plain_errors() -> Iterator[None]:
+    """Turn a driver's error into Unavailable (a fault of the database) or RowRefused (an invalid value)."""
     try:
         yield
     except DBAPIError as error:
         raise _plain(error.orig) from error
     except (sqlite3.Error, psycopg.Error) as error:
-        # From app.store.inserts, which speaks to the driver itself.
+        # From app.store.inserts, which uses the driver directly.
         raise _plain(error) from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise RowRefused(type(error).__name__) from error

@@ -8,19 +8,19 @@ import sqlalchemy as sa
 
 from app.core.lotus import IDEMPOTENCY_ID_MAX
 from app.core.pipeline import Lane
-from app.store.inserts import Insert, Ready
+from app.store.inserts import BoundStatement, Insert
 from app.store.lookup import among
 from app.store.schema import claims, events
 from app.store.updates import Update
 
-# Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
+# Bound parameters per statement are limited (SQLite: 32,766), so look-ups are made in slices.
 _SLICE = 500
 
 _CLAIMS = Insert(claims, ("message_id", "lane", "call_id", "content", "transform_digest"), skip_known=True)
 
 
 class EventFields(msgspec.Struct, frozen=True):
-    """What is stored of an event when it is made, but for the transform that made it."""
+    """The columns of an event at its creation, except the transform that made it."""
 
     id: int
     idempotency_id: str
@@ -39,14 +39,14 @@ _EVENTS = Insert(events, (*EventFields.__struct_fields__, "transform", "transfor
 
 
 BASE_ID = sa.func.coalesce(events.c.base_id, events.c.idempotency_id).label("base_id")
-"""Of an event, as `base_id_of` has it."""
+"""An event's base id, as of `base_id_of`."""
 
 _MOVED = Update(events, new=("idempotency_id", "base_id", "revision"), known=("id",))
 _REVISED = Update(events, new=("base_id", "revision"), known=("id",))
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who made the events of a message, and what they were: in a lane, or the first of them."""
+    """Which call made the events of a message, and their content, in a lane."""
 
     call_id: int
     content: bytes
@@ -54,7 +54,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event that wants to be stored: number `position` of what the lane made of a call."""
+    """An event to be stored: number `position` of the lane's events of a call."""
 
     id: int
     call_id: int
@@ -62,8 +62,8 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     position: int
 
 
-class Stored(msgspec.Struct, frozen=True):
-    """The event that has an idempotency id."""
+class StoredEvent(msgspec.Struct, frozen=True):
+    """The stored event with an idempotency id."""
 
     id: int
     call_id: int
@@ -84,50 +84,50 @@ def base_id_of(idempotency_id: str, base_id: str | None) -> str:
 
 
 def public_id(idempotency_id: str, base_id: str | None, revision: int | None) -> str:
-    """Return the idempotency id that an event was made with; one that gave its id up is stored under another."""
+    """Return the idempotency id that an event was made with, although it may be stored under another since."""
     return idempotency_id if base_id is None else to_revision_id(base_id, revision or 1)
 
 
-def prepare_claims(conn: sa.Connection, wanted: Sequence[tuple[str, str, Lane, int]]) -> Ready:
-    """Make ready to claim (message key, lane name, lane, call id); the first one has it."""
-    rows = sorted([(key, name, call_id, lane.content, lane.digest) for key, name, lane, call_id in wanted])
+def prepare_claims(conn: sa.Connection, new_claims: Sequence[tuple[str, str, Lane, int]]) -> BoundStatement:
+    """Prepare claims (message key, lane name, lane, call id); the first for a key and lane wins."""
+    rows = sorted([(key, name, call_id, lane.content, lane.digest) for key, name, lane, call_id in new_claims])
     return _CLAIMS.prepare(conn, rows)
 
 
 def find_claims(conn: sa.Connection, keys: Iterable[str]) -> dict[tuple[str, str], Claim]:
     """Return the claims on these message keys, by (message key, lane)."""
-    found: dict[tuple[str, str], Claim] = {}
+    claims_of: dict[tuple[str, str], Claim] = {}
     for part in _slices(keys):
         for row in conn.execute(sa.select(claims).where(among(conn, claims.c.message_id, part))):
-            found[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
-    return found
+            claims_of[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
+    return claims_of
 
 
 def release_claims(conn: sa.Connection, released: Iterable[tuple[str, str]]) -> None:
-    """Give up claims (message key, lane) made in this transaction by calls that made no event after all."""
+    """Delete claims (message key, lane) made in this transaction by calls that made no event after all."""
     for key, lane in released:
         conn.execute(sa.delete(claims).where(claims.c.message_id == key, claims.c.lane == lane))
 
 
-def prepare_events(conn: sa.Connection, wanted: Iterable[NewEvent]) -> Ready:
-    """Make ready to store events whose idempotency id is new; the smaller id goes first."""
-    rows = [_row(event) for event in wanted]
+def prepare_events(conn: sa.Connection, new_events: Iterable[NewEvent]) -> BoundStatement:
+    """Prepare to store the events whose idempotency id is new; of two, the one with the smaller id."""
+    rows = [_row(event) for event in new_events]
     if conn.dialect.name == "postgresql":
-        # Two writers that take the same keys in different orders would wait for each other in a circle. SQLite has
-        # one writer, and puts rows in the order of their ids at the end of its tree (a sixth of the time).
+        # Two writers that insert the same keys in different orders would deadlock. SQLite has one writer, and appends
+        # rows in the order of their ids to the end of its tree (a sixth of the time).
         rows.sort(key=_idempotency_id_and_id)
     return _EVENTS.prepare(conn, rows)
 
 
 def note_revisions(conn: sa.Connection, revised: Iterable[tuple[str, int, int]]) -> None:
-    """Note of events that a correction made: (base id, revision, event id)."""
+    """Set the base id and revision of events that a correction made: (base id, revision, event id)."""
     _REVISED.run(conn, sorted(revised, key=_last))
 
 
 def give_up_ids(conn: sa.Connection, moved: Iterable[tuple[str, int, int]]) -> None:
-    """Let void events, (base id, revision, event id), no longer hold their idempotency ids: a new event may take them.
+    """Free the idempotency ids of void events, (base id, revision, event id): a new event may take them.
 
-    Lotus's rule bounds ids that events are made with, and this one is past it, so no event ever comes under it.
+    The replacement id is longer than Lotus allows, so no event is ever made with it.
     """
     rows = [
         (f"{to_revision_id(base_id, revision)}~moved~{id_:0>{IDEMPOTENCY_ID_MAX}}", base_id, revision, id_)
@@ -136,7 +136,7 @@ def give_up_ids(conn: sa.Connection, moved: Iterable[tuple[str, int, int]]) -> N
     _MOVED.run(conn, sorted(rows, key=_last))
 
 
-def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str, Stored]:
+def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str, StoredEvent]:
     """Return the events that have these idempotency ids, by idempotency id."""
     columns = (
         events.c.idempotency_id,
@@ -147,13 +147,13 @@ def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str
         events.c.content,
         events.c.transform_digest,
     )
-    found: dict[str, Stored] = {}
+    stored: dict[str, StoredEvent] = {}
     for part in _slices(idempotency_ids):
-        for idempotency_id, *rest in conn.execute(
+        for idempotency_id, *values in conn.execute(
             sa.select(*columns).where(among(conn, events.c.idempotency_id, part))
         ):
-            found[idempotency_id] = Stored(*rest)
-    return found
+            stored[idempotency_id] = StoredEvent(*values)
+    return stored
 
 
 def _row(new: NewEvent) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
-"""The queue of those who want to write to a SQLite file: a lock beside it, waited for in steps that let others run.
+"""The lock for writers of a SQLite file: a file beside it, awaited in steps that let other greenlets run.
 
-The lock file also holds the note that the database is damaged: it is looked at with each commit anyway, so no process
-stores into a database that another one knows to be damaged.
+The lock file also holds a note if the database is damaged: it is read with each commit anyway, so no process stores
+into a database that another one knows to be damaged.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _CLOSED = -1
 
 
 class FileLock:
-    """One writer at a time among all threads and processes on this machine; waiting lets greenlets run."""
+    """Admits one writer at a time among all threads and processes on this machine; waiting lets greenlets run."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
@@ -38,7 +38,7 @@ class FileLock:
         """Hold the lock.
 
         Raises:
-            Unavailable: that takes longer than `until` (of time.monotonic), or there is a note.
+            Unavailable: it is not free by `until` (of time.monotonic), or there is a note.
 
         """
         if not self._inside.acquire(timeout=max(0.0, until - time.monotonic())):
@@ -53,7 +53,7 @@ class FileLock:
             self._inside.release()
 
     def note(self, sentence: str) -> None:
-        """Let every writer on this machine hear this sentence in place of the lock. Never raises."""
+        """Make every writer on this machine fail with this sentence instead of getting the lock. Never raises."""
         with contextlib.suppress(OSError):
             file = self._open()
             try:
@@ -63,7 +63,7 @@ class FileLock:
                 os.close(file)
 
     def read_note(self) -> str | None:
-        """Return the note, None where there is none."""
+        """Return the note; None if there is none."""
         try:
             with open(self._path, "rb") as file:  # noqa: PTH123  once with each commit that a note refuses
                 return file.read().decode(errors="replace") or None
@@ -71,7 +71,7 @@ class FileLock:
             return None
 
     def clear_note(self) -> None:
-        """Let writers have the lock again. Never raises."""
+        """Remove the note, so that writers get the lock again. Never raises."""
         with contextlib.suppress(OSError):
             os.truncate(self._path, 0)
 
@@ -87,7 +87,7 @@ class FileLock:
             time.sleep(_LOCK_STEP_SECONDS)
 
     def _taken(self) -> bool:
-        """Take the lock of the file that stands at the path now: whoever locks a deleted one locks nobody out."""
+        """Try to lock the file that is at the path now: a lock on a deleted file excludes nobody."""
         try:
             if self._file == _CLOSED:
                 self._file = self._open()

@@ -1,7 +1,7 @@
-"""Reading kept calls in ascending order of their ids, to run them again. `conn` first.
+"""Stored calls in ascending order of their ids, to be run again. `conn` first.
 
-As for review, each outcome is read from the index that leads to it, so that a few rejected calls among millions are
-found without a walk over all of them.
+As in app.store.review, each outcome is read from its own index, so that a few rejected calls among millions are found
+without a scan.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,10 +20,10 @@ from app.store.lookup import among
 from app.store.schema import calls, events, requests
 
 BYTES_AT_ONCE = 16 << 20
-"""Raw bytes in memory at a time; a call has at most 1 MiB."""
+"""The most raw bytes in memory at a time; a call has at most 1 MiB."""
 
 _SLICE = 100
-"""Calls in the first statement: they may have a megabyte each. The next ones are longer where these were small."""
+"""Calls in the first statement: they may have a megabyte each. Later ones read more if these were small."""
 
 _LONGEST_SLICE = 300
 _LOOKED_AT_ONCE = 5_000
@@ -33,7 +33,7 @@ _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
 
 
 class ReplayScope(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls are meant."""
+    """Which calls to read."""
 
     outcomes: tuple[Outcome, ...]
     event: str | None = None
@@ -44,12 +44,12 @@ class ReplayScope(msgspec.Struct, frozen=True, kw_only=True):
     version: bytes | None = None
     """Digest of the version that decided."""
     problem: str | None = None
-    """Those of one problem alone, see app.core.problem."""
+    """Only those of one problem, see app.core.problem."""
     call_ids: tuple[int, ...] | None = None
 
 
 class KeptCall(msgspec.Struct, frozen=True, gc=False):
-    """A stored call, as far as running it again needs it."""
+    """The columns of a stored call that running it again needs."""
 
     id: int
     received_at: int
@@ -67,10 +67,10 @@ class KeptCall(msgspec.Struct, frozen=True, gc=False):
     route: str = WEBHOOK
     request_id: int = 0
     envelope: bytes | None = None
-    """What stood beside its batch; read only where the call cannot be understood without it."""
+    """The envelope of its batch; read only if the call cannot be understood without it."""
 
     def read(self) -> Any:
-        """Decode it as it was understood when it came. Never fails; it must have its bytes."""
+        """Decode it as when it arrived. Never fails; it must have its bytes."""
         return read_arrived(
             self.raw or b"",
             route=self.route,
@@ -101,15 +101,15 @@ def find_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int, li
     """Return the lowest `limit` ids above `after`, and not above `until`."""
     if scope.problem is not None:
         return _find_ids_of_problem(conn, scope, after, until, limit)
-    found: list[int] = []
+    ids: list[int] = []
     for conditions in _sources(scope):
         query = sa.select(calls.c.id).where(calls.c.id > after, calls.c.id <= until, *conditions)
-        found += conn.execute(query.order_by(calls.c.id).limit(limit)).scalars()
-    return sorted(found)[:limit]
+        ids += conn.execute(query.order_by(calls.c.id).limit(limit)).scalars()
+    return sorted(ids)[:limit]
 
 
 def count_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
-    """Count the calls that are meant."""
+    """Count the calls of a scope with ids in (after, until]."""
     if scope.problem is not None:
         return _count_ids_of_problem(conn, scope, after, until)
     total = 0
@@ -119,31 +119,31 @@ def count_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -
     return total
 
 
-# What names a problem. The sentence of a conflict does not: no two are the same, and nothing of it is looked at.
+# What identifies a problem. The sentence of a conflict does not: no two are the same, so it is not read.
 _PROBLEM_COLUMNS = (
     calls.c.outcome,
     calls.c.reason,
     calls.c.transform,
     calls.c.transform_digest,
-    # Literally: PostgreSQL would not see that what is grouped by and what is selected are the same.
+    # A literal: with a parameter PostgreSQL would not see that the grouped and the selected expressions are the same.
     sa.case((calls.c.outcome == sa.literal_column("'conflict'"), sa.null()), else_=calls.c.detail),
 )
 
 
 def _find_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
-    """Read on in steps until there are enough: which calls are of one problem only their sentences tell."""
-    found: list[int] = []
-    while len(found) < limit:
+    """Read in steps until there are enough: only its sentence shows which problem a call belongs to."""
+    ids: list[int] = []
+    while len(ids) < limit:
         rows: list[Any] = []
         for conditions in _sources(scope):
             query = sa.select(calls.c.id, *_PROBLEM_COLUMNS).where(calls.c.id > after, calls.c.id <= until, *conditions)
             rows += conn.execute(query.order_by(calls.c.id).limit(_LOOKED_AT_ONCE))
         rows = sorted(rows, key=itemgetter(0))[:_LOOKED_AT_ONCE]
-        found += [row[0] for row in rows if problem_key(*row[1:]) == scope.problem]
+        ids += [row[0] for row in rows if problem_key(*row[1:]) == scope.problem]
         if len(rows) < _LOOKED_AT_ONCE:
             break
         after = rows[-1][0]
-    return found[:limit]
+    return ids[:limit]
 
 
 def _count_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
@@ -152,37 +152,37 @@ def _count_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, u
         query = sa.select(sa.func.count(), *_PROBLEM_COLUMNS).where(
             calls.c.id > after, calls.c.id <= until, *conditions
         )
-        # One by one, and never all of them in memory: there may be as many sentences as calls.
+        # Streamed, never all of them in memory: there may be as many sentences as calls.
         rows = conn.execute(query.group_by(*_PROBLEM_COLUMNS).execution_options(yield_per=_LOOKED_AT_ONCE))
         total += sum(row[0] for row in rows if problem_key(*row[1:]) == scope.problem)
     return total
 
 
 def read_kept(conn: sa.Connection, ids: Sequence[int], most_bytes: int = BYTES_AT_ONCE) -> list[KeptCall]:
-    """Return the first of these calls, in the order of their ids: one at least, and all where they are small."""
-    found: list[KeptCall] = []
+    """Return the first of these calls, in the order of their ids: at least one, and all if they are small."""
+    kept_calls: list[KeptCall] = []
     size, start, some_many = 0, 0, _SLICE
     while start < len(ids) and size <= most_bytes:
-        some = ids[start : start + some_many]
-        query = sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, some)).order_by(calls.c.id)
+        batch = ids[start : start + some_many]
+        query = sa.select(*_CALL_COLUMNS).where(among(conn, calls.c.id, batch)).order_by(calls.c.id)
         rows = _with_envelopes(conn, [KeptCall(*row) for row in conn.execute(query).all()])
-        found += rows
-        size += sum([len(one.raw) for one in rows if one.raw is not None])
+        kept_calls += rows
+        size += sum([len(row.raw) for row in rows if row.raw is not None])
         start += some_many
         if size < most_bytes // 16:
             some_many = _LONGEST_SLICE
-    return found
+    return kept_calls
 
 
 def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]:
-    """Add what stood beside the batches: of the webhook's calls, which are most, nothing is needed."""
-    wanted = sorted({row.request_id for row in rows if row.route != WEBHOOK})
-    if not wanted:
+    """Add the envelopes of the batches; calls of the webhook, which are most, need none."""
+    request_ids = sorted({row.request_id for row in rows if row.route != WEBHOOK})
+    if not request_ids:
         return rows
-    query = sa.select(requests.c.id, requests.c.envelope).where(among(conn, requests.c.id, wanted))
-    found = {row.id: row.envelope for row in conn.execute(query)}
+    query = sa.select(requests.c.id, requests.c.envelope).where(among(conn, requests.c.id, request_ids))
+    envelopes = {row.id: row.envelope for row in conn.execute(query)}
     return [
-        row if row.route == WEBHOOK else msgspec.structs.replace(row, envelope=found.get(row.request_id))
+        row if row.route == WEBHOOK else msgspec.structs.replace(row, envelope=envelopes.get(row.request_id))
         for row in rows
     ]
 
@@ -190,18 +190,18 @@ def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]
 def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int, list[OwnEvent]]:
     """Return the events that these calls made, void ones too, by call and in the order they were made."""
     ordered = sorted(call_ids)
-    found: dict[int, list[OwnEvent]] = {}
+    events_of: dict[int, list[OwnEvent]] = {}
     for start in range(0, len(ordered), _EVENTS_SLICE):
         columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None)]
         query = sa.select(*columns).where(among(conn, events.c.call_id, ordered[start : start + _EVENTS_SLICE]))
         for row in conn.execute(query.order_by(events.c.id)):
             event = OwnEvent(*row)
-            found.setdefault(event.call_id, []).append(event)
-    return found
+            events_of.setdefault(event.call_id, []).append(event)
+    return events_of
 
 
 def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:
-    """Return the conditions of one query for each index to read."""
+    """Return the conditions of one query for each index to be read."""
     narrow: list[sa.ColumnElement[bool]] = []
     if scope.call_ids is not None:
         narrow.append(calls.c.id.in_(scope.call_ids))

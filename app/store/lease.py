@@ -1,7 +1,7 @@
-"""Who has a SQLite file open: each process shares a lease as long as it does, and all of them have the same file.
+"""Which processes have a SQLite file open: each holds a share of a lease, and all of them have the same file open.
 
-SQLite goes on happily in a file that was moved away, and lets the next process open another one beside the same log.
-So the lease file says which file is open (device and inode), and whoever comes later opens that one or none.
+SQLite keeps using a file that was moved away, and lets the next process open another one beside the same log. So the
+lease file records which file is open (device and inode), and later processes open that one or none.
 """
 
 import contextlib
@@ -21,26 +21,26 @@ _CLOSED = -1
 
 
 class Lease:
-    """One share of a lease, or all of it. For one process; not for several threads at once."""
+    """One share of a lease, or all of it. For one process; not thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = _CLOSED
 
     def take_all(self, until: float = 0.0) -> bool:
-        """Take the whole lease; False where another process still has a share of it `until` (of time.monotonic)."""
+        """Take the whole lease; False if another process still has a share of it at `until` (of time.monotonic)."""
         return self._take(fcntl.LOCK_EX, until)
 
     def share(self, identity: Identity, until: float) -> bool:
-        """Take a share, for the database file `identity`; return whether nobody else had one.
+        """Take a share, for the database file `identity`; return whether no other process had one.
 
-        Where nobody had, the whole lease is kept until `let_others_in`.
+        If none had, the whole lease is held until `let_others_in`.
 
         Raises:
-            Unavailable: another file is open under this name, or somebody has all of the lease `until`.
+            Unavailable: another file is open under this name, or a process still has the whole lease at `until`.
 
         """
-        # Of one length: on a full disk it can still be written over that of before.
+        # Of fixed length, so that it can be overwritten even on a full disk.
         name = b"%20d %20d" % identity
         while True:
             if self._take(fcntl.LOCK_EX, 0.0):
@@ -65,18 +65,18 @@ class Lease:
             fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def spoil(self) -> None:
-        """Let nobody else in until all shares were given back. Never raises."""
+        """Let no other process in until all shares are released. Never raises."""
         with contextlib.suppress(OSError):
             os.pwrite(self._file, b"spoilt", 0)
 
     def leave(self) -> None:
-        """Give the share back."""
+        """Release the share."""
         if self._file != _CLOSED:
             os.close(self._file)
             self._file = _CLOSED
 
     def is_in_place(self) -> bool:
-        """Tell whether the lease file that is held is the one at its path."""
+        """Whether the lease file that is held is the one at its path."""
         try:
             return self._file != _CLOSED and os.path.samestat(os.fstat(self._file), self._path.stat())
         except OSError:

@@ -1,4 +1,4 @@
-"""Which version of each document is live, and was. Rows are only ever added; the last one of a name counts."""
+"""Which version of each document is and was live. Rows are only ever added; the last one of a name counts."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -18,7 +18,7 @@ class Origin(StrEnum):
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """One act of publishing. `digest` None: the document was taken out."""
+    """One publication. `digest` None: the document was unpublished."""
 
     id: int
     kind: str
@@ -32,39 +32,39 @@ _PUBLICATIONS = Insert(publications, ("id", "kind", "name", "digest", "origin", 
 
 
 def lock_publications(conn: sa.Connection) -> None:
-    """Let nobody else publish until the end of this transaction; reading goes on, and so does the ingest."""
+    """Block other publications until the end of this transaction; reads and ingestion continue."""
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("LOCK TABLE publications IN SHARE ROW EXCLUSIVE MODE"))
-    # On SQLite whoever writes is alone already.
+    # On SQLite a writer is alone already.
 
 
 def append_publications(conn: sa.Connection, published: Sequence[Publication]) -> None:
     """Make versions live, in this order. Only under `lock_publications`.
 
-    The later one has the larger id, whatever the clocks of two nodes say: an id that is not beyond the last one is
-    moved there.
+    A later publication has a larger id, whatever the clocks of two nodes: an id that is not above the last one is
+    raised.
     """
     last = find_latest_id(conn) or 0
     moved = []
-    for one in published:
-        last = max(one.id, last + 1)
-        moved.append(msgspec.structs.replace(one, id=last))
-    _PUBLICATIONS.run(conn, [msgspec.structs.astuple(one) for one in moved])
+    for publication in published:
+        last = max(publication.id, last + 1)
+        moved.append(msgspec.structs.replace(publication, id=last))
+    _PUBLICATIONS.run(conn, [msgspec.structs.astuple(publication) for publication in moved])
 
 
 def find_latest_id(conn: sa.Connection) -> int | None:
-    """Return the id of the last publication: while it is the same, so is everything that is live."""
+    """Return the id of the last publication: while it is unchanged, so are all live versions."""
     return conn.execute(sa.select(sa.func.max(publications.c.id))).scalar()
 
 
 def find_latest_moment(conn: sa.Connection, kind: str) -> int:
-    """Return when a document of a kind was published last, in microseconds since 1970; 0 where none was."""
+    """Return when a document of a kind was last published, in microseconds since 1970; 0 if none was."""
     query = sa.select(sa.func.max(publications.c.published_at)).where(publications.c.kind == kind)
     return conn.execute(query).scalar() or 0
 
 
 def list_live(conn: sa.Connection, kind: str) -> dict[str, Publication]:
-    """Return the last publication of each name, those taken out included."""
+    """Return the last publication of each name, including unpublished ones."""
     last = sa.select(sa.func.max(publications.c.id)).where(publications.c.kind == kind).group_by(publications.c.name)
     rows = conn.execute(sa.select(publications).where(publications.c.id.in_(last)))
     return {row.name: Publication(**row._mapping) for row in rows}  # noqa: SLF001  SQLAlchemy's own name for it

@@ -32,7 +32,9 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 def parse_call_filters(texts: Mapping[str, str], now: int) -> CallFilters:
     """Read the filters of calls; `texts` holds some of CALL_PARAMETERS, `now` is in microseconds since 1970."""
     reason = _parse_name("reason", texts["reason"], Reason) if "reason" in texts else None
-    outcomes = tuple(_parse_name("outcome", one.strip(), Outcome) for one in texts.get("outcome", "").split(",") if one)
+    outcomes = tuple(
+        _parse_name("outcome", name.strip(), Outcome) for name in texts.get("outcome", "").split(",") if name
+    )
     check_texts({name: texts[name] for name in ("event", "customer", "id", "transform") if name in texts})
     for outcome, reasons in REASONS_OF.items():
         if reason in reasons and outcomes and outcome not in outcomes:

@@ -31,7 +31,7 @@ class Refusal(msgspec.Struct):
 
 def append_refusals(conn: sa.Connection, refused: Iterable[Refusal]) -> None:
     """Keep refusals and forget all but the last KEPT."""
-    _REFUSALS.run(conn, [msgspec.structs.astuple(one) for one in refused])
+    _REFUSALS.run(conn, [msgspec.structs.astuple(refusal) for refusal in refused])
     oldest = sa.select(refusals.c.id).order_by(refusals.c.id.desc()).offset(KEPT - 1).limit(1).scalar_subquery()
     conn.execute(sa.delete(refusals).where(refusals.c.id < oldest))
 

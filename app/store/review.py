@@ -1,6 +1,6 @@
-"""Reading calls for people: newest first by any filter, and one call whole. `conn` first.
+"""Stored calls for display: newest first by any filter, and one call completely. `conn` first.
 
-Which index leads to what is asked for is chosen in app.store.review_sources.
+Which index answers a filter is chosen in app.store.review_sources.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One call with all that is stored about it."""
+    """One call with everything stored about it."""
 
     call: CallRow
     raw: bytes | None
@@ -61,7 +61,7 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     shape: str | None
     envelope: bytes | None
     verified_at: int | None
-    """When this step was done, as the next three, in microseconds since 1970; None where that was not kept."""
+    """When this step was done, like the next three, in microseconds since 1970; None if it was not recorded."""
     parsed_at: int | None
     mapped_at: int | None
     """Its transform was chosen, and its events were made and checked."""
@@ -74,7 +74,7 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     """What replays changed about it, the first change first."""
 
     def read(self) -> Any:
-        """Decode its bytes as they were understood when it came; it must have them. Never fails."""
+        """Decode its bytes as when it arrived; it must have them. Never fails."""
         return read_arrived(
             self.raw or b"",
             route=self.call.route,
@@ -99,25 +99,25 @@ def list_call_ids(
 ) -> list[int]:
     """Return the newest `limit` call ids between `after` and `before` (both excluded), newest first."""
     low, high = id_range(filters, after, before)
-    found: set[int] = set()
+    ids: set[int] = set()
     for source in call_sources(filters):
-        found.update(read_source(conn, source, low, high, limit))
-    return sorted(found, reverse=True)[:limit]
+        ids.update(read_source(conn, source, low, high, limit))
+    return sorted(ids, reverse=True)[:limit]
 
 
 def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
-    """Return the calls with these ids, in the order of the ids; those that are not there are left out."""
+    """Return the calls with these ids, in the order of the ids; missing ones are left out."""
     columns = [calls.c[name] for name in CallRow.__struct_fields__ if name != "idempotency_ids"]
     rows: dict[int, sa.Row[Any]] = {}
     for start in range(0, len(ids), _SLICE):
-        some = sa.select(*columns).where(calls.c.id.in_(ids[start : start + _SLICE]))
-        rows.update((row.id, row) for row in conn.execute(some))
-    made = _idempotency_ids(conn, [row.id for row in rows.values() if row.results is None])
-    return [_to_call(rows[one], made.get(one, ())) for one in ids if one in rows]
+        query = sa.select(*columns).where(calls.c.id.in_(ids[start : start + _SLICE]))
+        rows.update((row.id, row) for row in conn.execute(query))
+    idempotency_ids = _idempotency_ids(conn, [row.id for row in rows.values() if row.results is None])
+    return [_to_call(rows[id_], idempotency_ids.get(id_, ())) for id_ in ids if id_ in rows]
 
 
 def newest_call_id(conn: sa.Connection) -> int:
-    """Return the highest call id, 0 where there is no call."""
+    """Return the highest call id; 0 if there is no call."""
     return conn.execute(sa.select(sa.func.max(calls.c.id))).scalar_one() or 0
 
 
@@ -132,10 +132,10 @@ def get_raw(conn: sa.Connection, call_id: int) -> bytes | None:
 
 def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) -> WholeCall:
     """Return a call with its bytes, its request, its events, and other calls of its message. Raises NotFound."""
-    found = read_calls(conn, [call_id]) if 0 <= call_id <= ID_MAX else []
-    if not found:
+    rows = read_calls(conn, [call_id]) if 0 <= call_id <= ID_MAX else []
+    if not rows:
         raise NotFound(f"there is no call {call_id}")
-    call = found[0]
+    call = rows[0]
 
     def at(after: int | None) -> int | None:
         return None if after is None else call.received_at + after
@@ -160,29 +160,29 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
 def _list_same_message(conn: sa.Connection, call: CallRow, limit: int) -> list[CallRow]:
     if call.message_id is None:
         return []
-    found: set[int] = set()
+    ids: set[int] = set()
     for source in message_sources(call.message_id):
-        found.update(read_source(conn, source, -1, ID_MAX, limit + 1))
-    found.discard(call.id)
-    return read_calls(conn, sorted(found, reverse=True)[:limit])
+        ids.update(read_source(conn, source, -1, ID_MAX, limit + 1))
+    ids.discard(call.id)
+    return read_calls(conn, sorted(ids, reverse=True)[:limit])
 
 
 def _idempotency_ids(conn: sa.Connection, call_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    made: dict[int, tuple[str, ...]] = {}
+    ids_of: dict[int, tuple[str, ...]] = {}
     for start in range(0, len(call_ids), _SLICE):
         where = events.c.call_id.in_(call_ids[start : start + _SLICE])
         query = sa.select(events.c.call_id, events.c.idempotency_id).where(where).order_by(events.c.id)
         for row in conn.execute(query):
-            made[row.call_id] = (*made.get(row.call_id, ()), row.idempotency_id)
-    return made
+            ids_of[row.call_id] = (*ids_of.get(row.call_id, ()), row.idempotency_id)
+    return ids_of
 
 
-def _to_call(row: sa.Row[Any], made: tuple[str, ...]) -> CallRow:
+def _to_call(row: sa.Row[Any], idempotency_ids: tuple[str, ...]) -> CallRow:
     columns = {**row._mapping, "outcome": Outcome(row.outcome), "results": ()}  # noqa: SLF001  SQLAlchemy's own name
     try:
         columns["results"] = results = read_results(row.results) if row.results else ()
     except UnparsableJson as error:
-        # One row never fails its list: it is shown, and says what is wrong with it.
+        # One damaged row must not fail the list: it is shown, with what is wrong.
         columns["detail"] = "; ".join(filter(None, (row.detail, error.message)))
         results = ()
-    return CallRow(**columns, idempotency_ids=tuple(result.idempotency_id for result in results) or made)
+    return CallRow(**columns, idempotency_ids=tuple(result.idempotency_id for result in results) or idempotency_ids)

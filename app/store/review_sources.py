@@ -1,6 +1,6 @@
-"""Which index leads to the calls that are asked for. `conn` first.
+"""Chooses the indexes that answer the filters of calls. `conn` first.
 
-Nothing here may walk a million calls where an index leads to the ones that are asked for. No one index holds all calls
+Nothing here may scan a million calls if an index selects the matching ones. No one index holds all calls
 of a customer or of a message: the hot path pays for each index, so stored calls are found through `events` and
 `claims`, the others through partial indexes. Hence *sources*: each is one query that reads call ids, newest first,
 from one index; a page is the newest of what its sources give.
@@ -28,7 +28,7 @@ _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
 
 
 class CallFilters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls are asked for; None or () leaves a thing open."""
+    """Which calls are searched for; None or (): any."""
 
     outcomes: tuple[Outcome, ...] = ()
     reason: Reason | None = None
@@ -46,16 +46,16 @@ class CallFilters(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class RowSource:
-    """One index that leads to calls."""
+    """One index that selects calls."""
 
     key: sa.ColumnElement[int]
     """The column that holds the call's id in this index, by which it is ordered."""
     leading: tuple[sa.ColumnElement[bool], ...]
-    """What the index itself decides."""
+    """The conditions that the index decides."""
     narrow: tuple[sa.ColumnElement[bool], ...] = ()
-    """What has to be looked up in each row that the index leads to: the rarer it is, the longer the walk."""
+    """The conditions that need each row the index selects: the rarer they match, the longer the scan."""
     joined: bool = False
-    """The index is not of `calls`: a call can be there more than once."""
+    """Whether the index is not of `calls`: a call may occur in it more than once."""
 
     def select(self, *columns: sa.ColumnElement[Any], low: int, high: int) -> sa.Select[Any]:
         """Return the query of what the index leads to, between two ids (both excluded), newest first."""
@@ -78,7 +78,7 @@ def read_source(conn: sa.Connection, source: RowSource, low: int, high: int, lim
 
 
 def call_sources(filters: CallFilters) -> list[RowSource]:
-    """Choose the indexes that lead to what is asked for; every other filter is a condition on the calls found there."""
+    """Choose the indexes for these filters; every other filter is a condition on the calls found there."""
     outcomes = set(filters.outcomes or Outcome)
     if filters.reason is not None:
         outcomes &= {_OUTCOME_OF[filters.reason]}
@@ -98,7 +98,7 @@ def call_sources(filters: CallFilters) -> list[RowSource]:
             return [_outcome_source(outcome, by_event, narrow[:-1]) for outcome in sorted(outcomes)]
         leading = [RowSource(calls.c.id, by_event)]
         narrow = narrow[1:] if by_event else narrow
-    return [RowSource(one.key, one.leading, narrow, one.joined) for one in leading]
+    return [RowSource(source.key, source.leading, narrow, source.joined) for source in leading]
 
 
 def _narrow(filters: CallFilters, outcomes: set[Outcome]) -> tuple[sa.ColumnElement[bool], ...]:

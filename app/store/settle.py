@@ -1,10 +1,9 @@
-"""What only the database can say of a mapped call: stored, duplicate or conflict. All inside the call's transaction.
+"""Decides what only the database knows of a mapped call: stored, duplicate or conflict. In the call's transaction.
 
-Two unique keys decide. First each call claims its message: who comes second makes no events, whatever the transforms
-say today and whatever lanes they have. Then the events of the winners are inserted by idempotency id. A loser is a
-*duplicate* when its content equals what is there, else a *conflict*. Where what is there was made by another version of
-a transform, the new call is mapped by that version before comparing, so that a changed transform never looks like a
-conflict.
+Two unique keys decide. First each call claims its message: the second call to claim it makes no events, whatever the
+transforms say today and whatever lanes they have. Then the events of the winners are inserted by idempotency id. A
+loser is a *duplicate* if its content equals the stored one, else a *conflict*. If another version of a transform made
+the stored event, the new call is first mapped by that version: a changed transform never looks like a conflict.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,22 +20,22 @@ from app.store.engine import DuplicateKey
 from app.store.events import (
     Claim,
     NewEvent,
-    Stored,
+    StoredEvent,
     find_claims,
     find_stored,
     prepare_claims,
     prepare_events,
     release_claims,
 )
-from app.store.inserts import Ready, pipelined
+from app.store.inserts import BoundStatement, pipelined
 from app.store.record import EventResult, Record
 
-# (connection, call, digest of a version, when the call came) -> the lane that version makes of it, None if it cannot.
+# (connection, call, digest of a version, when the call came) -> the lane that the version makes of it, None if none.
 MapAgain = Callable[[sa.Connection, Call, bytes, int], Lane | None]
 NextId = Callable[[int], int]
 
 _Share = tuple[Record, Lane]
-_Storing = tuple[list[tuple[Record, NewEvent]], Ready]
+_Storing = tuple[list[tuple[Record, NewEvent]], BoundStatement]
 
 
 def settle(
@@ -48,8 +47,8 @@ def settle(
 ) -> list[NewEvent]:
     """Store the events of `records` and write each record's outcome, reason, detail and results into it.
 
-    Return the events that are new. `then` makes ready what depends on the outcomes. It is called while a server stores
-    the events, with the outcomes of the case that all of them are new, and once more where that was not so.
+    Returns the new events. `then` prepares what depends on the outcomes: it is called while a server stores the events,
+    with the outcomes as if all of them were new, and again if they were not.
     """
     mapped = []
     for record in records:
@@ -64,7 +63,7 @@ def settle(
 
 
 class _Settlement:
-    """The state of settling one group of mapped records."""
+    """The settlement of one group of mapped records."""
 
     def __init__(
         self, conn: sa.Connection, records: list[Record], map_again: MapAgain, then: Callable[[], None]
@@ -82,7 +81,7 @@ class _Settlement:
             winners, losers, storing = self._claim(shares, next_id)
             if self._store(winners, storing, last=not losers) and not losers:
                 return self.new
-            shares = self._compare(losers) if losers else []
+            shares = self._compare_losers(losers) if losers else []
         self._conclude()
         return self.new
 
@@ -92,23 +91,23 @@ class _Settlement:
         self.then()
 
     def _claim(self, shares: list[_Share], next_id: NextId) -> tuple[list[_Share], list[_Share], _Storing]:
-        """Claim the messages; return the shares that were first, those that were not, and what the first are to store.
+        """Claim the messages; return the shares that were first, the others, and what the first ones are to store.
 
-        Whoever has a message has all its lanes; the rows of further ones say what was made there. A call that made
-        events before, and makes more of them in a replay, claims those further lanes.
+        A call that holds a message holds all its lanes; the rows of further lanes record what was made there. A call
+        that made events before, and makes more of them in a replay, claims those further lanes.
         """
-        wanted = _wanted_claims(shares)
-        with pipelined(self.conn, len(wanted)):
-            claimed = prepare_claims(self.conn, wanted).send()
-            # As if all were the first, which nearly always they are: a server looks that up meanwhile.
+        new_claims = _claims_to_make(shares)
+        with pipelined(self.conn, len(new_claims)):
+            claimed = prepare_claims(self.conn, new_claims).send()
+            # As if all were first, which they nearly always are; meanwhile the server works.
             storing = self._prepare(shares, next_id)
         winners, losers = shares, list[_Share]()
-        if claimed() != len(wanted):
-            holders = find_claims(self.conn, (row[0] for row in wanted))
+        if claimed() != len(new_claims):
+            holders = find_claims(self.conn, (claim[0] for claim in new_claims))
             winners = []
             for record, lane in shares:
-                key, made = record.message_key, record.made_lanes
-                first = key is None or lane.name in made or holders[key, _slot(record, lane)].call_id == record.id
+                key, lanes = record.message_key, record.made_lanes
+                first = key is None or lane.name in lanes or holders[key, _slot(record, lane)].call_id == record.id
                 (winners if first else losers).append((record, lane))
         further = [
             (key, lane.name, lane, record.id)
@@ -120,57 +119,57 @@ class _Settlement:
         return winners, losers, self._prepare(winners, next_id) if losers else storing
 
     def _prepare(self, winners: list[_Share], next_id: NextId) -> _Storing:
-        wanted = [
+        pairs = [
             (record, NewEvent(next_id(record.received_at), record.id, lane, position))
             for record, lane in winners
             for position in range(len(lane.events))
         ]
-        return wanted, prepare_events(self.conn, [new for _, new in wanted])
+        return pairs, prepare_events(self.conn, [new for _, new in pairs])
 
     def _store(self, winners: list[_Share], storing: _Storing, *, last: bool) -> bool:
-        """Store events and find what became of each; tell whether all are new. `last`: then nothing is left to do."""
-        wanted, ready = storing
-        with pipelined(self.conn, len(wanted)):
+        """Store events and find the result of each; return whether all are new. `last`: nothing follows this."""
+        pairs, ready = storing
+        with pipelined(self.conn, len(pairs)):
             written = ready.send()
-            # As if all were new, which nearly always they are: a server looks that up meanwhile.
-            for _, new in wanted:
+            # As if all were new, which they nearly always are; meanwhile the server works.
+            for _, new in pairs:
                 self.results[new.call_id].append(_stored(new))
             if last:
                 self._conclude()
-        if written() == len(wanted):
-            self.new += [new for _, new in wanted]
+        if written() == len(pairs):
+            self.new += [new for _, new in pairs]
             return True
-        for _, new in wanted:
+        for _, new in pairs:
             self.results[new.call_id].pop()
-        self._sort_out(wanted)
+        self._resolve(pairs)
         self._release(winners)
         return False
 
-    def _sort_out(self, wanted: list[tuple[Record, NewEvent]]) -> None:
-        """Find which events are there now, and which were left out for one that was there."""
-        there = find_stored(self.conn, (_idempotency_id(new) for _, new in wanted))
-        fresh = {new.id for _, new in wanted}
-        for record, new in wanted:
-            rival = there.get(_idempotency_id(new))
+    def _resolve(self, pairs: list[tuple[Record, NewEvent]]) -> None:
+        """Find which events were stored, and which were left out for a stored event with the same id."""
+        stored = find_stored(self.conn, (_idempotency_id(new) for _, new in pairs))
+        fresh = {new.id for _, new in pairs}
+        for record, new in pairs:
+            rival = stored.get(_idempotency_id(new))
             if rival is None:
-                # It was left out, and not for its idempotency id: another process made this very event id.
+                # Left out, but not for its idempotency id: another process made the same event id.
                 raise DuplicateKey("events.id")
             if rival.id == new.id:
                 self.new.append(new)
-            # This very event, stored just now or by an earlier run of the same call; and not its twin beside it.
+            # This event itself, stored just now or by an earlier run of the same call; not its twin in the same call.
             own = _is_of_same_lane(new, rival) and (rival.id == new.id or rival.id not in fresh)
-            result = _stored(new) if own else self._beside(record, new.lane, new.position, rival)
+            result = _stored(new) if own else self._compare_with(record, new.lane, new.position, rival)
             self.results[record.id].append(result)
 
-    def _beside(self, record: Record, lane: Lane, position: int, rival: Stored) -> EventResult:
+    def _compare_with(self, record: Record, lane: Lane, position: int, rival: StoredEvent) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""
         again = self._map_again(record, lane, rival.transform_digest)
-        made, place = (lane, position) if again is None else (again, _find_same(again, lane.events[position], rival))
-        equal = place is not None and equals_content(made, rival.content, place)
+        twin, place = (lane, position) if again is None else (again, _find_same(again, lane.events[position], rival))
+        equal = place is not None and equals_content(twin, rival.content, place)
         return to_result(lane, position, rival.call_id, equal=equal)
 
     def _release(self, winners: list[_Share]) -> None:
-        """Give up the claims of calls that made nothing but conflicts: after a fix they may still make their events."""
+        """Release the claims of calls that made only conflicts: after a fix they may still make their events."""
         released = set()
         for record, lane in winners:
             if (key := record.message_key) is None:
@@ -182,13 +181,13 @@ class _Settlement:
                 released.add((key, lane.name))
         release_claims(self.conn, sorted(released))
 
-    def _compare(self, losers: list[_Share]) -> list[_Share]:
-        """Say what became of the losers; return those that may try again, since the first gave its claim up."""
+    def _compare_losers(self, losers: list[_Share]) -> list[_Share]:
+        """Decide the results of the losers; return those that may try again, since the first released its claim."""
         claimed = find_claims(self.conn, (key for record, _ in losers if (key := record.message_key) is not None))
         open_again: list[_Share] = []
         for record, lane in losers:
             key = record.message_key or ""
-            # The first call may have had other lanes: then what it made first says whether this one is the same.
+            # The first call may have had other lanes: then its main lane decides whether this one is the same.
             claim = claimed.get((key, lane.name)) or claimed.get((key, MAIN_LANE))
             if claim is None:
                 open_again.append((record, lane))
@@ -200,14 +199,14 @@ class _Settlement:
         return self._without_hopeless(open_again) if open_again else []
 
     def _without_hopeless(self, shares: list[_Share]) -> list[_Share]:
-        """Leave out what would only conflict, so that a message sent a thousand times is not tried a thousand times."""
-        there = find_stored(self.conn, (event.idempotency_id for _, lane in shares for event in lane.events))
+        """Drop what would only conflict, so that a message sent a thousand times is not tried a thousand times."""
+        stored = find_stored(self.conn, (event.idempotency_id for _, lane in shares for event in lane.events))
         hopeful: list[_Share] = []
         for record, lane in shares:
             results = [
-                self._beside(record, lane, position, rival)
+                self._compare_with(record, lane, position, rival)
                 for position, event in enumerate(lane.events)
-                if (rival := there.get(event.idempotency_id)) is not None
+                if (rival := stored.get(event.idempotency_id)) is not None
             ]
             if len(results) == len(lane.events) and _only_conflicts(results, lane.name):
                 self.results[record.id] += results
@@ -220,34 +219,34 @@ class _Settlement:
         return equals_content(lane if again is None else again, claim.content)
 
     def _map_again(self, record: Record, lane: Lane, digest: bytes) -> Lane | None:
-        """Map a call by the version that made what is there; None where that is this one, or it takes no such call."""
+        """Map a call by the version that made the stored event; None if it is this one, or takes no such call."""
         if digest == lane.digest or record.run.call is None:
             return None
         return self.map_again(self.conn, record.run.call, digest, record.received_at)
 
 
-def _wanted_claims(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
-    """Return the claims to make: one for a message, with what its first lane makes."""
-    wanted: list[tuple[str, str, Lane, int]] = []
+def _claims_to_make(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
+    """Return the claims to make: one for each message, with the content of its first lane."""
+    rows: list[tuple[str, str, Lane, int]] = []
     last = None
     for record, lane in shares:
         key = record.message_key
         if key is None or (record is last and not record.made_lanes) or lane.name in record.made_lanes:
             continue
-        wanted.append((key, _slot(record, lane), lane, record.id))
+        rows.append((key, _slot(record, lane), lane, record.id))
         last = record
-    return wanted
+    return rows
 
 
 def _slot(record: Record, lane: Lane) -> str:
-    """Return what a call claims, in the name of a lane, to make events there."""
+    """Return the lane name under which a call claims its message to make events in `lane`."""
     return lane.name if record.made_lanes else MAIN_LANE
 
 
-def _find_same(again: Lane, event: LotusEvent, rival: Stored) -> int | None:
-    """Find where an earlier version makes an event: by its id, else where the rival stood; None where there is nothing.
+def _find_same(again: Lane, event: LotusEvent, rival: StoredEvent) -> int | None:
+    """Return the index at which an earlier version makes an event: by its id, else the rival's; None if there is none.
 
-    Another call may have the same event at another place; and the version may have given it another id.
+    Another call may have the same event at another index; and the version may have given it another id.
     """
     for place, other in enumerate(again.events):
         if other.idempotency_id == event.idempotency_id:
@@ -255,8 +254,8 @@ def _find_same(again: Lane, event: LotusEvent, rival: Stored) -> int | None:
     return rival.position if rival.position < len(again.events) else None
 
 
-def _is_of_same_lane(new: NewEvent, rival: Stored) -> bool:
-    """Whether what is there was made by the same call, in the same lane."""
+def _is_of_same_lane(new: NewEvent, rival: StoredEvent) -> bool:
+    """Whether the stored event was made by the same call, in the same lane."""
     return (rival.call_id, rival.lane) == (new.call_id, new.lane.name)
 
 
@@ -269,7 +268,7 @@ def _stored(new: NewEvent) -> EventResult:
 
 
 def to_result(lane: Lane, position: int, rival: int | None, *, equal: bool) -> EventResult:
-    """Say what became of an event whose idempotency id or message was there first."""
+    """Return the result of an event whose idempotency id or message was stored before."""
     event = lane.events[position]
     if equal:
         return EventResult(lane.name, position, event.idempotency_id, Outcome.DUPLICATE, rival)
@@ -292,7 +291,7 @@ def _only_conflicts(results: list[EventResult], lane: str) -> bool:
 
 
 def _in_order(record: Record, results: list[EventResult]) -> list[EventResult]:
-    """Put results in the order of the call's lanes, and not in the order in which they were decided."""
+    """Sort results by the call's lanes, and not by when they were decided."""
     if len(record.run.lanes) == 1:
         return results
     places = {lane.name: place for place, lane in enumerate(record.run.lanes)}
@@ -300,9 +299,9 @@ def _in_order(record: Record, results: list[EventResult]) -> list[EventResult]:
 
 
 def conclude(record: Record, results: Sequence[EventResult]) -> None:
-    """Sum the results of a call's events up: conflict if any is, else stored if any is new, else duplicate."""
+    """Set a call's outcome from its events' results: conflict if any is, else stored if any is new, else duplicate."""
     if len(results) == 1 and results[0].result is Outcome.STORED:
-        # What nearly every call is. Its one event was stored, and that needs no list: the event itself says so.
+        # Nearly every call: its one event was stored, which needs no list, since the event itself shows it.
         record.outcome, record.reason, record.detail, record.results = Outcome.STORED, None, None, ()
         return
     for result in results:

@@ -42,20 +42,20 @@ def create_file(path: Path) -> None:
             f"there was a database at {path}, and {left[0].name} is still beside it: put it back, `segment-lotus "
             f"restore` a backup, or remove {' and '.join(name.name for name in left)} to begin with an empty one"
         )
-    made = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY))
-        connection = open_file(made, "rw")
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY))
+        connection = open_file(draft, "rw")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         # Of two who make one at once, the second takes that of the first.
         with contextlib.suppress(FileExistsError):
-            path.hardlink_to(made)
+            path.hardlink_to(draft)
     except OSError as error:
         raise Unavailable(f"no database can be made at {path}: {error.strerror}") from error
     finally:
-        made.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def tighten(path: Path) -> None:

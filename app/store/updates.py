@@ -1,4 +1,4 @@
-"""Many rows of a table changed at the speed of the driver, as `app.store.inserts` does for new ones."""
+"""Bulk updates at the speed of the driver, as `app.store.inserts` does for new rows."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,14 +10,14 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from app.store.arrays import as_arrays, packer
-from app.store.inserts import Ready, in_binary
+from app.store.inserts import BoundStatement, in_binary
 
 
 class Update:
-    """Sets some columns of the rows that still hold what is known of them."""
+    """Compare-and-set: writes the `new` columns of the rows whose `known` columns are unchanged."""
 
     def __init__(self, table: sa.Table, *, new: Sequence[str], known: Sequence[str]) -> None:
-        """Rows are tuples: the values of `new`, then of `known`, which together find one row and must still be true."""
+        """Rows are tuples: the values of `new`, then of `known`, which together identify one row."""
         self._table = table
         self._new = [table.c[name] for name in new]
         self._known = [table.c[name] for name in known]
@@ -25,16 +25,16 @@ class Update:
         self._packers = [packer(column.type) for column in (*self._new, *self._known)]
 
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Change rows; return how many still held what was known."""
+        """Update rows; return how many matched."""
         return self.prepare(conn, rows).send()()
 
-    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> Ready:
-        """Make everything ready for `run`, while a server has other things to do."""
+    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
+        """Bind the rows to the statement, so that a server can work meanwhile."""
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
-            return Ready(driver.executemany, self._sqlite, rows or None)
+            return BoundStatement(driver.executemany, self._sqlite, rows or None)
         arrays = as_arrays(self._names, self._packers, rows) if rows else None
-        return Ready(driver.execute, self._postgresql, arrays)
+        return BoundStatement(driver.execute, self._postgresql, arrays)
 
     @cached_property
     def _sqlite(self) -> str:

@@ -1,4 +1,4 @@
-"""Document texts by digest: every text that was ever active, or that waited for a person. `conn` first."""
+"""Document texts by digest: every text that was ever live, or waited for a decision. `conn` first."""
 
 from collections.abc import Iterable, Mapping
 
@@ -23,9 +23,11 @@ class Version(msgspec.Struct, frozen=True):
     seen_at: int
 
 
-def append_versions(conn: sa.Connection, seen: Iterable[Version]) -> int:
-    """Keep versions; return how many were never seen before."""
-    return _VERSIONS.run(conn, sorted((msgspec.structs.astuple(one) for one in seen), key=lambda row: row[0]))
+def append_versions(conn: sa.Connection, new_versions: Iterable[Version]) -> int:
+    """Store versions; return how many are new."""
+    return _VERSIONS.run(
+        conn, sorted((msgspec.structs.astuple(version) for version in new_versions), key=lambda row: row[0])
+    )
 
 
 def get_version(conn: sa.Connection, digest: bytes) -> Version:
@@ -37,20 +39,20 @@ def get_version(conn: sa.Connection, digest: bytes) -> Version:
 
 
 def list_versions(conn: sa.Connection, digests: Iterable[bytes]) -> dict[bytes, Version]:
-    """Return those of these versions that are kept, by digest."""
+    """Return the stored ones of these versions, by digest."""
     rows = conn.execute(sa.select(versions).where(versions.c.digest.in_(set(digests))))
     return {row.digest: Version(**row._mapping) for row in rows}  # noqa: SLF001
 
 
 def find_versions(conn: sa.Connection, kind: str, name: str, digest_prefix: str) -> list[Version]:
-    """Return the versions of a name of which the digest begins like this (hexadecimal)."""
+    """Return the versions of a name whose digest begins with this hexadecimal prefix."""
     rows = conn.execute(sa.select(versions).where(versions.c.kind == kind, versions.c.name == name))
-    found = [Version(**row._mapping) for row in rows]  # noqa: SLF001
-    return [one for one in found if one.digest.hex().startswith(digest_prefix.lower())]
+    candidates = [Version(**row._mapping) for row in rows]  # noqa: SLF001
+    return [version for version in candidates if version.digest.hex().startswith(digest_prefix.lower())]
 
 
 def find_seen_texts(conn: sa.Connection, kind: str, texts: Mapping[str, str]) -> set[str]:
-    """Return the names under which the text given for them was ever kept, whatever it inherited then."""
+    """Return the names whose text in `texts` was ever stored under that name, whatever it inherited then."""
     query = sa.select(versions.c.name, versions.c.text).where(
         versions.c.kind == kind, versions.c.name.in_(list(texts)), versions.c.text.in_(list(texts.values()))
     )

@@ -1,8 +1,8 @@
-"""Group commit: one transaction for all requests that are in flight, answered after the commit that holds them.
+"""Group commit: one transaction for all requests in flight, each answered after the commit that stores it.
 
-The first to come leads: it commits for everybody who has queued by then, wakes them, and hands the lead to the first
-of those that came meanwhile. So the busier it is, the larger and cheaper (per call) the commits are; nobody waits for
-a timer, and whoever is stored goes on at once. Plain `threading` locks: under gevent they are greenlet locks, in
+The first request leads: it commits all that have queued by then, wakes them, and hands the lead to the first of those
+that arrived meanwhile. So the busier it is, the larger and (per call) cheaper the commits; no request waits for a
+timer, and a stored one continues at once. Plain `threading` locks: under gevent they are greenlet locks, in
 tests real ones.
 """
 
@@ -20,16 +20,17 @@ from app.errors import Unavailable
 from app.store.commit import Committer
 from app.store.record import Record, Request
 
-# One commit never holds more calls than this, so that nobody waits for a stranger's backlog.
+# The most calls in one commit, so that no sender waits for another's backlog.
 MAX_CALLS_PER_COMMIT = 4000
 
-# A database that hangs, or is held by another program, is known only after seconds. So many requests wait for a commit
-# that takes longer than this; more are refused at once, since each of them holds a connection that /healthz may need.
+# A database that hangs, or is locked by another program, is noticed only after seconds. At most _MOST_WAITING requests
+# wait for a commit that takes longer than this; more are refused at once, since each holds a connection that /healthz
+# may need.
 _LONG_COMMIT_SECONDS = 1.0
 _MOST_WAITING = 100
 
-# Not zero: gevent answers sleep(0) without a look at the sockets. Measured: with zero, nothing that had arrived was
-# seen for 5 ms; with this, after 2 us.
+# Not zero: gevent answers sleep(0) without polling the sockets. Measured: with zero, arrived data was not seen for
+# 5 ms; with this, after 2 us.
 _BLINK_SECONDS = 1e-9
 
 _TURN_SECONDS = 0.005
@@ -44,21 +45,21 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What whoever watches is told of a commit."""
+    """What watchers get about a commit."""
 
     records: Sequence[Record]
     seconds: float
     waiting: int
-    """Requests that had queued up by its end."""
+    """Requests queued at its end."""
 
 
 Watch = Callable[[Commit], None]
 
 
 def isolated(watch: Callable[P, None]) -> Callable[P, None]:
-    """Return `watch` so that it never raises: its failure goes to the log, at most once a minute.
+    """Return `watch` wrapped so that it never raises: failures are logged, at most once a minute.
 
-    For everything that runs between a commit and its answer. The calls are stored, so the sender must hear 200.
+    For everything between a commit and its answer. The calls are stored, so the sender must get 200.
     """
     name = getattr(watch, "__qualname__", type(watch).__name__)
     next_report = 0.0
@@ -86,12 +87,12 @@ class _Entry:
 
 
 def give_way() -> None:
-    """Let other requests run, and those that have arrived begin."""
+    """Yield to other requests, and let those that have arrived begin."""
     time.sleep(_BLINK_SECONDS)
 
 
 class Turn:
-    """A long piece of work that lets others run: between any two of its steps, once it has had its time."""
+    """The time slice of a long piece of work, which yields to others between its steps once the slice is used up."""
 
     __slots__ = ("_until",)
 
@@ -99,23 +100,23 @@ class Turn:
         self._until = time.monotonic() + _TURN_SECONDS
 
     def checkpoint(self) -> None:
-        """Give way where five milliseconds have gone by since that was last done."""
+        """Yield if five milliseconds have passed since the last time."""
         if time.monotonic() > self._until:
             give_way()
             self._until = time.monotonic() + _TURN_SECONDS
 
 
 class Writer:
-    """Stores requests, each with one call or more. One per process."""
+    """Stores requests, each with one or more calls. One per process."""
 
     def __init__(self, committer: Committer, *watches: Watch) -> None:
-        """`watches` are told of every commit that was made; one that fails harms neither a sender nor the others."""
+        """`watches` are called after every commit; one that fails affects neither senders nor the others."""
         self._committer = committer
         self._watches = [isolated(watch) for watch in watches]
         self._queue: deque[_Entry] = deque()
         self._lead = threading.Lock()
         self._began = math.inf
-        """When the commit under way began, by time.perf_counter; infinite where none is."""
+        """When the current commit began, by time.perf_counter; infinite if there is none."""
 
     def append(self, request: Request) -> None:
         """Store a request with its calls; returns after the commit, each record then holds its outcome.
@@ -125,7 +126,7 @@ class Writer:
 
         """
         if len(self._queue) >= _MOST_WAITING and time.perf_counter() - self._began > _LONG_COMMIT_SECONDS:
-            raise Unavailable("the database takes long, and enough requests wait for it")
+            raise Unavailable("the database is slow, and too many requests wait for it")
         entry = _Entry(request)
         entry.wake.acquire()
         self._queue.append(entry)
@@ -134,12 +135,12 @@ class Writer:
         try:
             if not entry.leads:
                 entry.wake.acquire()
-            # Once, or again where more had queued up before this one than one commit takes.
+            # Once, or again if more were queued before this one than fit into one commit.
             while not entry.done:
                 self._commit_queued()
         finally:
             if not entry.done and entry in self._queue:
-                # Stopped while it waited: nobody may be handed the lead who is not there to take it.
+                # Stopped while it waited: the lead must not be handed to a request that is gone.
                 self._queue.remove(entry)
             if entry.leads:
                 self._hand_over()
@@ -147,7 +148,7 @@ class Writer:
             raise entry.error
 
     def _hand_over(self) -> None:
-        """Give the lead to the first that waits; to nobody, where nobody does."""
+        """Hand the lead to the first request that waits, if any."""
         while True:
             if self._queue:
                 heir = self._queue[0]
@@ -155,7 +156,7 @@ class Writer:
                 heir.wake.release()
                 return
             self._lead.release()
-            # Whoever came in between found the lead taken, and waits.
+            # A request that came in between found the lead taken, and waits.
             if not self._queue or not self._lead.acquire(blocking=False):
                 return
 
@@ -166,13 +167,13 @@ class Writer:
             entries.extend(self._take())
             return [entry.request for entry in entries]
 
-        # What they hear where this thread is stopped in the middle.
+        # Their error if this thread is stopped in the middle.
         error: Exception | None = Unavailable("the commit was broken off")
         began = self._began = time.perf_counter()
         try:
             self._committer.commit(take)
             error = None
-        except Exception as trouble:  # noqa: BLE001  every sender of the group must hear of it, not only this one
+        except Exception as trouble:  # noqa: BLE001  every sender of the group must get it, not only this one
             error = trouble
         finally:
             self._began = math.inf
@@ -188,9 +189,9 @@ class Writer:
                 watch(commit)
 
     def _take(self) -> list[_Entry]:
-        """Take what has queued up, after letting everything that has already arrived join.
+        """Take the queued requests, after letting all that have already arrived join.
 
-        Without that a gevent worker, which nothing interrupts, would commit each call alone.
+        Otherwise a gevent worker, which nothing interrupts, would commit each call alone.
         """
         queued = 0
         while queued < len(self._queue):

@@ -1,7 +1,7 @@
-"""The Flask application and its requests: how the body of each is read, within the limit of its route.
+"""The Flask application and its requests: how each body is read, within the limit of its route.
 
-There is one mechanism, `app.web.body`, and it is used once the guards of a route have looked at the head: what they
-refuse is not read. A view that takes more than others, or less, says so with `body_limit`.
+`app.web.body` reads the body once the guards of a route have checked the head; a request that they refuse is not read.
+A view whose limit differs from the usual one sets it with `body_limit`.
 """
 
 import io
@@ -18,8 +18,8 @@ from app.web.in_flight import Reservation
 
 View = TypeVar("View", bound=Callable[..., object])
 
-ORDINARY = Limit(64 << 10, "the most that is taken here")
-"""Of a view that says nothing: forms, filters, words."""
+ORDINARY = Limit(64 << 10, "the limit of this address")
+"""The limit of a view that sets none: forms, filters."""
 
 IN_FLIGHT = "segment_lotus_in_flight"
 
@@ -28,7 +28,7 @@ _ATTRIBUTE = "body_limit"
 
 
 def body_limit(limit: Limit | None) -> Callable[[View], View]:
-    """Give a view another limit than ORDINARY; None: the view reads the body by itself."""
+    """Set a view's limit in place of ORDINARY; None: the view reads the body itself."""
 
     def mark(view: View) -> View:
         setattr(view, _ATTRIBUTE, limit)
@@ -38,13 +38,13 @@ def body_limit(limit: Limit | None) -> Callable[[View], View]:
 
 
 def limit_of(view: Callable[..., object]) -> Limit | None:
-    """Return the limit of a view; None where it reads the body by itself."""
+    """Return the limit of a view; None if it reads the body itself."""
     limit: Limit | None = getattr(view, _ATTRIBUTE, ORDINARY)
     return limit
 
 
 class BoundedRequest(Request):
-    """A request whose body is read whole, or not at all."""
+    """A request whose body is read completely, or not at all."""
 
     _reservation: Reservation | None = None
 
@@ -54,7 +54,7 @@ class BoundedRequest(Request):
 
         Raises:
             TooLarge, UnparsableJson, BodyBroken, Unavailable: as `read_body` does.
-            UnsupportedMediaType: it has parts, of which any could be a file. Nothing here takes files.
+            UnsupportedMediaType: it is multipart, which may hold files. Nothing here accepts files.
 
         """
         limit = limit_of(current_app.view_functions[self.endpoint]) if self.endpoint else ORDINARY
@@ -63,27 +63,27 @@ class BoundedRequest(Request):
         self._reservation = current_app.extensions[IN_FLIGHT].reserve(self.environ["wsgi.input"])
         body = read_body(self.environ, limit, self._reservation)
         if body and self.mimetype.startswith("multipart/"):
-            raise UnsupportedMediaType("a form is taken as application/x-www-form-urlencoded, and no files are")
+            raise UnsupportedMediaType("a form must be application/x-www-form-urlencoded; files are not accepted")
         return io.BytesIO(body)
 
     def close(self) -> None:
-        """Give the room of the body back."""
+        """Release the bytes of the body."""
         if self._reservation is not None:
             self._reservation.close()
         super().close()
 
 
 class Application(Flask):
-    """The application. `extensions[IN_FLIGHT]` is what counts the bodies of its requests."""
+    """The application. `extensions[IN_FLIGHT]` counts the bytes of its request bodies."""
 
     request_class = BoundedRequest
 
     def dispatch_request(self) -> ResponseReturnValue:
-        """Answer a request that the guards let pass."""
+        """Answer a request that passed the guards."""
         if request.routing_exception is None:
             _ = request.stream
         return super().dispatch_request()
 
     def get_send_file_max_age(self, filename: str | None) -> int | None:  # noqa: ARG002
-        """Let browsers keep what its address names, see app.web.pages; they ask again for what a module imports."""
+        """Let browsers cache files whose address has a version, see app.web.pages; a module's imports have none."""
         return _YEAR if "v" in request.args else None

@@ -1,4 +1,4 @@
-"""Reading a request's body within limits: its size, its inflated size, and the bytes of all requests in flight."""
+"""Reads request bodies within limits: the size, the inflated size, and the bytes of all requests in flight."""
 
 import contextlib
 import zlib
@@ -13,14 +13,14 @@ from app.web.draining import LEFT_UNREAD
 from app.web.in_flight import CHUNK_BYTES, Reservation
 
 RATIO_MAX = 100
-"""How many times its size a body inflates to before anything has vouched for its sender: beyond RATIO_FREE_BYTES, the
-largest batch of Segment's tracking API. Calls that differ in nothing but a counter come to 120."""
+"""The most times its size that a body may inflate to while its sender is unauthenticated; it applies beyond
+RATIO_FREE_BYTES, the largest batch of Segment's tracking API. Calls that differ only in a counter reach 120."""
 
 RATIO_FREE_BYTES = MAX_BATCH_BYTES
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
-# A gzip body may be several members one after the other; each costs a copy of what follows in its chunk.
+# A gzip body may be several members in sequence; each costs a copy of the rest of its chunk.
 _MEMBERS_MAX = 10_000
 
 # int() refuses thousands of digits.
@@ -38,17 +38,17 @@ class Limit(NamedTuple):
 
     most: int
     name: str
-    """What it is called in messages."""
+    """Its name in messages."""
 
 
 def read_body(environ: dict[str, Any], limit: Limit, reservation: Reservation) -> bytes:
-    """Read the body of a WSGI request, inflated where it says that it is compressed.
+    """Return the body of a WSGI request, inflated if its head says that it is compressed.
 
     Raises:
         TooLarge: it has more bytes than the limit, before or after inflating; reading stops there. Or it inflates to
-            more than RATIO_MAX times its size, and nothing has vouched for its sender.
-        UnparsableJson: it says gzip and is none.
-        BodyBroken: it stopped coming, or is not framed as HTTP says; what follows on the connection cannot be read.
+            more than RATIO_MAX times its size, and its sender is not authenticated yet.
+        UnparsableJson: it is declared as compressed, and is not.
+        BodyBroken: it stopped arriving, or its framing is invalid; nothing more on the connection can be read.
         Unavailable: too many bytes are in flight.
 
     """
@@ -62,10 +62,11 @@ def read_body(environ: dict[str, Any], limit: Limit, reservation: Reservation) -
 
 
 def read_beginning(environ: dict[str, Any], reservation: Reservation) -> bytes:
-    """Read at most 64 KiB of a body that is refused whatever it holds; return its beginning, for people.
+    """Read at most 64 KiB of a body that is refused in any case; return its beginning, to be shown.
 
-    So the sender of an ordinary body has sent it when the answer comes, and hears it. Then the connection ends, since
-    it is a stranger's. Of a compressed body no more is inflated than is kept of a refused one. Never raises.
+    So the sender of an ordinary body has finished sending when the answer comes, and receives it. Then the connection
+    is closed, since its sender is not authenticated. A compressed body is inflated only as far as it is stored. Never
+    raises.
     """
     environ[LEFT_UNREAD] = True
     parts: list[bytes] = []
@@ -88,7 +89,7 @@ def _encoding(environ: dict[str, Any]) -> str:
 
 
 def _length(environ: dict[str, Any]) -> int | None:
-    """Return what Content-Length says; None where the body comes in chunks. Raises BodyBroken."""
+    """Return the Content-Length; None if the body is chunked. Raises BodyBroken."""
     length = environ.get("CONTENT_LENGTH")
     if not length:
         return None
@@ -106,7 +107,7 @@ def _read_parts(environ: dict[str, Any], limit: Limit, reservation: Reservation)
     try:
         _read(environ["wsgi.input"], limit.most + 1 if length is None else length, parts, reservation, limit)
     except (OSError, ValueError) as error:
-        # ValueError: the size of a chunk is no number.
+        # ValueError: a chunk size is not a number.
         raise BodyBroken from error
     if length is not None and sum(map(len, parts)) < length:
         raise BodyBroken
@@ -117,7 +118,7 @@ def _read_parts(environ: dict[str, Any], limit: Limit, reservation: Reservation)
 def _read(
     stream: IO[bytes], size: int, parts: list[bytes], reservation: Reservation, limit: Limit | None = None
 ) -> None:
-    """Read up to `size` bytes into `parts`, and hold only what has come: a length alone must not shut others out."""
+    """Read up to `size` bytes into `parts`, reserving only bytes that arrived: a length alone must not block others."""
     left = size
     while left and (part := stream.read(min(CHUNK_BYTES, left))):
         left -= len(part)
@@ -156,7 +157,7 @@ def _inflate(parts: list[bytes], limit: Limit, reservation: Reservation) -> byte
 
 
 def _let_go(parts: list[bytes], reservation: Reservation) -> Iterator[bytes]:
-    """Give the parts one after the other, and their room back: raw and inflated, a body need not be held twice."""
+    """Yield the parts one by one, and release their bytes: a body need not be held both raw and inflated."""
     parts.reverse()
     while parts:
         part = parts.pop()
@@ -165,19 +166,19 @@ def _let_go(parts: list[bytes], reservation: Reservation) -> Iterator[bytes]:
 
 
 def _inflated(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Inflate in small pieces, of what goes in (zlib copies the rest of it each time) and of what comes out."""
+    """Inflate in small pieces, of the input (zlib copies the rest of it each time) and of the output."""
     inflater = None
     members = 0
     for part in parts:
-        rest = part
-        while rest:
+        unread = part
+        while unread:
             if inflater is None:
                 inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 members += 1
             if members > _MEMBERS_MAX:
                 raise UnparsableJson(f"the compressed body has more than {_MEMBERS_MAX} members")
-            yield inflater.decompress(rest, CHUNK_BYTES)
-            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            yield inflater.decompress(unread, CHUNK_BYTES)
+            unread = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
             if inflater.eof:
                 inflater = None
     while inflater is not None and not inflater.eof:

@@ -116,8 +116,8 @@ class ClientConnection:
         """
         data = self._receive(phase)
         self.last_byte_at = time.monotonic()
-        rest = self.buffer[self.position :]
-        self.buffer = rest + data if rest else data
+        unread = self.buffer[self.position :]
+        self.buffer = unread + data if unread else data
         self.position = 0
         self.spend(len(data))
         return bool(data)

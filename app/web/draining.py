@@ -1,4 +1,4 @@
-"""Whether this process is about to end and takes nothing new."""
+"""Whether this process is shutting down and accepts no new requests."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from flask import Response
 
 EXTENSION = "segment_lotus_draining"
-"""Where the Flask application keeps its Draining, in `extensions`. It stands here, and not where the application is
-made, because gunicorn's first process must not import that: see app.service.gunicorn_conf."""
+"""The key of the application's Draining in `extensions`. It is defined here, and not beside the application, because
+gunicorn's first process must not import that: see app.service.gunicorn_conf."""
 
 LEFT_UNREAD = "segment_lotus.left_unread"
-"""Set in the environment of a request whose body was not read to its end: its connection ends with the answer."""
+"""Set in the environ of a request whose body was not read to its end: its connection is closed after the answer."""
 
 
 class Draining:
-    """Set once, by the worker that was told to stop."""
+    """Started once, when the worker is told to stop."""
 
     def __init__(self) -> None:
         self.started = False
 
     def start(self) -> None:
-        """Take nothing new from now on; what is in flight is finished."""
+        """Refuse new requests from now on; those in flight are finished."""
         self.started = True
 
     def refuse(self) -> None:
@@ -31,7 +31,7 @@ class Draining:
             raise Unavailable("this node is shutting down; send it again")
 
     def hang_up(self, response: "Response", environ: dict[str, Any]) -> "Response":
-        """Let the connection end with this answer once draining has started, or where the body was left unread.
+        """Close the connection after this answer if draining has started, or the body was left unread.
 
         `environ` is the request's.
         """

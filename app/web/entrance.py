@@ -1,4 +1,4 @@
-"""The pages that are there before anybody is signed in."""
+"""The pages to sign in and out."""
 
 from flask import Blueprint, Response, request
 
@@ -10,21 +10,21 @@ from app.web.sessions import check_csrf, end_session, require_session
 from app.web.sign_in import SignIn, go_to, to_way_back
 
 _TOKEN_MAX = 1000
-_FORM = Limit(4 << 10, "the most that this form takes")
-"""Anybody may send it. Of the token three bytes for each character, percent-encoded, and the place to go on to."""
+_FORM = Limit(4 << 10, "the limit of this form")
+"""Small, since anybody may send it: three bytes per character of the token, percent-encoded, and the page to go to."""
 
 
 def sign_in_pages(pages: Pages, gate: SignIn) -> Blueprint:
     """Return the routes to sign in and out."""
     blueprint = Blueprint("sign_in_pages", __name__)
     blueprint.after_request(protect)
-    blueprint.register_error_handler(Exception, pages.tell)
+    blueprint.register_error_handler(Exception, pages.show_error)
 
     @blueprint.get("/sign-in")
     def form() -> Response:
         return pages.show("sign_in.html", next=to_way_back(request.args.get("next", "/")), wrong=None)
 
-    # Without a session there is nothing that a foreign page could misuse: a token it knows would be its own.
+    # No CSRF token: without a session there is nothing that a foreign page could misuse.
     @blueprint.post("/sign-in")
     @body_limit(_FORM)
     def sign_in() -> Response:

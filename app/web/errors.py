@@ -1,4 +1,4 @@
-"""How an error is said over HTTP: one shape everywhere, `{"code": ..., "message": ...}`, and one table of statuses."""
+"""Errors over HTTP: one format everywhere, `{"code": ..., "message": ...}`, and one table of statuses."""
 
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ STATUS_OF: dict[type[SegmentLotusError], int] = {
     Unavailable: 503,
 }
 
-# Segment backs off by itself; this only keeps a well-behaved client from coming back at once.
+# Segment backs off by itself; this only keeps a well-behaved client from retrying at once.
 RETRY_AFTER_SECONDS = 2
 
 _PRIVATE = ("/api/v1", "/readyz", "/metrics")
@@ -47,17 +47,17 @@ _LOG = structlog.get_logger("web")
 
 
 def to_json(value: object, status: int = 200) -> Response:
-    """Return a JSON answer."""
+    """Return a JSON response."""
     return Response(encode(value), status, content_type="application/json")
 
 
 def to_status(error: SegmentLotusError) -> int | None:
-    """Return the status of one of our errors; None for one that no sender should ever see."""
+    """Return the status of one of our errors; None for one that a sender should never see."""
     return next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), None)
 
 
 def to_response(error: SegmentLotusError) -> Response:
-    """Return the answer for one of our errors; one that no sender should ever see is an unexpected one."""
+    """Return the response for one of our errors; one that a sender should never see counts as unexpected."""
     status = to_status(error)
     if status is None:
         return to_response(to_unavailable(error))
@@ -70,18 +70,18 @@ def to_response(error: SegmentLotusError) -> Response:
 
 
 def to_unavailable(error: Exception) -> Unavailable:
-    """Log an unexpected error, and return what its sender is told.
+    """Log an unexpected error, and return the error for its sender.
 
-    503 for a fault of ours: Segment tries again after a 503 and drops for ever after many others.
+    503, since the fault is ours: Segment retries after a 503, and drops the call after many other statuses.
     """
     _LOG.error("unexpected error", exc_info=error)
     return Unavailable("something went wrong here; it is in the log of the service")
 
 
 def keep_private(response: Response) -> Response:
-    """Let nobody on the way keep what only the admin may see, nor take its type for another; errors alike.
+    """Forbid caching and content sniffing of answers for the admin, errors included.
 
-    Pages say so themselves, see app.web.pages, and the routes by which calls come in show nothing that is kept.
+    Pages do so themselves, see app.web.pages, and the endpoints for calls show no stored data.
     """
     if request.path.startswith(_PRIVATE):
         response.headers.setdefault("Cache-Control", "no-store")
@@ -89,22 +89,22 @@ def keep_private(response: Response) -> Response:
     return response
 
 
-def register(app: Flask, tell_as_page: Callable[[Exception], Response]) -> None:
-    """Make every error of every route end in this shape; `tell_as_page` says it where a browser asks for a page.
+def register(app: Flask, to_page: Callable[[Exception], Response]) -> None:
+    """Give every error of every route this format; `to_page` renders it if a browser asks for a page.
 
-    Blueprints of pages do so by themselves; this is for what has no route.
+    Blueprints of pages have their own handlers; this is for addresses without a route.
     """
 
-    def tell_http(error: HTTPException) -> Response:
-        return tell_as_page(error) if wants_page() else _http(error)
+    def handle_http_error(error: HTTPException) -> Response:
+        return to_page(error) if wants_page() else _http(error)
 
     app.register_error_handler(SegmentLotusError, to_response)
-    app.register_error_handler(HTTPException, tell_http)
+    app.register_error_handler(HTTPException, handle_http_error)
     app.register_error_handler(Exception, _unexpected)
 
 
 def wants_page() -> bool:
-    """Whether a browser asks, and not a program."""
+    """Whether the client prefers HTML, as browsers do."""
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 

@@ -1,7 +1,7 @@
-"""Where slow reads run, so that calls which come in do not wait for them.
+"""Runs slow reads away from the event loop, so that incoming calls do not wait for them.
 
-SQLite works inside the process, and psycopg's answers are turned into rows there: a query of half a second on the
-thread of the loop would hold up every webhook request of the worker for half a second.
+SQLite works inside the process, and psycopg converts its answers to rows there: a query of half a second on the loop's
+thread would delay every webhook request of the worker by half a second.
 """
 
 from collections.abc import Callable
@@ -18,21 +18,21 @@ Work = Callable[[Backend], object]
 """Reads what becomes JSON."""
 
 _THREADS = 2
-"""Slow reads at one time in one worker. Each thread has connections of its own, with up to 32 MB of SQLite's cache."""
+"""Concurrent slow reads in one worker. Each thread has its own connections, with up to 32 MB of SQLite's cache."""
 
-# The patched one tells greenlets apart.
+# The patched function identifies greenlets, not threads.
 _thread_number: Callable[[], int] = get_original("_thread", "get_ident")
 
 
 class Offload(Protocol):
-    """Runs a piece of work that reads, and returns what it returns, or raises what it raises."""
+    """Runs a read, and returns its result or raises its error."""
 
     def __call__(self, work: Callable[[Backend], T]) -> T:
         """Run `work`. It may not use Flask's request."""
 
 
 class OnThisThread:
-    """Runs it on the spot."""
+    """Runs it in the calling thread."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -43,10 +43,10 @@ class OnThisThread:
 
 
 class OnThreads:
-    """Runs it on one of a few real threads, while the loop goes on.
+    """Runs it on one of a few real threads, while the loop continues.
 
-    No two threads share a pool of connections: its locks are gevent's, which are for the greenlets of one thread; with
-    threads that contend for one, some wait for ever.
+    No two threads share a connection pool: its locks are gevent's, made for the greenlets of one thread; threads that
+    contend for one may wait forever.
     """
 
     def __init__(self, connect_backend: Callable[[], Backend]) -> None:
@@ -67,5 +67,5 @@ class OnThreads:
             if number not in self._backends:
                 self._backends[number] = self._open_backend()
             return work(self._backends[number]), None
-        except Exception as error:  # noqa: BLE001  raised anew by who asked; gevent would print its traceback here
+        except Exception as error:  # noqa: BLE001  raised again by the caller; gevent would print its traceback here
             return None, error

@@ -1,7 +1,7 @@
-"""What all pages share: who may see them, how they are rendered, and what a browser may do with them.
+"""What all pages share: access, rendering, and security headers.
 
-A page is a view on the functions that the JSON API and the command line call too. It is read and rendered where
-`offload` runs it, so that no page, however large, holds up a webhook request.
+A page is a view of the functions that the JSON API and the command line call, too. It is read and rendered where
+`offload` runs it, so that no page, however large, delays a webhook request.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Values = dict[str, Any]
 Work = Callable[[Backend], Values]
 
 FindPause = Callable[[Connection, int], object | None]
-"""Finds why forwarding to Lotus is paused, at a time; None where it is not."""
+"""(connection, now) -> why forwarding to Lotus is paused; None if it is not."""
 
 _HERE = Path(__file__).parent
 
@@ -53,28 +53,28 @@ class Pages:
     """Renders pages. One per application."""
 
     def __init__(self, offload: Offload, find_pause: FindPause | None = None) -> None:
-        """`find_pause`: looks for what the banner of each page tells."""
+        """`find_pause` returns what the banner of each page shows."""
         self._offload = offload
         self._find_pause = find_pause
 
     def blueprint(self, name: str) -> Blueprint:
-        """Return a blueprint whose routes are pages: only for who is signed in, with CSRF tokens, errors as pages."""
+        """Return a blueprint of pages: they need a session and CSRF tokens, and show errors as pages."""
         blueprint = Blueprint(name, __name__)
         blueprint.before_request(self._guard)
-        blueprint.register_error_handler(Exception, self.tell)
+        blueprint.register_error_handler(Exception, self.show_error)
         blueprint.after_request(protect)
         return blueprint
 
     def read(self, work: Callable[[Backend], Any]) -> Any:
-        """Run a piece of work that reads the database, away from the loop. It may not use Flask's request."""
+        """Run a read of the database away from the loop. It may not use Flask's request."""
         return self._offload(work)
 
     def show(
         self, template: str, work: Work | None = None, status: int = 200, *, fragment: bool = False, **values: Any
     ) -> Response:
-        """Render a page with the values given, and those that `work` reads from the database.
+        """Render a page with `values`, and those that `work` reads from the database.
 
-        `fragment`: it is a part of a page, which has its head already.
+        `fragment`: a part of a page, without the banner.
         """
         common = {
             "place": request.path,
@@ -92,22 +92,22 @@ class Pages:
                     more = {**more, "pause": find_pause(conn, clock())}
             return _templates().get_template(template).render({**common, **values, **more})
 
-        # What needs no database is quick; a fault of the database must not keep its own message from being shown.
+        # Without `work` no database is read: an error of the database must not prevent its own message.
         text = self._offload(render) if work else _templates().get_template(template).render({**common, **values})
-        # What no template thought of: half of a surrogate pair is shown as JSON writes it.
+        # Half of a surrogate pair that a template did not handle is shown as JSON writes it.
         return Response(text.encode(errors="backslashreplace"), status, content_type=_HTML)
 
-    def tell(self, error: Exception) -> Response:
-        """Say an error as a page; where nobody is signed in, with the form to do so in its place."""
+    def show_error(self, error: Exception) -> Response:
+        """Return the page of an error; without a session, the sign-in form instead."""
         if isinstance(error, Unauthorized):
             place = to_way_back(full_address(request))
             return self.show("sign_in.html", status=401, next=place, wrong=None)
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
         else:
-            said = error if isinstance(error, SegmentLotusError) else to_unavailable(error)
-            status = to_status(said) or 503
-            code, message = said.code, said.message
+            problem = error if isinstance(error, SegmentLotusError) else to_unavailable(error)
+            status = to_status(problem) or 503
+            code, message = problem.code, problem.message
         return self.show("error.html", status=status, code=code.replace("_", " "), message=message)
 
     def _guard(self) -> None:

@@ -1,4 +1,4 @@
-"""What a request says, before anybody asks what it means: its address is text, its body a JSON object."""
+"""Parses requests: the query parameters, and a body that is a JSON object."""
 
 import json
 import re
@@ -16,9 +16,9 @@ _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def check_address() -> None:
-    """Raise BadQuery where the address of this request is no text: Flask would fail, or look for what nobody typed.
+    """Raise BadQuery if the address of this request is not valid text: Flask would fail, or search for other text.
 
-    A NUL is no text either: PostgreSQL takes none, and nothing that is kept has one.
+    A NUL is refused, too: PostgreSQL does not accept it, and no stored text has one.
     """
     query = request.query_string
     if _NO_ESCAPE.search(query):
@@ -34,9 +34,9 @@ def check_address() -> None:
 
 
 def read_parameters(*accepted: str) -> dict[str, str]:
-    """Return the query's parameters. Raises BadQuery for what is unknown, empty or there twice.
+    """Return the query parameters. Raises BadQuery for one that is unknown, empty or repeated.
 
-    Of `outcome` there may be several; commas join them.
+    `outcome` may be repeated; its values are joined by commas.
     """
     texts: dict[str, str] = {}
     for name, values in request.args.lists():
@@ -51,10 +51,10 @@ def read_parameters(*accepted: str) -> dict[str, str]:
     return texts
 
 
-def to_texts(given: Iterable[tuple[str, list[str]]], accepted: Collection[str]) -> dict[str, str]:
+def to_texts(parameters: Iterable[tuple[str, list[str]]], accepted: Collection[str]) -> dict[str, str]:
     """Return the parameters that have a value; several outcomes are joined by commas. Raises BadQuery."""
     texts: dict[str, str] = {}
-    for name, values in given:
+    for name, values in parameters:
         filled = [value.strip() for value in values if value.strip()]
         if name not in accepted:
             raise BadQuery(f"there is no filter {name[:40]!a}: there are {', '.join(accepted)}")
@@ -68,16 +68,16 @@ def to_texts(given: Iterable[tuple[str, list[str]]], accepted: Collection[str]) 
 
 
 def read_json_object() -> dict[str, Any] | None:
-    """Return the JSON object that is the body of this request, whatever its content type; None where it is none."""
+    """Return the JSON object in the body of this request, whatever its content type; None if it is not one."""
     try:
-        # As text: of bytes Python would also take UTF-16 and UTF-32.
+        # Decoded first: from bytes, Python would also accept UTF-16 and UTF-32.
         document = json.loads(request.get_data().decode())
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
-def full_address(asked: Request) -> str:
-    """Return path and query as they stand in a link; what is no text in them is replaced."""
-    query = asked.query_string.decode(errors="replace")
-    return f"{asked.path}?{query}" if query else asked.path
+def full_address(incoming: Request) -> str:
+    """Return path and query as in a link; invalid UTF-8 is replaced."""
+    query = incoming.query_string.decode(errors="replace")
+    return f"{incoming.path}?{query}" if query else incoming.path

@@ -135,11 +135,11 @@ def csrf_token() -> str:
     return str(session.get(CSRF_FIELD, ""))
 
 
-def check_csrf(asked: Request) -> None:
+def check_csrf(incoming: Request) -> None:
     """Raise Forbidden for a request that changes something and does not carry the token of its session."""
-    if asked.method in _SAFE:
+    if incoming.method in _SAFE:
         return
-    token = asked.headers.get(CSRF_HEADER) or asked.form.get(CSRF_FIELD, "")
+    token = incoming.headers.get(CSRF_HEADER) or incoming.form.get(CSRF_FIELD, "")
     if not hmac.compare_digest(token.encode(errors="replace"), csrf_token().encode()):
         raise Forbidden("this form is too old: load the page again, and send it once more")
 

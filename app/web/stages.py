@@ -1,4 +1,4 @@
-"""What the page of a call is made of: the stops on its way, and what each wing tells about it."""
+"""The parts of the page of a call: the stages that it went through, and the panels of each wing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +9,19 @@ from app.store.engine import Connection
 from app.store.review import WholeCall
 
 EVENTS_MAX = 20
-"""Events of one call that its page shows; the API gives all of them."""
+"""The most events that the page of a call shows; the API returns all of them."""
 
 Panel = Callable[[Connection, WholeCall, int], dict[str, Any]]
-"""Tells more about a call, at a time: values for its page."""
+"""(connection, call, now) -> values for the page of the call."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One stop on a call's way."""
+    """One stage of a call."""
 
     name: str
     passed: bool
     sentence: str
     at: str | None = None
-    """RFC 3339; None where it was not kept."""
+    """RFC 3339; None if it was not recorded."""
     after: float | None = None
-    """Seconds after the call was received; None where a replay began it, or Lotus ended it."""
+    """Seconds after the call was received; None for a stage of a replay, or of Lotus."""

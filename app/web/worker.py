@@ -148,8 +148,8 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             endless = self.request_version == "HTTP/1.0" and not self._has_length()
             self.close_connection = endless or self.server.connections.full or not self._body.discard()
         if self.close_connection:
-            kept = [(name, value) for name, value in self.response_headers if name.lower() != b"connection"]
-            self.response_headers = [*kept, (b"Connection", b"close")]
+            headers = [(name, value) for name, value in self.response_headers if name.lower() != b"connection"]
+            self.response_headers = [*headers, (b"Connection", b"close")]
 
     def _has_length(self) -> bool:
         return any(name.lower() == b"content-length" for name, _ in self.response_headers)

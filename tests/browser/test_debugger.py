@@ -39,7 +39,7 @@ def test_an_empty_service_says_what_to_do_and_shows_the_first_call_when_it_comes
     expect(page.get_by_text("No call came yet.")).to_be_visible()
     visitor.check()
     visitor.go("/")
-    expect(page.get_by_text("No call came in this time.")).to_be_visible()
+    expect(page.get_by_text("No calls in this period.")).to_be_visible()
     visitor.check()
     visitor.go("/calls")
     expect(page.locator("#live-state")).to_have_text("Live")

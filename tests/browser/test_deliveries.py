@@ -97,7 +97,7 @@ def test_a_group_is_counted_confirmed_and_tried_again_without_javascript(
     page.get_by_role("button", name="Retry this group").click()
     expect(page.get_by_role("heading", name="Retry 2 deliveries?")).to_be_visible()
     page.get_by_role("button", name="Retry 2 deliveries").click()
-    expect(page.get_by_role("heading", name="2 deliveries wait again")).to_be_visible()
+    expect(page.get_by_role("heading", name="2 deliveries queued again")).to_be_visible()
     assert states_of(database)["waiting"] == 2
     context.close()
     forward(database, address)

@@ -33,7 +33,7 @@ def test_it_waits_says_why_a_request_was_refused_and_turns_green_at_the_first_ca
     body = to_raw(a_document())
     assert visitor.service.post(body, {}).status == 401
     expect(arrivals).to_contain_text("signature_missing")
-    expect(arrivals).to_contain_text("No shared secret is set in Segment's destination")
+    expect(arrivals).to_contain_text("The destination in Segment has no shared secret")
     visitor.check()
     assert visitor.service.post(body, signed(body, secret="another")).status == 401
     expect(arrivals).to_contain_text("The shared secret in Segment differs")
@@ -46,7 +46,7 @@ def test_it_waits_says_why_a_request_was_refused_and_turns_green_at_the_first_ca
 def test_a_test_call_goes_the_whole_way(visitor: Visitor) -> None:
     page = visitor.sign_in("/setup")
     page.get_by_role("button", name="Send a signed test call").click()
-    expect(page.get_by_text("The test call was taken, and kept.")).to_be_visible()
+    expect(page.get_by_text("The test call was accepted and stored.")).to_be_visible()
     expect(page.locator("#arrivals")).to_contain_text("The test call arrived")
     visitor.go("/setup")
     visitor.check()

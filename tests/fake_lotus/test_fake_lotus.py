@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.core.times import format_time
-from app.forward.fake_lotus.faults import Fault, Planned, parse_fault
+from app.forward.fake_lotus.faults import Fault, PlannedFault, parse_fault
 from app.forward.fake_lotus.rules import BROKER, DAY, INVALID_JSON, INVALID_TIME, NO_CUSTOMER, NO_ID, OUTSIDE, WHOLE
 from app.forward.fake_lotus.server import FAULTS, PING, RECEIVED, TRACK, VERIFY, FakeLotus
 from tests.builders import NOW
@@ -160,15 +160,15 @@ def test_a_fault_is_answered_as_lotus_would(
 
 @pytest.mark.parametrize(("fault", "taken"), [(Fault.HANG_UP, 0), (Fault.HANG_UP_AFTER, 1)])
 def test_it_closes_the_connection_half_way(address: str, lotus: FakeLotus, fault: Fault, taken: int) -> None:
-    lotus.faults.plan([Planned(fault)])
+    lotus.faults.plan([PlannedFault(fault)])
     with pytest.raises((OSError, http.client.HTTPException)):
         track(address, an_event())
     assert len(lotus.events) == taken
 
 
 def test_faults_are_read_from_text_and_from_json(address: str) -> None:
-    assert parse_fault("error") == Planned(Fault.ERROR, 1.0)
-    assert parse_fault("slow:0.25") == Planned(Fault.SLOW, 0.25)
+    assert parse_fault("error") == PlannedFault(Fault.ERROR, 1.0)
+    assert parse_fault("slow:0.25") == PlannedFault(Fault.SLOW, 0.25)
     for text in ("nothing", "error:2", "error:x"):
         with pytest.raises(ValueError, match=r"fault|share"):
             parse_fault(text)

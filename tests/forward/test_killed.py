@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.forward.fake_lotus.faults import Fault, Planned
+from app.forward.fake_lotus.faults import Fault, PlannedFault
 from app.forward.fake_lotus.server import FakeLotus
 from app.forward.verdict import LotusAnswer
 from app.forward.worker import LEASE_SECONDS, ForwardWorker
@@ -76,7 +76,7 @@ def test_killed_at_each_point_every_event_arrives_and_only_the_batch_under_way_a
     while True:
         empty(database)
         lotus.forget()
-        lotus.faults.plan([Planned(fault, left=1)] if fault else [])
+        lotus.faults.plan([PlannedFault(fault, left=1)] if fault else [])
         store(database, [a_recent(f"id-{number:03}") for number in range(EVENTS)])
         time = Clock()
         was_killed = drive_into(Trap(points), a_worker(database, address, time), database, time, steps)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.core.lotus import LotusEvent
-from app.forward.fake_lotus.faults import Fault, Faults, Planned
+from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.store.engine import Database, connect
 from app.store.schema import attempts
@@ -18,7 +18,7 @@ from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_recent, a_worker, 
 _TAKES_UNHEARD = {Fault.HANG_UP_AFTER, Fault.NOT_JSON}
 _FAULTS = [fault for fault in Fault if fault is not Fault.ENDLESS]
 _planned = st.lists(
-    st.builds(Planned, st.sampled_from(_FAULTS), st.sampled_from([0.2, 0.5, 1.0]), st.integers(1, 4)), max_size=5
+    st.builds(PlannedFault, st.sampled_from(_FAULTS), st.sampled_from([0.2, 0.5, 1.0]), st.integers(1, 4)), max_size=5
 )
 _ages = st.lists(st.sampled_from([0, 0, 0, 0, DAY, 20 * DAY, 31 * DAY, 400 * DAY, -DAY // 2]), min_size=1, max_size=250)
 
@@ -33,11 +33,11 @@ def kept(migrated_url: str) -> Iterator[Database]:
 @given(ages=_ages, faults=_planned, large=st.booleans(), restarts=st.integers(0, 3))
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_exactly_the_stored_forwardable_events_arrive(
-    kept: Database, ages: list[int], faults: list[Planned], large: bool, restarts: int
+    kept: Database, ages: list[int], faults: list[PlannedFault], large: bool, restarts: int
 ) -> None:
     empty(kept)
     time = Clock()
-    planned = Faults([Planned(one.fault, one.share, one.left) for one in faults], seed=1)
+    planned = Faults([PlannedFault(one.fault, one.share, one.left) for one in faults], seed=1)
     lotus = FakeLotus(KEY, faults=planned, clock=time, slow_seconds=0.01)
     made = [_an_event(number, age, large=large) for number, age in enumerate(ages)]
     forwardable = [event.idempotency_id for event, age in zip(made, ages, strict=True) if age < 30 * DAY]

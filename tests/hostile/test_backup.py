@@ -73,7 +73,7 @@ def test_backups_under_load_are_whole_and_a_restore_waits_until_nobody_has_the_d
         assert set(load.statuses) == {200}
         content = backups[0].read_bytes()
         again = type_command(file, "backup", str(backups[0]))
-        assert (again.exit_code, "is there already" in again.stderr) == (1, True)
+        assert (again.exit_code, "exists already" in again.stderr) == (1, True)
         assert backups[0].read_bytes() == content
         refused = type_command(file, "restore", str(backups[0]))
         assert (refused.exit_code, "is in use" in refused.stderr) == (1, True)
@@ -137,7 +137,7 @@ def make_unbalanced(path: Path) -> None:
     [
         (Path.touch, "is empty"),
         (make_text, "damaged"),
-        (make_foreign, "no database of this program"),
+        (make_foreign, "not a database of this program"),
         (make_damaged, "damaged"),
         (make_unbalanced, "does not balance"),
         (lambda path: path, "there is no file"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.store.arrays import packer
-from app.store.engine import RowRefused, connect, said_plainly
+from app.store.engine import RowRefused, connect, plain_errors
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 KINDS: dict[str, tuple[sa.types.TypeEngine[Any], st.SearchStrategy[Any]]] = {
@@ -29,7 +29,7 @@ def server(postgres_url: str) -> Any:
 
 
 def _there_and_back(server: sa.Engine, name: str, values: list[Any]) -> list[Any]:
-    with server.connect() as conn, said_plainly():
+    with server.connect() as conn, plain_errors():
         driver: psycopg.Connection[Any] = conn.connection.driver_connection  # type: ignore[assignment]
         query = f"SELECT array_agg(v ORDER BY n) FROM unnest(%b::{name}[]) WITH ORDINALITY AS t (v, n)"  # noqa: S608
         row = driver.execute(query, [packer(KINDS[name][0])(values)], binary=True).fetchone()

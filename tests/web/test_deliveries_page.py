@@ -10,7 +10,7 @@ from app.clock import clock
 from app.core.times import format_time
 from app.forward import verdict
 from app.forward.fake_lotus.server import FakeLotus
-from app.forward.outbox import ADVICE, tell_pause
+from app.forward.outbox import ADVICE, describe_pause
 from app.forward.sql_destination import Destination, pause, read_destination
 from app.service.ledger import read_ledger
 from app.store.ledger_total import LedgerTotal
@@ -149,7 +149,7 @@ def test_the_list_is_the_newest_first_by_any_filter_and_by_page(forwarding: Site
     ):
         found = page(forwarding, f"/deliveries?{urlencode(filters)}")
         assert len(listed(found)) == count, filters
-        assert ("No delivery fits" in found) == (count == 0)
+        assert ("No delivery matches" in found) == (count == 0)
 
 
 @pytest.mark.parametrize("query", ["state=x", "since=soon", "before=x", "nothing=1", "id=a&id=b"])
@@ -170,11 +170,11 @@ def test_errors_come_in_groups_and_a_group_is_counted_and_tried_again(
     assert "Retry 2 deliveries?" in asked
     assert states_of(forwarding.service.database) == {"failed": 5}
     done = post(forwarding, "/deliveries/retry/start", state="failed", reason="another reason")
-    assert "2 deliveries wait again" in done
+    assert "2 deliveries queued again" in done
     assert states_of(forwarding.service.database) == {"failed": 3, "waiting": 2}
     forward(forwarding, address)
     assert len(lotus.events) == 2
-    assert "There is no such delivery" in post(forwarding, "/deliveries/retry", state="failed", reason="x")
+    assert "No delivery matches" in post(forwarding, "/deliveries/retry", state="failed", reason="x")
 
 
 def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> None:
@@ -190,7 +190,7 @@ def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> N
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="/calls?outcome=stored") == "/calls?outcome=stored"
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="//elsewhere") == "/"
     assert balanced(forwarding.service.database)["waiting"] == 1
-    assert "3 deliveries wait again" in post(forwarding, "/deliveries/retry/start", state="unforwardable")
+    assert "3 deliveries queued again" in post(forwarding, "/deliveries/retry/start", state="unforwardable")
 
 
 def test_nothing_is_tried_again_without_the_token_of_the_session(forwarding: Site) -> None:
@@ -211,7 +211,7 @@ def test_one_delivery_tells_every_attempt(forwarding: Site, address: str) -> Non
     forward(forwarding, address, key="wrong")
     [number] = listed(page(forwarding, "/deliveries"))
     text = page(forwarding, f"/deliveries/{number}")
-    assert "It waits until forwarding goes on" in text
+    assert "It waits until forwarding resumes" in text
     forward(forwarding, address)
     text = page(forwarding, f"/deliveries/{number}")
     assert "Lotus took it on" in text
@@ -227,7 +227,7 @@ def test_the_page_of_a_call_tells_of_each_event_how_it_reached_lotus(forwarding:
     [call] = send(forwarding, timestamp=now())
     text = page(forwarding, f"/calls/{call}")
     assert re.findall(r'<span class="stage">(\w+)</span>', text)[-2:] == ["stored", "queued"]
-    assert "It was not sent yet." in text
+    assert "It has not been sent yet." in text
     forward(forwarding, address, key="wrong")
     text = page(forwarding, f"/calls/{call}")
     assert "it waits, the last time" in text
@@ -288,9 +288,9 @@ def test_without_a_key_no_page_asks_for_a_pause(visited: Site) -> None:
 def test_each_trouble_has_an_advice() -> None:
     words = {verdict.KEY, verdict.BROKER, verdict.SERVER, verdict.BUSY, verdict.NETWORK, verdict.ANSWER}
     assert set(ADVICE) == words
-    told = tell_pause(Destination("key", "no", 1, 5, 90), 100)
+    told = describe_pause(Destination("key", "no", 1, 5, 90), 100)
     assert told is not None
-    assert (told.is_due, tell_pause(Destination(), 1)) == (True, None)
+    assert (told.is_due, describe_pause(Destination(), 1)) == (True, None)
 
 
 def test_the_queries_of_the_pages_do_not_grow_with_what_they_show(forwarding: Site, address: str) -> None:
@@ -321,12 +321,12 @@ def test_what_lotus_and_senders_say_stays_text(forwarding: Site) -> None:
 
 def test_events_that_nobody_sends_are_told(forwarding: Site) -> None:
     send(forwarding, timestamp=now())
-    assert "no worker runs" not in page(forwarding, "/deliveries")
+    assert "no worker is running" not in page(forwarding, "/deliveries")
     with forwarding.service.database.writing() as conn:
         conn.execute(sa.update(deliveries).values(due_at=clock() - DAY))
-    assert "no worker runs" in page(forwarding, "/deliveries")
+    assert "no worker is running" in page(forwarding, "/deliveries")
     # In a pause nothing is sent either, until its time has come.
     for probe_at, is_told in ((clock() + DAY, False), (clock() - DAY, True)):
         with forwarding.service.database.writing() as conn:
             pause(conn, read_destination(conn), "network", "away", now=clock(), probe_at=probe_at)
-        assert ("no worker runs" in page(forwarding, "/deliveries")) == is_told
+        assert ("no worker is running" in page(forwarding, "/deliveries")) == is_told

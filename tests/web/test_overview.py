@@ -88,7 +88,7 @@ def test_refused_requests_are_told_loudly_and_only_when_there_are_some(visited: 
 
 
 def test_what_needs_a_person_is_named_with_where_to_go(visited: Site) -> None:
-    assert "No call was rejected in this time" in page(visited, "/")
+    assert "No call was rejected in this period" in page(visited, "/")
     send(visited, 2, userId=None)
     text = page(visited, "/")
     assert re.search(r'<span class="chip bad">2</span>\s*calls were rejected or conflict', text)
@@ -103,7 +103,7 @@ def test_what_needs_a_person_is_named_with_where_to_go(visited: Site) -> None:
         visited.service.watcher.look()
     text = page(visited, "/")
     assert 'href="/transforms/broken"' in text
-    assert "cannot be used; what was live stays" in text
+    assert "cannot be used; the last good version stays live" in text
     assert re.search(r'no file</span> <a href="/transforms/new">', text)
 
 
@@ -123,7 +123,7 @@ def test_drift_is_told_with_a_link_until_a_person_resolves_it(visited: Site) -> 
     do("publish", text=live["text"] + "# edited\n", live=live["version"])
     text = page(visited, "/")
     assert re.search(r'<span class="chip warn">drift</span> The file of <a href="/transforms/order">', text)
-    assert "take the file, or keep what is live" in text
+    assert "publish the file, or keep the live version" in text
     assert 'chip ok">nothing' not in text
     do("resolve", take="file")
     text = page(visited, "/")
@@ -133,8 +133,8 @@ def test_drift_is_told_with_a_link_until_a_person_resolves_it(visited: Site) -> 
 
 def test_nothing_yet_says_what_to_do(visited: Site) -> None:
     text = page(visited, "/")
-    assert "No call came in this time." in text
-    assert "No webhook request was taken" in text
+    assert "No calls in this period." in text
+    assert "No webhook request was accepted" in text
     assert "<svg" not in text
 
 

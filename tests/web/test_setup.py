@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from app import errors
 from app.clock import clock
-from app.service.setup import TESTER, WAYS_OUT
+from app.service.setup import REMEDIES, TESTER
 from app.store.schema import calls, events, sightings
 from tests.builders import SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, signed, wait_until
@@ -78,7 +78,7 @@ def test_the_url_is_the_public_one_else_the_one_the_browser_knows(make_site: Cal
 def test_a_test_call_is_signed_taken_and_kept_and_bills_nobody(site: Site) -> None:
     sign_in(site.client)
     said = text_of(site.client.post("/setup/test", data={"csrf": csrf_of(site.client)}))
-    assert "The test call was taken, and kept." in said
+    assert "The test call was accepted and stored." in said
     assert "The test call arrived" in arrivals(site)
     [(customer, outcome)] = site.rows(calls, calls.c.customer_id, calls.c.outcome)
     assert (customer, outcome) == (TESTER, "ignored")
@@ -99,7 +99,7 @@ def test_without_a_secret_the_test_call_carries_what_there_is(
     sign_in(site.client)
     assert "No shared secret is set" in open_setup(site)
     said = text_of(site.client.post("/setup/test", data={"csrf": csrf_of(site.client)}))
-    assert "The test call was taken, and kept." in said
+    assert "The test call was accepted and stored." in said
 
 
 def test_a_refused_test_call_says_why(make_site: Callable[..., Site]) -> None:
@@ -117,7 +117,7 @@ def test_what_came_last_is_said(site: Site) -> None:
     body = to_raw(a_document(event="<b>bold</b>"))
     site.send(body, {})
     site.refusals(1)
-    assert WAYS_OUT["signature_missing"][:40] in arrivals(site)
+    assert REMEDIES["signature_missing"][:40] in arrivals(site)
     site.send(body)
     assert "Calls arrive." in arrivals(site)
     assert "<b>bold" not in site.client.get("/setup/arrivals").get_data(as_text=True)
@@ -132,7 +132,7 @@ def test_there_is_a_way_out_for_every_code_that_a_request_is_refused_with() -> N
         each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.SegmentLotusError)
     ]
     codes = {each.code for each in found if issubclass(each, kinds)} - {"error"}
-    assert codes == set(WAYS_OUT)
+    assert codes == set(REMEDIES)
 
 
 def test_a_proxy_that_no_setting_tells_of_is_said(make_site: Callable[..., Site]) -> None:

@@ -72,11 +72,11 @@ def test_the_setup_page_says_what_is_open_and_why_a_request_was_refused(visited:
     assert "1 API key is set" in shown
     assert "key-of-the-tests" not in shown
     for number, (path, way_out) in enumerate(
-        (("/v1/track", "The SDK's write key is none of"), ("/api/track/", "The client's API key is none of"))
+        (("/v1/track", "The SDK's write key is not in"), ("/api/track/", "The client's API key is not in"))
     ):
         visited.send(b"{}", {"X-API-KEY": "x", "Authorization": "Bearer x"}, path=path)
         visited.refusals(number + 1)
         assert way_out in page(visited, "/setup/arrivals")
     closed = make_site(segment_write_keys=(), lotus_ingest_keys=())
     assert closed.client.post("/sign-in", data={"token": ADMIN_TOKEN}).status_code == 303
-    assert page(closed, "/setup").count('<span class="chip">closed</span>') == 2
+    assert page(closed, "/setup").count('<span class="chip">off</span>') == 2

@@ -1,4 +1,4 @@
-"""What can go wrong with Lotus, on demand."""
+"""Faults of Lotus, on demand."""
 
 import random
 import threading
@@ -11,23 +11,23 @@ class Fault(StrEnum):
     """One way to fail."""
 
     SLOW = "slow"
-    """Answers late, but well."""
+    """Answers late, but correctly."""
     ERROR = "error"
-    """500, with nothing taken."""
+    """500; accepts nothing."""
     BROKER_DOWN = "broker_down"
-    """400: the broker takes no event."""
+    """400: the broker accepts no event."""
     PARTIAL = "partial"
-    """201: the broker takes only every other event."""
+    """201: the broker accepts only every other event."""
     WRONG_KEY = "wrong_key"
-    """400: no key is known."""
+    """400: no key is valid."""
     HANG_UP = "hang_up"
-    """Closes the connection half-way through the body, with nothing taken."""
+    """Closes the connection half-way through the body; accepts nothing."""
     HANG_UP_AFTER = "hang_up_after"
-    """Takes the events, and closes the connection half-way through its answer."""
+    """Accepts the events, and closes the connection half-way through its answer."""
     BUSY = "busy"
     """429 with Retry-After: 1."""
     NOT_JSON = "not_json"
-    """Takes the events, and answers 201 with a page."""
+    """Accepts the events, and answers 201 with an HTML page."""
     REDIRECT = "redirect"
     """302 to itself."""
     ENDLESS = "endless"
@@ -35,8 +35,8 @@ class Fault(StrEnum):
 
 
 @dataclass(slots=True)
-class Planned:
-    """A fault, which share of the requests it meets, and how often at most."""
+class PlannedFault:
+    """A fault, the share of the requests that it affects, and how often at most."""
 
     fault: Fault
     share: float = 1.0
@@ -44,31 +44,31 @@ class Planned:
 
 
 class Faults:
-    """The faults that are planned."""
+    """The planned faults."""
 
-    def __init__(self, planned: Iterable[Planned] = (), seed: int | None = None) -> None:
+    def __init__(self, planned: Iterable[PlannedFault] = (), seed: int | None = None) -> None:
         self._planned = list(planned)
         self._random = random.Random(seed)  # noqa: S311  faults need not be hard to guess
         self._lock = threading.Lock()
 
-    def plan(self, planned: Iterable[Planned]) -> None:
-        """Plan these, and forget those that were planned."""
+    def plan(self, planned: Iterable[PlannedFault]) -> None:
+        """Replace the planned faults."""
         with self._lock:
             self._planned = list(planned)
 
     def draw(self) -> Fault | None:
-        """Return what the next request meets."""
+        """Return the fault of the next request; None: none."""
         with self._lock:
-            for one in self._planned:
-                if one.left != 0 and self._random.random() < one.share:
-                    if one.left is not None:
-                        one.left -= 1
-                    return one.fault
+            for plan in self._planned:
+                if plan.left != 0 and self._random.random() < plan.share:
+                    if plan.left is not None:
+                        plan.left -= 1
+                    return plan.fault
         return None
 
 
-def parse_fault(text: str) -> Planned:
-    """Read `kind`, or `kind:share` with a share from 0 to 1. Raises ValueError."""
+def parse_fault(text: str) -> PlannedFault:
+    """Parse `kind`, or `kind:share` with a share from 0 to 1. Raises ValueError."""
     kind, _, share = text.partition(":")
     if kind not in set(Fault):
         raise ValueError(f"there is no fault {kind!r}: there are {', '.join(Fault)}")
@@ -78,4 +78,4 @@ def parse_fault(text: str) -> Planned:
         number = -1.0
     if not 0 <= number <= 1:
         raise ValueError("a share is a number from 0 to 1")
-    return Planned(Fault(kind), number)
+    return PlannedFault(Fault(kind), number)

@@ -1,4 +1,4 @@
-"""What Lotus says to a batch, by https://github.com/uselotus/lotus. Values in, values out."""
+"""Lotus's answer to a batch. Values in, values out."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ MAX_EVENTS = 100
 MAX_BYTES = 475_000
 
 WHOLE = "no_idempotency_id"
-"""The id under which Lotus tells of a batch that it could not read at all."""
+"""The id under which Lotus reports a batch that it could not read at all."""
 INVALID_JSON = "Invalid JSON"
 NO_ID = "No idempotency_id provided"
 NO_CUSTOMER = "No customer_id provided"
@@ -31,13 +31,13 @@ _TEXTS = ("event_name", "idempotency_id", "customer_id", "time_created")
 
 @dataclass(slots=True, kw_only=True)
 class RequestVerdict:
-    """What is to be answered, and the events that are taken."""
+    """The answer to a request, and the events accepted."""
 
     status: int
     answer: dict[str, Any]
     taken: list[dict[str, Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
-    """What Lotus lets pass, and would suffer from."""
+    """What Lotus accepts, but would suffer from."""
 
 
 def refuse_whole(sentence: str = INVALID_JSON) -> RequestVerdict:
@@ -45,8 +45,8 @@ def refuse_whole(sentence: str = INVALID_JSON) -> RequestVerdict:
     return RequestVerdict(status=400, answer={"success": "none", "failed_events": {WHOLE: sentence}})
 
 
-def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> RequestVerdict:
-    """Judge a body at a moment (microseconds since 1970); the broker takes not the events at the places `broken`."""
+def decide(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> RequestVerdict:
+    """Decide on a body at `now` (microseconds since 1970); the broker refuses the events at the indices `broken`."""
     if len(body) > MAX_BYTES:
         return RequestVerdict(status=413, answer={"message": f"{len(body)} bytes in one request"})
     try:
@@ -61,25 +61,25 @@ def judge(body: bytes, now: int, broken: frozenset[int] = frozenset()) -> Reques
     if any(_is_unreadable(event) for event in batch):
         return refuse_whole()
     failed: dict[str, str] = {}
-    judged = RequestVerdict(status=201, answer={})
+    verdict = RequestVerdict(status=201, answer={})
     for place, event in enumerate(batch):
         reason = _find_reason(event, now) or (BROKER if place in broken else None)
         if reason is not None:
             failed[event.get("idempotency_id") or WHOLE] = reason
         else:
-            judged.taken.append(event)
-            judged.violations += _find_violations(event)
+            verdict.taken.append(event)
+            verdict.violations += _find_violations(event)
     if len(failed) == len(batch):
-        judged.status, judged.answer = 400, {"success": "none", "failed_events": failed}
+        verdict.status, verdict.answer = 400, {"success": "none", "failed_events": failed}
     elif failed:
-        judged.answer = {"success": "some", "failed_events": failed}
+        verdict.answer = {"success": "some", "failed_events": failed}
     else:
-        judged.answer = {"success": "all", "failed_events": None}
-    return judged
+        verdict.answer = {"success": "all", "failed_events": None}
+    return verdict
 
 
 def _is_unreadable(event: object) -> bool:
-    """One wrong type, or a time that is none, and Lotus takes nothing of the batch."""
+    """Whether the event has a wrong type or an invalid time: Lotus then refuses the whole batch."""
     if not isinstance(event, dict):
         return True
     if any(event.get(name) is not None and not isinstance(event[name], str) for name in _TEXTS):
@@ -102,16 +102,16 @@ def _find_reason(event: dict[str, Any], now: int) -> str | None:
 
 
 def _find_violations(event: dict[str, Any]) -> list[str]:
-    """Find what the contract asks of us although Lotus does not look."""
-    found = []
+    """Return what breaks the contract although Lotus does not check it."""
+    violations = []
     name = event.get("event_name")
     if not name or len(name) > EVENT_NAME_MAX:
-        found.append(f"event_name is {name!r}")
+        violations.append(f"event_name is {name!r}")
     if not str(event.get("time_created")).endswith("Z"):
-        found.append(f"time_created is {event.get('time_created')!r}")
+        violations.append(f"time_created is {event.get('time_created')!r}")
     if b"\\u0000" in msgspec.json.encode(event):
-        found.append(f"a NUL in {event['idempotency_id']!r}: the consumer is dead")
-    return found
+        violations.append(f"a NUL in {event['idempotency_id']!r}: the consumer is dead")
+    return violations
 
 
 def _to_micros(text: str) -> int | None:

@@ -1,4 +1,7 @@
-"""The server: Lotus's paths, and two of its own that show what it got (`/_received`) and plan faults (`/_faults`)."""
+"""The server: Lotus's paths, and two of its own that show what it received (`/_received`) and plan faults.
+
+Faults are planned at `/_faults`.
+"""
 
 import contextlib
 import socket
@@ -11,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from app.forward.fake_lotus.faults import Fault, Faults, Planned
-from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, RequestVerdict, judge, refuse_whole
+from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault
+from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, RequestVerdict, decide, refuse_whole
 
 TRACK = "/api/track/"
 PING = "/api/ping/"
@@ -35,7 +38,7 @@ class _PlannedDocument(msgspec.Struct):
 
 
 class FakeLotus:
-    """What it knows: the first event of each id wins, and the others are dropped in silence."""
+    """The state of the stand-in: the first event of each id wins, and repeats are dropped silently."""
 
     def __init__(
         self, key: str, *, faults: Faults | None = None, clock: Callable[[], int], slow_seconds: float = 1.0
@@ -46,35 +49,35 @@ class FakeLotus:
         self.clock = clock
         self.slow_seconds = slow_seconds
         self.events: dict[str, dict[str, Any]] = {}
-        """By idempotency id, in the order in which they came."""
+        """By idempotency id, in order of arrival."""
         self.repeats: list[str] = []
-        """Ids that came again."""
+        """Ids received again."""
         self.requests: list[tuple[int, int]] = []
-        """(events, status) of each request to track; the status is 0 where it was not answered."""
+        """(events, status) of each request to track; the status is 0 if it was not answered."""
         self.connections = 0
         self.open_connections = 0
-        """Of those, the ones that are still served: after a sender was killed, until its last request is worked off."""
+        """Those still being served: after a sender was killed, until its last request is processed."""
         self.violations: list[str] = []
-        """What a client of the contract would not have sent."""
+        """What a client that keeps the contract would not have sent."""
         self.lock = threading.Lock()
 
-    def keep(self, judged: RequestVerdict) -> None:
-        """Keep the events that were taken."""
+    def keep(self, verdict: RequestVerdict) -> None:
+        """Keep the accepted events."""
         with self.lock:
-            self.violations += judged.violations
-            for event in judged.taken:
+            self.violations += verdict.violations
+            for event in verdict.taken:
                 if event["idempotency_id"] in self.events:
                     self.repeats.append(event["idempotency_id"])
                 else:
                     self.events[event["idempotency_id"]] = event
 
     def forget(self) -> None:
-        """Forget everything that came."""
+        """Forget everything received."""
         with self.lock:
             self.events, self.repeats, self.requests, self.violations = {}, [], [], []
 
     def show(self) -> dict[str, Any]:
-        """Return what came, for people: the newest events last."""
+        """Return what was received, the newest events last."""
         with self.lock:
             return {
                 "received": len(self.events),
@@ -104,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing: what came is shown at a path."""
+        """Log nothing: RECEIVED shows what came."""
 
     def do_GET(self) -> None:
         if self.path == PING:
@@ -139,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == FAULTS:
             self._plan(body)
         elif self.path == TRACK.rstrip("/"):
-            # As Django does: and whoever follows it, arrives with a GET and without a body.
+            # As Django does: a client that follows it sends a GET without a body.
             self._answer(301, {}, Location=TRACK)
         else:
             self._answer(404, {"detail": "Not found."})
@@ -156,34 +159,34 @@ class _Handler(BaseHTTPRequestHandler):
             # The sender is gone.
             self.close_connection = True
             return
-        judged = self._judge(body, fault)
+        verdict = self._decide(body, fault)
         if fault is Fault.SLOW:
             time.sleep(self.lotus.slow_seconds)
         if fault not in _TAKES_NOTHING:
-            self.lotus.keep(judged)
-        self._say(judged, fault)
+            self.lotus.keep(verdict)
+        self._say(verdict, fault)
 
-    def _say(self, judged: RequestVerdict, fault: Fault | None) -> None:
+    def _say(self, verdict: RequestVerdict, fault: Fault | None) -> None:
         if fault is Fault.HANG_UP_AFTER:
-            self._note(len(judged.taken), 0)
+            self._note(len(verdict.taken), 0)
             self.wfile.write(b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{")
             self._hang_up()
         elif fault is Fault.NOT_JSON:
-            self._note(len(judged.taken), 201)
+            self._note(len(verdict.taken), 201)
             self._send(201, b"<html>hello</html>")
         elif fault is Fault.ENDLESS:
-            self._note(len(judged.taken), 500)
+            self._note(len(verdict.taken), 500)
             self._run_on()
         elif fault is Fault.ERROR:
-            self._answer(500, {"message": "something went wrong"}, len(judged.taken))
+            self._answer(500, {"message": "something went wrong"}, len(verdict.taken))
         elif fault is Fault.BUSY:
-            self._answer(429, {"message": "slow down"}, len(judged.taken), **{"Retry-After": "1"})
+            self._answer(429, {"message": "slow down"}, len(verdict.taken), **{"Retry-After": "1"})
         elif fault is Fault.REDIRECT:
-            self._answer(302, {}, len(judged.taken), Location=TRACK)
+            self._answer(302, {}, len(verdict.taken), Location=TRACK)
         else:
-            self._answer(judged.status, judged.answer, len(judged.taken))
+            self._answer(verdict.status, verdict.answer, len(verdict.taken))
 
-    def _judge(self, body: bytes, fault: Fault | None) -> RequestVerdict:
+    def _decide(self, body: bytes, fault: Fault | None) -> RequestVerdict:
         key = self.headers.get("X-API-KEY")
         if not key:
             return RequestVerdict(status=400, answer={"message": "No API key found in request"})
@@ -192,20 +195,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json" or "Content-Encoding" in self.headers:
             return refuse_whole()
         broken = {Fault.PARTIAL: _EVERY_OTHER, Fault.BROKER_DOWN: _ALL}.get(fault or Fault.SLOW, frozenset())
-        return judge(body, self.lotus.clock(), broken)
+        return decide(body, self.lotus.clock(), broken)
 
     def _verify(self, body: bytes) -> None:
         if self.headers.get("X-API-KEY") != self.lotus.key:
             self._answer(401, {"detail": "Invalid API key."})
             return
         try:
-            asked = msgspec.json.decode(body, type=dict[str, Any])
-            ids = [str(one) for one in asked["idempotency_ids"]]
+            document = msgspec.json.decode(body, type=dict[str, Any])
+            ids = [str(id_) for id_ in document["idempotency_ids"]]
         except (msgspec.DecodeError, KeyError, TypeError):
             self._answer(400, {"status": "error"})
             return
         with self.lotus.lock:
-            missing = [one for one in ids if one not in self.lotus.events]
+            missing = [id_ for id_ in ids if id_ not in self.lotus.events]
         self._answer(200, {"status": "success", "ids_not_found": missing})
 
     def _plan(self, body: bytes) -> None:
@@ -214,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         except msgspec.DecodeError as error:
             self._answer(400, {"message": str(error)})
             return
-        self.lotus.faults.plan(Planned(one.fault, one.share, one.left) for one in planned)
+        self.lotus.faults.plan(PlannedFault(document.fault, document.share, document.left) for document in planned)
         self._answer(200, {})
 
     def _note(self, events: int, status: int) -> None:
@@ -229,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        # In one piece: a head and a body that go out one by one wait 40 ms for each other.
+        # In one write: a head and a body sent separately wait 40 ms for each other.
         self.wfile.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body)
 
     def _run_on(self) -> None:
@@ -248,22 +251,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # A port that was just left is taken again: tests stop it and start it.
+    # Reuse a port that was just closed: tests stop and start the server.
     allow_reuse_address = True
 
     def handle_error(self, _request: object, _address: object) -> None:
-        """Say nothing: senders that are killed are what it is for."""
+        """Log nothing: senders that are killed are part of the tests."""
 
 
 def make_server(lotus: FakeLotus, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
-    """Return a server that listens; `serve_forever` serves. Raises OSError where the port is taken."""
+    """Return a listening server; `serve_forever` serves. Raises OSError if the port is taken."""
     handler = type("Handler", (_Handler,), {"lotus": lotus})
     return _Server((host, port), handler)
 
 
 @contextlib.contextmanager
 def running(lotus: FakeLotus, port: int = 0) -> Iterator[str]:
-    """Serve on this machine until the end of the block; give the address."""
+    """Serve on this machine until the end of the block; yields the address."""
     server = make_server(lotus, port=port)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="fake-lotus", daemon=True)
     thread.start()
