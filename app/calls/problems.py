@@ -18,7 +18,7 @@ from app.calls.sql_problems import (
     list_unmapped_rows,
 )
 from app.catalog.live import KIND
-from app.core.lotus import PLACEHOLDERS
+from app.core.jmespath.functions.choices import PLACEHOLDERS
 from app.core.outcome import Outcome, Reason
 from app.core.problem import parse_way, problem_key
 from app.core.times import format_time

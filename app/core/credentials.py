@@ -8,7 +8,7 @@ import binascii
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.core.signature import Coverage, same, verify
+from app.core.signature import Coverage, matches_any, verify
 from app.core.tracking import find_write_key, list_write_keys
 from app.errors import SignatureMismatch, SignatureMissing, Unauthorized
 
@@ -55,10 +55,10 @@ class Credentials:
         Raises what `authenticate` does, where no body could be right.
         """
         if authorization:
-            scheme, _, given = authorization.partition(" ")
-            if scheme.lower() == "bearer" and same(given.strip(), self.bearer_tokens):
+            scheme, _, credential = authorization.partition(" ")
+            if scheme.lower() == "bearer" and matches_any(credential.strip(), self.bearer_tokens):
                 return Auth.BEARER
-            if scheme.lower() == "basic" and same(_basic(given), self.basic_auth):
+            if scheme.lower() == "basic" and matches_any(_basic(credential), self.basic_auth):
                 return Auth.BASIC
         if signature:
             if not self.shared_secrets:
@@ -78,10 +78,10 @@ class Credentials:
         Raises Unauthorized as `require_write_keys` does.
         """
         self.require_write_keys()
-        scheme, _, given = (authorization or "").partition(" ")
+        scheme, _, credential = (authorization or "").partition(" ")
         if scheme.lower() == "bearer":
-            return same(given.strip(), self.write_keys)
-        return scheme.lower() == "basic" and same(_basic(given).removesuffix(":"), self.write_keys)
+            return matches_any(credential.strip(), self.write_keys)
+        return scheme.lower() == "basic" and matches_any(_basic(credential).removesuffix(":"), self.write_keys)
 
     def require_write_keys(self) -> None:
         """Raise Unauthorized where no key at all could open the tracking API."""
@@ -93,7 +93,9 @@ class Credentials:
         # As text first: only a body that holds a key is worth the work of reading it. Bodies of strangers nest, and
         # half a kilobyte of gzip costs 66 ms.
         keys = list_write_keys(body)
-        if any(same(key, self.write_keys) for key in keys) and same(find_write_key(body) or "", self.write_keys):
+        if any(matches_any(key, self.write_keys) for key in keys) and matches_any(
+            find_write_key(body) or "", self.write_keys
+        ):
             return
         if not keys and not authorization:
             raise Unauthorized("there is no write key: neither in the Authorization header nor as writeKey in the body")
@@ -105,12 +107,12 @@ class Credentials:
             raise Unauthorized("LOTUS_INGEST_KEYS is not set here, so the track API is closed")
         if not key:
             raise Unauthorized("No API key found in request: the header X-API-KEY is missing")
-        if not same(key, self.ingest_keys):
+        if not matches_any(key, self.ingest_keys):
             raise Unauthorized("Invalid API key: it is none of LOTUS_INGEST_KEYS")
 
 
-def _basic(given: str) -> str:
+def _basic(encoded: str) -> str:
     try:
-        return base64.b64decode(given.strip(), validate=True).decode()
+        return base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, ValueError):
         return ""

@@ -251,8 +251,8 @@ def _outer_commas(text: bytes, checkpoint: Checkpoint) -> Iterator[int]:
 
 def _tokens(text: bytes, checkpoint: Checkpoint) -> Iterator[re.Match[bytes]]:
     tokens = _TOKEN.finditer(text)
-    while some := list(islice(tokens, _TOKENS_BETWEEN_CHECKPOINTS)):
-        yield from some
+    while batch := list(islice(tokens, _TOKENS_BETWEEN_CHECKPOINTS)):
+        yield from batch
         checkpoint()
 
 

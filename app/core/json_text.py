@@ -7,11 +7,11 @@ of the Python stack that occurs: a replayed call must read as it did the first t
 
 import json
 import re
-from decimal import Decimal
 from typing import Any, NoReturn
 
 import msgspec
 
+from app.core.json_numbers import by_value, holds_other_form, is_finite, refuse_not_finite
 from app.errors import UnparsableJson
 
 MAX_DEPTH = 200
@@ -23,12 +23,6 @@ MAX_INTEGER_DIGITS = 400
 
 _RAW_KEY = f"raw JSON of {MAX_DEPTH}"
 """Of a dict that stands for raw JSON. Known by its identity: made at run time, so that no text that was read is it."""
-
-# From here on a double does not tell each whole number from the next.
-_FIRST_INEXACT = 2.0**53
-
-# Where integers end that other programs read as integers, and equal numbers are written as doubles here.
-_HUGE = 10**19
 
 _BOM = b"\xef\xbb\xbf"
 WHITESPACE = b" \t\n\r"
@@ -45,14 +39,6 @@ _TOO_SHORT_TO_DOUBT = min(2 * MAX_DEPTH, MAX_INTEGER_DIGITS)
 
 class TooDeep(UnparsableJson):
     """The JSON nests deeper than can be read."""
-
-
-class NotFinite(ValueError):
-    """A number is infinite or not a number, and JSON cannot hold it. `path` is where it stands, "" for the top."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        super().__init__(f"{path or 'the value'} is not a finite number")
 
 
 _decode_any = msgspec.json.Decoder().decode
@@ -137,11 +123,11 @@ def encode_canonical(value: Any) -> bytes:
     try:
         encoded = _encode_sorted(value)
     except UnicodeEncodeError:
-        _refuse_not_finite(value)
+        refuse_not_finite(value)
         # default: a Decimal becomes text, as it does above.
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str).encode("ascii")
-    if b"null" in encoded and not _is_finite(value):
-        _refuse_not_finite(value)
+    if b"null" in encoded and not is_finite(value):
+        refuse_not_finite(value)
     return encoded
 
 
@@ -156,72 +142,10 @@ def encode_both(value: Any) -> tuple[bytes, bytes]:
     except UnicodeEncodeError:
         encoded = encode_canonical(value)
     # One walk for both questions: for every event that is made.
-    if not _holds_other_form(value):
+    if not holds_other_form(value):
         return encoded, encoded
-    _refuse_not_finite(value)
-    return encoded, encode_canonical(_by_value(value))
-
-
-def with_numbers_by_value(value: Any) -> Any:
-    """Give a JSON value in which equal numbers have one form: 2.0 is 2, and 10**22 is 1e22.
-
-    Equal is what is equal as written, so a double counts as its shortest form says. The same object comes back where
-    nothing differs, which is nearly always. Raises RecursionError for what nests too deep to be encoded, too.
-    """
-    return _by_value(value) if _holds_other_form(value) else value
-
-
-def whole_digits(number: float) -> int:
-    """Return a whole double by its digits: int() alone makes of 1e23 the double's own 99999999999999991611392."""
-    return int(number) if -_FIRST_INEXACT < number < _FIRST_INEXACT else int(Decimal(repr(number)))
-
-
-def _by_value(value: Any) -> Any:
-    kind = value.__class__
-    if kind is dict:
-        return {key: _by_value(inner) for key, inner in value.items()}
-    if kind is list:
-        return [_by_value(inner) for inner in value]
-    if kind is float:
-        return whole_digits(value) if -_HUGE < value < _HUGE and value.is_integer() else value
-    return _short_form(value) if kind is int else value
-
-
-def _short_form(number: int) -> float | int:
-    """Return a huge integer as the double that is written with the same digits, where there is one.
-
-    The other way round, each six bytes of `1e300` would become three hundred.
-    """
-    if -_HUGE < number < _HUGE:
-        return number
-    try:
-        double = float(number)
-    except OverflowError:
-        return number
-    return double if Decimal(repr(double)) == number else number
-
-
-def _holds_other_form(value: Any) -> bool:
-    """Tell whether a number in a value has another form, or is none: infinite, or NaN."""
-    # Most values are text, and no value costs a call.
-    levels: list[Any] = [value.values()] if value.__class__ is dict else [(value,)]
-    for level in levels:  # it grows while it is walked
-        for item in level:
-            kind = item.__class__
-            if kind is str:
-                continue
-            if kind is int:
-                if not -_HUGE < item < _HUGE:
-                    return True
-            elif kind is float:
-                # The difference: not 0 where it is infinite or NaN.
-                if (item.is_integer() and -_HUGE < item < _HUGE) or item - item != 0:
-                    return True
-            elif kind is dict:
-                levels.append(item.values())
-            elif kind is list:
-                levels.append(item)
-    return False
+    refuse_not_finite(value)
+    return encoded, encode_canonical(by_value(value))
 
 
 def contains_nul(encoded: bytes) -> bool:
@@ -265,7 +189,7 @@ def _decode_tolerantly(raw: bytes) -> Any:
         what, position = error.msg[:1].lower() + error.msg[1:].removesuffix(" at"), error.pos
     except _NoNumber:
         what = "a number that is none (NaN, Infinity)"
-        position = next((found.start() for found in _NO_NUMBER.finditer(text) if found[1]), 0)
+        position = next((match.start() for match in _NO_NUMBER.finditer(text) if match[1]), 0)
     except RecursionError:
         raise TooDeep(f"The JSON nests deeper than {MAX_DEPTH} levels.") from None
     line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
@@ -296,30 +220,3 @@ def _write(value: Any) -> str:
 
 def _place(line: int, column: int, byte: int) -> str:
     return f"line {line}, column {column} (byte {byte})"
-
-
-def _is_finite(value: Any) -> bool:
-    seen = [value]
-    for item in seen:  # it grows while it is walked
-        kind = type(item)
-        if kind is dict:
-            seen.extend(item.values())
-        elif kind is list:
-            seen.extend(item)
-        elif kind is float and item - item != 0:
-            return False
-    return True
-
-
-def _refuse_not_finite(value: Any) -> None:
-    """Raise NotFinite for the first number in `value` that is infinite or NaN. Not recursive."""
-    left: list[tuple[str, Any]] = [("", value)]
-    while left:
-        path, item = left.pop()
-        if isinstance(item, float):
-            if item - item != 0:  # infinite or NaN: only there is the difference not 0
-                raise NotFinite(path)
-        elif isinstance(item, dict):
-            left.extend((f"{path}.{key}" if path else key, inner) for key, inner in reversed(item.items()))
-        elif isinstance(item, list):
-            left.extend((f"{path}[{index}]", inner) for index, inner in reversed([*enumerate(item)]))

@@ -7,17 +7,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import (
-    MAX_DEPTH,
-    NotFinite,
-    contains_nul,
-    decode,
-    encode_both,
-    encode_canonical,
-    nests_too_deep,
-    whole_digits,
-    with_numbers_by_value,
-)
+from app.core.json_numbers import NotFinite, whole_digits, with_numbers_by_value
+from app.core.json_text import MAX_DEPTH, contains_nul, decode, encode_both, encode_canonical, nests_too_deep
 from app.core.times import TimeInvalid, parse_time
 from app.errors import EventInvalid, UnparsableJson
 
@@ -27,9 +18,6 @@ CUSTOMER_ID_MAX = 50
 
 FIRST_MICROS = parse_time("2000-01-01")
 """Earlier times are how senders write a time that is not set: year 1, 1970, 1899. Nothing that is billed is older."""
-
-PLACEHOLDERS = ("undefined", "null", "NaN", "[object Object]", "None", "(null)")
-"""What programs write where they have no id; all who have none would be one customer, or one event."""
 
 # 128 bits: enough that two contents never meet by accident, and half the bytes of a full digest on every row.
 DIGEST_BYTES = 16
@@ -99,12 +87,12 @@ def content_digest(event_name: str, customer_id: str, properties: bytes) -> byte
     ).digest()
 
 
-def equals_properties(properties: str, others: str) -> bool:
+def equals_properties(properties: str, other_properties: str) -> bool:
     """Tell whether the properties of two events, as they are stored, are equal: equal numbers are."""
-    if properties == others:
+    if properties == other_properties:
         return True
     try:
-        values = [with_numbers_by_value(decode(text.encode())) for text in (properties, others)]
+        values = [with_numbers_by_value(decode(text.encode())) for text in (properties, other_properties)]
     except UnparsableJson:
         # What was stored before there was a limit to its depth.
         return False
@@ -138,12 +126,6 @@ def to_id_text(field: str, value: object) -> str:
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     raise EventInvalid(field, f"{field} is {_kind(value)}; it must be text or a number")
-
-
-def is_placeholder(text: str) -> bool:
-    """Tell whether an id is blank, or a word that stands for none."""
-    stripped = text.strip()
-    return not stripped or stripped in PLACEHOLDERS
 
 
 def _clean(field: str, text: str, longest: int) -> str:
@@ -193,11 +175,11 @@ def _nul_path(value: Any, path: str) -> str | None:
         return path if "\0" in value else None
     if isinstance(value, dict):
         for key, inner in value.items():
-            found = f"a key of {path}" if "\0" in key else _nul_path(inner, f"{path}.{key}")
-            if found:
-                return found
+            nul_path = f"a key of {path}" if "\0" in key else _nul_path(inner, f"{path}.{key}")
+            if nul_path:
+                return nul_path
     if isinstance(value, list):
         for index, inner in enumerate(value):
-            if found := _nul_path(inner, f"{path}[{index}]"):
-                return found
+            if nul_path := _nul_path(inner, f"{path}[{index}]"):
+                return nul_path
     return None

@@ -74,11 +74,11 @@ def run(raw: bytes, document: Any, transforms: TransformSet, received_at: int) -
     lanes: list[Lane] = []
     stops: list[_Stop] = []
     for transform in transforms.choose(call).all:
-        made = _attempt(call, transform, received_at)
-        if type(made) is Lane:
-            lanes.append(made)
-        elif type(made) is _Stop:
-            stops.append(made)
+        result = _attempt(call, transform, received_at)
+        if type(result) is Lane:
+            lanes.append(result)
+        elif type(result) is _Stop:
+            stops.append(result)
     stop = _first(stops, lanes)
     if stop is not None:
         name, digest = stop.transform, stop.digest
@@ -190,43 +190,43 @@ def _untaken(call: Call) -> tuple[Reason, str]:
     return Reason.NO_TRANSFORM, f"no transform takes the {call.type} call{named}"
 
 
-def explain(done: Run) -> list[PipelineStep]:
+def explain(result: Run) -> list[PipelineStep]:
     """Tell a run as the steps it took, the last one being where it stopped."""
-    if done.transform == native.NAME:
-        return _explain_native(done)
-    if done.call is None:
-        return [PipelineStep("parsed", passed=False, sentence=done.detail or "")]
-    call = done.call
+    if result.transform == native.NAME:
+        return _explain_native(result)
+    if result.call is None:
+        return [PipelineStep("parsed", passed=False, sentence=result.detail or "")]
+    call = result.call
     named = f", event {call.event!r}" if call.event else ""
     steps = [PipelineStep("parsed", passed=True, sentence=f"a {call.type} call{named}")]
-    if done.transform is None:
-        return [*steps, PipelineStep("transform", passed=False, sentence=done.detail or "")]
-    versions = [(lane.transform, lane.digest) for lane in done.lanes] or [(done.transform, done.digest or b"")]
+    if result.transform is None:
+        return [*steps, PipelineStep("transform", passed=False, sentence=result.detail or "")]
+    versions = [(lane.transform, lane.digest) for lane in result.lanes] or [(result.transform, result.digest or b"")]
     chosen = " and ".join(f"{name} at version {digest.hex()[:12]}" for name, digest in versions)
-    steps.append(PipelineStep("transform", passed=True, sentence="; ".join([chosen, *done.left_out])))
-    if done.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
-        return [*steps, PipelineStep("mapped", passed=False, sentence=done.detail or "")]
-    steps.append(PipelineStep("mapped", passed=True, sentence=_mapped(done)))
-    if done.reason is Reason.EVENT_INVALID:
-        return [*steps, PipelineStep("checked", passed=False, sentence=done.detail or "")]
+    steps.append(PipelineStep("transform", passed=True, sentence="; ".join([chosen, *result.left_out])))
+    if result.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
+        return [*steps, PipelineStep("mapped", passed=False, sentence=result.detail or "")]
+    steps.append(PipelineStep("mapped", passed=True, sentence=_mapped(result)))
+    if result.reason is Reason.EVENT_INVALID:
+        return [*steps, PipelineStep("checked", passed=False, sentence=result.detail or "")]
     return [*steps, PipelineStep("checked", passed=True, sentence="Lotus's rules are kept")]
 
 
-def _explain_native(done: Run) -> list[PipelineStep]:
-    if done.outcome is not None and done.reason is not Reason.EVENT_INVALID:
-        return [PipelineStep("parsed", passed=False, sentence=done.detail or "")]
+def _explain_native(result: Run) -> list[PipelineStep]:
+    if result.outcome is not None and result.reason is not Reason.EVENT_INVALID:
+        return [PipelineStep("parsed", passed=False, sentence=result.detail or "")]
     steps = [
         PipelineStep("parsed", passed=True, sentence="an event in Lotus's own form"),
         PipelineStep("transform", passed=True, sentence="none: it is taken as it is"),
     ]
-    if done.reason is Reason.EVENT_INVALID:
-        return [*steps, PipelineStep("checked", passed=False, sentence=done.detail or "")]
+    if result.reason is Reason.EVENT_INVALID:
+        return [*steps, PipelineStep("checked", passed=False, sentence=result.detail or "")]
     return [*steps, PipelineStep("checked", passed=True, sentence="Lotus's rules are kept")]
 
 
-def _mapped(done: Run) -> str:
-    events = sum(len(lane.events) for lane in done.lanes)
-    if done.reason is Reason.EVENT_INVALID or events == 1:
+def _mapped(result: Run) -> str:
+    events = sum(len(lane.events) for lane in result.lanes)
+    if result.reason is Reason.EVENT_INVALID or events == 1:
         return "every expression was evaluated"
-    lanes = f" in {len(done.lanes)} lanes" if len(done.lanes) > 1 else ""
+    lanes = f" in {len(result.lanes)} lanes" if len(result.lanes) > 1 else ""
     return f"{events} events were made{lanes}"

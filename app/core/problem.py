@@ -45,7 +45,7 @@ def problem_key(
 
     `detail` is the sentence that the call was told, `digest` the version of the transform that decided.
     """
-    told = (
+    parts = (
         outcome,
         reason or "",
         transform or "",
@@ -53,7 +53,7 @@ def problem_key(
         *parse_way(reason, detail),
     )
     # No part holds a NUL: it is no text for a database.
-    return blake2b("\0".join(told).encode(errors="surrogatepass"), digest_size=KEY_DIGITS // 2).hexdigest()
+    return blake2b("\0".join(parts).encode(errors="surrogatepass"), digest_size=KEY_DIGITS // 2).hexdigest()
 
 
 @lru_cache(maxsize=4096)
@@ -66,13 +66,13 @@ def parse_way(reason: str | None, detail: str | None) -> Way:
         return Way("idempotency_id", "an event with this id is already there, with other content")
     if not detail:
         return Way("", "")
-    if reason == Reason.INPUT_SCHEMA and (found := _OF_SCHEMA.fullmatch(detail)):
+    if reason == Reason.INPUT_SCHEMA and (match := _OF_SCHEMA.fullmatch(detail)):
         # The rule is quoted from the schema: its numbers are the same for all calls.
-        path = _STEP.sub("*", found[1])
-        required = _REQUIRED.fullmatch(found[2])
+        path = _STEP.sub("*", match[1])
+        required = _REQUIRED.fullmatch(match[2])
         here = "" if path == _THE_CALL else path
         whole = f"{here}.{required[1]}".lstrip(".") if required else here
-        return Way(whole, f"{path} breaks input_schema: {found[2]}")
+        return Way(whole, f"{path} breaks input_schema: {match[2]}")
     sentence = _without_values(detail)
     place = None
     if reason == Reason.TRANSFORM_ERROR:

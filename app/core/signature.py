@@ -39,10 +39,10 @@ def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
 
     Raises SignatureMismatch when no secret fits, when there is none, and for a header that is not 40 hex digits.
     """
-    given = header.strip()
-    if _HEX_SHA1.fullmatch(given) is None:
+    digits = header.strip()
+    if _HEX_SHA1.fullmatch(digits) is None:
         raise SignatureMismatch("X-Signature is not a HMAC-SHA1 in hex: 40 digits from 0 to f.")
-    expected = bytes.fromhex(given)
+    expected = bytes.fromhex(digits)
     first = first_element(raw)
     if first is not None:  # before the whole body, which is a thousand times as long
         inner = _inner_json(first)
@@ -53,13 +53,16 @@ def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
     raise SignatureMismatch
 
 
-def same(given: str, known: Sequence[str]) -> bool:
-    """Whether `given` is one of `known`. The time it takes tells only how long they are, not which fits or how much."""
-    given_bytes = given.encode("utf-8", "surrogatepass")
-    found = False
-    for candidate in known:
-        found |= hmac.compare_digest(given_bytes, candidate.encode("utf-8", "surrogatepass"))
-    return found
+def matches_any(candidate: str, secrets: Sequence[str]) -> bool:
+    """Tell whether `candidate` is one of `secrets`. The time taken reveals only their lengths, not which one matches.
+
+    Lone surrogates are compared as well.
+    """
+    encoded = candidate.encode("utf-8", "surrogatepass")
+    matches = False
+    for secret in secrets:
+        matches |= hmac.compare_digest(encoded, secret.encode("utf-8", "surrogatepass"))
+    return matches
 
 
 def _digest(body: bytes, secret: str) -> bytes:
@@ -68,10 +71,10 @@ def _digest(body: bytes, secret: str) -> bytes:
 
 def _is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
     """Try all secrets, also after one fits, so that the time does not tell which."""
-    found = False
+    matches = False
     for secret in secrets:
-        found |= hmac.compare_digest(_digest(body, secret), expected)
-    return found
+        matches |= hmac.compare_digest(_digest(body, secret), expected)
+    return matches
 
 
 def _inner_json(element: bytes) -> bytes | None:

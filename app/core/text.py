@@ -15,7 +15,7 @@ def printable(text: str) -> str:
     """Return `text` without what would move the cursor or ring the bell of whoever reads it: a sender wrote it."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def readable(value: Any) -> Any:

@@ -99,8 +99,8 @@ def find_write_key(body: bytes) -> str | None:
     if not text.startswith(b"{"):
         return None
     try:
-        found = _decode_key_outline(text).writeKey
-        value = None if found is msgspec.UNSET else bytes(found)
+        member = _decode_key_outline(text).writeKey
+        value = None if member is msgspec.UNSET else bytes(member)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = split_object(text).get("writeKey")
     try:
@@ -137,14 +137,14 @@ def read_beside(envelope: bytes | None) -> Beside:
     if envelope is None:
         return Beside()
     try:
-        said = decode(envelope)
+        document = decode(envelope)
     except UnparsableJson as error:
         return Beside(fault=f"What stands beside its batch is no JSON: {describe(envelope) or error.message}")
-    context, integrations = said.get("context"), said.get("integrations")
+    context, integrations = document.get("context"), document.get("integrations")
     return Beside(
         context if type(context) is dict else None,
         integrations if type(integrations) is dict else None,
-        said.get("sentAt"),
+        document.get("sentAt"),
     )
 
 
@@ -183,15 +183,15 @@ def tell_added(route: str, document: Any) -> str | None:
     """Say what `complete` changed about a call that it can change; None for another route, or what is no call."""
     if route not in TYPE_OF or type(document) is not dict:
         return None
-    said = [f"it came at {document['receivedAt']}"]
-    given = document.get("originalTimestamp")
-    if given is None:
-        said.append("it said no time")
-    elif (moved := _micros(document["timestamp"])) != _micros(given):
-        said.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
-    elif moved is not None and _is_far(_micros(document.get("sentAt")), parse_time(document["receivedAt"])):
-        said.append("its sentAt is more than a day off our clock, and is not believed: its timestamp stays")
-    return "; ".join(said)
+    changes = [f"it came at {document['receivedAt']}"]
+    sender_time = document.get("originalTimestamp")
+    if sender_time is None:
+        changes.append("it said no time")
+    elif (corrected_micros := _micros(document["timestamp"])) != _micros(sender_time):
+        changes.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
+    elif corrected_micros is not None and _is_far(_micros(document.get("sentAt")), parse_time(document["receivedAt"])):
+        changes.append("its sentAt is more than a day off our clock, and is not believed: its timestamp stays")
+    return "; ".join(changes)
 
 
 def _set_type(document: Any, route: str) -> None:
@@ -230,13 +230,13 @@ def _set_times(document: dict[str, Any], sent_with_batch: Any, received_at: int)
     if _is_empty(document.get("sentAt")) and not _is_empty(sent_at):
         document["sentAt"] = sent_at
     document["receivedAt"] = format_time(received_at)
-    given = document.get("timestamp")
-    if _is_empty(given):
+    sender_time = document.get("timestamp")
+    if _is_empty(sender_time):
         document["timestamp"] = document["receivedAt"]
         return
-    document["originalTimestamp"] = given
+    document["originalTimestamp"] = sender_time
     try:
-        corrected = _correct(parse_time(given), parse_time(sent_at), received_at)
+        corrected = _correct(parse_time(sender_time), parse_time(sent_at), received_at)
         document["timestamp"] = format_time(corrected)
     except TimeInvalid:
         return
@@ -246,16 +246,16 @@ def _is_empty(time: Any) -> bool:
     return time is None or time == ""
 
 
-def _correct(given: int, sent_at: int, received_at: int) -> int:
+def _correct(timestamp: int, sent_at: int, received_at: int) -> int:
     """Move a time from the sender's clock to ours, as Segment does: receivedAt - (sentAt - timestamp).
 
     A clock that is wrong by more than a day is believed to be that only where the time as it stands cannot be right,
     since it lies ahead, and the moved one lies in the month before the call came. So no old call becomes a new one (a
     backfill gives each call's own time as `sentAt`), and no new one an old one.
     """
-    corrected = received_at - (sent_at - given)
-    if abs(corrected - given) <= _LARGE_CORRECTION:
+    corrected = received_at - (sent_at - timestamp)
+    if abs(corrected - timestamp) <= _LARGE_CORRECTION:
         return corrected
-    lies_ahead = given > received_at + _LOOKS_AHEAD
+    lies_ahead = timestamp > received_at + _LOOKS_AHEAD
     plausible = received_at - _LOOKS_BACK <= corrected <= received_at + _LOOKS_AHEAD
-    return corrected if lies_ahead and plausible else given
+    return corrected if lies_ahead and plausible else timestamp

@@ -33,6 +33,18 @@ class YamlInvalid(ValueError):
         super().__init__(message)
 
 
+def value_at(value: Any, path: Path) -> Any:
+    """Follow keys and indexes into a JSON value; None where one of them is not there."""
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return None
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YamlDocument:
     """A parsed text: its value, and where each part of it begins."""

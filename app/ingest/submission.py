@@ -13,7 +13,7 @@ from app.core import native, tracking
 from app.core.arrival import WEBHOOK
 from app.core.credentials import Auth, Credentials
 from app.core.native import NativeEvent
-from app.core.segment import Body
+from app.core.segment_body import Body
 
 _DIGEST_BYTES = 16
 

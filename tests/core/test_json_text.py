@@ -9,17 +9,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from app.core.json_text import (
-    MAX_DEPTH,
-    MAX_INTEGER_DIGITS,
-    NotFinite,
-    TooDeep,
-    contains_nul,
-    decode,
-    encode,
-    encode_canonical,
-    with_numbers_by_value,
-)
+from app.core.json_numbers import NotFinite, with_numbers_by_value
+from app.core.json_text import MAX_DEPTH, MAX_INTEGER_DIGITS, TooDeep, contains_nul, decode, encode, encode_canonical
 from app.errors import UnparsableJson
 
 from .examples import DOCUMENTS, JSON_VALUES, LONE, deep, often, read_or_none

@@ -54,9 +54,9 @@ class Function:
 
 def wrong_type(function: str, position: int, expected: str, value: object) -> ExpressionFailed:
     """Make the error for an argument, counted from 1, that is not what the function takes; `expected` is "a number"."""
-    given = type_name(value)
-    article = "" if given == "null" else "an " if given[0] in "ao" else "a "
-    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given {article}{given}")
+    kind = type_name(value)
+    article = "" if kind == "null" else "an " if kind[0] in "ao" else "a "
+    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given {article}{kind}")
 
 
 def wrong_list(function: str, position: int, expected: str, value: Any) -> ExpressionFailed:

@@ -29,13 +29,13 @@ def path_of(node: Node) -> Path | None:
     if kind in ("current", "identity"):
         return ()
     if kind in ("subexpression", "pipe"):
-        found: Path = ()
+        keys: Path = ()
         for child in node["children"]:
             path = path_of(child)
             if path is None:
                 return None
-            found += path
-        return found
+            keys += path
+        return keys
     return None
 
 
@@ -76,8 +76,8 @@ class Closures:
         maker = self
         if self._meter is not None and self._is_spared(node):
             maker = Closures(self._functions, None, self._scope)
-        made: Closure = getattr(maker, "_" + node["type"])(node)
-        return made
+        closure: Closure = getattr(maker, "_" + node["type"])(node)
+        return closure
 
     def _is_spared(self, node: Node) -> bool:
         return self._spares and bound(node, self._functions).is_small
@@ -124,14 +124,14 @@ class Closures:
         return item
 
     def _slice(self, node: Node) -> Closure:
-        wanted = slice(*node["children"])
+        bounds = slice(*node["children"])
 
         def part(value: Any) -> Any:
             if value.__class__ is not list:
                 return None
-            if wanted.step == 0:
+            if bounds.step == 0:
                 raise ExpressionFailed("the step of a slice cannot be 0")
-            return value[wanted]
+            return value[bounds]
 
         return part
 
@@ -202,7 +202,7 @@ class Closures:
             return self._sized(shapes.object_in_turn(tuple((key, self.make(child)) for key, child in pairs)))
         blank: dict[str, Any] = {}
         levels: dict[str | None, shapes.Level] = {}
-        others: list[tuple[str, Closure]] = []
+        computed: list[tuple[str, Closure]] = []
         for key, child in pairs:
             place, blank[key] = _with_default(child)
             match path_of(place):
@@ -211,10 +211,10 @@ class Closures:
                     level = levels.setdefault(parent, shapes.Level(parent))
                     (level.fields if place is child else level.defaults).append((key, name))
                 case _ if child["type"] != "literal":
-                    others.append((key, self.make(child)))
-        if not others and list(levels) == [None] and len(levels[None].fields) == len(pairs):
+                    computed.append((key, self.make(child)))
+        if not computed and list(levels) == [None] and len(levels[None].fields) == len(pairs):
             return self._sized(shapes.object_of_fields(tuple(levels[None].fields)))
-        return self._sized(shapes.object_of_parts(blank, list(levels.values()), others))
+        return self._sized(shapes.object_of_parts(blank, list(levels.values()), computed))
 
     def _flatten(self, node: Node) -> Closure:
         return self._sized(projections.flat(self._items(node["children"][0])))
@@ -243,8 +243,8 @@ class Closures:
         maker = self._afterwards(small=self._is_spared(base))
         items, holds = self._items(base), maker.make(condition)
         if condition["type"] in _BOOLEAN:
-            found = None if path_of(right) == () else maker.make(right)
-            return self._sized(projections.matching_boolean(items, holds, found))
+            item_closure = None if path_of(right) == () else maker.make(right)
+            return self._sized(projections.matching_boolean(items, holds, item_closure))
         return self._sized(projections.matching(items, holds, maker.make(right)))
 
     def _function_expression(self, node: Node) -> Closure:

@@ -73,18 +73,18 @@ def compile_expression(text: str, *, functions: Mapping[str, Function] | None = 
     Raises:
         ExpressionInvalidAt: (an ExpressionInvalid) the text cannot be used; the message says why, and shows where.
     """
-    known = {**BUILT_IN, **functions} if functions else BUILT_IN
+    callables = {**BUILT_IN, **functions} if functions else BUILT_IN
     tree = parse(text)
     try:
-        _check_calls(tree, text, known)
-        tree = _folded(tree, known)
-        most = bound(tree, known)
-        search, search_in = _searches(tree, known, most)
-        search_counted = _counted(tree, known)
+        _check_calls(tree, text, callables)
+        tree = _folded(tree, callables)
+        limit = bound(tree, callables)
+        search, search_in = _searches(tree, callables, limit)
+        search_counted = _counted(tree, callables)
     except RecursionError:
         # The limits leave half of the stack free; the caller itself stands deep in it.
         raise ExpressionInvalidAt("the expression is nested too deeply to be compiled from here", text, 0) from None
-    return Expression(text, search, search_in, search_counted, most, tree)
+    return Expression(text, search, search_in, search_counted, limit, tree)
 
 
 def explain_null(expression: Expression, document: Any) -> MissingStep | None:
@@ -123,11 +123,11 @@ def _nodes(node: Node) -> Iterator[Node]:
             yield from _nodes(child)
 
 
-def _check_calls(tree: Node, text: str, known: Mapping[str, Function]) -> None:
+def _check_calls(tree: Node, text: str, functions: Mapping[str, Function]) -> None:
     """Find at once what jmespath finds when a call is reached: unknown functions, wrong numbers of arguments."""
     for node in _nodes({"type": "whole", "children": [tree]}):
         if node["type"] == "function_expression":
-            _check_call(node, text, known)
+            _check_call(node, text, functions)
         elif node["type"] != "slice":
             for child in node["children"]:
                 if child["type"] == "expref":
@@ -135,42 +135,42 @@ def _check_calls(tree: Node, text: str, known: Mapping[str, Function]) -> None:
                     raise ExpressionInvalidAt(reason, text, child["start"])
 
 
-def _check_call(node: Node, text: str, known: Mapping[str, Function]) -> None:
+def _check_call(node: Node, text: str, functions: Mapping[str, Function]) -> None:
     name, start, arguments = node["value"], node["start"], node["children"]
-    function = known.get(name)
+    function = functions.get(name)
     if function is None:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, functions, n=1)
         hint = f"; did you mean {near[0]}()?" if near else ""
         raise ExpressionInvalidAt(f"there is no function {name}(){hint}", text, start)
     count = len(arguments)
     if count < function.min_args or (function.max_args is not None and count > function.max_args):
         raise ExpressionInvalidAt(f"{name}() takes {function.arity()}, not {count}", text, start)
     for position, argument in enumerate(arguments):
-        wanted = position in function.expressions
-        if wanted and argument["type"] != "expref":
+        is_expression = position in function.expressions
+        if is_expression and argument["type"] != "expref":
             reason = f"{name}() takes an expression, written with `&`, as argument {position + 1}"
             raise ExpressionInvalidAt(reason, text, start)
-        if not wanted and argument["type"] == "expref":
+        if not is_expression and argument["type"] == "expref":
             reason = f"{name}() takes a value, written without `&`, as argument {position + 1}"
             raise ExpressionInvalidAt(reason, text, argument["start"])
 
 
-def _folded(node: Node, known: Mapping[str, Function]) -> Node:
+def _folded(node: Node, functions: Mapping[str, Function]) -> Node:
     """Work out what does not depend on the call: `to_number('5')` becomes 5."""
     if node["type"] == "slice":
         return node
-    children = [_folded(child, known) for child in node["children"]]
+    children = [_folded(child, functions) for child in node["children"]]
     node = {**node, "children": children}
     if node["type"] not in _FOLDED or not children or any(child["type"] != "literal" for child in children):
         return node
     # Of JMESPath's own functions alone is it known that they always give the same.
-    if node["type"] == "function_expression" and known[node["value"]] is not BUILT_IN.get(node["value"]):
+    if node["type"] == "function_expression" and functions[node["value"]] is not BUILT_IN.get(node["value"]):
         return node
     # to_string(to_array(to_string(to_array(...)))) doubles at each step: it is left to a search, which counts.
-    if not bound(node, known).is_small:
+    if not bound(node, functions).is_small:
         return node
     try:
-        value = Closures(known, None, [None]).make(node)(None)
+        value = Closures(functions, None, [None]).make(node)(None)
     except ExpressionFailed:
         # It fails only for a call that reaches it, as it does in jmespath.
         return node
@@ -178,27 +178,27 @@ def _folded(node: Node, known: Mapping[str, Function]) -> Node:
 
 
 def _searches(
-    tree: Node, known: Mapping[str, Function], most: Bound
+    tree: Node, functions: Mapping[str, Function], limit: Bound
 ) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
-    calls = [known[node["value"]] for node in _nodes(tree) if node["type"] == "function_expression"]
-    if most.is_small and not any(function.scoped for function in calls):
-        closure = Closures(known, None, [None]).make(tree)
+    calls = [functions[node["value"]] for node in _nodes(tree) if node["type"] == "function_expression"]
+    if limit.is_small and not any(function.scoped for function in calls):
+        closure = Closures(functions, None, [None]).make(tree)
         # A shallow closure raises nothing but what its parts turned into ExpressionFailed: the caller gets it as it is.
         search = closure if _depth(tree) <= _SHALLOW else _guarded(closure)
         return search, lambda document, _scope: search(document)
 
-    run = _in_states(lambda meter, cell: Closures(known, None if most.is_small else meter, cell).make(tree))
+    run = _in_states(lambda meter, cell: Closures(functions, None if limit.is_small else meter, cell).make(tree))
     return lambda document: run(document, document, None), lambda document, scope: run(document, scope, None)
 
 
-def _counted(tree: Node, known: Mapping[str, Function]) -> Callable[[Any, Any, Budget], Any]:
+def _counted(tree: Node, functions: Mapping[str, Function]) -> Callable[[Any, Any, Budget], Any]:
     """Give the search that counts all it does. It is made when it is first used, which for most never comes."""
-    made: list[Callable[[Any, Any, Budget | None], Any]] = []
+    searches: list[Callable[[Any, Any, Budget | None], Any]] = []
 
     def search(document: Any, scope: Any, budget: Budget) -> Any:
-        if not made:
-            made.append(_in_states(lambda meter, cell: Closures(known, meter, cell, spares=False).make(tree)))
-        return made[0](document, scope, budget)
+        if not searches:
+            searches.append(_in_states(lambda meter, cell: Closures(functions, meter, cell, spares=False).make(tree)))
+        return searches[0](document, scope, budget)
 
     return search
 

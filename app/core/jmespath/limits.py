@@ -68,7 +68,7 @@ class Bound(NamedTuple):
     def each(self, *inner: "Bound") -> "Bound":
         """Bound a projection: each of `inner` is applied to every item of this; the last one gives the result."""
         # Items share the size of the list among them, so what is fixed for an item becomes a pass over the list.
-        passes = sum(one.passes + one.fixed for one in inner) + 1
+        passes = sum(child.passes + child.fixed for child in inner) + 1
         return Bound(self.growth * max(1.0, inner[-1].growth), self.passes + self.growth * passes, self.fixed)
 
 
@@ -136,15 +136,15 @@ def bound(node: Node, functions: Mapping[str, Function]) -> Bound:
 def _bound_call(node: Node, functions: Mapping[str, Function]) -> Bound:
     function = functions[node["value"]]
     arguments = [bound(child, functions) for child in node["children"]]
-    values = [one for index, one in enumerate(arguments) if index not in function.expressions]
-    references = [one for index, one in enumerate(arguments) if index in function.expressions]
+    values = [argument for index, argument in enumerate(arguments) if index not in function.expressions]
+    references = [argument for index, argument in enumerate(arguments) if index in function.expressions]
     multiple = _UNBOUNDED if function.growth is None else float(function.growth)
     first = node["children"][0] if node["children"] else node
     if function is BUILT_IN["join"] and first["type"] == "literal" and isinstance(first["value"], str):
         # Only a separator that comes from the call can multiply with the list: a literal is in the sum already.
         multiple = 1.0
-    given = _side_by_side(values, max(1.0, sum(one.growth for one in values)))
-    result = given.then(Bound(multiple, _SORT_PASSES if references else 1, 0))
+    combined = _side_by_side(values, max(1.0, sum(argument.growth for argument in values)))
+    result = combined.then(Bound(multiple, _SORT_PASSES if references else 1, 0))
     return result.each(*references) if references else result
 
 

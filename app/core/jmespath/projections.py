@@ -33,12 +33,12 @@ def each(base: Closure, right: Closure) -> Closure:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             result = right(item)
             if result is not None:
-                found.append(result)
-        return found
+                results.append(result)
+        return results
 
     return every_item
 
@@ -50,13 +50,13 @@ def field_of_each(base: Closure, name: str) -> Closure:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             if item.__class__ is dict:
                 result = item.get(name)
                 if result is not None:
-                    found.append(result)
-        return found
+                    results.append(result)
+        return results
 
     return every_field
 
@@ -68,19 +68,19 @@ def field_of_each_flat(base: Closure, name: str) -> Closure:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             if item.__class__ is dict:
                 result = item.get(name)
                 if result is not None:
-                    found.append(result)
+                    results.append(result)
             elif item.__class__ is list:
                 for inner in item:
                     if inner.__class__ is dict:
                         result = inner.get(name)
                         if result is not None:
-                            found.append(result)
-        return found
+                            results.append(result)
+        return results
 
     return every_flat_field
 
@@ -89,10 +89,10 @@ def each_value(base: Closure, right: Closure) -> Closure:
     """Apply to each value of an object: `a.*.b`."""
 
     def every_value(value: Any) -> Any:
-        found = base(value)
-        if found.__class__ is not dict:
+        members = base(value)
+        if members.__class__ is not dict:
             return None
-        return [result for item in found.values() if (result := right(item)) is not None]
+        return [result for item in members.values() if (result := right(item)) is not None]
 
     return every_value
 
@@ -104,14 +104,14 @@ def matching(base: Closure, condition: Closure, right: Closure) -> Closure:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             holds = condition(item)
             if holds or (holds == 0 and holds is not False):
                 result = right(item)
                 if result is not None:
-                    found.append(result)
-        return found
+                    results.append(result)
+        return results
 
     return every_match
 
@@ -123,12 +123,12 @@ def matching_boolean(base: Closure, condition: Closure, right: Closure | None) -
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             if condition(item):
                 result = item if right is None else right(item)
                 if result is not None:
-                    found.append(result)
-        return found
+                    results.append(result)
+        return results
 
     return every_match

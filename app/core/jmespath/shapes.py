@@ -264,14 +264,14 @@ class Level:
     defaults: list[tuple[str, str]] = field(default_factory=list)
 
 
-def object_of_parts(blank: dict[str, Any], levels: list[Level], others: list[tuple[str, Closure]]) -> Closure:
+def object_of_parts(blank: dict[str, Any], levels: list[Level], computed: list[tuple[str, Closure]]) -> Closure:
     """Make an object from `blank`, which has all keys in their order, with literals and defaults in place.
 
     Then come the fields of each level, and whatever is neither a literal nor a field.
     """
     copy_blank = blank.copy
     places = tuple((level.parent, tuple(level.fields), tuple(level.defaults)) for level in levels)
-    rest = tuple(others)
+    closures = tuple(computed)
 
     def make_object(value: Any) -> Any:
         if value is None:
@@ -284,10 +284,10 @@ def object_of_parts(blank: dict[str, Any], levels: list[Level], others: list[tup
                     for key, name in fields:
                         result[key] = place.get(name)
                     for key, name in defaults:
-                        found = place.get(name)
-                        if found or (found == 0 and found is not False):
-                            result[key] = found
-        for key, closure in rest:
+                        field_value = place.get(name)
+                        if field_value or (field_value == 0 and field_value is not False):
+                            result[key] = field_value
+        for key, closure in closures:
             result[key] = closure(value)
         return result
 

@@ -228,8 +228,8 @@ def _keys_for(function: str, expression: Callable[[Any], Any], values: Any) -> l
     types = set(map(type, keys))
     if types and not types <= NUMBER_TYPES and types != _STRING_TYPES:
         names = " and ".join(sorted({f"{type_name(key)}s" for key in keys}))
-        wanted = "an expression that gives only numbers or only strings"
-        raise ExpressionFailed(f"{function}() takes {wanted} as argument 2, and it gave {names}")
+        expected = "an expression that gives only numbers or only strings"
+        raise ExpressionFailed(f"{function}() takes {expected} as argument 2, and it gave {names}")
     key = order_key(keys)
     return keys if key is None else [key(value) for value in keys]
 

@@ -11,19 +11,19 @@ def differences(active: tuple[Lane, ...], draft: tuple[Lane, ...]) -> Iterator[t
     """Give (path, before, after) for each path at which the events of a call differ, each path once."""
     if [lane.events for lane in active] == [lane.events for lane in draft] and _lanes(active) == _lanes(draft):
         return
-    seen: set[str] = set()
+    paths: set[str] = set()
     before, after = _by_lane(active), _by_lane(draft)
     for name in sorted(before.keys() | after.keys()):
         if name not in before or name not in after:
-            made = "made" if name in after else "no longer made"
-            yield f"the lane {name} is {made}", before.get(name), after.get(name)
+            change = "made" if name in after else "no longer made"
+            yield f"the lane {name} is {change}", before.get(name), after.get(name)
             continue
         if len(before[name]) != len(after[name]):
             yield "number of events", len(before[name]), len(after[name])
         for old, new in zip(before[name], after[name], strict=False):
             for path, was, now in _walk("", old, new):
-                if path not in seen:
-                    seen.add(path)
+                if path not in paths:
+                    paths.add(path)
                     yield path, was, now
 
 

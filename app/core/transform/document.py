@@ -111,10 +111,12 @@ class SourceText:
         # A tab before the place stays a tab below it, so that the caret is right whatever a tab's width is.
         gap = "".join("\t" if char == "\t" else " " for char in shown[first : column - 1].ljust(column - 1 - first))
         picture = f"    {shown[first : first + _SHOWN_CHARS]}\n    {gap}^"
-        said = f"{self.name}.yaml:{line}:{column}: {message}\n{picture}"
+        full_text = f"{self.name}.yaml:{line}:{column}: {message}\n{picture}"
         # Half of a surrogate pair can be written in YAML, and no log and no terminal takes it.
-        whole, alone = (text.encode("utf-8", "backslashreplace").decode() for text in (said, message))
-        return self.error(whole, place=(line, column), sentence=alone)
+        escaped_text, escaped_message = (
+            text.encode("utf-8", "backslashreplace").decode() for text in (full_text, message)
+        )
+        return self.error(escaped_text, place=(line, column), sentence=escaped_message)
 
 
 def _under(path: Path, message: str) -> str:
@@ -126,51 +128,54 @@ def _deepest(problems: list[ValidationError]) -> ValidationError | None:
     """Find the problem that says most: of several ways that all fail, the one that got furthest."""
     if not problems:
         return None
-    found = max(problems, key=lambda one: len(one.absolute_path))
-    while found.context:
+    deepest = max(problems, key=lambda problem: len(problem.absolute_path))
+    while deepest.context:
         # A way of another type was not meant; what is wrong is inside the one that was.
-        other = {one.schema_path[0] for one in found.context if one.validator == "type" and not one.path}
-        meant = [one for one in found.context if one.schema_path[0] not in other]
-        if not meant:
+        other_types = {
+            problem.schema_path[0] for problem in deepest.context if problem.validator == "type" and not problem.path
+        }
+        candidates = [problem for problem in deepest.context if problem.schema_path[0] not in other_types]
+        if not candidates:
             break
         # `not` is the one rule of ours that says what was meant wrongly, and not only that it fails.
-        found = max(meant, key=lambda one: (one.validator == "not", len(one.absolute_path)))
-    return found
+        deepest = max(candidates, key=lambda problem: (problem.validator == "not", len(problem.absolute_path)))
+    return deepest
 
 
 def _told(problem: ValidationError) -> tuple[Path, str]:
     """Return the path and the sentence for a problem; what was written is not quoted but for its key."""
     path = tuple(problem.absolute_path)
-    rule, wanted, given = problem.validator, problem.validator_value, problem.instance
+    rule, expected, instance = problem.validator, problem.validator_value, problem.instance
     if rule == "additionalProperties":
-        return _unknown_key(path, given, list(problem.schema.get("properties", {})))
+        return _unknown_key(path, instance, list(problem.schema.get("properties", {})))
     if rule == "not":
         return (*path, "const"), _CONST_ALONE
     if rule == "required":
-        return path, f"the key {next(key for key in wanted if key not in given)} is missing"
-    return path, _sentence(rule, wanted, given) or problem.message[:_MESSAGE_CHARS]
+        return path, f"the key {next(key for key in expected if key not in instance)} is missing"
+    return path, _sentence(rule, expected, instance) or problem.message[:_MESSAGE_CHARS]
 
 
-def _unknown_key(path: Path, given: dict[str, Any], known: list[str]) -> tuple[Path, str]:
-    unknown = next(key for key in given if key not in known)
-    if known == ["const"]:
+def _unknown_key(path: Path, instance: dict[str, Any], allowed: list[str]) -> tuple[Path, str]:
+    unknown = next(key for key in instance if key not in allowed)
+    if allowed == ["const"]:
         return (*path, unknown), _CONST_ALONE
-    return (*path, unknown), f"there is no such key; {_nearest(unknown, known) or 'known here: ' + ', '.join(known)}"
+    hint = _nearest(unknown, allowed) or f"known here: {', '.join(allowed)}"
+    return (*path, unknown), f"there is no such key; {hint}"
 
 
-def _sentence(rule: str, wanted: Any, given: Any) -> str | None:
+def _sentence(rule: str, expected: Any, instance: Any) -> str | None:
     if rule == "enum":
-        near = _nearest(str(given), wanted)
-        return f"must be one of {', '.join(wanted)}" + (f"; {near}" if near else "")
+        near = _nearest(str(instance), expected)
+        return f"must be one of {', '.join(expected)}" + (f"; {near}" if near else "")
     if rule == "type":
-        return f"must be {_kinds([wanted] if isinstance(wanted, str) else wanted)}"
+        return f"must be {_kinds([expected] if isinstance(expected, str) else expected)}"
     if rule == "oneOf":
-        return f"must be {_kinds([one['type'] for one in wanted if isinstance(one.get('type'), str)])}"
+        return f"must be {_kinds([schema['type'] for schema in expected if isinstance(schema.get('type'), str)])}"
     return "must not be empty" if rule in {"minLength", "minItems"} else None
 
 
-def _nearest(given: str, known: list[str]) -> str | None:
-    near = difflib.get_close_matches(given[:_COMPARED_CHARS], known, n=1)
+def _nearest(word: str, choices: list[str]) -> str | None:
+    near = difflib.get_close_matches(word[:_COMPARED_CHARS], choices, n=1)
     return f"did you mean {near[0]}?" if near else None
 
 
@@ -185,4 +190,4 @@ _KINDS = {
 
 
 def _kinds(types: list[str]) -> str:
-    return " or ".join(dict.fromkeys(_KINDS.get(one, one) for one in types))
+    return " or ".join(dict.fromkeys(_KINDS.get(name, name) for name in types))

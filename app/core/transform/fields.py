@@ -77,9 +77,9 @@ class Fields:
                     time.search(document, scope),
                     properties.search(document, scope),
                 ), self.own_id
-            said = self.whole(document, scope)
-            if type(said) is dict:
-                return self._complete(said, document, scope)
+            members = self.whole(document, scope)
+            if type(members) is dict:
+                return self._complete(members, document, scope)
         except BudgetSpent:
             # To look for its place would do once more, uncounted, what was too much.
             raise
@@ -118,28 +118,28 @@ class Fields:
         whole = searching(self.whole_expression) if self.whole_expression else None
         return replace(self, parts=(name, idempotency, customer, time, properties), whole=whole)
 
-    def _complete(self, said: dict[str, Any], document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
-        if not said.keys() <= _KNOWN:
-            unknown = next(key for key in said if key not in _KNOWN)
+    def _complete(self, members: dict[str, Any], document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
+        if not members.keys() <= _KNOWN:
+            unknown = next(key for key in members if key not in _KNOWN)
             raise ExpressionFailed(f"gives {unknown[:_SHOWN_CHARS]!r}, which is no field of a Lotus event")
         values = [
-            said[field] if said.get(field) is not None else part.search(document, scope)
+            members[field] if members.get(field) is not None else part.search(document, scope)
             for field, part in zip(FIELDS, self.parts, strict=True)
         ]
-        return values, said.get("idempotency_id") is not None
+        return values, members.get("idempotency_id") is not None
 
     def _placed(self, error: ExpressionFailed, document: dict[str, Any], scope: Scope) -> ExpressionFailed:
         """Find out which expression failed, by evaluating them once more, one by one: a good call pays nothing."""
-        said: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         if self.whole is not None:
             try:
-                said = self.whole(document, scope)
-                if not said.keys() <= _KNOWN:
+                members = self.whole(document, scope)
+                if not members.keys() <= _KNOWN:
                     return ExpressionFailed(f"event: {error.message}")
             except ExpressionFailed as again:
                 return ExpressionFailed(f"event: {again.message}")
         for field, part in zip(FIELDS, self.parts, strict=True):
-            if said.get(field) is not None:
+            if members.get(field) is not None:
                 continue
             for place, search in part.leaves:
                 try:
@@ -194,14 +194,14 @@ def compile_search(source: SourceText, path: Path, text: str) -> Expression:
 
 def compile_fields(source: SourceText, inherited: Fields | None) -> Fields:
     """Compile what a file writes under `event`; what it leaves out is `inherited`. Raises TransformInvalid."""
-    said = source.value.get("event", {})
+    written = source.value.get("event", {})
     whole = None
-    if isinstance(said, str):
-        whole, said = compile_search(source, ("event",), said), {}
+    if isinstance(written, str):
+        whole, written = compile_search(source, ("event",), written), {}
     parts = []
     for position, field in enumerate(FIELDS):
-        if field in said:
-            parts.append(_part(source, ("event", field), said[field]))
+        if field in written:
+            parts.append(_part(source, ("event", field), written[field]))
         elif inherited is not None:
             parts.append(inherited.parts[position])
         else:
@@ -212,7 +212,7 @@ def compile_fields(source: SourceText, inherited: Fields | None) -> Fields:
         parts=(name, idempotency, customer, time, properties),
         whole=whole.search_in if whole else None,
         whole_expression=whole,
-        own_id="idempotency_id" in said,
+        own_id="idempotency_id" in written,
     )
 
 
@@ -276,13 +276,13 @@ def _map(parts: list[tuple[str, Search]], base: Search | None) -> Search:
     }
 
 
-def _renaming(source: SourceText, path: Path, said: dict[str, Any]) -> Search:
-    rename: dict[str, str] = said.get("rename", {})
-    seen: dict[str, str] = {}
+def _renaming(source: SourceText, path: Path, options: dict[str, Any]) -> Search:
+    rename: dict[str, str] = options.get("rename", {})
+    old_names: dict[str, str] = {}
     for key, name in rename.items():
-        if (other := seen.setdefault(name, key)) != key:
+        if (other := old_names.setdefault(name, key)) != key:
             raise source.invalid((*path, "rename", key), f"{other} gets the same new name")
-    return _all_properties(rename, frozenset(said.get("drop", ())))
+    return _all_properties(rename, frozenset(options.get("drop", ())))
 
 
 def _all_properties(rename: dict[str, str], drop: frozenset[str]) -> Search:
@@ -297,10 +297,10 @@ def _all_properties(rename: dict[str, str], drop: frozenset[str]) -> Search:
             raise ExpressionFailed("`properties` of the call is no object")
         if not taken:
             return properties
-        kept = {key: value for key, value in properties.items() if key not in taken and key not in rename}
+        result = {key: value for key, value in properties.items() if key not in taken and key not in rename}
         for key, name in rename.items():
             if key in properties and key not in drop:
-                kept[name] = properties[key]
-        return kept
+                result[name] = properties[key]
+        return result
 
     return search

@@ -147,12 +147,12 @@ def _asked_for_yes_or_no(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     ways = [{"not": {"not": {key: schema[key]}}} for key in _ALTERNATIVES if isinstance(schema.get(key), list)]
-    rest = {
+    other_rules = {
         key: _asked_for_yes_or_no(inner)
         for key, inner in schema.items()
         if key not in _ALTERNATIVES or not isinstance(inner, list)
     }
-    return {**rest, "allOf": [*rest.get("allOf", ()), *ways]} if ways else rest
+    return {**other_rules, "allOf": [*other_rules.get("allOf", ()), *ways]} if ways else other_rules
 
 
 def _refuse_outside(schema: Any, path: Path) -> None:
@@ -182,10 +182,10 @@ def _rule(error: jsonschema_rs.ValidationError) -> str:
     if kind.name == "not" and isinstance(kind.schema, dict) and isinstance(ways := kind.schema.get("not"), dict):
         return f"rule {next(iter(ways), 'not')}"
     if kind.name in _SHOWN:
-        wanted = next(iter(kind.as_dict().values()), None)
-        return f"{kind.name} {_said(wanted)}"[:_SHOWN_CHARS]
+        expected = next(iter(kind.as_dict().values()), None)
+        return f"{kind.name} {_said(expected)}"[:_SHOWN_CHARS]
     return f"rule {kind.name}"
 
 
-def _said(wanted: Any) -> str:
-    return ", ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+def _said(expected: Any) -> str:
+    return ", ".join(map(str, expected)) if isinstance(expected, list) else str(expected)

@@ -7,8 +7,8 @@ from typing import Any
 
 from app.core.jmespath.closures import path_of
 from app.core.jmespath.expression import Expression
+from app.core.jmespath.functions.choices import is_placeholder
 from app.core.jmespath.parser import Node, list_quoted_names
-from app.core.lotus import is_placeholder
 from app.core.transform.transform import Transform
 from app.core.yaml_text import Path
 
@@ -80,11 +80,11 @@ def _always_null(node: Node) -> str | None:
     if node["type"] != "subexpression" or not children or children[0]["type"] != "not_expression":
         return None
     negated = path_of(children[0]["children"][0])
-    rest = [child["value"] for child in children[1:] if child["type"] == "field"]
-    if not negated or not rest:
+    fields = [child["value"] for child in children[1:] if child["type"] == "field"]
+    if not negated or not fields:
         return "`!` goes before the point: this is always null; put what is negated in parentheses"
-    whole = ".".join([*negated, *rest])
-    return f"`!{whole}` means `(!{'.'.join(negated)}).{'.'.join(rest)}`, which is always null; write `!({whole})`"
+    whole = ".".join([*negated, *fields])
+    return f"`!{whole}` means `(!{'.'.join(negated)}).{'.'.join(fields)}`, which is always null; write `!({whole})`"
 
 
 def _no_table(node: Node, transform: Transform) -> str | None:

@@ -45,11 +45,11 @@ class Match:
             return False
         if event in self.events:
             return True
-        return len(event) <= MAX_NAME_CHARS and any(one.match(event) for one in self.patterns)
+        return len(event) <= MAX_NAME_CHARS and any(pattern.match(event) for pattern in self.patterns)
 
     def excess(self) -> str | None:
         """Say why its patterns are too many to be published; None where they are not."""
-        size = sum(len(one.pattern) for one in self.patterns)
+        size = sum(len(pattern.pattern) for pattern in self.patterns)
         if size <= MAX_PATTERN_CHARS:
             return None
         return f"its patterns have {size:,} characters together, and {MAX_PATTERN_CHARS:,} are the most"
@@ -57,18 +57,18 @@ class Match:
 
 def compile_match(source: SourceText) -> Match:
     """Take what a file says under `match`. Raises TransformInvalid."""
-    said = source.value.get("match", {})
-    kind = said.get("type", "track")
-    if "event" in said and kind != "track":
+    match = source.value.get("match", {})
+    kind = match.get("type", "track")
+    if "event" in match and kind != "track":
         sentence = f"only track calls have an event; choose {kind} calls with `when`, such as: when: name == 'Home'"
         raise source.invalid(("match", "event"), sentence)
-    names = _list(said.get("event"))
+    names = _list(match.get("event"))
     return Match(
         type=kind,
         events=frozenset(name for name in names if not _is_pattern(name)),
         # `[` has a meaning of its own in fnmatch, and none here.
         patterns=tuple(re.compile(translate(name.replace("[", "[[]"))) for name in names if _is_pattern(name)),
-        sources=frozenset(_list(said.get("source"))),
+        sources=frozenset(_list(match.get("source"))),
     )
 
 

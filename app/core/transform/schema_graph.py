@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from app.core.jmespath.limits import size_of
 from app.core.transform.schema_patterns import count_bytes, count_positions
-from app.core.yaml_text import Path
+from app.core.yaml_text import Path, value_at
 
 HUGE = 1 << 60
 """Numbers beyond this are as good as infinite, and are cut to it."""
@@ -93,16 +93,17 @@ class Links:
 
     def heaviest(self, weights: Mapping[Path, int]) -> int:
         """Return the most that the schemas of any one key or item weigh together."""
-        of_key, of_item = _total(self.any_key, weights), _total(self.any_item, weights)
+        of_key, of_item = total_weight(self.any_key, weights), total_weight(self.any_item, weights)
         return max(
             of_key,
             of_item,
-            max((of_key + _total(named, weights) for named in self.keys.values()), default=0),
-            max((of_item + _total(named, weights) for named in self.items.values()), default=0),
+            max((of_key + total_weight(named, weights) for named in self.keys.values()), default=0),
+            max((of_item + total_weight(named, weights) for named in self.items.values()), default=0),
         )
 
 
-def _total(times: Times, weights: Mapping[Path, int]) -> int:
+def total_weight(times: Times, weights: Mapping[Path, int]) -> int:
+    """Return what the schemas that look at one value weigh together."""
     return sum(weights[path] * count for path, count in times.items())
 
 
@@ -169,13 +170,13 @@ class SchemaGraph:
         if "propertyNames" in schema:
             links.any_key[*path, "propertyNames"] += times
         # `false` and `true` look at nothing.
-        others = [(*path, key) for key in _EACH_KEY if isinstance(schema.get(key), dict)]
-        for other in others:
+        unnamed = [(*path, key) for key in _EACH_KEY if isinstance(schema.get(key), dict)]
+        for other in unnamed:
             links.any_key[other] += times
         for key in properties:
             named = links.keys[key]
             named[*path, "properties", key] += times
-            for other in others:
+            for other in unnamed:
                 named[other] -= times
 
     def _look_at_items(self, links: Links, path: Path, schema: dict[str, Any], times: int) -> None:
@@ -272,15 +273,7 @@ class SchemaGraph:
                 self._find_anchors(value, (*path, index), base)
 
     def _at(self, path: Path) -> Any:
-        value = self._schema
-        for key in path:
-            if isinstance(value, dict):
-                value = value.get(key)
-            elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-                value = value[key]
-            else:
-                return None
-        return value
+        return value_at(self._schema, path)
 
 
 def _compared(schema: dict[str, Any]) -> tuple[int, int]:

@@ -16,9 +16,9 @@ import msgspec
 
 from app.core.json_text import MAX_DEPTH
 from app.core.outcome import Reason
-from app.core.transform.schema_graph import HUGE, SchemaGraph, Times, Unbounded, is_quick
+from app.core.transform.schema_graph import HUGE, SchemaGraph, Times, Unbounded, is_quick, total_weight
 from app.core.yaml_text import MAX_DEPTH as YAML_DEPTH
-from app.core.yaml_text import Path
+from app.core.yaml_text import Path, value_at
 from app.errors import CallRejected
 
 # What a schema may need to be published, for a call as ordinary as this one: about 10 ms. Segment's largest calls, of
@@ -208,18 +208,7 @@ def measure(parts: list[Any]) -> CallSize:
 
 
 def _find(document: Any, parts: Iterable[Path]) -> list[Any]:
-    return [value for part in parts if (value := _follow(document, part)) is not None]
-
-
-def _follow(value: Any, path: Path) -> Any:
-    for key in path:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            value = value[key]
-        else:
-            return None
-    return value
+    return [value for part in parts if (value := value_at(document, part)) is not None]
 
 
 def _by_depth(graph: SchemaGraph, level: Mapping[Path, int], parts: Collection[Times]) -> tuple[int, ...]:
@@ -238,8 +227,7 @@ def _by_depth(graph: SchemaGraph, level: Mapping[Path, int], parts: Collection[T
 
 
 def _heaviest(parts: Collection[Times], level: Mapping[Path, int]) -> int:
-    weights = (sum(level[path] * count for path, count in times.items()) for times in parts)
-    return min(max(weights, default=0), HUGE)
+    return min(max((total_weight(times, level) for times in parts), default=0), HUGE)
 
 
 def _walk_names(graph: SchemaGraph) -> tuple[int, int, dict[Path, Times]]:

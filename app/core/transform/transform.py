@@ -90,8 +90,8 @@ class Transform:
         scope = Scope(document=document, received_at=received_at, lookups=self.lookups, secret=self.pseudonym_key)
         # False and null say no. Nothing else does: 0 is an answer, and equal to False only in Python.
         if self.when is not None:
-            wanted = _placed("when", self.when, document, scope)
-            if wanted is None or wanted is False:
+            condition = _placed("when", self.when, document, scope)
+            if condition is None or condition is False:
                 raise Filtered(f"`when` of {self.name} says no")
         if self.each is None:
             fields = self.fields
@@ -175,20 +175,22 @@ class TransformSet:
     """
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
-        self._ordered = sorted(transforms, key=lambda one: (one.name == DEFAULT, -one.priority, one.name))
-        self._position = {one.name: position for position, one in enumerate(self._ordered)}
-        self.transforms: tuple[Transform, ...] = tuple(sorted(self._ordered, key=lambda one: one.name))
+        self._ordered = sorted(
+            transforms, key=lambda transform: (transform.name == DEFAULT, -transform.priority, transform.name)
+        )
+        self._position = {transform.name: position for position, transform in enumerate(self._ordered)}
+        self.transforms: tuple[Transform, ...] = tuple(sorted(self._ordered, key=lambda transform: transform.name))
         # There may be thousands. By name most calls are taken by one; the others have to be asked.
         self._named: dict[tuple[str, str], list[int]] = {}
         self._asked: dict[str, list[int]] = {}
-        for position, one in enumerate(self._ordered):
-            for event in one.match.events:
-                self._named.setdefault((one.match.type, event), []).append(position)
-            if one.match.patterns or not one.match.events:
-                self._asked.setdefault(one.match.type, []).append(position)
+        for position, transform in enumerate(self._ordered):
+            for event in transform.match.events:
+                self._named.setdefault((transform.match.type, event), []).append(position)
+            if transform.match.patterns or not transform.match.events:
+                self._asked.setdefault(transform.match.type, []).append(position)
         # What a call of this type and name is taken by, where only those decide; a source is asked of each call.
         self._known: dict[tuple[str, str | None], Choice] = {}
-        self._by_source = any(one.match.sources for one in self._ordered)
+        self._by_source = any(transform.match.sources for transform in self._ordered)
 
     def choose(self, call: Call) -> Choice:
         """Return the transforms that take `call`."""
@@ -211,18 +213,18 @@ class TransformSet:
     def list_takers(self, kind: str, event: str | None) -> list[Transform]:
         """Return those that take calls of a type and event name, as far as that decides, in their order."""
         named = () if event is None else self._named.get((kind, event), ())
-        asked = [at for at in self._asked.get(kind, ()) if self._ordered[at].match.accepts_name(kind, event)]
-        return [self._ordered[at] for at in sorted({*named, *asked})]
+        candidates = [at for at in self._asked.get(kind, ()) if self._ordered[at].match.accepts_name(kind, event)]
+        return [self._ordered[at] for at in sorted({*named, *candidates})]
 
     def list_takers_of_all(self, kind: str) -> list[Transform]:
         """Return those that take calls of a type whatever their event name is, in their order."""
-        asked = [self._ordered[at] for at in self._asked.get(kind, ())]
-        return [one for one in asked if not one.match.events and not one.match.patterns]
+        candidates = [self._ordered[at] for at in self._asked.get(kind, ())]
+        return [transform for transform in candidates if not transform.match.events and not transform.match.patterns]
 
     def _find(self, call: Call) -> Choice:
-        takers = [one for one in self.list_takers(call.type, call.event) if one.accepts(call)]
-        main = [one for one in takers if not one.also]
-        also = tuple(one for one in takers if one.also)
+        takers = [transform for transform in self.list_takers(call.type, call.event) if transform.accepts(call)]
+        main = [transform for transform in takers if not transform.also]
+        also = tuple(transform for transform in takers if transform.also)
         return Choice(main=main[0] if main else None, also=also, passed_over=tuple(main[1:]))
 
 

@@ -124,8 +124,8 @@ def written(name: str, position: int, value: Any) -> str:
 
 def is_none(name: str, position: int, expected: str, value: Any) -> ExpressionFailed:
     """Make the error for an argument of the right type that is still not what was expected."""
-    given = "a string" if value.__class__ is str else "a number"
-    return ExpressionFailed(f"{name}() takes {expected} as argument {position}, and was given {given} that is none")
+    kind = "a string" if value.__class__ is str else "a number"
+    return ExpressionFailed(f"{name}() takes {expected} as argument {position}, and was given {kind} that is none")
 
 
 def too_many_chars(name: str) -> ExpressionFailed:

@@ -59,10 +59,10 @@ def find_decimal(value: Any) -> Decimal | None:
 
 def _parse(text: str) -> Decimal | None:
     text = text.strip(BLANKS)
-    found = _DECIMAL.fullmatch(text)
-    if found is None:
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
         return None
-    exponent = found["exponent"]
+    exponent = match["exponent"]
     if exponent is not None and len(exponent.lstrip("+-").lstrip("0")) > _EXPONENT_DIGITS:
         # Whatever stands before it: nobody waits for ten million digits.
         return _BEYOND

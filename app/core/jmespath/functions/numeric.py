@@ -23,7 +23,7 @@ from app.core.jmespath.functions.decimals import (
 )
 from app.core.jmespath.semantics import NUMBER_TYPES, type_name
 from app.core.jmespath.standard_functions import BUILT_IN
-from app.core.json_text import whole_digits, with_numbers_by_value
+from app.core.json_numbers import whole_digits, with_numbers_by_value
 from app.errors import ExpressionFailed
 
 _SAFE = 2**53
@@ -62,11 +62,11 @@ def _modulo(first: Any, second: Any) -> Number:
     dividend, divisor = exact("modulo", 1, first), exact("modulo", 2, second)
     if not divisor:
         raise _by_zero("modulo")
-    rest = WIDE.remainder(dividend, divisor)
+    remainder = WIDE.remainder(dividend, divisor)
     # The sign is the divisor's, as in Python, Ruby and Liquid: modulo(-1, 7) is 6.
-    if rest and (rest < 0) != (divisor < 0):
-        rest = WIDE.add(rest, divisor)
-    return plain(bounded("modulo", rest))
+    if remainder and (remainder < 0) != (divisor < 0):
+        remainder = WIDE.add(remainder, divisor)
+    return plain(bounded("modulo", remainder))
 
 
 def _folded(name: str, operation: Callable[[Decimal, Decimal], Decimal], values: tuple[Any, ...]) -> Number:
@@ -142,10 +142,8 @@ def _sum_by(values: Any, expression: Callable[[Any], Any]) -> Number | None:
             return None
         number = find_decimal(value)
         if number is None:
-            given = "a string that is none" if value.__class__ is str else type_name(value)
-            raise ExpressionFailed(
-                f"sum_by() takes an expression that gives numbers as argument 2, and it gave {given}"
-            )
+            kind = "a string that is none" if value.__class__ is str else type_name(value)
+            raise ExpressionFailed(f"sum_by() takes an expression that gives numbers as argument 2, and it gave {kind}")
         total = WIDE.add(total, number if is_within(number) else exact("sum_by", 2, value))
     return plain(bounded("sum_by", total))
 

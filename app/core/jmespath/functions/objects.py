@@ -13,7 +13,8 @@ from app.core.jmespath.functions.arguments import (
     strings,
     too_many_chars,
 )
-from app.core.json_text import decode, encode_canonical, with_numbers_by_value
+from app.core.json_numbers import with_numbers_by_value
+from app.core.json_text import decode, encode_canonical
 from app.errors import ExpressionFailed, UnparsableJson
 
 
@@ -36,13 +37,13 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def _omit(value: Any, keys: Any) -> dict[str, Any]:
-    members, unwanted = mapping("omit", 1, value), frozenset(strings("omit", 2, keys))
-    return {key: member for key, member in members.items() if key not in unwanted}
+    members, names = mapping("omit", 1, value), frozenset(strings("omit", 2, keys))
+    return {key: member for key, member in members.items() if key not in names}
 
 
 def _pick(value: Any, keys: Any) -> dict[str, Any]:
-    members, wanted = mapping("pick", 1, value), frozenset(strings("pick", 2, keys))
-    return {key: member for key, member in members.items() if key in wanted}
+    members, names = mapping("pick", 1, value), frozenset(strings("pick", 2, keys))
+    return {key: member for key, member in members.items() if key in names}
 
 
 def _omit_null(value: Any) -> Any:
@@ -70,7 +71,7 @@ def _flatten_object(value: Any, separator: Any = ".") -> dict[str, Any]:
             if chars > MAX_CHARS:
                 raise too_many_chars("flatten_object")
             steps = inner.items() if inner.__class__ is dict else enumerate(inner)
-            pending += reversed([(f"{path}{between}{step}", one) for step, one in steps])
+            pending += reversed([(f"{path}{between}{step}", member) for step, member in steps])
         elif path in flat:
             raise ExpressionFailed("flatten_object() would give two values the same key; another separator may not")
         else:

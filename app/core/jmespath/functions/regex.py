@@ -71,8 +71,8 @@ def _regex_extract(text: Any, pattern: Any, group: Any = ...) -> str | None:
     number = compiled.group(group)
     if number is None:
         raise ExpressionFailed("regex_extract() takes the number or name of a group as argument 3 that the pattern has")
-    found = compiled.search(source)
-    part = found[number] if found else None
+    match = compiled.search(source)
+    part = match[number] if match else None
     return None if part is None else _decoded("regex_extract", part)
 
 
@@ -84,11 +84,11 @@ def _regex_replace(text: Any, pattern: Any, to: Any) -> str:
     while start <= len(source):
         work += compiled.size * (len(source) - start + 1) + _PART_WORK * len(parts)
         _check_work("regex_replace", work)
-        found = compiled.search(source, start)
-        if found is None:
+        match = compiled.search(source, start)
+        if match is None:
             break
-        begin, end = found.span()
-        groups = [group or b"" for group in (found[0], *found.groups())]
+        begin, end = match.span()
+        groups = [group or b"" for group in (match[0], *match.groups())]
         by = [part if part.__class__ is bytes else groups[part] for part in parts]
         size += begin - taken + sum(map(len, by))
         if size > MAX_CHARS:
@@ -111,13 +111,13 @@ def _replacement(pattern: _Pattern, to: str) -> list[Any]:
     """Cut a replacement into bytes and the numbers of groups: `$1`, `${name}`, and `$$` for a dollar."""
     parts: list[Any] = []
     end = 0
-    for found in _REFERENCE.finditer(to):
-        parts.append(to[end : found.start()].encode("utf-8", "surrogatepass"))
-        end = found.end()
-        if found["dollar"]:
+    for match in _REFERENCE.finditer(to):
+        parts.append(to[end : match.start()].encode("utf-8", "surrogatepass"))
+        end = match.end()
+        if match["dollar"]:
             parts.append(b"$")
             continue
-        group = pattern.group(int(found["number"]) if found["number"] else found["name"])
+        group = pattern.group(int(match["number"]) if match["number"] else match["name"])
         if group is None:
             raise ExpressionFailed(
                 "regex_replace() names a group in argument 3 that the pattern does not have; a dollar sign is `$$`"

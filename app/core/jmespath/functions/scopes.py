@@ -54,8 +54,8 @@ def _lookup(scope: Any, table: Any, key: Any, default: Any = None) -> Any:
         raise wrong_type("lookup", 1, "the name of a table", table)
     rows = tables.get(table)
     if rows is None:
-        known = ", ".join(sorted(tables)) or "none"
-        raise ExpressionFailed(f"lookup() takes the name of a table as argument 1 that stands in `lookup`: {known}")
+        names = ", ".join(sorted(tables)) or "none"
+        raise ExpressionFailed(f"lookup() takes the name of a table as argument 1 that stands in `lookup`: {names}")
     return default if key is None else rows.get(written("lookup", 2, key), default)
 
 

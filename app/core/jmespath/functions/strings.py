@@ -38,10 +38,11 @@ def _trim(text: Any) -> str:
 
 
 def _replace(text: Any, old: Any, new: Any) -> str:
-    source, wanted, by = string("replace", 1, text), _some_text("replace", 2, old), string("replace", 3, new)
-    if len(by) > len(wanted) and len(source) + source.count(wanted) * (len(by) - len(wanted)) > MAX_CHARS:
+    source, target, replacement = string("replace", 1, text), _some_text("replace", 2, old), string("replace", 3, new)
+    added = len(replacement) - len(target)
+    if added > 0 and len(source) + source.count(target) * added > MAX_CHARS:
         raise too_many_chars("replace")
-    return source.replace(wanted, by)
+    return source.replace(target, replacement)
 
 
 def _split(text: Any, separator: Any, limit: Any = ...) -> list[str]:
@@ -68,9 +69,9 @@ def _snake_case(text: Any) -> str:
     else:
         # The same rule on the case of each character, since Python's `re` has no class for capitals of all scripts.
         cases = "".join(
-            "u" if one.isupper() else "l" if one.islower() else "d" if one.isdigit() else " " for one in source
+            "u" if char.isupper() else "l" if char.islower() else "d" if char.isdigit() else " " for char in source
         )
-        breaks = [0, *(found.start() for found in _CASED_WORD_BREAK.finditer(cases)), len(source)]
+        breaks = [0, *(match.start() for match in _CASED_WORD_BREAK.finditer(cases)), len(source)]
         parted = "_".join(source[start:end] for start, end in pairwise(breaks))
     return _NO_WORD.sub("_", parted).strip("_").lower()
 
@@ -120,12 +121,12 @@ def _parts(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     names: list[str] = []
     literal = ""
     end = 0
-    for found in _PLACEHOLDER.finditer(pattern):
-        literal += pattern[end : found.start()]
-        end = found.end()
-        name = found["name"]
-        if found[0] in ("{{", "}}"):
-            literal += found[0][0]
+    for match in _PLACEHOLDER.finditer(pattern):
+        literal += pattern[end : match.start()]
+        end = match.end()
+        name = match["name"]
+        if match[0] in ("{{", "}}"):
+            literal += match[0][0]
         elif name is None:
             raise ExpressionFailed("format() takes a template as argument 1 in which a brace that is text is doubled")
         else:

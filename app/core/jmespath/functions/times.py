@@ -152,11 +152,11 @@ def _time_format(time: Any, pattern: Any, zone: Any = "UTC") -> str:
     except OverflowError:
         raise ExpressionFailed("time_format() gives times of the years 1 to 9999, and this one is beyond") from None
 
-    def directive(found: re.Match[str]) -> str:
-        write = _DIRECTIVES.get(found[1])
+    def directive(match: re.Match[str]) -> str:
+        write = _DIRECTIVES.get(match[1])
         if write is None:
-            known = " ".join(f"%{one}" for one in _DIRECTIVES)
-            raise ExpressionFailed(f"time_format() takes a format as argument 2 of text and {known}")
+            directives = " ".join(f"%{letter}" for letter in _DIRECTIVES)
+            raise ExpressionFailed(f"time_format() takes a format as argument 2 of text and {directives}")
         return write(local)
 
     return _DIRECTIVE.sub(directive, text)
