@@ -1,17 +1,17 @@
-"""Numbers in JSON values: equal ones in one form, and none that JSON cannot hold."""
+"""Numbers in JSON values: give equal numbers one form, and refuse those that JSON cannot hold."""
 
 from decimal import Decimal
 from typing import Any
 
-# From here on a double does not tell each whole number from the next.
+# From here on a double cannot distinguish each whole number from the next.
 _FIRST_INEXACT = 2.0**53
 
-# Where integers end that other programs read as integers, and equal numbers are written as doubles here.
+# Beyond this, other programs no longer read integers as integers; here such numbers take the form of doubles.
 _HUGE = 10**19
 
 
 class NotFinite(ValueError):
-    """A number is infinite or not a number, and JSON cannot hold it. `path` is where it stands, "" for the top."""
+    """A number is infinite or NaN, which JSON cannot hold. `path` is its place in the value, "" for the top."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -19,16 +19,16 @@ class NotFinite(ValueError):
 
 
 def with_numbers_by_value(value: Any) -> Any:
-    """Give a JSON value in which equal numbers have one form: 2.0 is 2, and 10**22 is 1e22.
+    """Return a JSON value in which equal numbers have one form: 2.0 becomes 2, and 10**22 becomes 1e22.
 
-    Equal is what is equal as written, so a double counts as its shortest form says. The same object comes back where
-    nothing differs, which is nearly always. Raises RecursionError for what nests too deep to be encoded, too.
+    Numbers are equal if they are equal as written, so a double counts as its shortest form. Returns the same object
+    where nothing differs, which is nearly always. Raises RecursionError for a value that nests too deep.
     """
     return by_value(value) if holds_other_form(value) else value
 
 
 def whole_digits(number: float) -> int:
-    """Return a whole double by its digits: int() alone makes of 1e23 the double's own 99999999999999991611392."""
+    """Return a whole double as the integer of its written digits: int(1e23) would be 99999999999999991611392."""
     return int(number) if -_FIRST_INEXACT < number < _FIRST_INEXACT else int(Decimal(repr(number)))
 
 
@@ -45,9 +45,9 @@ def by_value(value: Any) -> Any:
 
 
 def _short_form(number: int) -> float | int:
-    """Return a huge integer as the double that is written with the same digits, where there is one.
+    """Return a huge integer as the double that is written with the same digits, if any.
 
-    The other way round, each six bytes of `1e300` would become three hundred.
+    The reverse would turn each six bytes of `1e300` into three hundred.
     """
     if -_HUGE < number < _HUGE:
         return number
@@ -59,8 +59,8 @@ def _short_form(number: int) -> float | int:
 
 
 def holds_other_form(value: Any) -> bool:
-    """Tell whether a number in a value has another form, or is none: infinite, or NaN."""
-    # Most values are text, and no value costs a call.
+    """Tell whether a number in a value has another form, or is infinite or NaN."""
+    # Most values are text; no value costs a function call.
     levels: list[Any] = [value.values()] if value.__class__ is dict else [(value,)]
     for level in levels:  # it grows while it is walked
         for item in level:

@@ -1,4 +1,4 @@
-r"""JSON as it really arrives: read it, and write it in one fixed form.
+r"""Read JSON as it really arrives, and write it in one canonical form.
 
 The fast path is msgspec. It refuses what Segment's senders do send (a lone surrogate such as `"\ud83d"`, a BOM,
 `1e400`), and so each reader here has one fallback. Both paths give the same answer for the same bytes, at any depth
@@ -22,7 +22,7 @@ MAX_INTEGER_DIGITS = 400
 """Longer integers are read as an infinite float, which the event rules refuse. A float ends at 309 digits."""
 
 _RAW_KEY = f"raw JSON of {MAX_DEPTH}"
-"""Of a dict that stands for raw JSON. Known by its identity: made at run time, so that no text that was read is it."""
+"""The key of a dict that stands for raw JSON. Compared by identity: made at run time, so no decoded text is it."""
 
 _BOM = b"\xef\xbb\xbf"
 WHITESPACE = b" \t\n\r"
@@ -47,7 +47,7 @@ _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class _NoNumber(Exception):
-    """NaN or Infinity stands where a value should."""
+    """A value is NaN or Infinity."""
 
 
 def _refuse_constant(_literal: str) -> NoReturn:
@@ -64,19 +64,19 @@ _TOLERANT_OF_INTEGERS = json.JSONDecoder(parse_int=_read_integer, parse_constant
 
 
 def trim(raw: bytes) -> bytes:
-    """`raw` without a UTF-8 byte order mark and without white space around it; the same object if there is none."""
+    """Return `raw` without a UTF-8 byte order mark and surrounding white space; the same object if it has neither."""
     return raw.removeprefix(_BOM).strip(WHITESPACE)
 
 
 def decode(raw: bytes) -> Any:
     """Read one JSON text in UTF-8 into dict, list, str, int, float, bool or None.
 
-    More is taken than the standard says: a byte order mark; lone surrogates, which stay in the str; integers of any
-    size up to MAX_INTEGER_DIGITS, exactly. Longer integers and numbers like `1e400` become an infinite float, so that
-    only the call which uses them fails. Of a repeated key the last one counts.
+    More is accepted than the standard allows: a byte order mark; lone surrogates, which stay in the str; integers of
+    up to MAX_INTEGER_DIGITS, exactly. Longer integers and numbers like `1e400` become an infinite float, so that only
+    the call which uses them fails. Of a repeated key the last one counts.
 
-    Raises UnparsableJson, with the place and what is wrong, for everything else, NaN and Infinity included; TooDeep,
-    which is one, for more than MAX_DEPTH levels.
+    Raises UnparsableJson, with the position and the fault, for everything else, NaN and Infinity included; its subclass
+    TooDeep for more than MAX_DEPTH levels.
     """
     if len(raw) <= _TOO_SHORT_TO_DOUBT:
         try:
@@ -96,17 +96,17 @@ def decode(raw: bytes) -> Any:
 
 
 def nests_too_deep(document: Any, encoded: bytes) -> bool:
-    """Tell whether a document nests deeper than MAX_DEPTH, and `decode` would not read it. `encoded`: its JSON."""
+    """Tell whether a document nests deeper than MAX_DEPTH, so that `decode` would refuse it. `encoded` is its JSON."""
     # `in` is ten times faster than count.
     brackets = encoded.count(b"{") + (encoded.count(b"[") if b"[" in encoded else 0)
     return brackets > MAX_DEPTH and _nests_too_deep(document)
 
 
 def encode(value: Any) -> bytes:
-    """Write a value, whose parts may be structs and raw JSON, for whoever reads it: a program, a person, a log.
+    """Write a value, which may contain structs and raw JSON, for output: to a program, a person, a log.
 
-    UTF-8, except that a value with half of a surrogate pair anywhere, which UTF-8 cannot hold, is written in ASCII
-    escapes. A float that is no number becomes null. Never fails on what `decode` gives.
+    UTF-8, except that a value with half of a surrogate pair anywhere, which UTF-8 cannot hold, is written with ASCII
+    escapes. An infinite float or NaN becomes null. Never fails on what `decode` gives.
     """
     try:
         return _encode_any(value)
@@ -115,10 +115,10 @@ def encode(value: Any) -> bytes:
 
 
 def encode_canonical(value: Any) -> bytes:
-    """Write what `decode` gave as JSON: compact, keys sorted at every level, equal values to equal bytes.
+    """Write a decoded value as JSON: compact, keys sorted at every level, so equal values give equal bytes.
 
     UTF-8, except that a value with a lone surrogate anywhere, which UTF-8 cannot hold, is written in ASCII escapes.
-    Raises NotFinite for an infinite number or a NaN, which msgspec would turn into null without a word.
+    Raises NotFinite for an infinite number or NaN, which msgspec would silently turn into null.
     """
     try:
         encoded = _encode_sorted(value)
@@ -132,16 +132,16 @@ def encode_canonical(value: Any) -> bytes:
 
 
 def encode_both(value: Any) -> tuple[bytes, bytes]:
-    """Write what `decode` gave as `encode_canonical` does, as it came and with its numbers by value.
+    """Write a decoded value as `encode_canonical` does, twice: as it came, and with its numbers by value.
 
-    Both are the same object where nothing differs. Raises NotFinite as `encode_canonical` does; RecursionError for
-    what nests too deep to be encoded.
+    Both are the same object where nothing differs. Raises NotFinite as `encode_canonical` does, RecursionError for a
+    value that nests too deep to be encoded.
     """
     try:
         encoded = _encode_sorted(value)
     except UnicodeEncodeError:
         encoded = encode_canonical(value)
-    # One walk for both questions: for every event that is made.
+    # One walk finds both other forms and numbers that are not finite: it runs for every event.
     if not holds_other_form(value):
         return encoded, encoded
     refuse_not_finite(value)
@@ -154,9 +154,9 @@ def contains_nul(encoded: bytes) -> bool:
 
 
 def _has_long_integer(raw: bytes) -> bool:
-    """Whether the text may hold an integer of more than MAX_INTEGER_DIGITS: cheap, and never misses one.
+    """Tell whether the text may hold an integer of more than MAX_INTEGER_DIGITS: cheap, and never misses one.
 
-    Such an integer covers four places in a row of those that lie a quarter of its length apart.
+    Such an integer covers four sample positions in a row, as those lie a quarter of its length apart.
     """
     return b"1111" in raw[::_STRIDE].translate(_DIGITS_AS_ONES) and _LONG_INTEGER in raw.translate(_DIGITS_AS_ONES)
 
@@ -188,7 +188,7 @@ def _decode_tolerantly(raw: bytes) -> Any:
     except json.JSONDecodeError as error:
         what, position = error.msg[:1].lower() + error.msg[1:].removesuffix(" at"), error.pos
     except _NoNumber:
-        what = "a number that is none (NaN, Infinity)"
+        what = "NaN or Infinity"
         position = next((match.start() for match in _NO_NUMBER.finditer(text) if match[1]), 0)
     except RecursionError:
         raise TooDeep(f"The JSON nests deeper than {MAX_DEPTH} levels.") from None
@@ -200,7 +200,7 @@ def _decode_tolerantly(raw: bytes) -> Any:
 def _mark_raw(raw: Any) -> dict[str, str]:
     if not isinstance(raw, msgspec.Raw):
         raise TypeError(f"there is no JSON for {type(raw).__name__}")
-    # What is no ASCII in JSON stands in a string, where an escape says the same.
+    # In JSON, non-ASCII characters only occur in strings, where an escape means the same.
     return {_RAW_KEY: "".join(map(_to_ascii, bytes(raw).decode(errors="surrogatepass")))}
 
 

@@ -1,4 +1,4 @@
-"""One call of Segment: its bytes become a document, and the document is checked (../shared/contracts/segment.md)."""
+"""One call of Segment: its bytes become a document, and the document is checked."""
 
 import contextlib
 from enum import Enum
@@ -18,7 +18,7 @@ decoded, since a decoded call can take thirty times its bytes in memory."""
 
 
 class Unread(Enum):
-    """Stands for the document of a call whose bytes are not read; the value is the sentence why."""
+    """Takes the place of the document of a call that is not decoded; the value is the error sentence."""
 
     TOO_LARGE = f"The call is larger than {MAX_CALL_BYTES} bytes."
     OVER_TRACKING_LIMIT = "The call is larger than 32768 bytes, Segment's limit for its tracking API."
@@ -26,16 +26,16 @@ class Unread(Enum):
 
 
 class Unparsed(msgspec.Struct, frozen=True):
-    """Stands for the document of a call that is no JSON, mostly for the sake of one token in it."""
+    """Takes the place of the document of a call that is not JSON, usually because of one token in it."""
 
     sentence: str
     """Which token, and where."""
     mended: Any = None
-    """The document with null in the place of what is no JSON, for telling the call from others; None: there is none."""
+    """The document with null for each token that is not JSON, to identify the call; None where that fails too."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One call that can be looked at by transforms. Not tracked by the garbage collector: it cannot form a cycle."""
+    """One valid call, ready for transforms. Not tracked by the garbage collector: it cannot form a cycle."""
 
     document: dict[str, Any]
     """The whole call."""
@@ -44,7 +44,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`track`, `identify`, ...; any text that is not empty."""
 
     message_id: str | None
-    """Segment's `messageId`, None when there is none. As long as it came, and not yet clean for a database."""
+    """Segment's `messageId`, or None. Neither shortened nor cleaned for a database."""
 
     event: str | None
     """The name of a track call; None for other types."""
@@ -54,7 +54,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What can be told about a call that was rejected. Each field as in Call, None where it cannot be read."""
+    """The readable fields of a rejected call. Each as in Call; None where it cannot be read."""
 
     type: str | None = None
     message_id: str | None = None
@@ -66,9 +66,9 @@ _ABSENT = object()
 
 
 def read(raw: bytes) -> Any:
-    """Decode one call's bytes, fresh or kept, into what `parse_call` and `sketch` take.
+    """Decode one call's bytes, new or stored, into the document that `parse_call` and `sketch` take.
 
-    Never fails: gives an `Unread` where the bytes are too many or nest too deep, an `Unparsed` where they are no JSON.
+    Never fails: returns an `Unread` for too many bytes or too many levels, an `Unparsed` for what is not JSON.
     """
     if len(raw) > MAX_CALL_BYTES:
         return Unread.TOO_LARGE
@@ -77,31 +77,33 @@ def read(raw: bytes) -> Any:
     except TooDeep:
         return Unread.TOO_DEEP
     except UnparsableJson as error:
-        return unparsed(raw, error)
+        return to_unparsed(raw, error)
 
 
 def parse_call(raw: bytes, document: Any) -> Call:
-    """Check one call: its bytes and its document, from iterating a Body or from `read`.
+    """Check one call: its bytes, and its document from iterating a Body or from `read`.
 
-    Raises CallRejected with a `Reason` and a sentence that names the field and what came, never the value.
+    Raises CallRejected with a `Reason` and a sentence that names the field and its type, never its value.
     """
     if len(raw) > MAX_CALL_BYTES:
         raise CallRejected(Reason.CALL_TOO_LARGE, Unread.TOO_LARGE.value)
     if type(document) is not dict:
-        raise _no_document(document)
+        raise _document_error(document)
     kind = document.get("type")
     if type(kind) is not str or not kind:
-        raise CallRejected(Reason.TYPE_MISSING, f"`type` must be text, such as track; it is {_name(document, 'type')}.")
+        raise CallRejected(
+            Reason.TYPE_MISSING, f"`type` must be text, such as track; it is {_value_kind(document, 'type')}."
+        )
     event = None
     if kind == "track":
         event = document.get("event")
         if type(event) is not str or not event:
-            raise _no_event(document)
+            raise _event_error(document)
         properties = document.get("properties")
         if properties is not None and type(properties) is not dict:
             raise CallRejected(
                 Reason.PROPERTIES_NOT_OBJECT,
-                f"`properties` must be an object; it is {_name(document, 'properties')}.",
+                f"`properties` must be an object; it is {_value_kind(document, 'properties')}.",
             )
     return Call(
         document=document,
@@ -113,7 +115,7 @@ def parse_call(raw: bytes, document: Any) -> Call:
 
 
 def sketch(document: Any) -> Sketch:
-    """What a log line can say of a call that `parse_call` rejects. Takes any document, and never fails."""
+    """Return the readable fields of a call that `parse_call` rejects. Takes any document, and never fails."""
     if type(document) is Unparsed:
         document = document.mended
     if type(document) is not dict:
@@ -128,15 +130,15 @@ def sketch(document: Any) -> Sketch:
     )
 
 
-def unparsed(raw: bytes, error: UnparsableJson) -> Unparsed:
-    """Describe a call that `decode` refused with `error`: the token at fault, and what can still be read of it."""
+def to_unparsed(raw: bytes, error: UnparsableJson) -> Unparsed:
+    """Describe a call that `decode` refused with `error`: the faulty token, and what can still be read."""
     mended = None
     with contextlib.suppress(UnparsableJson):
         mended = decode(mend(raw))
     return Unparsed(describe(raw) or error.message.replace("The body", "The call", 1), mended)
 
 
-def _no_document(document: Any) -> CallRejected:
+def _document_error(document: Any) -> CallRejected:
     if isinstance(document, Unread):
         return CallRejected(Reason.CALL_TOO_LARGE, document.value)
     if type(document) is Unparsed:
@@ -146,10 +148,10 @@ def _no_document(document: Any) -> CallRejected:
     )
 
 
-def _no_event(document: dict[str, Any]) -> CallRejected:
+def _event_error(document: dict[str, Any]) -> CallRejected:
     event = document.get("event")
     reason = Reason.EVENT_MISSING if event is None or event == "" else Reason.EVENT_NOT_STRING
-    return CallRejected(reason, f"`event` of a track call must be text; it is {_name(document, 'event')}.")
+    return CallRejected(reason, f"`event` of a track call must be text; it is {_value_kind(document, 'event')}.")
 
 
 _KINDS: dict[type, str] = {
@@ -163,7 +165,7 @@ _KINDS: dict[type, str] = {
 }
 
 
-def _name(document: dict[str, Any], key: str) -> str:
+def _value_kind(document: dict[str, Any], key: str) -> str:
     value = document.get(key, _ABSENT)
     if value is _ABSENT:
         return "missing"

@@ -1,7 +1,7 @@
 """What Segment sends: a request body is cut into its calls, each with its own bytes.
 
-The forms are those of ../shared/contracts/segment.md: one object; an array (Webhooks); an array of `{"json": call}`
-(Extensible Webhook); `{"batch": [...]}` (SDKs). Nothing here fails a body for the sake of one call in it.
+The forms are those of Segment's destinations and libraries: one object; an array (Webhooks); an array of
+`{"json": call}` (Extensible Webhook); `{"batch": [...]}` (SDKs). One bad call never makes the whole body fail.
 """
 
 import re
@@ -14,7 +14,7 @@ import msgspec
 from app.core.json_oddities import mask
 from app.core.json_spans import Checkpoint, is_whole, no_checkpoint, split_array, split_object
 from app.core.json_text import TooDeep, decode, encode_canonical, trim
-from app.core.segment import MAX_CALL_BYTES, Unread, read, unparsed
+from app.core.segment import MAX_CALL_BYTES, Unread, read, to_unparsed
 from app.errors import TooLarge, UnparsableJson
 
 MAX_CALLS = 50_000
@@ -34,26 +34,26 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     """A request body, cut into calls."""
 
     shape: Shape
-    """How the calls stood in it. An empty body is `single` with no items."""
+    """How the body held its calls. An empty body is `single` with no items."""
 
     items: Sequence[bytes]
     """Each call's own bytes as they came; inside `{"json": ...}` the inner value's."""
 
     envelope: bytes | None = None
-    """Of a batch: a JSON object of all that stood beside `batch`, except writeKey; values as they came. Else None."""
+    """For a batch: a JSON object of the members beside `batch`, except writeKey, values as they came. Else None."""
 
     documents: Sequence[Any] | None = None
-    """What was decoded on the way, one for each item; None when nothing was."""
+    """The documents, one for each item, where the body had to be decoded to be cut; else None."""
 
     def __iter__(self) -> Iterator[tuple[bytes, Any]]:
-        """Each call's bytes and its document as `read` gives it: decoded once, and only when its turn comes."""
+        """Yield each call's bytes and its document as from `read`: decoded once, and only when it is reached."""
         if self.documents is not None:
             return zip(self.items, self.documents, strict=True)
         return ((raw, read(raw)) for raw in self.items)
 
 
 class _Outline(msgspec.Struct, gc=False):
-    """The few members of an object that decide what it is, as raw text; msgspec skips the others."""
+    """The members that decide whether an object is a batch, as raw text; msgspec skips the others."""
 
     type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     batch: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -61,7 +61,7 @@ class _Outline(msgspec.Struct, gc=False):
 
 
 _ORDINARY_CALL_BYTES = 32 << 10
-"""Segment's limit for a call. A larger object is rather a batch, and is looked through before anything is decoded."""
+"""Segment's limit for a call. A larger object is probably a batch, and its outline is read before decoding it."""
 
 _CALLS_BETWEEN_CHECKPOINTS = 1_000
 
@@ -77,8 +77,8 @@ def parse_body(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> Body:
     An object is a batch when its `batch` is an array and it has no text as `type`. An object, of an array each element
     on its own, is unwrapped when its first key is `json`, that is an object or null, and it has no `type`.
 
-    Raises UnparsableJson when the body is no JSON, TooLarge for more than MAX_CALLS calls, or for more than
-    MAX_CALL_BYTES beside a batch. `checkpoint` is called now and then while a large body is cut.
+    Raises UnparsableJson when the body is not JSON, TooLarge for more than MAX_CALLS calls or more than MAX_CALL_BYTES
+    beside a batch. `checkpoint` is called regularly while a large body is cut.
     """
     text = trim(raw)
     if not text:
@@ -95,7 +95,7 @@ def parse_body(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> Body:
         try:
             return _parse_object(text, None, checkpoint)  # it may be a batch in which one call is not UTF-8
         except UnparsableJson:
-            raise error from None  # the first one knows the place
+            raise error from None  # the first error has the position
     if type(document) is dict and "batch" not in document and "json" not in document:
         return Body(shape=Shape.SINGLE, items=(text,), documents=(document,))
     return (
@@ -123,7 +123,7 @@ def _parse_array(text: bytes, checkpoint: Checkpoint) -> Body:
 
 
 def _parse_object(text: bytes, document: Any, checkpoint: Checkpoint) -> Body:
-    """An object that may hold calls: its text, and its document if that was already decoded."""
+    """Cut an object that may hold calls; `document` is the decoded `text`, or None if it was not decoded yet."""
     members = _outline(text, checkpoint)
     decoded = document if type(document) is dict else {}
     batch = members.get("batch", b"")
@@ -136,7 +136,7 @@ def _parse_object(text: bytes, document: Any, checkpoint: Checkpoint) -> Body:
 
 
 def _outline(text: bytes, checkpoint: Checkpoint) -> dict[str, bytes]:
-    """The raw text of `type`, `batch` and `json`, those of them that an object has. Raises UnparsableJson."""
+    """Return the raw text of those of `type`, `batch` and `json` that an object has. Raises UnparsableJson."""
     try:
         outline = _decode_outline(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -146,17 +146,17 @@ def _outline(text: bytes, checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def _inner(outline: dict[str, bytes]) -> bytes | None:
-    """The raw text of the call inside `{"json": call}`, or None when the object is no such wrapping."""
+    """Return the raw text of the call inside `{"json": call}`; None when the object is not wrapped like that."""
     inner = outline.get("json", b"")
     return inner if "type" not in outline and (inner.startswith(b"{") or inner == b"null") else None
 
 
 def _parse_batch(text: bytes, batch: bytes, documents: Sequence[Any] | None, checkpoint: Checkpoint) -> Body:
     if len(text) - len(batch) > MAX_CALL_BYTES:
-        raise TooLarge(f"What stands beside `batch` is larger than {MAX_CALL_BYTES} bytes.")
+        raise TooLarge(f"The data beside `batch` is larger than {MAX_CALL_BYTES} bytes.")
     beside = {key: value for key, value in split_object(text, checkpoint).items() if key not in ("batch", "writeKey")}
     envelope = b"{" + b",".join(encode_canonical(key) + b":" + value for key, value in beside.items()) + b"}"
-    # What is kept of a request must be readable, but for its tokens: the calls for which it counts are rejected.
+    # The stored envelope must have the structure of JSON; a bad token in it only rejects the calls that use it.
     decode(mask(envelope, checkpoint))
     return Body(
         shape=Shape.BATCH, items=split_array(batch, MAX_CALLS, checkpoint), envelope=envelope, documents=documents
@@ -169,9 +169,9 @@ def _one_call(shape: Shape, text: bytes, document: Any, checkpoint: Checkpoint) 
 
 
 def _read_only_call(text: bytes, checkpoint: Checkpoint) -> Any:
-    """As `read`, but what has not even the structure of JSON, or is no object, refuses the request: it is no call.
+    """Read the only call of a body as `read` does, but raise UnparsableJson where it cannot be a call at all.
 
-    Raises UnparsableJson.
+    That is: where it lacks the structure of JSON, or is not JSON and no object either.
     """
     if len(text) > MAX_CALL_BYTES:
         return Unread.TOO_LARGE
@@ -183,4 +183,4 @@ def _read_only_call(text: bytes, checkpoint: Checkpoint) -> Any:
     except UnparsableJson as error:
         if not text.startswith(b"{") or not is_whole(text, checkpoint):
             raise
-        return unparsed(text, error)
+        return to_unparsed(text, error)

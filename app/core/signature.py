@@ -1,8 +1,9 @@
-"""Whether a body is really from Segment.
+"""Verify that a body really comes from Segment.
 
 Segment signs `JSON.stringify(data)` with HMAC-SHA1 and sends it as `X-Signature`, lower-case hex. For one call, `data`
 is the body; for an array it is only the first element, and for the Extensible Webhook that element's inner `json`
-(../shared/contracts/segment.md, "Signature"; the captured requests in tests/fixtures/requests show all three).
+(https://segment.com/docs/connections/destinations/catalog/actions-webhook/ names the algorithm, and the captured
+requests in tests/fixtures/requests show all three forms).
 """
 
 import hmac
@@ -19,25 +20,25 @@ _INNER_JSON = re.compile(rb'\{[ \t\n\r]*"json"[ \t\n\r]*:[ \t\n\r]*')
 
 
 class Coverage(StrEnum):
-    """How much of a body its signature vouches for."""
+    """How much of a body its signature covers."""
 
     WHOLE = "whole"
     FIRST_CALL = "first_call"
 
 
 def sign(body: bytes, secret: str) -> str:
-    """The `X-Signature` of these bytes: lower-case hex HMAC-SHA1, no prefix, keyed with the secret as UTF-8."""
+    """Return the `X-Signature` of a body: lower-case hex HMAC-SHA1, no prefix, keyed with the secret as UTF-8."""
     return _digest(body, secret).hex()
 
 
 def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
     """Check an `X-Signature` header against a body's bytes as they came (after inflating), under any of the secrets.
 
-    Returns WHOLE when the signature is over all calls in the body: over the body itself, or over the only element of
-    an array. FIRST_CALL when an array has more than the one element that is signed. Upper-case hex and white space
-    around the header are taken.
+    Returns WHOLE when the signature covers all calls in the body: the body itself, or the only element of an array;
+    FIRST_CALL when an array has more elements than the signed one. Upper-case hex and white space around the header
+    are accepted.
 
-    Raises SignatureMismatch when no secret fits, when there is none, and for a header that is not 40 hex digits.
+    Raises SignatureMismatch when no secret matches or there are none, and for a header that is not 40 hex digits.
     """
     digits = header.strip()
     if _HEX_SHA1.fullmatch(digits) is None:
@@ -70,7 +71,7 @@ def _digest(body: bytes, secret: str) -> bytes:
 
 
 def _is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
-    """Try all secrets, also after one fits, so that the time does not tell which."""
+    """Try all secrets, even after a match, so that the time taken does not reveal which one matches."""
     matches = False
     for secret in secrets:
         matches |= hmac.compare_digest(_digest(body, secret), expected)
@@ -78,9 +79,9 @@ def _is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
 
 
 def _inner_json(element: bytes) -> bytes | None:
-    """What stands between `{"json":` and the last bracket.
+    """Return what stands between `{"json":` and the last bracket; None if the element is not wrapped like that.
 
-    That it is one JSON value need not be checked here: Segment signs nothing else, so other text never fits.
+    Whether it is one JSON value is not checked: Segment signs nothing else, so other text never matches.
     """
     opening = _INNER_JSON.match(element)
     if opening is None or not element.endswith(b"}"):

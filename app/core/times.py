@@ -1,7 +1,7 @@
-"""Times of every form that is seen in calls, as integer microseconds since 1970-01-01T00:00:00 UTC.
+"""Read times in every form that occurs in calls, as integer microseconds since 1970-01-01T00:00:00 UTC.
 
 Integers, because SQLite gives datetimes back without their zone, and because they compare and bucket exactly.
-The forms are listed in ../shared/contracts/segment.md, "The call".
+`parse_time` lists the forms.
 """
 
 import re
@@ -24,8 +24,8 @@ _MICROS_PER_UNIT = (
     (10**17, Decimal(1)),
     (10**20, Decimal("0.001")),
 )
-"""Seconds, milliseconds, microseconds or nanoseconds: told by size. Below 10**11 a number is seconds (up to the year
-5138), so milliseconds are understood from 1973-03-03 on; each next unit is a thousand times larger."""
+"""Seconds, milliseconds, microseconds or nanoseconds, distinguished by size. Below 10**11 a number is seconds (up to
+the year 5138), so milliseconds are understood from 1973-03-03 on; each next unit is a thousand times larger."""
 
 _WHOLE_MICROS_PER_UNIT = tuple((limit, int(micros)) for limit, micros in _MICROS_PER_UNIT if micros >= 1)
 
@@ -60,8 +60,8 @@ def parse_time(value: Any) -> int:
       comma before the fraction, seconds or the whole clock missing (then midnight), zone missing (then UTC),
       `24:00:00` for the end of the day. Digits after the sixth of a fraction are cut off. A leap second, `:60`, is
       the last microsecond before it ends (`:59.999999`), so that it stays in its own day and month;
-    - a number, or text that is one: seconds, milliseconds, microseconds or nanoseconds since the epoch, told by size
-      (see `_MICROS_PER_UNIT`); what is finer than a microsecond is rounded half to even.
+    - a number, or text that is one: seconds, milliseconds, microseconds or nanoseconds since the epoch,
+      distinguished by size (see `_MICROS_PER_UNIT`); what is finer than a microsecond is rounded half to even.
 
     Raises TimeInvalid, with a sentence, for everything else: bool, years outside 1 to 9999, and text of up to
     eight digits, such as `20261101` or `2026`, which is rather a date than seconds in 1970.
@@ -129,7 +129,7 @@ def _parse_loosely(text: str) -> int:
 
 
 def _zone(match: re.Match[str]) -> timezone:
-    """The zone of a match of _MOMENT; UTC when there is none. Raises ValueError."""
+    """Return the zone of a match of _MOMENT, UTC where it names none. Raises ValueError."""
     if match["sign"] is None:
         return UTC
     hours, minutes = int(match["zone_hour"]), int(match["zone_minute"] or 0)

@@ -73,7 +73,7 @@ class TrackingSubmission(Submission):
 
         A key that is missing or wrong in the header may still be in the body.
         """
-        self.auth = Auth.WRITE_KEY if credentials.knows_write_key(authorization) else None
+        self.auth = Auth.WRITE_KEY if credentials.accepts_write_key(authorization) else None
         self.route = route
         self._credentials = credentials
         self._authorization = authorization
@@ -85,7 +85,7 @@ class TrackingSubmission(Submission):
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:
         """Give each call with the bytes that are kept of it, and with what Segment would have added."""
-        beside = tracking.read_beside(body.envelope)
+        envelope = tracking.read_envelope(body.envelope)
         for position, (sent, decoded) in enumerate(body):
             raw, document = tracking.hide_write_key(sent, decoded)
             message_id = None
@@ -93,7 +93,7 @@ class TrackingSubmission(Submission):
                 # By chance, and not by the call's id: of that, two processes may draw the same.
                 message_id = made_message_id(raw, position) if retriable else f"segment-lotus-{uuid.uuid4()}"
             completed = tracking.complete(
-                raw, document, route=self.route, beside=beside, received_at=received_at, message_id=message_id
+                raw, document, route=self.route, envelope=envelope, received_at=received_at, message_id=message_id
             )
             yield raw, completed, message_id
 

@@ -1,6 +1,6 @@
-"""The closures of what goes over many: `[]`, `[*]`, `*` and `[?...]`.
+"""The closures of projections: `[]`, `[*]`, `*` and `[?...]`.
 
-They are loops that append, since in Python 3.11 a comprehension costs one call more, and most arrays are short.
+They are loops that append, since in Python 3.11 a comprehension costs an extra call, and most arrays are short.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from app.core.jmespath.shapes import Closure
 
 
 def flat(base: Closure) -> Closure:
-    """Take one level of arrays out: `a[]`."""
+    """Flatten one level of arrays: `a[]`."""
 
     def flatten(value: Any) -> Any:
         items = base(value)
@@ -27,7 +27,7 @@ def flat(base: Closure) -> Closure:
 
 
 def each(base: Closure, right: Closure) -> Closure:
-    """Apply to each item, and leave nulls out: `a[*].b`."""
+    """Apply `right` to each item, leaving out nulls: `a[*].b`."""
 
     def every_item(value: Any) -> Any:
         items = base(value)
@@ -86,7 +86,7 @@ def field_of_each_flat(base: Closure, name: str) -> Closure:
 
 
 def each_value(base: Closure, right: Closure) -> Closure:
-    """Apply to each value of an object: `a.*.b`."""
+    """Apply `right` to each value of an object, leaving out nulls: `a.*.b`."""
 
     def every_value(value: Any) -> Any:
         members = base(value)
@@ -98,7 +98,7 @@ def each_value(base: Closure, right: Closure) -> Closure:
 
 
 def matching(base: Closure, condition: Closure, right: Closure) -> Closure:
-    """Apply to each item that meets a condition: `a[?b].c`."""
+    """Apply `right` to each item that meets a condition: `a[?b].c`."""
 
     def every_match(value: Any) -> Any:
         items = base(value)
@@ -117,7 +117,7 @@ def matching(base: Closure, condition: Closure, right: Closure) -> Closure:
 
 
 def matching_boolean(base: Closure, condition: Closure, right: Closure | None) -> Closure:
-    """Do the same for a condition that gives only true, false and null; without `right`, give the items themselves."""
+    """Like `matching`, for a condition that gives only true, false or null; without `right`, the items themselves."""
 
     def every_match(value: Any) -> Any:
         items = base(value)

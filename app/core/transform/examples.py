@@ -1,4 +1,4 @@
-"""The examples inside a transform file: a call, and what is to become of it."""
+"""Run the examples inside a transform file: a call, and its expected events or outcome."""
 
 import json
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from app.core.times import TimeInvalid, format_time, parse_time
 from app.core.transform.schema import FIELDS
 from app.core.transform.transform import Transform, TransformSet
 
-# sha256() gives the same in every example, whatever key an installation has.
+# So that sha256() gives the same in every example, whatever key an installation has.
 _PSEUDONYM_KEY = b"example"
 
-# What an example leaves out. Times are fixed: an example gives the same today and in a year.
+# Defaults for what an example leaves out. Times are fixed: an example gives the same today and in a year.
 _RECEIVED_AT = parse_time("2026-01-01T00:00:01Z")
 _SHOWN_CHARS = 500
-_USUAL: dict[str, Any] = {
+_DEFAULTS: dict[str, Any] = {
     "messageId": "example-1",
     "userId": "customer-1",
     "timestamp": "2026-01-01T00:00:00Z",
@@ -30,16 +30,16 @@ _USUAL: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleResult:
-    """How one example ended."""
+    """The result of one example."""
 
     name: str
     position: int
     difference: str | None
-    """What was not as expected; None: all was."""
+    """The first difference from what was expected; None where there is none."""
 
 
 def run_examples(transform: Transform) -> Iterator[ExampleResult]:
-    """Run every example of a transform through the pipeline, with that transform alone, as though it were enabled."""
+    """Run every example of a transform through the pipeline, with that transform alone and enabled."""
     transforms = TransformSet([replace(transform, enabled=True, pseudonym_key=_PSEUDONYM_KEY)])
     for position, example in enumerate(transform.source.value.get("examples", ())):
         name = example.get("name") or f"example {position + 1}"
@@ -48,17 +48,17 @@ def run_examples(transform: Transform) -> Iterator[ExampleResult]:
 
 
 def to_call(fields: dict[str, Any], transform: Transform) -> dict[str, Any]:
-    """Return a whole call from the fields that matter to an example."""
-    usual = {**_USUAL, "type": transform.match.type}
+    """Return a complete call from the fields that an example gives."""
+    defaults = {**_DEFAULTS, "type": transform.match.type}
     if transform.match.type == "track":
-        usual["event"] = _usual_event(transform)
+        defaults["event"] = _default_event(transform)
     if transform.match.sources:
-        usual["projectId"] = min(transform.match.sources)
-    return {**usual, **fields}
+        defaults["projectId"] = min(transform.match.sources)
+    return {**defaults, **fields}
 
 
-def _usual_event(transform: Transform) -> str:
-    """Return a name that it takes: the first one of its list, a pattern filled in, or any name."""
+def _default_event(transform: Transform) -> str:
+    """Return an event name that the transform takes: the first of its list, a pattern filled in, or any name."""
     names = transform.source.value.get("match", {}).get("event", "Example")
     first: str = names if isinstance(names, str) else names[0]
     return first.replace("*", "Example").replace("?", "x")
@@ -79,10 +79,10 @@ def _difference(example: dict[str, Any], transform: Transform, transforms: Trans
 
 def _compare(expected: Any, result: Run) -> str | None:
     if isinstance(expected, str):
-        ended = result.reason or "stored"
-        if expected in {ended, result.outcome or Outcome.STORED}:
+        ending = result.reason or "stored"
+        if expected in {ending, result.outcome or Outcome.STORED}:
             return None
-        return f"expected {expected}, and it is {ended}" + (f": {result.detail}" if result.detail else "")
+        return f"expected {expected}, and it is {ending}" + (f": {result.detail}" if result.detail else "")
     if result.outcome is not None:
         return f"expected an event, and it is {result.reason}: {result.detail}"
     events = [event for lane in result.lanes for event in lane.events]
@@ -124,7 +124,7 @@ def to_document(event: LotusEvent) -> dict[str, Any]:
 
 
 def _equal(expected: Any, actual: Any) -> bool:
-    """Compare as JSON, of objects only what is wanted: 3 and 3.0 are the same number, and true is none."""
+    """Compare as JSON, only the expected keys of objects: 3 and 3.0 are the same number, and true is not a number."""
     if isinstance(expected, dict) and isinstance(actual, dict):
         return expected.keys() <= actual.keys() and all(_equal(inner, actual[key]) for key, inner in expected.items())
     if isinstance(expected, list) and isinstance(actual, list):

@@ -1,4 +1,4 @@
-"""Functions that choose and decide. `if`, `coalesce` and `default_empty` evaluate nothing that they do not give."""
+"""Functions that choose and decide. `if`, `coalesce` and `default_empty` evaluate only the alternative they return."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from app.core.jmespath.semantics import equals, is_true
 from app.core.jmespath.shapes import Closure
 
 PLACEHOLDERS = ("undefined", "null", "NaN", "[object Object]", "None", "(null)")
-"""What programs write where they have no id; all who have none would be one customer, or one event."""
+"""What programs write in place of a missing id; all without an id would become one customer, or one event."""
 
 
 def is_placeholder(text: str) -> bool:
-    """Tell whether an id is blank, or a word that stands for none."""
+    """Tell whether an id is blank, or a word for a missing id."""
     stripped = text.strip()
     return not stripped or stripped in PLACEHOLDERS
 
