@@ -171,7 +171,7 @@ def test_show_tells_the_steps_that_ran_when_the_call_came(database: Database) ->
     steps = steps_of(database, record)
     ours = format_time(NOW - HOUR // 2)
     assert steps[1].sentence == (
-        f"it came at {format_time(NOW)}; its timestamp, by the sender's clock, is {ours} by ours"
+        f"it was received at {format_time(NOW)}; its timestamp, corrected from the sender's clock to ours, is {ours}"
     )
     assert [(step.name, step.passed) for step in steps] == [
         (name, True) for name in ("parsed", "completed", "transform", "mapped", "checked", "stored")

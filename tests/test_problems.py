@@ -5,7 +5,7 @@ import pytest
 from app.calls.problems import to_groups
 from app.calls.sql_problems import ProblemRow
 from app.core.outcome import Outcome, Reason
-from app.core.problem import Way, parse_way
+from app.core.problem import ProblemKind, parse_problem
 from tests.builders import a_digest
 
 DIGEST = a_digest()
@@ -49,7 +49,7 @@ def a_row(detail: str | None, count: int = 1, last_id: int = 9, **changes: objec
     ],
 )
 def test_the_place_is_read_from_the_sentence(reason: str, detail: str | None, path: str) -> None:
-    assert parse_way(reason, detail).path == path
+    assert parse_problem(reason, detail).path == path
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_place_is_read_from_the_sentence(reason: str, detail: str | None, pa
 )
 def test_values_and_numbers_make_no_other_problem(one: str, other: str) -> None:
     for reason in (Reason.EVENT_INVALID, Reason.TRANSFORM_ERROR):
-        assert parse_way(reason, one) == parse_way(reason, other)
+        assert parse_problem(reason, one) == parse_problem(reason, other)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,15 @@ def test_values_and_numbers_make_no_other_problem(one: str, other: str) -> None:
     ],
 )
 def test_paths_arguments_and_rules_do(one: str, other: str) -> None:
-    assert parse_way(Reason.EVENT_INVALID, one) != parse_way(Reason.EVENT_INVALID, other)
+    assert parse_problem(Reason.EVENT_INVALID, one) != parse_problem(Reason.EVENT_INVALID, other)
 
 
 def test_the_numbers_of_a_schema_stay_and_so_do_apostrophes_in_words() -> None:
     kept = "properties.n breaks input_schema: maximum 10"
-    assert parse_way("input_schema", kept) == Way("properties.n", kept)
-    assert "Lotus's fields" in parse_way("transform_error", "event: must give an object with Lotus's fields").sentence
+    assert parse_problem("input_schema", kept) == ProblemKind("properties.n", kept)
+    assert (
+        "Lotus's fields" in parse_problem("transform_error", "event: must give an object with Lotus's fields").sentence
+    )
 
 
 def test_two_conflicts_are_one_problem_whatever_their_ids() -> None:
@@ -120,6 +122,6 @@ def test_a_group_counts_its_calls_and_shows_the_newest() -> None:
 def test_a_sentence_of_any_length_and_kind_is_read() -> None:
     for detail in ("`" * 9999, "'" * 9999, "1" * 9999, "event." * 2000, '"' + "\\" * 9999, "a " * 5000 + "breaks"):
         for reason in Reason:
-            parse_way(reason, detail)
+            parse_problem(reason, detail)
     [group] = to_groups([a_row("x" * 9999)], set())
     assert len(group.sentence) < 500

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import MAX_DEPTH, NotFinite, decode, encode_canonical
+from app.core.json_numbers import NotFinite
+from app.core.json_text import MAX_DEPTH, decode, encode_canonical
 from app.errors import UnparsableJson
 
 SHOWN_BYTES = 65_536

@@ -18,9 +18,9 @@ from app.calls.sql_problems import (
     list_unmapped_rows,
 )
 from app.catalog.live import KIND
-from app.core.lotus import PLACEHOLDERS
+from app.core.jmespath.functions.choices import PLACEHOLDERS
 from app.core.outcome import Outcome, Reason
-from app.core.problem import parse_way, problem_key
+from app.core.problem import parse_problem, problem_key
 from app.core.times import format_time
 from app.store.engine import Database
 from app.store.ids import ID_MAX, first_id_at, micros_of
@@ -207,7 +207,7 @@ def to_groups(rows: Iterable[ProblemRow], live: set[bytes]) -> list[ProblemGroup
     newest: dict[_Key, int] = {}
     said: dict[_Key, set[str | None]] = {}
     for row in rows:
-        way = parse_way(row.reason, row.detail)
+        way = parse_problem(row.reason, row.detail)
         key: _Key = (row.outcome, row.reason, row.transform, row.transform_digest, way)
         said.setdefault(key, set()).add(row.detail)
         group = groups.get(key)

@@ -57,7 +57,7 @@ def _tell(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Pipeline
     document = whole.read()
     done = run(whole.raw, document, TransformSet([transform] if transform else []), call.received_at)
     steps = explain(done)
-    added = tracking.tell_added(call.route, document)
+    added = tracking.describe_completion(call.route, document)
     if added is not None and steps[0].passed:
         steps.insert(1, PipelineStep("completed", passed=True, sentence=added))
     if transform is None and call.transform_digest not in {None, native.DIGEST}:

@@ -11,7 +11,7 @@ from app.catalog.live import KIND, Catalog, Live
 from app.catalog.publish import Clock, NextId, Publisher
 from app.catalog.status import CatalogStatus, FileState, breaks_inheriting, compare_with_live
 from app.catalog.versions import find_one_version
-from app.core.transform.lint import lint, list_unfit
+from app.core.transform.lint import lint, list_publishing_errors
 from app.core.transform.transform import DEFAULT, Transform, TransformSet
 from app.errors import EditConflict, NotFound, TransformInvalid, Unavailable
 from app.store.engine import Connection, Database
@@ -169,7 +169,7 @@ class CatalogActions:
         if name != DEFAULT and default is None:
             raise TransformInvalid(f"{DEFAULT}, which all transforms inherit from, is not live yet; publish it first")
         transform = self._catalog.parse(name, text, default)
-        unfit = [error.message for error in list_unfit(transform)]
+        unfit = [error.message for error in list_publishing_errors(transform)]
         problems = [*unfit, *failing_examples(transform), *self._breaks_inheriting(live, transform)]
         if problems:
             raise TransformInvalid("\n".join(problems))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from app.core.transform.examples import run_examples
-from app.core.transform.lint import lint, list_unfit
+from app.core.transform.lint import lint, list_publishing_errors
 from app.core.transform.transform import DEFAULT, Transform, TransformSet, parse_transform
 from app.errors import TransformInvalid
 
@@ -75,7 +75,10 @@ def check(
         checkpoint()
     examples = 0
     for transform in transforms.values():
-        problems += [Problem(name=transform.name, sentence=why.message, blocking=True) for why in list_unfit(transform)]
+        problems += [
+            Problem(name=transform.name, sentence=why.message, blocking=True)
+            for why in list_publishing_errors(transform)
+        ]
         examples += len(transform.source.value.get("examples", ()))
         problems += [
             Problem(name=transform.name, sentence=why, blocking=True) for why in failing_examples(transform, checkpoint)

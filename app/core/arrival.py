@@ -1,7 +1,7 @@
-"""How a kept call is read: as it was understood when it came, by the route it came by.
+"""Read a stored call as it was read on arrival, by the rules of the route it came in on.
 
-Each place that looks at a kept call (replay, preview, `show`, the editor) reads it here, so all of them run what ran
-when it came.
+Everything that looks at a stored call (replay, preview, `show`, the editor) reads it here, so all of them process the
+same document as on arrival.
 """
 
 from typing import Any
@@ -11,13 +11,13 @@ from app.core.native import NativeEvent, sketch_event
 from app.core.segment import Sketch, read, sketch
 
 WEBHOOK = "webhook"
-"""The route of Segment's webhook destination, which has more than one path."""
+"""The route name of Segment's webhook destination, which has more than one path."""
 
 
 def read_arrived(raw: bytes, *, route: str, envelope: bytes | None, received_at: int, message_id: str | None) -> Any:
-    """Decode a kept call into what `pipeline.run` takes. Never fails.
+    """Decode a stored call into the document that `pipeline.run` takes. Never fails.
 
-    `envelope` is what stood beside its batch, `message_id` the one it was stored with.
+    `envelope` holds the members that stood beside `batch` in its request; `message_id` is the id it was stored with.
     """
     document = read(raw)
     if route == WEBHOOK:
@@ -30,12 +30,12 @@ def read_arrived(raw: bytes, *, route: str, envelope: bytes | None, received_at:
         raw,
         document,
         route=route,
-        beside=tracking.read_beside(envelope),
+        envelope=tracking.read_envelope(envelope),
         received_at=received_at,
         message_id=message_id,
     )
 
 
 def describe(document: Any) -> Sketch:
-    """Return what a log line can say of a call that was rejected. Never fails."""
+    """Return the few fields that a log line shows of a rejected call. Never fails."""
     return sketch_event(document) if type(document) is NativeEvent else sketch(document)

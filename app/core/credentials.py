@@ -1,6 +1,6 @@
-"""Who may send: to the webhook by a signature, a Bearer token or Basic credentials; to the tracking APIs by a key.
+"""Who may send: to the webhook with a signature, a Bearer token or Basic credentials; to the tracking APIs with a key.
 
-One that is valid is enough.
+One valid credential is enough.
 """
 
 import base64
@@ -8,13 +8,13 @@ import binascii
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.core.signature import Coverage, same, verify
+from app.core.signature import Coverage, matches_any, verify
 from app.core.tracking import find_write_key, list_write_keys
 from app.errors import SignatureMismatch, SignatureMissing, Unauthorized
 
 
 class Auth(StrEnum):
-    """What vouched for a request."""
+    """How a request was authenticated."""
 
     SIGNATURE = "signature"
     FIRST_CALL = "first_call"
@@ -29,7 +29,7 @@ class Auth(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What is accepted."""
+    """The credentials that are accepted."""
 
     shared_secrets: tuple[str, ...] = field(default=(), repr=False)
     bearer_tokens: tuple[str, ...] = field(default=(), repr=False)
@@ -39,26 +39,26 @@ class Credentials:
     ingest_keys: tuple[str, ...] = field(default=(), repr=False)
 
     def authenticate(self, body: bytes, signature: str | None, authorization: str | None) -> Auth:
-        """Say what vouches for this body. `signature` is X-Signature, `authorization` the header of that name.
+        """Authenticate a body. `signature` is X-Signature, `authorization` the header of that name.
 
         Raises:
-            SignatureMissing: there is no credential at all.
-            SignatureMismatch: X-Signature is not by a secret we know (and no other credential is valid).
-            Unauthorized: only an Authorization header came, and it is not known here.
+            SignatureMissing: the request has no credential at all.
+            SignatureMismatch: X-Signature fits none of the secrets (and no other credential is valid).
+            Unauthorized: there is only an Authorization header, and it is not valid.
 
         """
         return self.check_head(signature, authorization) or self.check_signature(body, signature or "")
 
     def check_head(self, signature: str | None, authorization: str | None) -> Auth | None:
-        """Say what vouches for a request before its body is read; None where only the body can be held against it.
+        """Authenticate a request before its body is read; None where the signature has to be checked with the body.
 
-        Raises what `authenticate` does, where no body could be right.
+        Raises what `authenticate` does, where no body could make the request valid.
         """
         if authorization:
-            scheme, _, given = authorization.partition(" ")
-            if scheme.lower() == "bearer" and same(given.strip(), self.bearer_tokens):
+            scheme, _, credential = authorization.partition(" ")
+            if scheme.lower() == "bearer" and matches_any(credential.strip(), self.bearer_tokens):
                 return Auth.BEARER
-            if scheme.lower() == "basic" and same(_basic(given), self.basic_auth):
+            if scheme.lower() == "basic" and matches_any(_decode_basic(credential), self.basic_auth):
                 return Auth.BASIC
         if signature:
             if not self.shared_secrets:
@@ -69,31 +69,33 @@ class Credentials:
         raise SignatureMissing
 
     def check_signature(self, body: bytes, signature: str) -> Auth:
-        """Say how much of a body its signature vouches for. Raises SignatureMismatch."""
+        """Return how much of a body its signature covers. Raises SignatureMismatch."""
         return Auth.SIGNATURE if verify(body, signature, self.shared_secrets) is Coverage.WHOLE else Auth.FIRST_CALL
 
-    def knows_write_key(self, authorization: str | None) -> bool:
+    def accepts_write_key(self, authorization: str | None) -> bool:
         """Tell whether the Authorization header holds a write key: `Basic base64(key:)`, colon optional, or Bearer.
 
         Raises Unauthorized as `require_write_keys` does.
         """
         self.require_write_keys()
-        scheme, _, given = (authorization or "").partition(" ")
+        scheme, _, credential = (authorization or "").partition(" ")
         if scheme.lower() == "bearer":
-            return same(given.strip(), self.write_keys)
-        return scheme.lower() == "basic" and same(_basic(given).removesuffix(":"), self.write_keys)
+            return matches_any(credential.strip(), self.write_keys)
+        return scheme.lower() == "basic" and matches_any(_decode_basic(credential).removesuffix(":"), self.write_keys)
 
     def require_write_keys(self) -> None:
-        """Raise Unauthorized where no key at all could open the tracking API."""
+        """Raise Unauthorized where no write keys are configured, so that none could be valid."""
         if not self.write_keys:
-            raise Unauthorized("SEGMENT_WRITE_KEYS is not set here, so the tracking API is closed")
+            raise Unauthorized("SEGMENT_WRITE_KEYS is not set, so the tracking API is off")
 
     def check_write_key(self, body: bytes, authorization: str | None) -> None:
-        """Check the write key that a body gives for itself, where the header's was not valid. Raises Unauthorized."""
-        # As text first: only a body that holds a key is worth the work of reading it. Bodies of strangers nest, and
-        # half a kilobyte of gzip costs 66 ms.
+        """Check the write key inside a body, where the header's was not valid. Raises Unauthorized."""
+        # As text first: only a body that contains a valid key is worth parsing. Bodies of strangers nest, and half a
+        # kilobyte of gzip costs 66 ms.
         keys = list_write_keys(body)
-        if any(same(key, self.write_keys) for key in keys) and same(find_write_key(body) or "", self.write_keys):
+        if any(matches_any(key, self.write_keys) for key in keys) and matches_any(
+            find_write_key(body) or "", self.write_keys
+        ):
             return
         if not keys and not authorization:
             raise Unauthorized("there is no write key: neither in the Authorization header nor as writeKey in the body")
@@ -102,15 +104,15 @@ class Credentials:
     def check_ingest_key(self, key: str | None) -> None:
         """Check the X-API-KEY of a request to the track API. Raises Unauthorized."""
         if not self.ingest_keys:
-            raise Unauthorized("LOTUS_INGEST_KEYS is not set here, so the track API is closed")
+            raise Unauthorized("LOTUS_INGEST_KEYS is not set, so the track API is off")
         if not key:
             raise Unauthorized("No API key found in request: the header X-API-KEY is missing")
-        if not same(key, self.ingest_keys):
+        if not matches_any(key, self.ingest_keys):
             raise Unauthorized("Invalid API key: it is none of LOTUS_INGEST_KEYS")
 
 
-def _basic(given: str) -> str:
+def _decode_basic(encoded: str) -> str:
     try:
-        return base64.b64decode(given.strip(), validate=True).decode()
+        return base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, ValueError):
         return ""

@@ -1,8 +1,8 @@
-r"""Tokens that stand in JSON's structure and are not JSON: `NaN`, a byte that is not UTF-8, an escape such as `\x41`.
+r"""Invalid tokens within the structure of JSON: `NaN`, a byte that is not UTF-8, an escape such as `\x41`.
 
-Senders write them: Python's `json` writes NaN and Infinity. One of them concerns the call that it stands in and no
-other, so that a batch is cut around it. Everything here runs only where a decoder has refused a text, in time that is
-linear in its length: about 20 ns a byte, and a microsecond for each such token.
+Senders write them: Python's `json` writes NaN and Infinity. Such a token only affects the call that contains it, so a
+batch is cut around it. Everything here runs only after a decoder has refused a text, in time that is linear in its
+length: about 20 ns a byte, and a microsecond for each such token.
 """
 
 import json
@@ -27,7 +27,7 @@ _ANY_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _ANY_SCALAR = rb'[^ \t\n\r\[\]{},:"]++'
 
 _RUN = re.compile(
-    # In pieces, so that whoever reads a long text can let others run in between.
+    # In pieces, so that the reader of a long text can let others run in between.
     rb"(?:[ \t\n\r\[\]{},:]++|" + _STRING + rb"|" + _SCALAR + rb"){0,4096}+"
     rb"(?:(?P<mark>" + _BOM + rb")(?=" + _SPACE + rb'*+["{\[])|(?P<odd>' + _ANY_STRING + rb"|" + _ANY_SCALAR + rb"))?",
     re.DOTALL,
@@ -39,60 +39,60 @@ _WORD = re.compile(rb"[-+]?(?:nan|inf|infinity)|none|null|true|false|undefined",
 _NUMBER = re.compile(rb"[-+.0-9][-+.0-9a-fA-FxX_]*+")
 
 _TOKENS_MAX = 200_000
-"""Nothing that holds more is taken for JSON."""
+"""A text with more invalid tokens is not treated as JSON."""
 
 _PATH_BYTES = 128 << 10
-"""A token's path is looked for so far into a call, which takes 20 ms at most; beyond it only its place is told."""
+"""How far into a call a token's path is determined, which takes 20 ms at most; beyond it only the byte is reported."""
 
 _KEY_MAX = 60
 
 
 class Span(NamedTuple):
-    """Where a token stands."""
+    """The position of an invalid token."""
 
     start: int
     end: int
     is_mark: bool
-    """A byte order mark in front of something; it is passed over as white space is."""
+    """It is a byte order mark in front of a value, and is skipped like white space."""
 
 
 def _no_checkpoint() -> None:
-    """Let nobody else run."""
+    """Do nothing: the caller does not yield to others."""
 
 
 def mask(text: bytes, checkpoint: Callable[[], None] = _no_checkpoint) -> bytes:
-    """Return text of the same length and structure whose tokens are all JSON.
+    """Return text of the same length and structure in which all tokens are valid JSON.
 
-    A text whose structure is broken, or that has more than 200,000 such tokens, stays no JSON. `checkpoint` is called
-    now and then.
+    A text whose structure is broken, or with more than 200,000 invalid tokens, remains invalid. `checkpoint` is called
+    regularly.
     """
     masked = bytearray(text)
-    for span in _find(text, checkpoint):
-        masked[span.start : span.end] = _stand_in(text, span)
+    for span in _find_tokens(text, checkpoint):
+        masked[span.start : span.end] = _placeholder(text, span)
     return bytes(masked)
 
 
 def mend(text: bytes) -> bytes:
-    """Return text with null in the place of each value that is not JSON; what a key cannot say is masked."""
+    """Return text with null for each value that is not JSON; an invalid key is masked instead."""
     parts = []
     copied = 0
-    for span in _find(text):
+    for span in _find_tokens(text):
         is_value = not span.is_mark and _COLON.match(text, span.end) is None
-        parts += [text[copied : span.start], b"null" if is_value else _stand_in(text, span)]
+        parts += [text[copied : span.start], b"null" if is_value else _placeholder(text, span)]
         copied = span.end
     return b"".join([*parts, text[copied:]])
 
 
 def describe(text: bytes) -> str | None:
-    """Return a sentence that names the first such token of a call, and where it stands; None where there is none.
+    """Return a sentence that names the first invalid token of a call and its position; None where all are valid.
 
-    Words that mean "no value" are repeated, and other values never.
+    Words that mean "no value" are quoted; other values never are.
     """
-    span = next(_find(text), None)
+    span = next(_find_tokens(text), None)
     if span is None:
         return None
     token = text[span.start : span.end]
-    what, offset = _name(token) if not span.is_mark else ("a byte order mark", 0)
+    what, offset = _describe_token(token) if not span.is_mark else ("a byte order mark", 0)
     place = span.start + offset
     verb = "holds" if token.startswith(b'"') or span.is_mark else "is"
     if span.start > _PATH_BYTES:
@@ -105,7 +105,7 @@ def describe(text: bytes) -> str | None:
     return f"{subject} {verb} {what} (byte {place})."
 
 
-def _find(text: bytes, checkpoint: Callable[[], None] = _no_checkpoint) -> Iterator[Span]:
+def _find_tokens(text: bytes, checkpoint: Callable[[], None] = _no_checkpoint) -> Iterator[Span]:
     position = count = 0
     while position < len(text) and count < _TOKENS_MAX:
         match = _RUN.match(text, position)
@@ -118,18 +118,18 @@ def _find(text: bytes, checkpoint: Callable[[], None] = _no_checkpoint) -> Itera
         checkpoint()
 
 
-def _stand_in(text: bytes, span: Span) -> bytes:
+def _placeholder(text: bytes, span: Span) -> bytes:
     length = span.end - span.start
     if span.is_mark:
         return b" " * length
-    # A number cannot be a key, as what stood there cannot.
+    # A number is no valid key, and neither was the original token.
     return b'"' + b"x" * (length - 2) + b'"' if text[span.start] == ord('"') else b"1" * length
 
 
-def _name(token: bytes) -> tuple[str, int]:
-    """Say what is wrong with a token, and at which of its bytes."""
+def _describe_token(token: bytes) -> tuple[str, int]:
+    """Return what is wrong with a token, and at which of its bytes."""
     if not token.startswith(b'"'):
-        return _name_scalar(token), 0
+        return _describe_scalar(token), 0
     match = _IN_STRING.match(token, 1)
     offset = match.end() if match is not None else 1
     byte = token[offset]
@@ -142,7 +142,7 @@ def _name(token: bytes) -> tuple[str, int]:
     return f"the byte 0x{byte:02x}, which is not UTF-8 there", offset
 
 
-def _name_scalar(token: bytes) -> str:
+def _describe_scalar(token: bytes) -> str:
     if token.startswith(b"\xef\xbb\xbf"):
         return "a byte order mark"
     if _WORD.fullmatch(token):
@@ -151,7 +151,7 @@ def _name_scalar(token: bytes) -> str:
 
 
 def _find_path(text: bytes, end: int) -> str:
-    """Return the path of what stands at a position, as in `properties.items[0].price`; "" for the top."""
+    """Return the path of the value at a position, as in `properties.items[0].price`; "" for the top."""
     steps: list[str | int | None] = []
     for match in _STEP.finditer(text, 0, end):
         token = match[0]

@@ -1,4 +1,4 @@
-r"""Cutting JSON text into its own bytes, as they came: they are what is kept of a call, and what is signed.
+r"""Cut JSON text into parts with their original bytes: those are what is stored of a call, and what is signed.
 
 msgspec does the cutting at a third of a microsecond a kilobyte. Where it refuses (a lone surrogate such as `"\ud83d"`,
 very deep nesting), there is one fallback each, which gives the same spans.
@@ -25,10 +25,10 @@ _TOKEN = re.compile(_STRING + rb'|[\[{\]},"]', re.DOTALL)
 _MEMBER = re.compile(rb"(" + _STRING + rb")[ \t\n\r]*:[ \t\n\r]*(.+)", re.DOTALL)
 
 _FIRST_WINDOWS = (4 << 10, 64 << 10, 1 << 20)
-"""How much of a body is read for its first element: an ordinary call; Segment's largest, 32 KB; the largest we take."""
+"""How much of a body is read to find its first element: an ordinary call; Segment's limit; our own limit."""
 
 _DEEP_WINDOW = 64 << 10
-"""A first element too deep for C is looked for in no more than this; it takes Python 100 ns a bracket."""
+"""How far the end of a first element that nests too deep for C is searched; it takes Python 100 ns a bracket."""
 
 _MANY_COMMAS = 1_000_000
 """Beyond this an array is cut by hand, which can stop early: msgspec would first make 56 bytes for each element."""
@@ -40,11 +40,11 @@ _TOKENS_BETWEEN_CHECKPOINTS = 4_096
 Element = TypeVar("Element")
 
 Checkpoint = Callable[[], None]
-"""Called now and then in what may take long, so that whoever calls can let others run."""
+"""Called regularly during long work, so that the caller can let other work run."""
 
 
 def no_checkpoint() -> None:
-    """Let nobody else run."""
+    """Do nothing: the caller does not yield to others."""
 
 
 class _ArrayStart(msgspec.Struct, array_like=True, gc=False):
@@ -61,12 +61,12 @@ _SPAN_ONLY = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str
 
 
 def split_array(raw: bytes, most: int | None = None, checkpoint: Checkpoint = no_checkpoint) -> list[bytes]:
-    """Cut the text of a JSON array into its elements, each with the very bytes it came with, white space around it off.
+    """Cut the text of a JSON array into its elements, each with its original bytes, without surrounding white space.
 
-    An element is not read: one that holds NaN, is not UTF-8 or nests too deep does not spoil the others, and fails when
-    it is decoded. Below about 900 levels its structure is checked all the same; deeper, only that its brackets match.
+    Elements are not decoded: one that holds NaN, is not UTF-8 or nests too deep does not affect the others, and fails
+    when it is decoded. Up to about 900 levels its structure is checked all the same; deeper, only its brackets.
 
-    Raises UnparsableJson when this is no array, and TooLarge for more than `most` elements.
+    Raises UnparsableJson when the text is no array, and TooLarge for more than `most` elements.
     """
     text = trim(raw)
     if most is not None and len(text) > 2 * _MANY_COMMAS and text.count(b",") > _MANY_COMMAS:
@@ -76,15 +76,15 @@ def split_array(raw: bytes, most: int | None = None, checkpoint: Checkpoint = no
     except RecursionError:
         return _split_by_hand(text, b"[", most, checkpoint)
     except msgspec.DecodeError:
-        return _at_most(most, _split_masked(text, most, checkpoint))
+        return _check_count(most, _split_masked(text, most, checkpoint))
     checkpoint()
-    return [bytes(element) for element in _at_most(most, elements)]
+    return [bytes(element) for element in _check_count(most, elements)]
 
 
 def split_object(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> dict[str, bytes]:
-    """Cut the text of a JSON object into its members: key, and the very bytes of its value. As `split_array` does.
+    """Cut the text of a JSON object into its members: key, and the original bytes of the value, as `split_array` does.
 
-    Of a repeated key the last one counts. Raises UnparsableJson when this is no object.
+    Of a repeated key the last one counts. Raises UnparsableJson when the text is no object.
     """
     text = trim(raw)
     try:
@@ -101,7 +101,7 @@ def split_object(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> dict[str
 
 
 def _key_text(token: bytes) -> str:
-    """Read a key; one that JSON does not have stands for itself."""
+    """Decode a key; one that is not valid JSON is returned as it is written."""
     try:
         return str(decode(token))
     except UnparsableJson:
@@ -109,9 +109,9 @@ def _key_text(token: bytes) -> str:
 
 
 def replace_member(raw: bytes, key: str, value: bytes) -> bytes:
-    """Put another value under a key of a JSON object, each time that it stands there; all other bytes stay.
+    """Replace the value of a key of a JSON object wherever the key occurs at its top level; all other bytes stay.
 
-    Raises UnparsableJson when this is no object.
+    Raises UnparsableJson when the text is no object.
     """
     text = trim(raw)
     if not text.startswith(b"{"):
@@ -129,11 +129,11 @@ def replace_member(raw: bytes, key: str, value: bytes) -> bytes:
 
 
 def first_element(raw: bytes) -> bytes | None:
-    """The very bytes of an array's first element, or None when there is none or its end cannot be found.
+    """Return the original bytes of an array's first element; None when it has none or its end cannot be found.
 
-    For use before the sender is known, so nothing after that element is trusted, and the work is linear with a small
-    factor: 16 MB of anything takes less than 0.2 s. The price: of a body whose rest is broken, or nests too deep, a
-    first element above 1 MiB is not found.
+    For use before the sender is authenticated, so nothing after that element is trusted, and the work is linear with a
+    small factor: 16 MB of anything takes less than 0.2 s. The cost: where the rest of the body is broken or nests too
+    deep, a first element above 1 MiB is not found.
     """
     text = trim(raw)
     opening = _OPENS_ARRAY.match(text)
@@ -155,7 +155,7 @@ def first_element(raw: bytes) -> bytes | None:
 
 
 def _mask_surrogates(text: bytes) -> bytes:
-    r"""Text of the same length and structure in which no escape is a surrogate, so that msgspec can walk it.
+    r"""Return text of the same length and structure in which no escape is a surrogate, so that msgspec accepts it.
 
     `\ud83d` becomes `\u083d`. Where the backslash is itself escaped, a letter of a string changes, no more.
     """
@@ -163,7 +163,7 @@ def _mask_surrogates(text: bytes) -> bytes:
 
 
 def _split_masked(text: bytes, most: int | None, checkpoint: Checkpoint) -> list[bytes]:
-    """The elements of an array that msgspec refuses: their lengths from the masked text, their bytes from this one."""
+    """Cut an array that msgspec refuses: the lengths come from the masked text, the bytes from the original."""
     try:
         walked, masked = _decode_masked(text, checkpoint)
     except RecursionError:
@@ -182,7 +182,7 @@ def _split_masked(text: bytes, most: int | None, checkpoint: Checkpoint) -> list
 
 
 def _decode_masked(text: bytes, checkpoint: Checkpoint) -> tuple[bytes, list[msgspec.Raw]]:
-    """Return text that msgspec takes, of the same length and structure, and its elements; no text if there is none."""
+    """Return text of the same length and structure that msgspec accepts, and its elements; both empty if that fails."""
     masked = _mask_surrogates(text)
     try:
         return masked, _decode_elements(masked)
@@ -196,7 +196,7 @@ def _decode_masked(text: bytes, checkpoint: Checkpoint) -> tuple[bytes, list[msg
 
 
 def is_whole(text: bytes, checkpoint: Checkpoint = no_checkpoint) -> bool:
-    """Tell whether a text has the structure of JSON, whatever its tokens are."""
+    """Tell whether a text has the structure of JSON, whether or not its tokens are valid."""
     try:
         _decode_raw(mask(text, checkpoint))
     except msgspec.DecodeError:
@@ -207,12 +207,12 @@ def is_whole(text: bytes, checkpoint: Checkpoint = no_checkpoint) -> bool:
 
 
 def _split_by_hand(text: bytes, opening: bytes, most: int | None, checkpoint: Checkpoint) -> list[bytes]:
-    """The parts between the commas of the outermost array or object, for a text of any depth."""
+    """Return the parts between the commas of the outermost array or object, for a text of any depth."""
     if not text.startswith(opening):
         decode(text)
         raise UnparsableJson(f"The JSON is not an {'array' if opening == b'[' else 'object'}.")
     if not text.endswith((b"]", b"}")):
-        raise UnparsableJson("The body is not JSON: it does not end with a bracket as it began with one.")
+        raise UnparsableJson("The body is not JSON: it begins with a bracket but does not end with one.")
     commas = [0]
     for position in _outer_commas(text, checkpoint):
         commas.append(position)
@@ -227,7 +227,7 @@ def _split_by_hand(text: bytes, opening: bytes, most: int | None, checkpoint: Ch
 
 
 def _outer_commas(text: bytes, checkpoint: Checkpoint) -> Iterator[int]:
-    """Where the outermost container's commas are. Raises UnparsableJson unless its last bracket ends the text."""
+    """Yield the positions of the outermost commas. Raises UnparsableJson unless the last bracket ends the text."""
     closers = bytearray()
     for token in _tokens(text, checkpoint):
         position = token.start()
@@ -239,7 +239,9 @@ def _outer_commas(text: bytes, checkpoint: Checkpoint) -> Iterator[int]:
                 raise UnparsableJson(f"The body is not JSON: a bracket of the wrong kind at byte {position}.")
             if not closers:
                 if position + 1 != len(text):
-                    raise UnparsableJson(f"The body is not JSON: it goes on after its end at byte {position + 1}.")
+                    raise UnparsableJson(
+                        f"The body is not JSON: there is more text after its end at byte {position + 1}."
+                    )
                 return
         elif first == ord(","):
             if len(closers) == 1:
@@ -251,12 +253,12 @@ def _outer_commas(text: bytes, checkpoint: Checkpoint) -> Iterator[int]:
 
 def _tokens(text: bytes, checkpoint: Checkpoint) -> Iterator[re.Match[bytes]]:
     tokens = _TOKEN.finditer(text)
-    while some := list(islice(tokens, _TOKENS_BETWEEN_CHECKPOINTS)):
-        yield from some
+    while batch := list(islice(tokens, _TOKENS_BETWEEN_CHECKPOINTS)):
+        yield from batch
         checkpoint()
 
 
-def _at_most(most: int | None, elements: list[Element]) -> list[Element]:
+def _check_count(most: int | None, elements: list[Element]) -> list[Element]:
     if most is not None and len(elements) > most:
         raise _too_many(most)
     return elements
@@ -267,12 +269,12 @@ def _too_many(most: int) -> TooLarge:
 
 
 def _end_of_value(window: bytes) -> int | None:
-    """Where the JSON value at the start of `window` ends. None when it goes on after the window or is not JSON."""
+    """Return where the JSON value at the start of `window` ends; None when it goes on after it or is not JSON."""
     text = window.decode("utf-8", "surrogateescape")  # the window may end inside a character
     try:
         end = _SPAN_ONLY.raw_decode(text)[1]
     except json.JSONDecodeError:
-        # Perhaps for the sake of a token, such as an odd escape, that does not change where the value ends.
+        # Perhaps only a token is bad, such as an unknown escape, which does not change where the value ends.
         return _end_of_nesting(window[:_DEEP_WINDOW]) if window.startswith((b"{", b"[")) else None
     except RecursionError:
         return _end_of_nesting(window[:_DEEP_WINDOW])

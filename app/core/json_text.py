@@ -1,4 +1,4 @@
-r"""JSON as it really arrives: read it, and write it in one fixed form.
+r"""Read JSON as it really arrives, and write it in one canonical form.
 
 The fast path is msgspec. It refuses what Segment's senders do send (a lone surrogate such as `"\ud83d"`, a BOM,
 `1e400`), and so each reader here has one fallback. Both paths give the same answer for the same bytes, at any depth
@@ -7,11 +7,11 @@ of the Python stack that occurs: a replayed call must read as it did the first t
 
 import json
 import re
-from decimal import Decimal
 from typing import Any, NoReturn
 
 import msgspec
 
+from app.core.json_numbers import by_value, holds_other_form, is_finite, refuse_not_finite
 from app.errors import UnparsableJson
 
 MAX_DEPTH = 200
@@ -22,13 +22,7 @@ MAX_INTEGER_DIGITS = 400
 """Longer integers are read as an infinite float, which the event rules refuse. A float ends at 309 digits."""
 
 _RAW_KEY = f"raw JSON of {MAX_DEPTH}"
-"""Of a dict that stands for raw JSON. Known by its identity: made at run time, so that no text that was read is it."""
-
-# From here on a double does not tell each whole number from the next.
-_FIRST_INEXACT = 2.0**53
-
-# Where integers end that other programs read as integers, and equal numbers are written as doubles here.
-_HUGE = 10**19
+"""The key of a dict that stands for raw JSON. Compared by identity: made at run time, so no decoded text is it."""
 
 _BOM = b"\xef\xbb\xbf"
 WHITESPACE = b" \t\n\r"
@@ -47,21 +41,13 @@ class TooDeep(UnparsableJson):
     """The JSON nests deeper than can be read."""
 
 
-class NotFinite(ValueError):
-    """A number is infinite or not a number, and JSON cannot hold it. `path` is where it stands, "" for the top."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        super().__init__(f"{path or 'the value'} is not a finite number")
-
-
 _decode_any = msgspec.json.Decoder().decode
 _encode_any = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class _NoNumber(Exception):
-    """NaN or Infinity stands where a value should."""
+    """A value is NaN or Infinity."""
 
 
 def _refuse_constant(_literal: str) -> NoReturn:
@@ -78,19 +64,19 @@ _TOLERANT_OF_INTEGERS = json.JSONDecoder(parse_int=_read_integer, parse_constant
 
 
 def trim(raw: bytes) -> bytes:
-    """`raw` without a UTF-8 byte order mark and without white space around it; the same object if there is none."""
+    """Return `raw` without a UTF-8 byte order mark and surrounding white space; the same object if it has neither."""
     return raw.removeprefix(_BOM).strip(WHITESPACE)
 
 
 def decode(raw: bytes) -> Any:
     """Read one JSON text in UTF-8 into dict, list, str, int, float, bool or None.
 
-    More is taken than the standard says: a byte order mark; lone surrogates, which stay in the str; integers of any
-    size up to MAX_INTEGER_DIGITS, exactly. Longer integers and numbers like `1e400` become an infinite float, so that
-    only the call which uses them fails. Of a repeated key the last one counts.
+    More is accepted than the standard allows: a byte order mark; lone surrogates, which stay in the str; integers of
+    up to MAX_INTEGER_DIGITS, exactly. Longer integers and numbers like `1e400` become an infinite float, so that only
+    the call which uses them fails. Of a repeated key the last one counts.
 
-    Raises UnparsableJson, with the place and what is wrong, for everything else, NaN and Infinity included; TooDeep,
-    which is one, for more than MAX_DEPTH levels.
+    Raises UnparsableJson, with the position and the fault, for everything else, NaN and Infinity included; its subclass
+    TooDeep for more than MAX_DEPTH levels.
     """
     if len(raw) <= _TOO_SHORT_TO_DOUBT:
         try:
@@ -110,17 +96,17 @@ def decode(raw: bytes) -> Any:
 
 
 def nests_too_deep(document: Any, encoded: bytes) -> bool:
-    """Tell whether a document nests deeper than MAX_DEPTH, and `decode` would not read it. `encoded`: its JSON."""
+    """Tell whether a document nests deeper than MAX_DEPTH, so that `decode` would refuse it. `encoded` is its JSON."""
     # `in` is ten times faster than count.
     brackets = encoded.count(b"{") + (encoded.count(b"[") if b"[" in encoded else 0)
     return brackets > MAX_DEPTH and _nests_too_deep(document)
 
 
 def encode(value: Any) -> bytes:
-    """Write a value, whose parts may be structs and raw JSON, for whoever reads it: a program, a person, a log.
+    """Write a value, which may contain structs and raw JSON, for output: to a program, a person, a log.
 
-    UTF-8, except that a value with half of a surrogate pair anywhere, which UTF-8 cannot hold, is written in ASCII
-    escapes. A float that is no number becomes null. Never fails on what `decode` gives.
+    UTF-8, except that a value with half of a surrogate pair anywhere, which UTF-8 cannot hold, is written with ASCII
+    escapes. An infinite float or NaN becomes null. Never fails on what `decode` gives.
     """
     try:
         return _encode_any(value)
@@ -129,99 +115,37 @@ def encode(value: Any) -> bytes:
 
 
 def encode_canonical(value: Any) -> bytes:
-    """Write what `decode` gave as JSON: compact, keys sorted at every level, equal values to equal bytes.
+    """Write a decoded value as JSON: compact, keys sorted at every level, so equal values give equal bytes.
 
     UTF-8, except that a value with a lone surrogate anywhere, which UTF-8 cannot hold, is written in ASCII escapes.
-    Raises NotFinite for an infinite number or a NaN, which msgspec would turn into null without a word.
+    Raises NotFinite for an infinite number or NaN, which msgspec would silently turn into null.
     """
     try:
         encoded = _encode_sorted(value)
     except UnicodeEncodeError:
-        _refuse_not_finite(value)
+        refuse_not_finite(value)
         # default: a Decimal becomes text, as it does above.
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str).encode("ascii")
-    if b"null" in encoded and not _is_finite(value):
-        _refuse_not_finite(value)
+    if b"null" in encoded and not is_finite(value):
+        refuse_not_finite(value)
     return encoded
 
 
 def encode_both(value: Any) -> tuple[bytes, bytes]:
-    """Write what `decode` gave as `encode_canonical` does, as it came and with its numbers by value.
+    """Write a decoded value as `encode_canonical` does, twice: as it came, and with its numbers by value.
 
-    Both are the same object where nothing differs. Raises NotFinite as `encode_canonical` does; RecursionError for
-    what nests too deep to be encoded.
+    Both are the same object where nothing differs. Raises NotFinite as `encode_canonical` does, RecursionError for a
+    value that nests too deep to be encoded.
     """
     try:
         encoded = _encode_sorted(value)
     except UnicodeEncodeError:
         encoded = encode_canonical(value)
-    # One walk for both questions: for every event that is made.
-    if not _holds_other_form(value):
+    # One walk finds both other forms and numbers that are not finite: it runs for every event.
+    if not holds_other_form(value):
         return encoded, encoded
-    _refuse_not_finite(value)
-    return encoded, encode_canonical(_by_value(value))
-
-
-def with_numbers_by_value(value: Any) -> Any:
-    """Give a JSON value in which equal numbers have one form: 2.0 is 2, and 10**22 is 1e22.
-
-    Equal is what is equal as written, so a double counts as its shortest form says. The same object comes back where
-    nothing differs, which is nearly always. Raises RecursionError for what nests too deep to be encoded, too.
-    """
-    return _by_value(value) if _holds_other_form(value) else value
-
-
-def whole_digits(number: float) -> int:
-    """Return a whole double by its digits: int() alone makes of 1e23 the double's own 99999999999999991611392."""
-    return int(number) if -_FIRST_INEXACT < number < _FIRST_INEXACT else int(Decimal(repr(number)))
-
-
-def _by_value(value: Any) -> Any:
-    kind = value.__class__
-    if kind is dict:
-        return {key: _by_value(inner) for key, inner in value.items()}
-    if kind is list:
-        return [_by_value(inner) for inner in value]
-    if kind is float:
-        return whole_digits(value) if -_HUGE < value < _HUGE and value.is_integer() else value
-    return _short_form(value) if kind is int else value
-
-
-def _short_form(number: int) -> float | int:
-    """Return a huge integer as the double that is written with the same digits, where there is one.
-
-    The other way round, each six bytes of `1e300` would become three hundred.
-    """
-    if -_HUGE < number < _HUGE:
-        return number
-    try:
-        double = float(number)
-    except OverflowError:
-        return number
-    return double if Decimal(repr(double)) == number else number
-
-
-def _holds_other_form(value: Any) -> bool:
-    """Tell whether a number in a value has another form, or is none: infinite, or NaN."""
-    # Most values are text, and no value costs a call.
-    levels: list[Any] = [value.values()] if value.__class__ is dict else [(value,)]
-    for level in levels:  # it grows while it is walked
-        for item in level:
-            kind = item.__class__
-            if kind is str:
-                continue
-            if kind is int:
-                if not -_HUGE < item < _HUGE:
-                    return True
-            elif kind is float:
-                # The difference: not 0 where it is infinite or NaN.
-                if (item.is_integer() and -_HUGE < item < _HUGE) or item - item != 0:
-                    return True
-            elif kind is dict:
-                levels.append(item.values())
-            elif kind is list:
-                levels.append(item)
-    return False
+    refuse_not_finite(value)
+    return encoded, encode_canonical(by_value(value))
 
 
 def contains_nul(encoded: bytes) -> bool:
@@ -230,9 +154,9 @@ def contains_nul(encoded: bytes) -> bool:
 
 
 def _has_long_integer(raw: bytes) -> bool:
-    """Whether the text may hold an integer of more than MAX_INTEGER_DIGITS: cheap, and never misses one.
+    """Tell whether the text may hold an integer of more than MAX_INTEGER_DIGITS: cheap, and never misses one.
 
-    Such an integer covers four places in a row of those that lie a quarter of its length apart.
+    Such an integer covers four sample positions in a row, as those lie a quarter of its length apart.
     """
     return b"1111" in raw[::_STRIDE].translate(_DIGITS_AS_ONES) and _LONG_INTEGER in raw.translate(_DIGITS_AS_ONES)
 
@@ -264,8 +188,8 @@ def _decode_tolerantly(raw: bytes) -> Any:
     except json.JSONDecodeError as error:
         what, position = error.msg[:1].lower() + error.msg[1:].removesuffix(" at"), error.pos
     except _NoNumber:
-        what = "a number that is none (NaN, Infinity)"
-        position = next((found.start() for found in _NO_NUMBER.finditer(text) if found[1]), 0)
+        what = "NaN or Infinity"
+        position = next((match.start() for match in _NO_NUMBER.finditer(text) if match[1]), 0)
     except RecursionError:
         raise TooDeep(f"The JSON nests deeper than {MAX_DEPTH} levels.") from None
     line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
@@ -276,7 +200,7 @@ def _decode_tolerantly(raw: bytes) -> Any:
 def _mark_raw(raw: Any) -> dict[str, str]:
     if not isinstance(raw, msgspec.Raw):
         raise TypeError(f"there is no JSON for {type(raw).__name__}")
-    # What is no ASCII in JSON stands in a string, where an escape says the same.
+    # In JSON, non-ASCII characters only occur in strings, where an escape means the same.
     return {_RAW_KEY: "".join(map(_to_ascii, bytes(raw).decode(errors="surrogatepass")))}
 
 
@@ -296,30 +220,3 @@ def _write(value: Any) -> str:
 
 def _place(line: int, column: int, byte: int) -> str:
     return f"line {line}, column {column} (byte {byte})"
-
-
-def _is_finite(value: Any) -> bool:
-    seen = [value]
-    for item in seen:  # it grows while it is walked
-        kind = type(item)
-        if kind is dict:
-            seen.extend(item.values())
-        elif kind is list:
-            seen.extend(item)
-        elif kind is float and item - item != 0:
-            return False
-    return True
-
-
-def _refuse_not_finite(value: Any) -> None:
-    """Raise NotFinite for the first number in `value` that is infinite or NaN. Not recursive."""
-    left: list[tuple[str, Any]] = [("", value)]
-    while left:
-        path, item = left.pop()
-        if isinstance(item, float):
-            if item - item != 0:  # infinite or NaN: only there is the difference not 0
-                raise NotFinite(path)
-        elif isinstance(item, dict):
-            left.extend((f"{path}.{key}" if path else key, inner) for key, inner in reversed(item.items()))
-        elif isinstance(item, list):
-            left.extend((f"{path}[{index}]", inner) for index, inner in reversed([*enumerate(item)]))

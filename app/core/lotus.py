@@ -1,4 +1,4 @@
-"""The Lotus event and its rules (https://github.com/uselotus/lotus, checked against its own handlers)."""
+"""The Lotus event and its rules as in Lotus's own handlers (https://github.com/uselotus/lotus)."""
 
 from decimal import Decimal
 from hashlib import blake2b
@@ -7,17 +7,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_text import (
-    MAX_DEPTH,
-    NotFinite,
-    contains_nul,
-    decode,
-    encode_both,
-    encode_canonical,
-    nests_too_deep,
-    whole_digits,
-    with_numbers_by_value,
-)
+from app.core.json_numbers import NotFinite, whole_digits, with_numbers_by_value
+from app.core.json_text import MAX_DEPTH, contains_nul, decode, encode_both, encode_canonical, nests_too_deep
 from app.core.times import TimeInvalid, parse_time
 from app.errors import EventInvalid, UnparsableJson
 
@@ -27,9 +18,6 @@ CUSTOMER_ID_MAX = 50
 
 FIRST_MICROS = parse_time("2000-01-01")
 """Earlier times are how senders write a time that is not set: year 1, 1970, 1899. Nothing that is billed is older."""
-
-PLACEHOLDERS = ("undefined", "null", "NaN", "[object Object]", "None", "(null)")
-"""What programs write where they have no id; all who have none would be one customer, or one event."""
 
 # 128 bits: enough that two contents never meet by accident, and half the bytes of a full digest on every row.
 DIGEST_BYTES = 16
@@ -45,7 +33,7 @@ _KINDS = {
 
 
 class LotusEvent(msgspec.Struct, frozen=True, gc=False):
-    """What Lotus gets, under Lotus's own field names, already checked."""
+    """A checked event as Lotus receives it, under Lotus's own field names."""
 
     event_name: str
     idempotency_id: str
@@ -55,14 +43,14 @@ class LotusEvent(msgspec.Struct, frozen=True, gc=False):
     properties: str
     """A JSON object as text, keys sorted, so that equal properties are equal text."""
     content: bytes
-    """Digest of event_name, customer_id and properties: what makes two events the same. Time is not part of it, and
-    equal numbers are equal: 2 and 2.0, though `properties` keep them as they came."""
+    """Digest of event_name, customer_id and properties: two events with the same digest have the same content. Time is
+    not part of it, and equal numbers count as equal (2 and 2.0), though `properties` keep them as they came."""
 
 
 def make_event(
     event_name: object, idempotency_id: object, customer_id: object, time_created: object, properties: object
 ) -> LotusEvent:
-    """Make a checked event from what a transform gave for each field.
+    """Make a checked event from the values that a transform gives for its fields.
 
     Numbers become text for the two ids (42 and 42.0 are "42"); `properties` may be None.
 
@@ -71,14 +59,14 @@ def make_event(
 
     """
     if type(event_name) is not str:
-        raise EventInvalid("event_name", f"event_name is {_kind(event_name)}; it must be text")
-    name = _clean("event_name", event_name, EVENT_NAME_MAX)
-    idempotency = _clean("idempotency_id", to_id_text("idempotency_id", idempotency_id), IDEMPOTENCY_ID_MAX)
-    customer = _clean("customer_id", to_id_text("customer_id", customer_id), CUSTOMER_ID_MAX)
+        raise EventInvalid("event_name", f"event_name is {_kind_name(event_name)}; it must be text")
+    name = _check_text("event_name", event_name, EVENT_NAME_MAX)
+    idempotency = _check_text("idempotency_id", to_id_text("idempotency_id", idempotency_id), IDEMPOTENCY_ID_MAX)
+    customer = _check_text("customer_id", to_id_text("customer_id", customer_id), CUSTOMER_ID_MAX)
     try:
         micros = parse_time(time_created)
     except TimeInvalid as error:
-        raise EventInvalid("time_created", _no_time(time_created)) from error
+        raise EventInvalid("time_created", _time_sentence(time_created)) from error
     if micros < FIRST_MICROS:
         sentence = "time_created is earlier than 2000, which is how its sender writes a time that is not set"
         raise EventInvalid("time_created", sentence)
@@ -87,42 +75,42 @@ def make_event(
 
 
 def former_content(event: LotusEvent) -> bytes:
-    """Return the digest that an event had before equal numbers were one there: stored digests stay as they are."""
+    """Return the digest in its former definition, with numbers as written: older stored digests have this form."""
     return content_digest(event.event_name, event.customer_id, event.properties.encode())
 
 
 def content_digest(event_name: str, customer_id: str, properties: bytes) -> bytes:
-    """Digest what makes two events the same; 16 bytes. `properties` is canonical JSON, its numbers by value."""
+    """Return the 16-byte digest of an event's content. `properties` is canonical JSON with its numbers by value."""
     # The parts hold no NUL (the rules above), so it separates them beyond doubt.
     return blake2b(
         b"%b\0%b\0%b" % (event_name.encode(), customer_id.encode(), properties), digest_size=DIGEST_BYTES
     ).digest()
 
 
-def equals_properties(properties: str, others: str) -> bool:
-    """Tell whether the properties of two events, as they are stored, are equal: equal numbers are."""
-    if properties == others:
+def equals_properties(properties: str, other_properties: str) -> bool:
+    """Tell whether the stored properties of two events are equal; 2 and 2.0 are."""
+    if properties == other_properties:
         return True
     try:
-        values = [with_numbers_by_value(decode(text.encode())) for text in (properties, others)]
+        values = [with_numbers_by_value(decode(text.encode())) for text in (properties, other_properties)]
     except UnparsableJson:
-        # What was stored before there was a limit to its depth.
+        # Stored before there was a limit on depth.
         return False
     return encode_canonical(values[0]) == encode_canonical(values[1])
 
 
-def _kind(value: object) -> str:
+def _kind_name(value: object) -> str:
     return "null" if value is None else _KINDS.get(type(value), "text")
 
 
-def _no_time(value: object) -> str:
-    # Not the words of TimeInvalid: they quote the value, which may be a property.
+def _time_sentence(value: object) -> str:
+    # Not the message of TimeInvalid: it quotes the value, which may be a property.
     if type(value) is str:
         kind = "text that is no time" if value.strip() else "empty"
         return f"time_created is {kind}; write it as 2026-11-01T10:00:00Z"
     if type(value) is int or type(value) is float:
         return "time_created is a number outside the years 1 to 9999"
-    return f"time_created is {_kind(value)}; it must be a time"
+    return f"time_created is {_kind_name(value)}; it must be a time"
 
 
 def to_id_text(field: str, value: object) -> str:
@@ -137,16 +125,10 @@ def to_id_text(field: str, value: object) -> str:
         # What our own arithmetic gives where a JSON number would not be exact.
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
-    raise EventInvalid(field, f"{field} is {_kind(value)}; it must be text or a number")
+    raise EventInvalid(field, f"{field} is {_kind_name(value)}; it must be text or a number")
 
 
-def is_placeholder(text: str) -> bool:
-    """Tell whether an id is blank, or a word that stands for none."""
-    stripped = text.strip()
-    return not stripped or stripped in PLACEHOLDERS
-
-
-def _clean(field: str, text: str, longest: int) -> str:
+def _check_text(field: str, text: str, longest: int) -> str:
     if not text:
         raise EventInvalid(field, f"{field} is empty")
     if len(text) > longest:
@@ -163,11 +145,11 @@ def _clean(field: str, text: str, longest: int) -> str:
 
 
 def _properties_json(properties: object) -> tuple[bytes, bytes]:
-    """Return properties as JSON with their numbers as they came, and with equal numbers alike."""
+    """Return properties as canonical JSON twice: with numbers as they came, and with numbers by value."""
     if properties is None:
         return b"{}", b"{}"
     if type(properties) is not dict:
-        raise EventInvalid("properties", f"properties is {_kind(properties)}; it must be an object")
+        raise EventInvalid("properties", f"properties is {_kind_name(properties)}; it must be an object")
     try:
         encoded, by_value = encode_both(properties)
     except NotFinite as error:
@@ -183,21 +165,21 @@ def _properties_json(properties: object) -> tuple[bytes, bytes]:
 
 
 def _too_deep() -> EventInvalid:
-    """What is stored must be readable: what reads an event later reads no deeper than this."""
+    """Make the error for properties that could be stored, but not be read again by `decode`."""
     return EventInvalid("properties", f"properties nest deeper than {MAX_DEPTH} levels")
 
 
 def _nul_path(value: Any, path: str) -> str | None:
-    """Find where the NUL is; only walked for the message of an event that is refused anyway."""
+    """Return where the NUL is. Only called for the error message of an event that is already invalid."""
     if isinstance(value, str):
         return path if "\0" in value else None
     if isinstance(value, dict):
         for key, inner in value.items():
-            found = f"a key of {path}" if "\0" in key else _nul_path(inner, f"{path}.{key}")
-            if found:
-                return found
+            nul_path = f"a key of {path}" if "\0" in key else _nul_path(inner, f"{path}.{key}")
+            if nul_path:
+                return nul_path
     if isinstance(value, list):
         for index, inner in enumerate(value):
-            if found := _nul_path(inner, f"{path}[{index}]"):
-                return found
+            if nul_path := _nul_path(inner, f"{path}[{index}]"):
+                return nul_path
     return None

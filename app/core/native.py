@@ -1,7 +1,7 @@
-"""Events that come in Lotus's own form, by `/api/track/`: checked, and taken as they are.
+"""Events in Lotus's own format, from `/api/track/`: checked, and stored as they are.
 
-They have no message id and no transform. In the place of one stands a built-in that changes nothing; its name has a
-colon, which no file's name can have.
+They have no message id and no transform. A built-in that changes nothing takes the transform's place; its name has a
+colon, which no file name can have.
 """
 
 from hashlib import blake2b
@@ -17,35 +17,35 @@ from app.errors import CallRejected, EventInvalid
 ROUTE: Final = "/api/track/"
 
 TYPE: Final = "event"
-"""Stands where a Segment call has its type."""
+"""Takes the place of a Segment call's type."""
 
 NAME: Final = "built-in:lotus"
 DIGEST: Final = blake2b(b"built-in:lotus 1", digest_size=DIGEST_BYTES).digest()
 
-# Lotus's own words, https://github.com/uselotus/lotus; the last one is ours, since Lotus does not look.
+# Lotus's own wording (https://github.com/uselotus/lotus); the last one is ours, since Lotus does not check.
 NO_ID = "No idempotency_id provided"
 NO_CUSTOMER = "No customer_id provided"
 INVALID_TIME = "Invalid time_created"
 NO_NAME = "No event_name provided"
 NO_JSON = "Invalid JSON"
-"""Lotus says it of a whole request; here it concerns one event."""
+"""In Lotus this concerns a whole request; here one event."""
 
 _REQUIRED = (("idempotency_id", NO_ID), ("customer_id", NO_CUSTOMER), ("event_name", NO_NAME))
 
 
 class NativeEvent(msgspec.Struct, frozen=True):
-    """What was decoded of a call that is an event already: in the place of a Segment call's document."""
+    """The decoded document of a call that is already an event; it takes the place of a Segment call's document."""
 
     value: Any
     """Any JSON value, an Unread, or an Unparsed."""
 
 
 def check_event(native: NativeEvent) -> LotusEvent:
-    """Return the event.
+    """Check an event and return it.
 
     Raises:
-        CallRejected: it is no object, or was not read.
-        EventInvalid: it breaks a rule, and which, in Lotus's words where it has some.
+        CallRejected: it is no object, or could not be read.
+        EventInvalid: it breaks a rule; the sentence says which, in Lotus's wording where Lotus has one.
 
     """
     value = native.value
@@ -73,7 +73,7 @@ def check_event(native: NativeEvent) -> LotusEvent:
 
 
 def sketch_event(native: NativeEvent) -> Sketch:
-    """Return what a log line and the lists can say of an event, right or wrong."""
+    """Return the few fields that log lines and lists show of an event, valid or not."""
     value = _readable(native)
     if type(value) is not dict:
         return Sketch(type=TYPE)
@@ -82,7 +82,7 @@ def sketch_event(native: NativeEvent) -> Sketch:
 
 
 def find_idempotency_id(native: NativeEvent) -> str | None:
-    """Return the id that an event brings, right or wrong, for telling its sender about it."""
+    """Return the event's idempotency id, valid or not, for the answer to its sender."""
     value = _readable(native)
     return _id(value.get("idempotency_id")) if type(value) is dict else None
 

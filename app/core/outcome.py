@@ -1,10 +1,10 @@
-"""What can become of a call or of a request: each list is one enum, named in docs/responses.md."""
+"""The possible outcomes of a call and the reasons for them."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The one end of every call. received = stored + duplicate + conflict + ignored + rejected."""
+    """Every call ends with exactly one of these. received = stored + duplicate + conflict + ignored + rejected."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"

@@ -36,7 +36,7 @@ class Lane(msgspec.Struct, frozen=True, gc=False):
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """What became of a call before the database was asked. `outcome` None: mapped, its lanes want to be stored."""
+    """The result for a call without the database. `outcome` None: it was mapped, and its lanes are to be stored."""
 
     outcome: Outcome | None
     reason: Reason | None
@@ -48,7 +48,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     digest: bytes | None
     lanes: tuple[Lane, ...]
     left_out: tuple[str, ...] = ()
-    """Why other transforms that take this call made no events of it, though some did."""
+    """Why some transforms that take this call made no events of it, where others did."""
 
 
 class PipelineStep(msgspec.Struct, frozen=True):
@@ -60,10 +60,9 @@ class PipelineStep(msgspec.Struct, frozen=True):
 
 
 def run(raw: bytes, document: Any, transforms: TransformSet, received_at: int) -> Run:
-    """Take one call as far as it goes without a database. Never raises.
+    """Process one call as far as that is possible without a database. Never raises.
 
-    `document` is the decoded `raw` as `core.arrival` or ingest gives it, `received_at` when it came, in microseconds
-    since 1970.
+    `document` is `raw` decoded by `core.arrival` or by ingest; `received_at` is in microseconds since 1970.
     """
     if type(document) is NativeEvent:
         return _run_native(document)
@@ -74,19 +73,19 @@ def run(raw: bytes, document: Any, transforms: TransformSet, received_at: int) -
     lanes: list[Lane] = []
     stops: list[_Stop] = []
     for transform in transforms.choose(call).all:
-        made = _attempt(call, transform, received_at)
-        if type(made) is Lane:
-            lanes.append(made)
-        elif type(made) is _Stop:
-            stops.append(made)
-    stop = _first(stops, lanes)
+        result = _attempt(call, transform, received_at)
+        if type(result) is Lane:
+            lanes.append(result)
+        elif type(result) is _Stop:
+            stops.append(result)
+    stop = _choose_stop(stops, lanes)
     if stop is not None:
         name, digest = stop.transform, stop.digest
         return Run(stop.outcome, stop.reason, stop.detail, call, name, digest, ())
     if lanes:
         left_out = tuple(stop.detail for stop in stops) if stops else ()
         return Run(None, None, None, call, lanes[0].transform, lanes[0].digest, tuple(lanes), left_out)
-    return Run(Outcome.IGNORED, *_untaken(call), call, None, None, ())
+    return Run(Outcome.IGNORED, *_explain_unmatched(call), call, None, None, ())
 
 
 def _run_native(document: NativeEvent) -> Run:
@@ -126,22 +125,22 @@ def _attempt(call: Call, transform: Transform, received_at: int) -> Lane | _Stop
         return _Stop(Outcome.REJECTED, Reason(error.reason), error.message, transform.name, transform.digest)
 
 
-def _first(stops: list[_Stop], lanes: list[Lane]) -> _Stop | None:
-    """Return why the whole call stops: one bad event of several rejects it, whatever else was made."""
+def _choose_stop(stops: list[_Stop], lanes: list[Lane]) -> _Stop | None:
+    """Return why the call ends without events: one bad event rejects it, whatever other transforms made."""
     if stops:
         rejected = next((stop for stop in stops if stop.outcome is Outcome.REJECTED), None)
         if rejected is not None:
             return rejected
     if len(lanes) > 1:
-        return _twins(lanes)
+        return _find_twins(lanes)
     if stops and not lanes:
-        # The transform that goes first says why; the sentence has all of them.
+        # The reason is that of the first transform; the sentence names all of them.
         return stops[0]._replace(detail="; ".join(stop.detail for stop in stops))
     return None
 
 
-def _twins(lanes: list[Lane]) -> _Stop | None:
-    """Find two lanes that make events of one idempotency id: the second would be taken for a copy of the first."""
+def _find_twins(lanes: list[Lane]) -> _Stop | None:
+    """Reject two lanes that make events of one idempotency id: the second would count as a copy of the first."""
     first: dict[str, Lane] = {}
     for lane in lanes:
         for event in lane.events:
@@ -169,10 +168,10 @@ def _lane_content(contents: Iterable[bytes]) -> bytes:
 
 
 def equals_content(lane: Lane, content: bytes, position: int | None = None) -> bool:
-    """Tell whether a stored digest is that of a lane, or of its event number `position`.
+    """Tell whether a stored digest is that of a lane, or of its event at index `position`.
 
-    A digest that was stored before equal numbers were one there cannot be made again; it is compared in its own form,
-    which is only made where the two differ.
+    Digests stored before equal numbers were treated as equal stay as they are, so where the current digest differs,
+    the former one is computed and compared as well.
     """
     if position is not None:
         event = lane.events[position]
@@ -183,50 +182,50 @@ def equals_content(lane: Lane, content: bytes, position: int | None = None) -> b
     return content == (former[0] if len(former) == 1 else _lane_content(former))
 
 
-def _untaken(call: Call) -> tuple[Reason, str]:
+def _explain_unmatched(call: Call) -> tuple[Reason, str]:
     if call.type not in _SEGMENT_TYPES:
         return Reason.UNSUPPORTED_TYPE, f"calls of type {call.type[:40]!r} are not part of Segment's spec"
     named = f" {call.event!r}" if call.event else ""
     return Reason.NO_TRANSFORM, f"no transform takes the {call.type} call{named}"
 
 
-def explain(done: Run) -> list[PipelineStep]:
-    """Tell a run as the steps it took, the last one being where it stopped."""
-    if done.transform == native.NAME:
-        return _explain_native(done)
-    if done.call is None:
-        return [PipelineStep("parsed", passed=False, sentence=done.detail or "")]
-    call = done.call
+def explain(result: Run) -> list[PipelineStep]:
+    """Describe a run as the steps it took; the last one is where it stopped."""
+    if result.transform == native.NAME:
+        return _explain_native(result)
+    if result.call is None:
+        return [PipelineStep("parsed", passed=False, sentence=result.detail or "")]
+    call = result.call
     named = f", event {call.event!r}" if call.event else ""
     steps = [PipelineStep("parsed", passed=True, sentence=f"a {call.type} call{named}")]
-    if done.transform is None:
-        return [*steps, PipelineStep("transform", passed=False, sentence=done.detail or "")]
-    versions = [(lane.transform, lane.digest) for lane in done.lanes] or [(done.transform, done.digest or b"")]
+    if result.transform is None:
+        return [*steps, PipelineStep("transform", passed=False, sentence=result.detail or "")]
+    versions = [(lane.transform, lane.digest) for lane in result.lanes] or [(result.transform, result.digest or b"")]
     chosen = " and ".join(f"{name} at version {digest.hex()[:12]}" for name, digest in versions)
-    steps.append(PipelineStep("transform", passed=True, sentence="; ".join([chosen, *done.left_out])))
-    if done.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
-        return [*steps, PipelineStep("mapped", passed=False, sentence=done.detail or "")]
-    steps.append(PipelineStep("mapped", passed=True, sentence=_mapped(done)))
-    if done.reason is Reason.EVENT_INVALID:
-        return [*steps, PipelineStep("checked", passed=False, sentence=done.detail or "")]
-    return [*steps, PipelineStep("checked", passed=True, sentence="Lotus's rules are kept")]
+    steps.append(PipelineStep("transform", passed=True, sentence="; ".join([chosen, *result.left_out])))
+    if result.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
+        return [*steps, PipelineStep("mapped", passed=False, sentence=result.detail or "")]
+    steps.append(PipelineStep("mapped", passed=True, sentence=_mapped_text(result)))
+    if result.reason is Reason.EVENT_INVALID:
+        return [*steps, PipelineStep("checked", passed=False, sentence=result.detail or "")]
+    return [*steps, PipelineStep("checked", passed=True, sentence="it satisfies Lotus's rules")]
 
 
-def _explain_native(done: Run) -> list[PipelineStep]:
-    if done.outcome is not None and done.reason is not Reason.EVENT_INVALID:
-        return [PipelineStep("parsed", passed=False, sentence=done.detail or "")]
+def _explain_native(result: Run) -> list[PipelineStep]:
+    if result.outcome is not None and result.reason is not Reason.EVENT_INVALID:
+        return [PipelineStep("parsed", passed=False, sentence=result.detail or "")]
     steps = [
         PipelineStep("parsed", passed=True, sentence="an event in Lotus's own form"),
-        PipelineStep("transform", passed=True, sentence="none: it is taken as it is"),
+        PipelineStep("transform", passed=True, sentence="none: the event is stored as it is"),
     ]
-    if done.reason is Reason.EVENT_INVALID:
-        return [*steps, PipelineStep("checked", passed=False, sentence=done.detail or "")]
-    return [*steps, PipelineStep("checked", passed=True, sentence="Lotus's rules are kept")]
+    if result.reason is Reason.EVENT_INVALID:
+        return [*steps, PipelineStep("checked", passed=False, sentence=result.detail or "")]
+    return [*steps, PipelineStep("checked", passed=True, sentence="it satisfies Lotus's rules")]
 
 
-def _mapped(done: Run) -> str:
-    events = sum(len(lane.events) for lane in done.lanes)
-    if done.reason is Reason.EVENT_INVALID or events == 1:
+def _mapped_text(result: Run) -> str:
+    events = sum(len(lane.events) for lane in result.lanes)
+    if result.reason is Reason.EVENT_INVALID or events == 1:
         return "every expression was evaluated"
-    lanes = f" in {len(done.lanes)} lanes" if len(done.lanes) > 1 else ""
+    lanes = f" in {len(result.lanes)} lanes" if len(result.lanes) > 1 else ""
     return f"{events} events were made{lanes}"

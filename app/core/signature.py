@@ -1,8 +1,9 @@
-"""Whether a body is really from Segment.
+"""Verify that a body really comes from Segment.
 
 Segment signs `JSON.stringify(data)` with HMAC-SHA1 and sends it as `X-Signature`, lower-case hex. For one call, `data`
 is the body; for an array it is only the first element, and for the Extensible Webhook that element's inner `json`
-(docs/segment.md, "Credentials"; the captured requests in tests/fixtures/requests show all three).
+(https://segment.com/docs/connections/destinations/catalog/actions-webhook/ names the algorithm, and the captured
+requests in tests/fixtures/requests show all three forms).
 """
 
 import hmac
@@ -19,30 +20,30 @@ _INNER_JSON = re.compile(rb'\{[ \t\n\r]*"json"[ \t\n\r]*:[ \t\n\r]*')
 
 
 class Coverage(StrEnum):
-    """How much of a body its signature vouches for."""
+    """How much of a body its signature covers."""
 
     WHOLE = "whole"
     FIRST_CALL = "first_call"
 
 
 def sign(body: bytes, secret: str) -> str:
-    """The `X-Signature` of these bytes: lower-case hex HMAC-SHA1, no prefix, keyed with the secret as UTF-8."""
+    """Return the `X-Signature` of a body: lower-case hex HMAC-SHA1, no prefix, keyed with the secret as UTF-8."""
     return _digest(body, secret).hex()
 
 
 def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
     """Check an `X-Signature` header against a body's bytes as they came (after inflating), under any of the secrets.
 
-    Returns WHOLE when the signature is over all calls in the body: over the body itself, or over the only element of
-    an array. FIRST_CALL when an array has more than the one element that is signed. Upper-case hex and white space
-    around the header are taken.
+    Returns WHOLE when the signature covers all calls in the body: the body itself, or the only element of an array;
+    FIRST_CALL when an array has more elements than the signed one. Upper-case hex and white space around the header
+    are accepted.
 
-    Raises SignatureMismatch when no secret fits, when there is none, and for a header that is not 40 hex digits.
+    Raises SignatureMismatch when no secret matches or there are none, and for a header that is not 40 hex digits.
     """
-    given = header.strip()
-    if _HEX_SHA1.fullmatch(given) is None:
+    digits = header.strip()
+    if _HEX_SHA1.fullmatch(digits) is None:
         raise SignatureMismatch("X-Signature is not a HMAC-SHA1 in hex: 40 digits from 0 to f.")
-    expected = bytes.fromhex(given)
+    expected = bytes.fromhex(digits)
     first = first_element(raw)
     if first is not None:  # before the whole body, which is a thousand times as long
         inner = _inner_json(first)
@@ -53,13 +54,16 @@ def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
     raise SignatureMismatch
 
 
-def same(given: str, known: Sequence[str]) -> bool:
-    """Whether `given` is one of `known`. The time it takes tells only how long they are, not which fits or how much."""
-    given_bytes = given.encode("utf-8", "surrogatepass")
-    found = False
-    for candidate in known:
-        found |= hmac.compare_digest(given_bytes, candidate.encode("utf-8", "surrogatepass"))
-    return found
+def matches_any(candidate: str, secrets: Sequence[str]) -> bool:
+    """Tell whether `candidate` is one of `secrets`. The time taken reveals only their lengths, not which one matches.
+
+    Lone surrogates are compared as well.
+    """
+    encoded = candidate.encode("utf-8", "surrogatepass")
+    matches = False
+    for secret in secrets:
+        matches |= hmac.compare_digest(encoded, secret.encode("utf-8", "surrogatepass"))
+    return matches
 
 
 def _digest(body: bytes, secret: str) -> bytes:
@@ -67,17 +71,17 @@ def _digest(body: bytes, secret: str) -> bytes:
 
 
 def _is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
-    """Try all secrets, also after one fits, so that the time does not tell which."""
-    found = False
+    """Try all secrets, even after a match, so that the time taken does not reveal which one matches."""
+    matches = False
     for secret in secrets:
-        found |= hmac.compare_digest(_digest(body, secret), expected)
-    return found
+        matches |= hmac.compare_digest(_digest(body, secret), expected)
+    return matches
 
 
 def _inner_json(element: bytes) -> bytes | None:
-    """What stands between `{"json":` and the last bracket.
+    """Return what stands between `{"json":` and the last bracket; None if the element is not wrapped like that.
 
-    That it is one JSON value need not be checked here: Segment signs nothing else, so other text never fits.
+    Whether it is one JSON value is not checked: Segment signs nothing else, so other text never matches.
     """
     opening = _INNER_JSON.match(element)
     if opening is None or not element.endswith(b"}"):

@@ -1,4 +1,4 @@
-"""Text for people: plural forms, and what a terminal or a log can show of what a sender wrote."""
+"""Text for people: plural forms, and senders' text made safe for terminals and logs."""
 
 import json
 from typing import Any
@@ -7,19 +7,19 @@ import msgspec
 
 
 def counted(number: int, noun: str, nouns: str | None = None) -> str:
-    """Write a number with what it counts: `1 call`, `1,200 calls`; `nouns` is the plural where it is no `noun` + s."""
+    """Write a number with its noun: `1 call`, `1,200 calls`; `nouns` is the plural where it is not `noun` + s."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def printable(text: str) -> str:
-    """Return `text` without what would move the cursor or ring the bell of whoever reads it: a sender wrote it."""
+    """Replace control characters in a sender's text, so that it cannot move a terminal's cursor or ring its bell."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def readable(value: Any) -> Any:
-    """Return a value in which each half of a surrogate pair is a question mark, so that UTF-8 can hold it."""
+    """Replace each lone surrogate in a value by a question mark, so that UTF-8 can hold it."""
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     if isinstance(value, dict):
@@ -30,7 +30,7 @@ def readable(value: Any) -> Any:
 
 
 def json_lines(text: bytes) -> list[str]:
-    """JSON on several lines with its numbers and escapes as they were written; what is no JSON as it is."""
+    """Return JSON as indented lines, numbers and escapes as written; text that is not JSON unchanged."""
     try:
         pretty = msgspec.json.format(text, indent=2).decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,7 +1,7 @@
-"""Times of every form that is seen in calls, as integer microseconds since 1970-01-01T00:00:00 UTC.
+"""Read times in every form that occurs in calls, as integer microseconds since 1970-01-01T00:00:00 UTC.
 
 Integers, because SQLite gives datetimes back without their zone, and because they compare and bucket exactly.
-docs/functions.md, "Times", lists the forms.
+`parse_time` lists the forms.
 """
 
 import re
@@ -24,8 +24,8 @@ _MICROS_PER_UNIT = (
     (10**17, Decimal(1)),
     (10**20, Decimal("0.001")),
 )
-"""Seconds, milliseconds, microseconds or nanoseconds: told by size. Below 10**11 a number is seconds (up to the year
-5138), so milliseconds are understood from 1973-03-03 on; each next unit is a thousand times larger."""
+"""Seconds, milliseconds, microseconds or nanoseconds, distinguished by size. Below 10**11 a number is seconds (up to
+the year 5138), so milliseconds are understood from 1973-03-03 on; each next unit is a thousand times larger."""
 
 _WHOLE_MICROS_PER_UNIT = tuple((limit, int(micros)) for limit, micros in _MICROS_PER_UNIT if micros >= 1)
 
@@ -60,8 +60,8 @@ def parse_time(value: Any) -> int:
       comma before the fraction, seconds or the whole clock missing (then midnight), zone missing (then UTC),
       `24:00:00` for the end of the day. Digits after the sixth of a fraction are cut off. A leap second, `:60`, is
       the last microsecond before it ends (`:59.999999`), so that it stays in its own day and month;
-    - a number, or text that is one: seconds, milliseconds, microseconds or nanoseconds since the epoch, told by size
-      (see `_MICROS_PER_UNIT`); what is finer than a microsecond is rounded half to even.
+    - a number, or text that is one: seconds, milliseconds, microseconds or nanoseconds since the epoch,
+      distinguished by size (see `_MICROS_PER_UNIT`); what is finer than a microsecond is rounded half to even.
 
     Raises TimeInvalid, with a sentence, for everything else: bool, years outside 1 to 9999, and text of up to
     eight digits, such as `20261101` or `2026`, which is rather a date than seconds in 1970.
@@ -78,8 +78,8 @@ def format_time(micros: int) -> str:
 
     Raises TimeInvalid outside the years 1 to 9999.
     """
-    seconds, rest = divmod(_in_range(micros, micros), 1_000_000)
-    moment = _EPOCH_WITHOUT_ZONE + timedelta(0, seconds, rest)
+    seconds, fraction = divmod(_in_range(micros, micros), 1_000_000)
+    moment = _EPOCH_WITHOUT_ZONE + timedelta(0, seconds, fraction)
     return moment.isoformat(timespec="microseconds") + "Z"
 
 
@@ -103,24 +103,24 @@ def _parse_loosely(text: str) -> int:
         if len(stripped) <= _BASIC_DATE and stripped.isdigit():
             raise TimeInvalid(f"{_quote(text)} could be a date or seconds: write a date as 2026-11-01.")
         return _from_epoch(Decimal(stripped), text)
-    found = _MOMENT.fullmatch(stripped)
-    if found is None:
+    match = _MOMENT.fullmatch(stripped)
+    if match is None:
         raise TimeInvalid(f"{_quote(text)} is not a time: write it as 2026-11-01T10:00:00Z.")
-    hour, minute, second = (int(found[name] or 0) for name in ("hour", "minute", "second"))
-    micros = int((found["fraction"] or "")[:_MICRO_DIGITS].ljust(_MICRO_DIGITS, "0"))
+    hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
+    micros = int((match["fraction"] or "")[:_MICRO_DIGITS].ljust(_MICRO_DIGITS, "0"))
     if second == _LEAP_SECOND:
         second, micros = 59, 999_999
     ends_day = hour == _HOURS_IN_DAY and not (minute or second or micros)
     try:
         moment = datetime(
-            int(found["year"]),
-            int(found["month"]),
-            int(found["day"]),
+            int(match["year"]),
+            int(match["month"]),
+            int(match["day"]),
             0 if ends_day else hour,
             minute,
             second,
             micros,
-            tzinfo=_zone(found),
+            tzinfo=_zone(match),
         )
     except ValueError as error:
         raise TimeInvalid(f"{_quote(text)} is not a time: {error}.") from None
@@ -128,15 +128,15 @@ def _parse_loosely(text: str) -> int:
     return _in_range(since // timedelta(microseconds=1), text)
 
 
-def _zone(found: re.Match[str]) -> timezone:
-    """The zone of a match of _MOMENT; UTC when there is none. Raises ValueError."""
-    if found["sign"] is None:
+def _zone(match: re.Match[str]) -> timezone:
+    """Return the zone of a match of _MOMENT, UTC where it names none. Raises ValueError."""
+    if match["sign"] is None:
         return UTC
-    hours, minutes = int(found["zone_hour"]), int(found["zone_minute"] or 0)
+    hours, minutes = int(match["zone_hour"]), int(match["zone_minute"] or 0)
     if hours >= _HOURS_IN_DAY or minutes > _LAST_MINUTE:
         raise ValueError("its zone must be within 23:59")
     offset = timedelta(hours=hours, minutes=minutes)
-    return timezone(-offset if found["sign"] == "-" else offset)
+    return timezone(-offset if match["sign"] == "-" else offset)
 
 
 def _parse_number(value: float) -> int:

@@ -1,7 +1,7 @@
-"""Segment's tracking API, `/v1/*`: what Segment adds to a call that an SDK sends it, added here.
+"""Segment's tracking API, `/v1/*`: complete a call from an SDK with the fields that Segment itself would add.
 
-Its values come from what is kept of a call and nothing else: its bytes, what stood beside its batch, its route, its
-message id, and when it came. So a replay a year later reads the same call.
+The values come only from what is stored of a call: its bytes, the members beside its batch, its route, its message
+id, and its time of arrival. So a replay a year later reads the same call.
 """
 
 import contextlib
@@ -35,37 +35,37 @@ TYPE_OF: dict[str, str | None] = {
     **{f"{PREFIX}{kind[0]}": kind for kind in _TYPES},
     **{f"{PREFIX}{name}": None for name in ("batch", "import", "b")},
 }
-"""The type of a call that says none, by route; None where each item of the batch says its own."""
+"""By route: the type of a call that names none; None where each item of the batch names its own."""
 
 HIDDEN = "(hidden)"
-"""Stands in the kept bytes where a write key stood: it opens this service, and is not part of what happened."""
+"""Replaces a write key in the stored bytes: the key gives access to this service and is not part of the event."""
 
 _DAY = 86_400_000_000
 _LARGE_CORRECTION = _DAY
-"""Clocks of people's devices are seldom off by more."""
+"""The clocks of people's devices are seldom off by more than this."""
 _LOOKS_BACK = 30 * _DAY
 _LOOKS_AHEAD = _DAY
 
-# In bytes that are no JSON object; what a reader may take for a key is hidden there, wherever it stands.
+# For bytes that are no JSON object: whatever a reader may take for a key is hidden, wherever it stands.
 _WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*)"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
-# What reads as the member `writeKey` of an object, in any text: its value as JSON.
+# Anything that looks like the member `writeKey` of an object, in any text. Group 1 is its value as JSON.
 _KEY_TEXT = re.compile(rb'"writeKey"\s*:\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
 
 _KEY_TEXTS_MAX = 4_096
 _KEYS_MAX = 16
-"""Different write keys that are looked at in one body. A body of an SDK has one, also where each item repeats it."""
+"""Most different write keys read from one body. An SDK's body has one, even where each item repeats it."""
 
 
-class Beside(msgspec.Struct, frozen=True):
-    """What a batch says for all its items."""
+class Envelope(msgspec.Struct, frozen=True):
+    """The members beside `batch` that apply to all its items."""
 
     context: dict[str, Any] | None = None
     integrations: dict[str, Any] | None = None
     sent_at: Any = None
     fault: str | None = None
-    """Why it cannot be read, and with it no call of the batch."""
+    """Why it cannot be read; then no call of the batch can be."""
 
 
 class _KeyOutline(msgspec.Struct, gc=False):
@@ -76,10 +76,10 @@ _decode_key_outline = msgspec.json.Decoder(_KeyOutline).decode
 
 
 def list_write_keys(body: bytes) -> list[str]:
-    """Return what reads like a write key somewhere in a body, in text that need not be JSON; the first few.
+    """Return the first few values that look like a write key anywhere in a body, which need not be JSON.
 
-    Gives up early: half a megabyte takes some milliseconds, whatever is in it. That a key is the body's own, and not
-    that of something in it, only `find_write_key` can say.
+    Stops early: half a megabyte takes some milliseconds, whatever it contains. Only `find_write_key` can tell whether
+    a key belongs to the body itself and not to something inside it.
     """
     texts: set[bytes] = set()
     for match in islice(_KEY_TEXT.finditer(body), _KEY_TEXTS_MAX):
@@ -94,13 +94,13 @@ def list_write_keys(body: bytes) -> list[str]:
 
 
 def find_write_key(body: bytes) -> str | None:
-    """Return the write key that a request body gives for itself. Raises UnparsableJson where it is no JSON object."""
+    """Return a request body's own write key, or None. Raises UnparsableJson where the body is no valid JSON object."""
     text = trim(body)
     if not text.startswith(b"{"):
         return None
     try:
-        found = _decode_key_outline(text).writeKey
-        value = None if found is msgspec.UNSET else bytes(found)
+        member = _decode_key_outline(text).writeKey
+        value = None if member is msgspec.UNSET else bytes(member)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = split_object(text).get("writeKey")
     try:
@@ -111,7 +111,7 @@ def find_write_key(body: bytes) -> str | None:
 
 
 def hide_write_key(raw: bytes, document: Any) -> tuple[bytes, Any]:
-    """Return a call's bytes without the write key that it may hold itself, and the document that a replay reads there.
+    """Return a call's bytes with its own write key hidden, and the document that a replay will read from them.
 
     `document` is the decoded `raw`, and may be changed.
     """
@@ -121,43 +121,45 @@ def hide_write_key(raw: bytes, document: Any) -> tuple[bytes, Any]:
         document["writeKey"] = HIDDEN
         return replace_member(raw, "writeKey", f'"{HIDDEN}"'.encode()), document
     hidden = hide_write_keys(raw)
-    # Without a key that was no UTF-8 it may be JSON.
+    # With a key gone that was no UTF-8, the rest may be JSON.
     return hidden, document if hidden == raw else read(hidden)
 
 
 def hide_write_keys(text: bytes) -> bytes:
-    """Return bytes that may be no JSON, or the beginning of one, without what seems to be a write key."""
+    """Hide what looks like a write key in bytes that may be no JSON, or only the beginning of it."""
     return _WRITE_KEY.sub(rb'\1"(hidden)"', text) if b"writeKey" in text else text
 
 
 # Few: each may be half a megabyte of JSON.
 @lru_cache(8)
-def read_beside(envelope: bytes | None) -> Beside:
-    """Read what is kept of a batch; the items of one batch ask for the same one after the other."""
+def read_envelope(envelope: bytes | None) -> Envelope:
+    """Read the stored envelope of a batch. Cached: the items of one batch are read one after the other."""
     if envelope is None:
-        return Beside()
+        return Envelope()
     try:
-        said = decode(envelope)
+        document = decode(envelope)
     except UnparsableJson as error:
-        return Beside(fault=f"What stands beside its batch is no JSON: {describe(envelope) or error.message}")
-    context, integrations = said.get("context"), said.get("integrations")
-    return Beside(
+        return Envelope(fault=f"The data beside its batch is not JSON: {describe(envelope) or error.message}")
+    context, integrations = document.get("context"), document.get("integrations")
+    return Envelope(
         context if type(context) is dict else None,
         integrations if type(integrations) is dict else None,
-        said.get("sentAt"),
+        document.get("sentAt"),
     )
 
 
 def has_message_id(document: Any) -> bool:
-    """Tell whether a call brings a message id, or is none that could."""
+    """Tell whether a call has a message id of its own; true also for what is no object and cannot have one."""
     return type(document) is not dict or document.get("messageId") not in (None, "")
 
 
-def complete(raw: bytes, document: Any, *, route: str, beside: Beside, received_at: int, message_id: str | None) -> Any:
-    """Return a call as Segment would have passed it on. `document` is the decoded `raw`, and is changed.
+def complete(
+    raw: bytes, document: Any, *, route: str, envelope: Envelope, received_at: int, message_id: str | None
+) -> Any:
+    """Return a call as Segment would have passed it on. `document` is the decoded `raw` and is changed in place.
 
-    `message_id` is taken where the call has none. What is no object stays what it is, and a call beyond Segment's
-    limit is not read; nor is one whose batch says something for it that is no JSON.
+    `message_id` is used where the call has none. What is no object is returned unchanged; a call beyond Segment's
+    limit becomes an Unread, and one whose envelope is no JSON an Unparsed.
     """
     if len(raw) > MAX_CALL_BYTES:
         return Unread.OVER_TRACKING_LIMIT
@@ -167,31 +169,31 @@ def complete(raw: bytes, document: Any, *, route: str, beside: Beside, received_
     if type(document) is not dict:
         return document
     _set_type(document, route)
-    if beside.fault is not None:
-        return Unparsed(beside.fault, document)
-    if beside.context:
-        document["context"] = _merge(beside.context, document.get("context"))
-    if beside.integrations:
-        document["integrations"] = _merge(beside.integrations, document.get("integrations"))
-    _set_times(document, beside.sent_at, received_at)
+    if envelope.fault is not None:
+        return Unparsed(envelope.fault, document)
+    if envelope.context:
+        document["context"] = _merge(envelope.context, document.get("context"))
+    if envelope.integrations:
+        document["integrations"] = _merge(envelope.integrations, document.get("integrations"))
+    _set_times(document, envelope.sent_at, received_at)
     if message_id is not None and not has_message_id(document):
         document["messageId"] = message_id
     return document
 
 
-def tell_added(route: str, document: Any) -> str | None:
-    """Say what `complete` changed about a call that it can change; None for another route, or what is no call."""
+def describe_completion(route: str, document: Any) -> str | None:
+    """Say in words what `complete` changed in a call; None for other routes and for what is no object."""
     if route not in TYPE_OF or type(document) is not dict:
         return None
-    said = [f"it came at {document['receivedAt']}"]
-    given = document.get("originalTimestamp")
-    if given is None:
-        said.append("it said no time")
-    elif (moved := _micros(document["timestamp"])) != _micros(given):
-        said.append(f"its timestamp, by the sender's clock, is {document['timestamp']} by ours")
-    elif moved is not None and _is_far(_micros(document.get("sentAt")), parse_time(document["receivedAt"])):
-        said.append("its sentAt is more than a day off our clock, and is not believed: its timestamp stays")
-    return "; ".join(said)
+    changes = [f"it was received at {document['receivedAt']}"]
+    sender_time = document.get("originalTimestamp")
+    if sender_time is None:
+        changes.append("it had no timestamp")
+    elif (corrected_micros := _micros(document["timestamp"])) != _micros(sender_time):
+        changes.append(f"its timestamp, corrected from the sender's clock to ours, is {document['timestamp']}")
+    elif corrected_micros is not None and _is_far(_micros(document.get("sentAt")), parse_time(document["receivedAt"])):
+        changes.append("its sentAt differs from our clock by more than a day, so its timestamp is not corrected")
+    return "; ".join(changes)
 
 
 def _set_type(document: Any, route: str) -> None:
@@ -212,7 +214,7 @@ def _is_far(sent_at: int | None, received_at: int) -> bool:
 
 
 def _merge(below: dict[str, Any], above: Any) -> Any:
-    """Lay an item's value over the batch's, object by object."""
+    """Merge an item's value over the batch's, object by object."""
     if above is None or above == {}:
         return below
     if type(above) is not dict:
@@ -225,18 +227,18 @@ def _merge(below: dict[str, Any], above: Any) -> Any:
 
 
 def _set_times(document: dict[str, Any], sent_with_batch: Any, received_at: int) -> None:
-    # The batch's goes first: it is of the request, and an SDK that tries again leaves its items as they are.
+    # The batch's wins: it belongs to the request, and an SDK that retries leaves its items as they are.
     sent_at = document.get("sentAt") if _is_empty(sent_with_batch) else sent_with_batch
     if _is_empty(document.get("sentAt")) and not _is_empty(sent_at):
         document["sentAt"] = sent_at
     document["receivedAt"] = format_time(received_at)
-    given = document.get("timestamp")
-    if _is_empty(given):
+    sender_time = document.get("timestamp")
+    if _is_empty(sender_time):
         document["timestamp"] = document["receivedAt"]
         return
-    document["originalTimestamp"] = given
+    document["originalTimestamp"] = sender_time
     try:
-        corrected = _correct(parse_time(given), parse_time(sent_at), received_at)
+        corrected = _correct(parse_time(sender_time), parse_time(sent_at), received_at)
         document["timestamp"] = format_time(corrected)
     except TimeInvalid:
         return
@@ -246,16 +248,16 @@ def _is_empty(time: Any) -> bool:
     return time is None or time == ""
 
 
-def _correct(given: int, sent_at: int, received_at: int) -> int:
+def _correct(timestamp: int, sent_at: int, received_at: int) -> int:
     """Move a time from the sender's clock to ours, as Segment does: receivedAt - (sentAt - timestamp).
 
-    A clock that is wrong by more than a day is believed to be that only where the time as it stands cannot be right,
-    since it lies ahead, and the moved one lies in the month before the call came. So no old call becomes a new one (a
-    backfill gives each call's own time as `sentAt`), and no new one an old one.
+    A correction of more than a day is applied only where the original time cannot be right because it lies in the
+    future, and the corrected one lies within the month before arrival. So no old call becomes a new one (a backfill
+    gives each call's own time as `sentAt`), and no new one an old one.
     """
-    corrected = received_at - (sent_at - given)
-    if abs(corrected - given) <= _LARGE_CORRECTION:
+    corrected = received_at - (sent_at - timestamp)
+    if abs(corrected - timestamp) <= _LARGE_CORRECTION:
         return corrected
-    lies_ahead = given > received_at + _LOOKS_AHEAD
+    lies_ahead = timestamp > received_at + _LOOKS_AHEAD
     plausible = received_at - _LOOKS_BACK <= corrected <= received_at + _LOOKS_AHEAD
-    return corrected if lies_ahead and plausible else given
+    return corrected if lies_ahead and plausible else timestamp

@@ -1,7 +1,7 @@
-"""YAML text to plain values, with the place of every one, so that an error can point at a line and a column.
+"""Parse YAML text to plain values with the position of each, so that an error can point at a line and a column.
 
-Read from ruamel.yaml's node tree and not from its ready-made objects: YAML 1.2 keeps `on` and `no` as text, and we
-also keep times as text, since a transform's document is JSON in other clothes.
+Built from ruamel.yaml's node tree and not from its ready-made objects: YAML 1.2 keeps `on` and `no` as text, and times
+stay text here as well, since a transform's document is JSON in YAML syntax.
 """
 
 import re
@@ -25,7 +25,7 @@ MAX_VALUES = 20_000
 
 
 class YamlInvalid(ValueError):
-    """The text is no YAML that can be used. `line` and `column` count from 1."""
+    """The text is not usable YAML. `line` and `column` count from 1."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         self.line = line
@@ -33,26 +33,38 @@ class YamlInvalid(ValueError):
         super().__init__(message)
 
 
+def value_at(value: Any, path: Path) -> Any:
+    """Follow keys and indexes into a JSON value; None where one of them is not there."""
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return None
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YamlDocument:
-    """A parsed text: its value, and where each part of it begins."""
+    """A parsed text: its value, and the position of each part."""
 
     value: Any
     places: dict[Path, tuple[int, int]]
     """Path to (line, column), both counted from 1."""
     keys: dict[Path, tuple[int, int]]
-    """The same for the keys of maps: where the key itself stands, and not its value."""
-    unfit: list[tuple[int, int, str]] = field(default_factory=list)
-    r"""Line, column and sentence of each text that no database keeps: `"\0"`, and `"\ud83d"` without its half."""
+    """The same for the keys of maps: the position of the key itself, not of its value."""
+    unstorable: list[tuple[int, int, str]] = field(default_factory=list)
+    r"""Line, column and sentence for each text that databases cannot store: `"\0"`, or a lone surrogate `"\ud83d"`."""
 
     def place(self, path: Path) -> tuple[int, int]:
-        """Say where `path` begins; for a path that is not in the text, where its nearest parent begins."""
+        """Return where `path` begins; for a path that is not in the text, where its nearest parent begins."""
         while path not in self.places:
             path = path[:-1]
         return self.places[path]
 
     def key_place(self, path: Path) -> tuple[int, int]:
-        """Say where the key that ends `path` stands; where it is none, where its value begins."""
+        """Return the position of the last key of `path`; for an index, where its value begins."""
         return self.keys.get(path) or self.place(path)
 
 
@@ -113,15 +125,15 @@ def _value(node: Node, path: Path, document: YamlDocument) -> Any:
 
 
 def _text(node: ScalarNode, line: int, column: int, document: YamlDocument) -> str:
-    r"""Return what a scalar says, pairs of surrogates joined as in JSON; note in the document what cannot be kept."""
+    r"""Return a scalar's text, surrogate pairs joined as in JSON; note in the document what cannot be stored."""
     text: str = node.value
     if "\0" in text:
-        document.unfit.append((line, column, "this holds a NUL character, which cannot be stored"))
+        document.unstorable.append((line, column, "this holds a NUL character, which cannot be stored"))
     if not text.isascii() and _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
         if half := _SURROGATE.search(text):
             sentence = f"this holds \\u{ord(half[0]):04x}, half of a surrogate pair, which is no character"
-            document.unfit.append((line, column, sentence))
+            document.unstorable.append((line, column, sentence))
     return text
 
 

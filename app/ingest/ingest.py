@@ -9,7 +9,7 @@ from app.core.arrival import describe
 from app.core.credentials import Auth, Credentials
 from app.core.outcome import Outcome
 from app.core.pipeline import run
-from app.core.segment import Body, parse_body
+from app.core.segment_body import Body, parse_body
 from app.core.transform.transform import TransformSet
 from app.errors import BatchNotFullyAuthenticated, Unavailable
 from app.ingest.submission import Item, NativeSubmission, Submission, TrackingSubmission, WebhookSubmission

@@ -13,7 +13,7 @@ from app.core import native, tracking
 from app.core.arrival import WEBHOOK
 from app.core.credentials import Auth, Credentials
 from app.core.native import NativeEvent
-from app.core.segment import Body
+from app.core.segment_body import Body
 
 _DIGEST_BYTES = 16
 
@@ -91,7 +91,7 @@ class TrackingSubmission(BodySubmission):
 
         A key that is missing or wrong in the header may still be in the body. Raises Unauthorized where none is set.
         """
-        self.auth = Auth.WRITE_KEY if credentials.knows_write_key(authorization) else None
+        self.auth = Auth.WRITE_KEY if credentials.accepts_write_key(authorization) else None
         self.route = route
         self._credentials = credentials
         self._authorization = authorization
@@ -103,7 +103,7 @@ class TrackingSubmission(BodySubmission):
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:
         """Yield each call with the bytes to keep, and with what Segment would have added."""
-        beside = tracking.read_beside(body.envelope)
+        envelope = tracking.read_envelope(body.envelope)
         for position, (sent, decoded) in enumerate(body):
             raw, document = tracking.hide_write_key(sent, decoded)
             message_id = None
@@ -111,7 +111,7 @@ class TrackingSubmission(BodySubmission):
                 # Random, and not the call's id: two processes may draw the same id.
                 message_id = derive_message_id(raw, position) if retriable else f"segment-lotus-{uuid.uuid4()}"
             completed = tracking.complete(
-                raw, document, route=self.route, beside=beside, received_at=received_at, message_id=message_id
+                raw, document, route=self.route, envelope=envelope, received_at=received_at, message_id=message_id
             )
             yield raw, completed, message_id
 

@@ -169,8 +169,8 @@ def parse_metric(name: str, text: str) -> Metric:
 
     """
     source = MetricSource(name, text)
-    for unfit in source.unfit():
-        raise unfit
+    for error in source.list_unstorable():
+        raise error
     document = source.value
     if document.get("name", name) != name:
         raise source.invalid(("name",), f"must be {name}, as the file is called, or be left out")

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from app.core.jmespath.functions.decimals import BLANKS, ROUNDED, WIDE, find_decimal, is_within
-from app.core.json_text import decode, encode_canonical, whole_digits, with_numbers_by_value
+from app.core.json_numbers import whole_digits, with_numbers_by_value
+from app.core.json_text import decode, encode_canonical
 from app.errors import UnparsableJson
 
 ZERO = Decimal(0)

@@ -122,24 +122,24 @@ def _transforms(service: Service) -> Check:
     """Unusable files are reported but do not make the node unready: the last good version of each stays active."""
     active = len(service.catalog.active.transforms)
     parts = [f"{active} active"]
-    if (survey := service.watcher.status) is not None:
+    if (catalog_status := service.watcher.status) is not None:
         for state, what in (
             (FileState.BROKEN, "not used"),
             (FileState.DRIFT, "drifted"),
             (FileState.NO_FILE, "without a file"),
         ):
-            if statuses := survey.in_state(state):
+            if statuses := catalog_status.in_state(state):
                 parts.append(f"{what}: {', '.join(status.name for status in statuses)}")
     return Check("transforms", ok=active > 0, sentence="; ".join(parts))
 
 
 def _file_problems(service: Service) -> list[dict[str, object]]:
     """Return every transform whose file differs from the live version or has problems, with the problems."""
-    survey = service.watcher.status
-    if survey is None:
+    catalog_status = service.watcher.status
+    if catalog_status is None:
         return []
     return [
-        {"name": status.name, "state": status.state.value, "problems": survey.blocking(status.name)}
-        for status in survey.files
-        if status.state is not FileState.SAME or survey.blocking(status.name)
+        {"name": status.name, "state": status.state.value, "problems": catalog_status.blocking(status.name)}
+        for status in catalog_status.files
+        if status.state is not FileState.SAME or catalog_status.blocking(status.name)
     ]

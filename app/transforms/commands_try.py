@@ -18,7 +18,8 @@ from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.core.pipeline import Run, explain, run
-from app.core.segment import parse_body, read
+from app.core.segment import read
+from app.core.segment_body import parse_body
 from app.core.text import json_lines, printable
 from app.core.transform.examples import to_document
 from app.core.transform.transform import DEFAULT, Transform, TransformSet

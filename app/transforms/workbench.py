@@ -22,7 +22,7 @@ from app.core.pipeline import Run, explain, run
 from app.core.segment import read
 from app.core.transform.differences import differences
 from app.core.transform.examples import run_examples, to_call, to_document
-from app.core.transform.lint import lint, list_unfit
+from app.core.transform.lint import lint, list_publishing_errors
 from app.core.transform.transform import DEFAULT, Transform, TransformSet
 from app.errors import DocumentInvalid, NotFound, TransformInvalid
 from app.store.engine import Connection, Database
@@ -261,7 +261,7 @@ class _CheckedDraft:
         except TransformInvalid as error:
             self.problems.append(_to_problem(error, name, blocking=True))
             return
-        self.problems += [_to_problem(error, name, blocking=True) for error in list_unfit(draft)]
+        self.problems += [_to_problem(error, name, blocking=True) for error in list_publishing_errors(draft)]
         self._run_examples(draft)
         for finding in lint(self.with_draft):
             if finding.transform == name:

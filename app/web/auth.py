@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import request
 
-from app.core.signature import same
+from app.core.signature import matches_any
 from app.errors import Unauthorized
 
 
@@ -20,7 +20,7 @@ def require_admin(token: str) -> Callable[[], None]:
 
     def guard() -> None:
         scheme, _, token_sent = (authorization(request.environ) or "").partition(" ")
-        if scheme.lower() != "bearer" or not same(token_sent.strip(), (token,) if token else ()):
+        if scheme.lower() != "bearer" or not matches_any(token_sent.strip(), (token,) if token else ()):
             raise Unauthorized("this needs the header Authorization: Bearer <ADMIN_TOKEN>")
 
     return guard

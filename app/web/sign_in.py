@@ -10,7 +10,7 @@ from urllib.parse import quote_plus, urlsplit
 
 from flask import Response
 
-from app.core.signature import same
+from app.core.signature import matches_any
 from app.errors import TooManyAttempts
 from app.web.sessions import begin_session
 
@@ -39,7 +39,7 @@ class SignIn:
             TooManyAttempts: it is not, and too many wrong ones wait for their answer.
 
         """
-        if same(token.strip(), (self._token,) if self._token else ()):
+        if matches_any(token.strip(), (self._token,) if self._token else ()):
             begin_session()
             return True
         if self._delayed >= DELAYED_MAX:

@@ -290,7 +290,7 @@ FAILURES: tuple[tuple[str, Any, str], ...] = (
     (
         "substring('a', `0.5`)",
         {},
-        "substring() takes a whole number as argument 2, and was given a number that is none",
+        "substring() takes a whole number as argument 2, and was given a number that is not one",
     ),
     ("substring('a', '1')", {}, "substring() takes a whole number as argument 2, and was given a string"),
     (
@@ -315,15 +315,15 @@ FAILURES: tuple[tuple[str, Any, str], ...] = (
     (
         "regex_match('a', '(')",
         {},
-        "takes a regular expression (RE2) as argument 2, and was given a string that is none: missing )",
+        "takes a regular expression (RE2) as argument 2, and was given a string that is not one: missing )",
     ),
-    ("regex_match('a', '(?=a)')", {}, "none: invalid perl operator"),
+    ("regex_match('a', '(?=a)')", {}, "is not one: invalid perl operator"),
     (
         "regex_match('a', a)",
         {"a": "a" * 1001},
         "regex_match() takes a pattern of at most 1,000 characters as argument 2",
     ),
-    ("regex_match('a', a)", {"a": "(.{100}){90}"}, "is none: "),
+    ("regex_match('a', a)", {"a": "(.{100}){90}"}, "is not one: "),
     ("regex_extract('a', '(a)', `2`)", {}, "takes the number or name of a group as argument 3 that the pattern has"),
     (
         "regex_extract('a', '(a)', `[]`)",
@@ -340,7 +340,7 @@ FAILURES: tuple[tuple[str, Any, str], ...] = (
         (text, {"a": "x" * 10_001}, f"at most 10,000 characters as argument {position}")
         for text, position in (("format(a)", 1), ("regex_replace('a', 'b', a)", 3), ("time_format(`0`, a)", 2))
     ),
-    ("add(a, `1`)", {"a": "Ada"}, "add() takes a number as argument 1, and was given a string that is none"),
+    ("add(a, `1`)", {"a": "Ada"}, "add() takes a number as argument 1, and was given a string that is not one"),
     ("add(`1`, a)", {"a": True}, "add() takes a number as argument 2, and was given a boolean"),
     ("add(`1`, a)", {"a": float("inf")}, "and argument 2 is beyond"),
     ("multiply('1e20', '1e20')", {}, "multiply() gives numbers with an exponent from -30 to 38"),
@@ -354,11 +354,11 @@ FAILURES: tuple[tuple[str, Any, str], ...] = (
     ("sum(a)", {"a": [1, "2"]}, "sum() takes an array of numbers as argument 1"),
     ("sum(a)", {"a": None}, "sum() takes an array of numbers as argument 1"),
     ("avg(a)", {"a": [1e300]}, "avg() takes numbers with an exponent from -30 to 38"),
-    ("ceil(a)", {"a": "x"}, "ceil() takes a number as argument 1, and was given a string that is none"),
+    ("ceil(a)", {"a": "x"}, "ceil() takes a number as argument 1, and was given a string that is not one"),
     (
         "sum_by(l, &@)",
         {"l": [1, "x"]},
-        "takes an expression that gives numbers as argument 2, and it gave a string that is none",
+        "takes an expression that gives numbers as argument 2, and it gave a string that is not one",
     ),
     (
         "sum_by(l, &@)",
@@ -366,7 +366,7 @@ FAILURES: tuple[tuple[str, Any, str], ...] = (
         "sum_by() takes an expression that gives numbers as argument 2, and it gave boolean",
     ),
     ("sum_by(l, &@)", {"l": {}}, "sum_by() takes an array as argument 1, and was given an object"),
-    ("to_time(a)", {"a": "yesterday"}, "to_time() takes a time as argument 1, and was given a string that is none"),
+    ("to_time(a)", {"a": "yesterday"}, "to_time() takes a time as argument 1, and was given a string that is not one"),
     ("to_time(a)", {"a": False}, "to_time() takes a time as argument 1, and was given a boolean"),
     (
         "time_add(`0`, `1`, 'fortnight')",
@@ -404,7 +404,7 @@ FAILURES: tuple[tuple[str, Any, str], ...] = (
     ("omit(@, `1`)", {}, "omit() takes a string or an array of strings as argument 2, and was given a number"),
     ('pick(@, `[1, "a"]`)', {}, "as argument 2, and was given an array of numbers and strings"),
     ("flatten_object(@)", {"a": {"b": 1}, "a.b": 2}, "flatten_object() would give two values the same key"),
-    ("from_json('{')", {}, "from_json() takes JSON text as argument 1, and was given a string that is none"),
+    ("from_json('{')", {}, "from_json() takes JSON text as argument 1, and was given a string that is not one"),
     ("from_json(a)", {"a": "[" * 500 + "]" * 500}, "from_json() takes JSON text as argument 1"),
     ("to_json(a)", {"a": [float("inf")]}, "to_json() was given a number that is not finite"),
     ("to_json(a)", {"a": [float("inf"), "\ud83d", Decimal(1)]}, "to_json() was given a number that is not finite"),

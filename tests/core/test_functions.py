@@ -20,7 +20,8 @@ from app.core.jmespath.functions.decimals import find_decimal, is_within, to_num
 from app.core.jmespath.limits import size_of
 from app.core.jmespath.semantics import NUMBER_TYPES
 from app.core.jmespath.standard_functions import BUILT_IN
-from app.core.json_text import decode, with_numbers_by_value
+from app.core.json_numbers import with_numbers_by_value
+from app.core.json_text import decode
 from app.core.times import parse_time
 from app.errors import ExpressionFailed
 

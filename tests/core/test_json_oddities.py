@@ -10,7 +10,8 @@ from app.core.json_oddities import describe, mask, mend
 from app.core.json_spans import first_element, split_array
 from app.core.json_text import decode
 from app.core.outcome import Reason
-from app.core.segment import Shape, parse_body, parse_call, sketch
+from app.core.segment import parse_call, sketch
+from app.core.segment_body import Shape, parse_body
 from app.errors import CallRejected, TooLarge, UnparsableJson
 
 from .examples import JSON_VALUES, often

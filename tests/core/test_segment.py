@@ -8,20 +8,8 @@ from hypothesis import strategies as st
 
 from app.core.json_text import MAX_DEPTH, decode
 from app.core.outcome import Reason
-from app.core.segment import (
-    MAX_CALL_BYTES,
-    MAX_CALLS,
-    Body,
-    Call,
-    Shape,
-    Sketch,
-    Unparsed,
-    Unread,
-    parse_body,
-    parse_call,
-    read,
-    sketch,
-)
+from app.core.segment import MAX_CALL_BYTES, Call, Sketch, Unparsed, Unread, parse_call, read, sketch
+from app.core.segment_body import MAX_CALLS, Body, Shape, parse_body
 from app.errors import CallRejected, TooLarge, UnparsableJson
 
 from .examples import JSON_ARRAYS, JSON_OBJECTS, JSON_VALUES, SDK_BATCHES, WRITTEN_OVER_BODY, a_request, often

@@ -15,10 +15,10 @@ from app.core.tracking import (
     HIDDEN,
     MAX_CALL_BYTES,
     complete,
+    describe_completion,
     find_write_key,
     hide_write_key,
-    read_beside,
-    tell_added,
+    read_envelope,
 )
 from app.errors import UnparsableJson
 from tests.builders import NOW
@@ -34,7 +34,7 @@ def completed(document: Any, route: str = "/v1/track", **beside: Any) -> Any:
         raw,
         copy.deepcopy(document),
         route=route,
-        beside=read_beside(envelope),
+        envelope=read_envelope(envelope),
         received_at=NOW,
         message_id="made-1",
     )
@@ -107,17 +107,17 @@ def test_a_new_call_is_never_made_old(ahead: int) -> None:
 @pytest.mark.parametrize(
     ("timestamp", "sent_at", "says"),
     [
-        (at(-SECOND), at(-10 * SECOND), "by the sender's clock, is 2026-"),
+        (at(-SECOND), at(-10 * SECOND), "corrected from the sender's clock to ours, is 2026-"),
         ("2026-11-01T10:00:00Z", at(0), ""),
-        (at(-9 * DAY), at(-9 * DAY), "is not believed: its timestamp stays"),
+        (at(-9 * DAY), at(-9 * DAY), "so its timestamp is not corrected"),
         ("yesterday", at(-9 * DAY), ""),
-        (None, at(0), "it said no time"),
+        (None, at(0), "it had no timestamp"),
     ],
 )
 def test_what_was_done_to_its_time_is_told(timestamp: Any, sent_at: Any, says: str) -> None:
-    told = tell_added("/v1/track", completed({"timestamp": timestamp, "sentAt": sent_at}))
+    told = describe_completion("/v1/track", completed({"timestamp": timestamp, "sentAt": sent_at}))
     assert told is not None
-    assert says in told if says else told.startswith("it came at ") and ";" not in told
+    assert says in told if says else told.startswith("it was received at ") and ";" not in told
 
 
 @pytest.mark.parametrize("unset", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", 0])
@@ -168,10 +168,10 @@ def test_what_is_no_object_is_not_merged() -> None:
 
 
 def test_items_of_one_batch_do_not_see_each_other() -> None:
-    beside = read_beside(b'{"context":{"app":{"name":"a"}}}')
+    beside = read_envelope(b'{"context":{"app":{"name":"a"}}}')
     for number in range(3):
         document = {"context": {"app": {str(number): 1}}}
-        done = complete(b"{}", document, route="/v1/b", beside=beside, received_at=NOW, message_id=None)
+        done = complete(b"{}", document, route="/v1/b", envelope=beside, received_at=NOW, message_id=None)
         assert done["context"]["app"] == {"name": "a", str(number): 1}
     assert beside.context == {"app": {"name": "a"}}
 
@@ -224,7 +224,7 @@ def test_the_same_bytes_are_read_alike_each_time(document: Any, beside: Any, rou
             raw,
             read(raw),
             route=route,
-            beside=read_beside(encode_canonical(beside)),
+            envelope=read_envelope(encode_canonical(beside)),
             received_at=NOW,
             message_id="kept",
         )

@@ -200,7 +200,7 @@ def test_any_text_is_a_document_or_is_refused_with_a_place(text: str) -> None:
     ],
 )
 def test_what_no_database_keeps_is_noted_with_its_place(text: str, place: tuple[int, int], says: str) -> None:
-    [(line, column, sentence)] = parse_yaml(text).unfit
+    [(line, column, sentence)] = parse_yaml(text).unstorable
     assert (line, column) == place
     assert says in sentence
 
@@ -208,7 +208,7 @@ def test_what_no_database_keeps_is_noted_with_its_place(text: str, place: tuple[
 def test_a_pair_of_surrogates_is_one_character_as_in_json() -> None:
     document = parse_yaml(r'a: "\ud83d\ude00 \U0001F600"')
     assert document.value == {"a": "\U0001f600 \U0001f600"}
-    assert document.unfit == []
+    assert document.unstorable == []
 
 
 @pytest.mark.parametrize(("character", "name"), [("\0", "U+0000"), ("\ud83d", "U+D83D"), ("\x07", "U+0007")])

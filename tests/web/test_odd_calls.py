@@ -105,7 +105,7 @@ def test_what_a_batch_says_for_all_of_its_calls_is_theirs_to_answer_for(make_sit
     )[1:]
     assert (reason, message) == ("unstorable", "tail")
     assert detail == (
-        "What stands beside its batch is no JSON: `context.app.build` is NaN, which JSON does not have (byte 27)."
+        "The data beside its batch is not JSON: `context.app.build` is NaN, which JSON does not have (byte 27)."
     )
     assert site.rows(requests, requests.c.envelope)[1] == (b'{"context":{"app":{"build":NaN}}}',)
     told = site.ask(f"/api/v1/calls/{number}", ADMIN_TOKEN)

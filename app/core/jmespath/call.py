@@ -1,4 +1,4 @@
-"""What a function is to the engine, what it says when it is given something else, and the closure that calls it."""
+"""The description of a function, the errors for its arguments, and the closure that calls it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,20 +8,20 @@ from app.core.jmespath.semantics import type_name
 from app.core.jmespath.shapes import Closure
 from app.errors import ExpressionFailed
 
-# What Python's own functions raise for values that they cannot use.
+# What Python's own functions raise for unusable values.
 _RAISED = (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A function that expressions can call, and what the engine has to know about it.
+    """A function that expressions can call, with the properties that the engine needs.
 
-    `call` is given one positional argument for each argument in the expression: its value, or for a position in
-    `expressions` a callable (`&price` becomes `item -> item's price`). Two marks change that:
+    `call` gets one positional argument for each argument in the expression: its value, or for a position in
+    `expressions` a callable (`&price` becomes `item -> item's price`). Two flags change that:
 
     - `lazy`: `call(node, *closures)`. Nothing is evaluated yet; `closures[i](node)` gives the value of argument i.
-    - `scoped`: `call(scope, *values)`. `scope` is what `Expression.search_in` was given (`search`: the document). With
-      `growth=None` it gives a part of the scope as it is, which costs nothing until something is made of it.
+    - `scoped`: `call(scope, *values)`. `scope` is the argument of `Expression.search_in` (for `search`: the document).
+      With `growth=None` it returns a part of the scope as it is, which costs nothing until it is used in a result.
 
     It raises ExpressionFailed (see `wrong_type`) for what it cannot use. A TypeError, ValueError or ArithmeticError
     becomes an ExpressionFailed that names the function.
@@ -34,17 +34,17 @@ class Function:
     max_args: int | None
     # The positions, from 0, of arguments written `&expression`.
     expressions: frozenset[int] = field(default=frozenset())
-    # The result is at most this many times as large as the arguments together (4 for "at most four times"). None: not
-    # known; then what it gives, and what is made of that, is counted as it runs, at some 50 ns for each node.
-    # What a function makes is counted afterwards, so one that can multiply bounds itself before it does.
+    # The result is at most this many times as large as all arguments together (4: at most four times). None: unknown;
+    # then its result, and whatever is made of that, is counted at run time, at some 50 ns for each node. Results are
+    # counted after they are made, so a function that can multiply its input has to limit itself first.
     growth: int | None = None
-    # Where all steps are counted: how many it takes for each of its arguments'.
+    # Where steps are counted: how many it takes for each step of its arguments.
     effort: int = 1
     lazy: bool = False
     scoped: bool = False
 
     def arity(self) -> str:
-        """Say how many arguments it takes."""
+        """Return how many arguments it takes, in words."""
         if self.max_args is None:
             return f"at least {self.min_args} argument{'' if self.min_args == 1 else 's'}"
         if self.min_args != self.max_args:
@@ -53,14 +53,14 @@ class Function:
 
 
 def wrong_type(function: str, position: int, expected: str, value: object) -> ExpressionFailed:
-    """Make the error for an argument, counted from 1, that is not what the function takes; `expected` is "a number"."""
-    given = type_name(value)
-    article = "" if given == "null" else "an " if given[0] in "ao" else "a "
-    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given {article}{given}")
+    """Make the error for an argument (counted from 1) of the wrong type; `expected` is text such as "a number"."""
+    kind = type_name(value)
+    article = "" if kind == "null" else "an " if kind[0] in "ao" else "a "
+    return ExpressionFailed(f"{function}() takes {expected} as argument {position}, and was given {article}{kind}")
 
 
 def wrong_list(function: str, position: int, expected: str, value: Any) -> ExpressionFailed:
-    """Make the error for an array whose items are of a wrong type, or for what is no array."""
+    """Make the error for an array whose items have a wrong type, or for a value that is no array."""
     if value.__class__ is not list:
         return wrong_type(function, position, expected, value)
     names = " and ".join(sorted({f"{type_name(item)}s" for item in value}))
@@ -68,7 +68,7 @@ def wrong_list(function: str, position: int, expected: str, value: Any) -> Expre
 
 
 def call(function: Function, arguments: tuple[Closure, ...]) -> Closure:
-    """Call a function with the values of its arguments. What Python raises inside it becomes a sentence."""
+    """Make the closure that calls a function on its arguments' values; Python's exceptions become ExpressionFailed."""
     run = function.call
     name = function.name
     if len(arguments) == 1:
@@ -102,7 +102,7 @@ def call(function: Function, arguments: tuple[Closure, ...]) -> Closure:
 
 
 def special_call(function: Function, arguments: tuple[Closure, ...], scope: list[Any]) -> Closure:
-    """Call a function that is lazy or scoped; `scope` is the cell that each search fills."""
+    """Make the closure that calls a lazy or scoped function; `scope` is the cell that each search fills."""
     run = function.call
 
     def with_more(value: Any) -> Any:
@@ -118,7 +118,7 @@ def special_call(function: Function, arguments: tuple[Closure, ...], scope: list
 
 
 def _failed(name: str, error: Exception) -> ExpressionFailed:
-    # Nothing of Python's own message is told: it may quote a value.
+    # Python's own message is left out: it may quote a value.
     if isinstance(error, RecursionError):
         return ExpressionFailed(f"{name}() was given a value that is nested too deeply")
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""JMESPath text to a tree: jmespath's own parser, with limits before it and errors that point at the place.
+"""Parse JMESPath text to a tree: jmespath's own parser, preceded by limits, with errors that show the position.
 
 The tree is jmespath's (`{"type", "children", "value"}`), changed in three ways: it is a copy (jmespath caches its own),
 chains of `||`, `&&` and `|` are one node with many children, and a call or `&` knows its `start` in the text.
@@ -18,7 +18,7 @@ from app.errors import ExpressionInvalid
 Node: TypeAlias = dict[str, Any]
 Token: TypeAlias = dict[str, Any]
 
-# Longer than any mapping that a person has written, and short enough to be read in milliseconds.
+# Longer than any mapping that a person writes, and short enough to be parsed in milliseconds.
 MAX_EXPRESSION_CHARS = 10_000
 
 # jmespath's parser uses up to four stack frames a level and Python's default limit is 1,000: 120 levels leave half of
@@ -33,7 +33,7 @@ _CHAINS = frozenset({"or_expression", "and_expression", "pipe"})
 
 _TOO_DEEP = f"the expression is nested more than {MAX_DEPTH} levels deep"
 _QUOTES = 'a key that is not letters, digits and _ goes in double quotes: `"my-key"`'
-# What people write that JMESPath does not have.
+# Hints for what people write that JMESPath does not have.
 _HINTS = {
     "=": "equality is `==`",
     "-": f"{_QUOTES}; to take away is subtract(a, b)",
@@ -57,7 +57,7 @@ _SHOWN_CHARS = 60
 
 
 class ExpressionInvalidAt(ExpressionInvalid):
-    """An expression that cannot be used, and the place in its text: `line` and `column` count from 1."""
+    """An invalid expression and the position in its text: `line` and `column` count from 1."""
 
     def __init__(self, reason: str, text: str, position: int) -> None:
         before = text[:position]
@@ -76,10 +76,10 @@ class ExpressionInvalidAt(ExpressionInvalid):
 
 
 def parse(text: str) -> Node:
-    """Take JMESPath text; give its tree.
+    """Parse JMESPath text and return its tree.
 
     Raises:
-        ExpressionInvalidAt: the text is no JMESPath, is too long, or is nested too deeply.
+        ExpressionInvalidAt: the text is not JMESPath, is too long, or is nested too deeply.
     """
     if len(text) > MAX_EXPRESSION_CHARS:
         reason = f"the expression has {len(text):,} characters, and {MAX_EXPRESSION_CHARS:,} is the limit"
@@ -87,21 +87,21 @@ def parse(text: str) -> Node:
     try:
         tokens = list(Lexer().tokenize(text))
         _refuse_deep_nesting(text, tokens)
-        return _Copy(text, tokens).of(Parser().parse(text).parsed, 1)
+        return _TreeCopier(text, tokens).of(Parser().parse(text).parsed, 1)
     except JMESPathError as error:
-        raise _pointed_out(text, error) from None
+        raise _locate_error(text, error) from None
     except ValueError:
         # int() refuses more than 4,300 digits, inside jmespath's lexer.
         raise ExpressionInvalidAt("a number in the expression has too many digits", text, 0) from None
     except RecursionError:
-        # A literal nested a thousand deep, or a caller that itself stands deep in the stack.
+        # A literal nested a thousand deep, or a caller that itself is deep in the stack.
         raise ExpressionInvalidAt(_TOO_DEEP, text, 0) from None
 
 
 def list_quoted_names(text: str) -> set[str]:
-    """Return the keys of an expression that stand alone, in double quotes that they do not need: `"pro"`.
+    """Return the keys of an expression that stand alone in double quotes that they do not need: `"pro"`.
 
-    `a."b"` and `"b".c` are paths, and `{"b": a}` names a member: those are not meant.
+    Not included: `a."b"` and `"b".c`, which are paths, and `{"b": a}`, which names a member.
     """
     tokens = list(Lexer().tokenize(text))
     names: set[str] = set()
@@ -112,8 +112,8 @@ def list_quoted_names(text: str) -> set[str]:
     return names
 
 
-def _pointed_out(text: str, error: JMESPathError) -> ExpressionInvalidAt:
-    """Say in our words what jmespath says in those of its parser ("Expecting: rbracket, got: dot")."""
+def _locate_error(text: str, error: JMESPathError) -> ExpressionInvalidAt:
+    """Turn an error of jmespath's parser ("Expecting: rbracket, got: dot") into a readable one with its position."""
     reason, position = str(error), 0
     if not text.strip():
         reason = "the expression is empty"
@@ -179,7 +179,7 @@ def _depth_of(literal: object) -> int:
     return depth
 
 
-class _Copy:
+class _TreeCopier:
     """One copy of jmespath's tree, made in the order of the text, so that nodes meet their tokens."""
 
     __slots__ = ("_calls", "_references", "_text")
@@ -198,10 +198,10 @@ class _Copy:
         if kind == "slice":
             return {**copied, "children": node["children"]}
         if kind == "function_expression":
-            copied["start"] = self._start(self._calls, node["value"])
+            copied["start"] = self._token_start(self._calls, node["value"])
         elif kind == "expref":
-            copied["start"] = self._start(self._references, "&")
-        children = _unchained(node) if kind in _CHAINS else node["children"]
+            copied["start"] = self._token_start(self._references, "&")
+        children = _chain_children(node) if kind in _CHAINS else node["children"]
         if kind == "filter_projection":
             # The tree has the condition last, the text has it second.
             base, right, condition = children
@@ -210,13 +210,13 @@ class _Copy:
         return {**copied, "children": [self.of(child, depth + 1) for child in children]}
 
     @staticmethod
-    def _start(tokens: Iterator[Token], value: str) -> int:
+    def _token_start(tokens: Iterator[Token], value: str) -> int:
         # To jmespath `(name)(argument)` is a call too, and it has no such token: its errors point at the start.
         token = next(tokens, None)
         return token["start"] if token is not None and token["value"] == value else 0
 
 
-def _unchained(node: Node) -> list[Node]:
+def _chain_children(node: Node) -> list[Node]:
     kind = node["type"]
     children: list[Node] = []
     while node["type"] == kind:

@@ -1,6 +1,6 @@
-"""The closures of what goes over many: `[]`, `[*]`, `*` and `[?...]`.
+"""The closures of projections: `[]`, `[*]`, `*` and `[?...]`.
 
-They are loops that append, since in Python 3.11 a comprehension costs one call more, and most arrays are short.
+They are loops that append, since in Python 3.11 a comprehension costs an extra call, and most arrays are short.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from app.core.jmespath.shapes import Closure
 
 
 def flat(base: Closure) -> Closure:
-    """Take one level of arrays out: `a[]`."""
+    """Flatten one level of arrays: `a[]`."""
 
     def flatten(value: Any) -> Any:
         items = base(value)
@@ -27,18 +27,18 @@ def flat(base: Closure) -> Closure:
 
 
 def each(base: Closure, right: Closure) -> Closure:
-    """Apply to each item, and leave nulls out: `a[*].b`."""
+    """Apply `right` to each item, leaving out nulls: `a[*].b`."""
 
     def every_item(value: Any) -> Any:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             result = right(item)
             if result is not None:
-                found.append(result)
-        return found
+                results.append(result)
+        return results
 
     return every_item
 
@@ -50,13 +50,13 @@ def field_of_each(base: Closure, name: str) -> Closure:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             if item.__class__ is dict:
                 result = item.get(name)
                 if result is not None:
-                    found.append(result)
-        return found
+                    results.append(result)
+        return results
 
     return every_field
 
@@ -68,67 +68,67 @@ def field_of_each_flat(base: Closure, name: str) -> Closure:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             if item.__class__ is dict:
                 result = item.get(name)
                 if result is not None:
-                    found.append(result)
+                    results.append(result)
             elif item.__class__ is list:
                 for inner in item:
                     if inner.__class__ is dict:
                         result = inner.get(name)
                         if result is not None:
-                            found.append(result)
-        return found
+                            results.append(result)
+        return results
 
     return every_flat_field
 
 
 def each_value(base: Closure, right: Closure) -> Closure:
-    """Apply to each value of an object: `a.*.b`."""
+    """Apply `right` to each value of an object, leaving out nulls: `a.*.b`."""
 
     def every_value(value: Any) -> Any:
-        found = base(value)
-        if found.__class__ is not dict:
+        members = base(value)
+        if members.__class__ is not dict:
             return None
-        return [result for item in found.values() if (result := right(item)) is not None]
+        return [result for item in members.values() if (result := right(item)) is not None]
 
     return every_value
 
 
 def matching(base: Closure, condition: Closure, right: Closure) -> Closure:
-    """Apply to each item that meets a condition: `a[?b].c`."""
+    """Apply `right` to each item that meets a condition: `a[?b].c`."""
 
     def every_match(value: Any) -> Any:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             holds = condition(item)
             if holds or (holds == 0 and holds is not False):
                 result = right(item)
                 if result is not None:
-                    found.append(result)
-        return found
+                    results.append(result)
+        return results
 
     return every_match
 
 
 def matching_boolean(base: Closure, condition: Closure, right: Closure | None) -> Closure:
-    """Do the same for a condition that gives only true, false and null; without `right`, give the items themselves."""
+    """Like `matching`, for a condition that gives only true, false or null; without `right`, the items themselves."""
 
     def every_match(value: Any) -> Any:
         items = base(value)
         if items.__class__ is not list:
             return None
-        found = []
+        results = []
         for item in items:
             if condition(item):
                 result = item if right is None else right(item)
                 if result is not None:
-                    found.append(result)
-        return found
+                    results.append(result)
+        return results
 
     return every_match

@@ -1,4 +1,4 @@
-"""What JMESPath says about values: their types, which count as true, which are equal, which comes first."""
+"""JMESPath's rules for values: types, truth, equality and order."""
 
 import operator
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from app.errors import ExpressionFailed
 
-# bool is left out: in JMESPath it is no number, though it is one in Python. Decimal is what our own arithmetic gives.
+# Without bool, which is no number in JMESPath, though it is one in Python. Our own arithmetic gives Decimal.
 NUMBER_TYPES = frozenset({int, float, Decimal})
 
 _TYPE_NAMES: Mapping[type, str] = {
@@ -35,14 +35,14 @@ _NUMBER_TEXT = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
 
 def type_name(value: object) -> str:
-    """Give JMESPath's name for the type of a value."""
+    """Return JMESPath's name for the type of a value."""
     return _TYPE_NAMES.get(value.__class__, "value that is not JSON")
 
 
 def is_true(value: Any) -> bool:
-    """Tell whether JMESPath takes a value as true: all but null, false, and empty text, arrays and objects.
+    """Tell whether a value counts as true in JMESPath: all but null, false, and empty text, arrays and objects.
 
-    0 is true. The closures write this test out where it stands in the hot path.
+    0 is true. The closures of the hot path repeat this test inline.
     """
     return bool(value) or (value == 0 and value is not False)
 
@@ -58,22 +58,22 @@ def equals(left: Any, right: Any) -> bool:
 
 
 def order_key(values: list[Any]) -> Callable[[Any], Any] | None:
-    """Return what numbers are to be ordered by, as `key` of sorted(); None: by themselves.
+    """Return the `key` by which sorted() is to order numbers; None: by the numbers themselves.
 
-    Python compares a Decimal with the binary value of a double, and 0.1 counts as one tenth.
+    Python compares a Decimal with a double's binary value, but 0.1 is to count as one tenth.
     """
-    return _as_written if Decimal in set(map(type, values)) else None
+    return _exact_number if Decimal in set(map(type, values)) else None
 
 
-def _as_written(number: Any) -> Any:
+def _exact_number(number: Any) -> Any:
     return Decimal(repr(number)) if number.__class__ is float else number
 
 
 def in_order(left: Any, right: Any, kind: str) -> Any:
     """Compare two values by size (`kind` is a key of ORDERINGS): null unless both are numbers or strings.
 
-    Raises ExpressionFailed for a number and a string, which have no order, and for strings whose order is not that of
-    the numbers which they are.
+    Raises ExpressionFailed for a number and a string, which have no order, and for numeric strings whose order as text
+    differs from their order as numbers.
     """
     for value in (left, right):
         if value.__class__ not in NUMBER_TYPES and value.__class__ is not str:
@@ -83,11 +83,11 @@ def in_order(left: Any, right: Any, kind: str) -> Any:
         result = compare(left, right)
         numbers = _numbers((left, right))
         if len(numbers) == 2 and compare(*numbers) is not result:  # noqa: PLR2004 - both of them
-            raise _misordered(f"`{sign}`")
+            raise _order_error(f"`{sign}`")
         return result
     try:
         if Decimal in (left.__class__, right.__class__):
-            return compare(_as_written(left), _as_written(right))
+            return compare(_exact_number(left), _exact_number(right))
         return compare(left, right)
     except (TypeError, ArithmeticError):
         names = f"a {type_name(left)} with a {type_name(right)}"
@@ -95,19 +95,19 @@ def in_order(left: Any, right: Any, kind: str) -> Any:
 
 
 def check_order(function: str, values: Iterable[Any]) -> None:
-    """Check values that a function has put in order, or the extreme one and another.
+    """Check values that a function has sorted, or an extreme value and another.
 
-    Raises ExpressionFailed where two of them are strings that are numbers, and have another order as such.
+    Raises ExpressionFailed where two of them are numeric strings that are in another order as numbers.
     """
     if any(first > second for first, second in pairwise(_numbers(values))):
-        raise _misordered(f"{function}()")
+        raise _order_error(f"{function}()")
 
 
 def _numbers(values: Iterable[Any]) -> list[Decimal]:
-    """Return the numbers that some of the values are as text: none of more than 80 digits."""
+    """Return the values of those strings that are numbers, of at most 80 digits."""
     return [Decimal(value) for value in values if value.__class__ is str and _NUMBER_TEXT.fullmatch(value)]
 
 
-def _misordered(what: str) -> ExpressionFailed:
+def _order_error(what: str) -> ExpressionFailed:
     why = "orders strings by their letters, and these are numbers in another order; to_number() makes numbers of text"
     return ExpressionFailed(f"{what} {why}")

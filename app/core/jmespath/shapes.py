@@ -1,7 +1,7 @@
-"""The closures of single constructs: each takes the closures of its parts, and gives one function of the value.
+"""The closures of single constructs: each takes the closures of its parts, and returns one function of the value.
 
-Where one construct has several closures, the first is general, and the others do the same for a common shape in less
-time: without a call for each part, and by looking keys up in the way that is fastest when they are there.
+Where a construct has several closures, the first is general, and the others do the same faster for a common shape:
+without a call for each part, and with the look-up that is fastest when the keys exist.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Path: TypeAlias = tuple[str, ...]
 
 
 def constant(value: Any) -> Closure:
-    """Give the same, whatever comes."""
+    """Return `value` for every input."""
     return lambda _: value
 
 
@@ -78,7 +78,7 @@ def _three_keys(first: str, second: str, third: str) -> Closure:
 
 
 def steps(closures: list[Closure]) -> Closure:
-    """Give each closure the result of the one before."""
+    """Pass the result of each closure to the next."""
     if len(closures) == 1:
         return closures[0]
     if len(closures) == 2:  # noqa: PLR2004
@@ -168,7 +168,7 @@ def comparison(left: Closure, right: Closure, kind: str) -> Closure:
 
 
 def order_with_number(left: Closure, number: float, kind: str) -> Closure:
-    """Compare by size with a number that is written in the expression."""
+    """Compare by size with a literal number."""
     compare = ORDERINGS[kind][1]
 
     def with_number(value: Any) -> Any:
@@ -181,7 +181,7 @@ def order_with_number(left: Closure, number: float, kind: str) -> Closure:
 
 
 def field_order_with_number(name: str, number: float, kind: str) -> Closure:
-    """Compare a field by size with a number, as most filters do."""
+    """Compare a field by size with a literal number, as most filters do."""
     compare = ORDERINGS[kind][1]
 
     def with_number(value: Any) -> Any:
@@ -196,14 +196,14 @@ def field_order_with_number(name: str, number: float, kind: str) -> Closure:
 
 
 def equality_with_text(left: Closure, text: str, kind: str) -> Closure:
-    """Compare with text that is written in the expression: nothing but that text equals it."""
+    """Compare with a literal string: only the same string equals it."""
     if kind == "ne":
         return lambda value: left(value) != text
     return lambda value: left(value) == text
 
 
 def identity_with(left: Closure, literal: object, kind: str) -> Closure:
-    """Compare with null, true or false, of which there is one each."""
+    """Compare with null, true or false by identity."""
     if kind == "ne":
         return lambda value: left(value) is not literal
     return lambda value: left(value) is literal
@@ -217,7 +217,7 @@ def array(closures: tuple[Closure, ...]) -> Closure:
             return None
         result = []
         for closure in closures:
-            result.append(closure(value))  # noqa: PERF401 - in Python 3.11 a comprehension is one call more
+            result.append(closure(value))  # noqa: PERF401 - in Python 3.11 a comprehension costs an extra call
         return result
 
     return make_array
@@ -256,22 +256,22 @@ def object_of_fields(pairs: tuple[tuple[str, str], ...]) -> Closure:
 
 @dataclass(slots=True)
 class Level:
-    """The parts of an object that are found in one place of the value: under a key, or in the value itself (None)."""
+    """The members of an object that are looked up in one place: under a key of the value, or in itself (None)."""
 
     parent: str | None
-    # Key in the object, key in the place; and with a default, for `a || literal`.
+    # Pairs of the key in the object and the key in the place; `defaults` are those of `a || literal`.
     fields: list[tuple[str, str]] = field(default_factory=list)
     defaults: list[tuple[str, str]] = field(default_factory=list)
 
 
-def object_of_parts(blank: dict[str, Any], levels: list[Level], others: list[tuple[str, Closure]]) -> Closure:
-    """Make an object from `blank`, which has all keys in their order, with literals and defaults in place.
+def object_of_parts(blank: dict[str, Any], levels: list[Level], computed: list[tuple[str, Closure]]) -> Closure:
+    """Make an object from `blank`, which has all keys in order, with literals and defaults filled in.
 
-    Then come the fields of each level, and whatever is neither a literal nor a field.
+    Then the fields of each level are filled in, and `computed`: all that is neither a literal nor a field.
     """
     copy_blank = blank.copy
     places = tuple((level.parent, tuple(level.fields), tuple(level.defaults)) for level in levels)
-    rest = tuple(others)
+    closures = tuple(computed)
 
     def make_object(value: Any) -> Any:
         if value is None:
@@ -284,10 +284,10 @@ def object_of_parts(blank: dict[str, Any], levels: list[Level], others: list[tup
                     for key, name in fields:
                         result[key] = place.get(name)
                     for key, name in defaults:
-                        found = place.get(name)
-                        if found or (found == 0 and found is not False):
-                            result[key] = found
-        for key, closure in rest:
+                        field_value = place.get(name)
+                        if field_value or (field_value == 0 and field_value is not False):
+                            result[key] = field_value
+        for key, closure in closures:
             result[key] = closure(value)
         return result
 

@@ -1,8 +1,8 @@
 """JMESPath's own 26 functions.
 
-Each does exactly what jmespath.py 1.1.0 does, and says in a sentence what it wanted when it was given something else.
-The sentence names types, never values: a property may be a name or an address. One thing is refused that jmespath.py
-takes, by min(), max() and sort(): strings whose order is not that of the numbers which they are ('9' and '10').
+Each does exactly what jmespath.py 1.1.0 does, and its errors say what it expected. They name types, never values: a
+property may be a name or an address. min(), max() and sort() refuse one thing that jmespath.py accepts: numeric strings
+whose order as text differs from their order as numbers ('9' and '10').
 """
 
 import json
@@ -24,7 +24,7 @@ _to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 def _no_string(function: str, *values: Any) -> ExpressionFailed:
-    """Make the error for the first of the values that is no string."""
+    """Make the error for the first value that is no string."""
     position = next(position for position, value in enumerate(values, 1) if value.__class__ is not str)
     return wrong_type(function, position, "a string", values[position - 1])
 
@@ -40,7 +40,7 @@ def _check_array(function: str, position: int, value: Any) -> None:
 
 
 def _check_alike(function: str, value: Any) -> None:
-    """Want an array of numbers or an array of strings, for the functions that put items in order."""
+    """Require an array of numbers or an array of strings, for functions that order items."""
     if value.__class__ is list:
         types = set(map(type, value))
         if types <= NUMBER_TYPES or types == _STRING_TYPES:
@@ -49,7 +49,7 @@ def _check_alike(function: str, value: Any) -> None:
 
 
 def _check_extreme(function: str, extreme: Any, values: list[Any]) -> None:
-    """Check the one of many that min() or max() gives against each other one."""
+    """Check the result of min() or max() against every value."""
     if extreme.__class__ is str:
         for value in values:
             check_order(function, (value, extreme) if function == "max" else (extreme, value))
@@ -146,7 +146,7 @@ def _min(values: Any) -> Any:
 
 
 def _merge(*objects: Any) -> dict[Any, Any]:
-    # jmespath.py checks the first argument alone; what dict.update takes of the others, it takes.
+    # jmespath.py checks only the first argument; of the others it accepts whatever dict.update does.
     _check_object("merge", objects[0])
     merged: dict[Any, Any] = {}
     for position, value in enumerate(objects, 1):
@@ -212,7 +212,7 @@ def _to_string(value: Any) -> str:
     if kind is str:
         text: str = value
         return text
-    # The encoder takes a microsecond even for a number, and these two are all that ids are made of.
+    # The encoder takes a microsecond even for a number, and ids are made of these two types only.
     return repr(value) if kind is int else str(value) if kind is Decimal else _to_json(value)
 
 
@@ -222,14 +222,14 @@ def _values(value: Any) -> list[Any]:
 
 
 def _keys_for(function: str, expression: Callable[[Any], Any], values: Any) -> list[Any]:
-    """Give the key of each item, all numbers or all strings, for a function that puts items in order."""
+    """Return the key of each item, all numbers or all strings, for a function that orders items."""
     _check_array(function, 1, values)
     keys = [expression(value) for value in values]
     types = set(map(type, keys))
     if types and not types <= NUMBER_TYPES and types != _STRING_TYPES:
         names = " and ".join(sorted({f"{type_name(key)}s" for key in keys}))
-        wanted = "an expression that gives only numbers or only strings"
-        raise ExpressionFailed(f"{function}() takes {wanted} as argument 2, and it gave {names}")
+        expected = "an expression that gives only numbers or only strings"
+        raise ExpressionFailed(f"{function}() takes {expected} as argument 2, and it gave {names}")
     key = order_key(keys)
     return keys if key is None else [key(value) for value in keys]
 

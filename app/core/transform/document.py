@@ -1,4 +1,4 @@
-"""A transform's text to a checked document; every problem is told with its file, line, column, and a caret."""
+"""Parse a transform's text to a checked document; each error names file, line and column, and shows a caret."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from app.core.transform.schema import SCHEMA
 from app.core.yaml_text import MAX_DEPTH, Path, YamlDocument, YamlInvalid, parse_yaml
 from app.errors import DocumentInvalid, ExpressionInvalid, TransformInvalid
 
-# What YAML takes for the end of a line.
+# What counts as the end of a line in YAML.
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _SHOWN_CHARS = 120
 _SHOWN_BEFORE = 60
@@ -28,16 +28,16 @@ _CONST_ALONE = (
 )
 
 
-# What is wrong is that a key stands there, and not its value.
+# Rules whose errors concern a key that stands there, and not its value.
 _OF_A_KEY = frozenset({"additionalProperties", "not"})
 
 
 class SourceText:
-    """One file: its name, its text, and what it says."""
+    """One file: its name, its text, and its parsed document."""
 
     # Documents of another kind have another schema, and an error of their own.
     validator: ClassVar = Draft202012Validator(SCHEMA)
-    # A hundred times as fast; what is wrong the other one says better.
+    # A hundred times as fast; the other one gives better error messages.
     quick_validator: ClassVar = jsonschema_rs.Draft202012Validator(SCHEMA)
     error: ClassVar[type[DocumentInvalid]] = TransformInvalid
 
@@ -53,54 +53,54 @@ class SourceText:
         try:
             problem = self._problem()
         except RecursionError:
-            # The caller itself stands deep in the stack: the same text may be fine elsewhere, though it is no good.
+            # The caller itself is deep in the stack: the same text might pass elsewhere, but is rejected all the same.
             raise self._at(1, 1, f"nests too deep; {MAX_DEPTH} levels are the most anywhere") from None
         if problem is not None:
-            path, message = _told(problem)
+            path, message = _describe_problem(problem)
             of_a_key = problem.validator in _OF_A_KEY
             line, column = self.document.key_place(path) if of_a_key else self.document.place(path)
-            raise self._at(line, column, _under(path, message))
+            raise self._at(line, column, _with_path(path, message))
 
     def __repr__(self) -> str:
         return f"Source({self.name!r})"
 
-    def unfit(self) -> Iterator[DocumentInvalid]:
-        """Give an error for each text in it that cannot be kept: a NUL character, half of a surrogate pair."""
-        for line, column, sentence in self.document.unfit:
+    def list_unstorable(self) -> Iterator[DocumentInvalid]:
+        """Yield an error for each text in it that cannot be stored: with a NUL character, or a lone surrogate."""
+        for line, column, sentence in self.document.unstorable:
             yield self._at(line, column, sentence)
 
     def _problem(self) -> ValidationError | None:
-        # Half of a surrogate pair it cannot read.
-        if not self.document.unfit and self.quick_validator.is_valid(self.document.value):
+        # The quick validator cannot read lone surrogates.
+        if not self.document.unstorable and self.quick_validator.is_valid(self.document.value):
             return None
         return _deepest(list(self.validator.iter_errors(self.document.value)))
 
     @property
     def value(self) -> dict[str, Any]:
-        """What the file says."""
+        """The parsed document."""
         value: dict[str, Any] = self.document.value
         return value
 
     def invalid(self, path: Path, message: str) -> DocumentInvalid:
-        """Return the error for what stands at `path` of the document."""
+        """Return the error for the value at `path` of the document."""
         line, column = self.document.place(path)
-        return self._at(line, column, _under(path, message))
+        return self._at(line, column, _with_path(path, message))
 
     def invalid_key(self, path: Path, message: str) -> DocumentInvalid:
-        """Return the error for the key that ends `path`, and not for its value."""
+        """Return the error for the last key of `path`, not for its value."""
         line, column = self.document.key_place(path)
-        return self._at(line, column, _under(path, message))
+        return self._at(line, column, _with_path(path, message))
 
     def invalid_expression(self, path: Path, error: ExpressionInvalid) -> DocumentInvalid:
-        """Return the error for an expression that stands at `path`, with the place inside it where that can be told."""
+        """Return the error for the expression at `path`, with the position inside it where that can be determined."""
         line, column = self.document.place(path)
         if isinstance(error, ExpressionInvalidAt) and "\n" not in error.text:
             # Plain, or right behind a quote; anything else is folded or escaped, and then the message has a picture
             # of the expression of its own.
             start = self._line(line).find(error.text, column - 1, column + len(error.text))
             if error.text and start >= 0:
-                return self._at(line, start + error.column, _under(path, error.reason))
-        return self._at(line, column, _under(path, error.message))
+                return self._at(line, start + error.column, _with_path(path, error.reason))
+        return self._at(line, column, _with_path(path, error.message))
 
     def _line(self, line: int) -> str:
         return self._lines[line - 1] if 0 < line <= len(self._lines) else ""
@@ -111,66 +111,71 @@ class SourceText:
         # A tab before the place stays a tab below it, so that the caret is right whatever a tab's width is.
         gap = "".join("\t" if char == "\t" else " " for char in shown[first : column - 1].ljust(column - 1 - first))
         picture = f"    {shown[first : first + _SHOWN_CHARS]}\n    {gap}^"
-        said = f"{self.name}.yaml:{line}:{column}: {message}\n{picture}"
-        # Half of a surrogate pair can be written in YAML, and no log and no terminal takes it.
-        whole, alone = (text.encode("utf-8", "backslashreplace").decode() for text in (said, message))
-        return self.error(whole, place=(line, column), sentence=alone)
+        full_text = f"{self.name}.yaml:{line}:{column}: {message}\n{picture}"
+        # YAML can contain lone surrogates, which neither logs nor terminals accept.
+        escaped_text, escaped_message = (
+            text.encode("utf-8", "backslashreplace").decode() for text in (full_text, message)
+        )
+        return self.error(escaped_text, place=(line, column), sentence=escaped_message)
 
 
-def _under(path: Path, message: str) -> str:
+def _with_path(path: Path, message: str) -> str:
     where = ".".join(map(str, path))
     return f"{where[:_WHERE_CHARS]}: {message}" if where else message
 
 
 def _deepest(problems: list[ValidationError]) -> ValidationError | None:
-    """Find the problem that says most: of several ways that all fail, the one that got furthest."""
+    """Return the most informative problem: of several alternatives that all fail, the one that matched furthest."""
     if not problems:
         return None
-    found = max(problems, key=lambda one: len(one.absolute_path))
-    while found.context:
-        # A way of another type was not meant; what is wrong is inside the one that was.
-        other = {one.schema_path[0] for one in found.context if one.validator == "type" and not one.path}
-        meant = [one for one in found.context if one.schema_path[0] not in other]
-        if not meant:
+    deepest = max(problems, key=lambda problem: len(problem.absolute_path))
+    while deepest.context:
+        # An alternative of another type was not meant; the error is inside the one that was.
+        other_types = {
+            problem.schema_path[0] for problem in deepest.context if problem.validator == "type" and not problem.path
+        }
+        candidates = [problem for problem in deepest.context if problem.schema_path[0] not in other_types]
+        if not candidates:
             break
-        # `not` is the one rule of ours that says what was meant wrongly, and not only that it fails.
-        found = max(meant, key=lambda one: (one.validator == "not", len(one.absolute_path)))
-    return found
+        # `not` is the only rule of our schema that shows what was misunderstood, and not only that it fails.
+        deepest = max(candidates, key=lambda problem: (problem.validator == "not", len(problem.absolute_path)))
+    return deepest
 
 
-def _told(problem: ValidationError) -> tuple[Path, str]:
-    """Return the path and the sentence for a problem; what was written is not quoted but for its key."""
+def _describe_problem(problem: ValidationError) -> tuple[Path, str]:
+    """Return the path and the sentence for a problem; of what was written, only keys are quoted."""
     path = tuple(problem.absolute_path)
-    rule, wanted, given = problem.validator, problem.validator_value, problem.instance
+    rule, expected, instance = problem.validator, problem.validator_value, problem.instance
     if rule == "additionalProperties":
-        return _unknown_key(path, given, list(problem.schema.get("properties", {})))
+        return _unknown_key(path, instance, list(problem.schema.get("properties", {})))
     if rule == "not":
         return (*path, "const"), _CONST_ALONE
     if rule == "required":
-        return path, f"the key {next(key for key in wanted if key not in given)} is missing"
-    return path, _sentence(rule, wanted, given) or problem.message[:_MESSAGE_CHARS]
+        return path, f"the key {next(key for key in expected if key not in instance)} is missing"
+    return path, _sentence(rule, expected, instance) or problem.message[:_MESSAGE_CHARS]
 
 
-def _unknown_key(path: Path, given: dict[str, Any], known: list[str]) -> tuple[Path, str]:
-    unknown = next(key for key in given if key not in known)
-    if known == ["const"]:
+def _unknown_key(path: Path, instance: dict[str, Any], allowed: list[str]) -> tuple[Path, str]:
+    unknown = next(key for key in instance if key not in allowed)
+    if allowed == ["const"]:
         return (*path, unknown), _CONST_ALONE
-    return (*path, unknown), f"there is no such key; {_nearest(unknown, known) or 'known here: ' + ', '.join(known)}"
+    hint = _nearest(unknown, allowed) or f"known here: {', '.join(allowed)}"
+    return (*path, unknown), f"there is no such key; {hint}"
 
 
-def _sentence(rule: str, wanted: Any, given: Any) -> str | None:
+def _sentence(rule: str, expected: Any, instance: Any) -> str | None:
     if rule == "enum":
-        near = _nearest(str(given), wanted)
-        return f"must be one of {', '.join(wanted)}" + (f"; {near}" if near else "")
+        near = _nearest(str(instance), expected)
+        return f"must be one of {', '.join(expected)}" + (f"; {near}" if near else "")
     if rule == "type":
-        return f"must be {_kinds([wanted] if isinstance(wanted, str) else wanted)}"
+        return f"must be {_kinds([expected] if isinstance(expected, str) else expected)}"
     if rule == "oneOf":
-        return f"must be {_kinds([one['type'] for one in wanted if isinstance(one.get('type'), str)])}"
+        return f"must be {_kinds([schema['type'] for schema in expected if isinstance(schema.get('type'), str)])}"
     return "must not be empty" if rule in {"minLength", "minItems"} else None
 
 
-def _nearest(given: str, known: list[str]) -> str | None:
-    near = difflib.get_close_matches(given[:_COMPARED_CHARS], known, n=1)
+def _nearest(word: str, choices: list[str]) -> str | None:
+    near = difflib.get_close_matches(word[:_COMPARED_CHARS], choices, n=1)
     return f"did you mean {near[0]}?" if near else None
 
 
@@ -185,4 +190,4 @@ _KINDS = {
 
 
 def _kinds(types: list[str]) -> str:
-    return " or ".join(dict.fromkeys(_KINDS.get(one, one) for one in types))
+    return " or ".join(dict.fromkeys(_KINDS.get(name, name) for name in types))

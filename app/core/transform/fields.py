@@ -1,4 +1,4 @@
-"""The five fields of the event, compiled from what a file writes under `event`."""
+"""The five fields of the event, compiled from the `event` of a file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,56 +15,56 @@ from app.errors import EventInvalid, ExpressionFailed, ExpressionInvalid
 
 Search = Callable[[Any, Scope], Any]
 
-Searching = Callable[[Expression], Search]
-"""How an expression is searched: counted or not."""
+SearchMaker = Callable[[Expression], Search]
+"""Makes the search of an expression, either counted or not."""
 
-Placed = tuple[Path, Expression]
-"""An expression, and where it stands in the file."""
+PlacedExpression = tuple[Path, Expression]
+"""An expression and its path in the file."""
 
-Plan = Callable[[Searching], Search]
-"""A field, made of expressions that are searched in some way."""
+FieldPlan = Callable[[SearchMaker], Search]
+"""Makes the search of a field, given how to make those of its expressions."""
 
 REQUIRED = FIELDS[:4]
 _ALL = "*"
-# `event.properties`; what is longer stands in a map.
+# The length of the path of `event.properties`; a longer one is inside a map.
 _FIELD_PATH = 2
 _SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldPart:
-    """Where one field comes from."""
+    """The source of one field."""
 
     search: Search
-    plan: Plan
+    plan: FieldPlan
     expression: Expression | None
-    """For the message when it gives null; None for a constant or a map."""
+    """For the error message when it gives null; None for a constant or a map."""
     owner: str
-    """The file that wrote it."""
+    """The file that defines it."""
     leaves: tuple[tuple[str, Search], ...]
-    """What it is made of, and where that stands, so that a failure can be told with its place."""
-    expressions: tuple[Placed, ...]
-    """All of them, and where each stands in the file."""
+    """Its parts with their places in the file, so that an error can name the place."""
+    expressions: tuple[PlacedExpression, ...]
+    """All its expressions with their paths in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """Where all five come from."""
+    """The sources of all five fields."""
 
     owner: str
     """The file."""
     parts: tuple[FieldPart, FieldPart, FieldPart, FieldPart, FieldPart]
     whole: Search | None
-    """One expression for all of the event; what it leaves out comes from `parts`."""
+    """One expression for the whole event; fields that it leaves out come from `parts`."""
     whole_expression: Expression | None
     own_id: bool
-    """The file itself says what makes an event unique."""
+    """The file itself defines the idempotency id."""
 
     def search(self, document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
         """Return the five values, and whether the idempotency id is the file's own.
 
         Raises:
-            ExpressionFailed: says which expression failed, and why.
+            ExpressionFailed: names the expression that failed, and why.
 
         """
         name, idempotency, customer, time, properties = self.parts
@@ -77,22 +77,22 @@ class Fields:
                     time.search(document, scope),
                     properties.search(document, scope),
                 ), self.own_id
-            said = self.whole(document, scope)
-            if type(said) is dict:
-                return self._complete(said, document, scope)
+            members = self.whole(document, scope)
+            if type(members) is dict:
+                return self._complete(members, document, scope)
         except BudgetSpent:
-            # To look for its place would do once more, uncounted, what was too much.
+            # Locating it would repeat, uncounted, the work that was too much.
             raise
         except ExpressionFailed as error:
-            raise self._placed(error, document, scope) from None
+            raise self._locate_failure(error, document, scope) from None
         raise ExpressionFailed("event: must give an object with Lotus's fields")
 
     def steps(self, size: int) -> float:
-        """Return the most steps for one event, from a call of this size."""
+        """Return the maximum steps for one event, from a call of this size."""
         return sum(bound.steps(size) for bound in self._bounds())
 
     def free_size(self) -> int | None:
-        """Return the size of the largest call that one event is made of without counting; None where every call is."""
+        """Return the size of the largest call that needs no counting for one event; None where no call needs it."""
         bounds = self._bounds()
         fixed = sum(bound.steps(0) for bound in bounds)
         passes = sum(bound.passes for bound in bounds if bound.is_small)
@@ -107,52 +107,52 @@ class Fields:
         return bounds
 
     def counted(self, budget: Budget) -> "Fields":
-        """Return the same, searched with every step counted."""
+        """Return a copy whose searches count every step against `budget`."""
 
-        def searching(expression: Expression) -> Search:
+        def make_search(expression: Expression) -> Search:
             return lambda document, scope: expression.search_counted(document, scope, budget)
 
         name, idempotency, customer, time, properties = (
-            replace(part, search=part.plan(searching)) for part in self.parts
+            replace(part, search=part.plan(make_search)) for part in self.parts
         )
-        whole = searching(self.whole_expression) if self.whole_expression else None
+        whole = make_search(self.whole_expression) if self.whole_expression else None
         return replace(self, parts=(name, idempotency, customer, time, properties), whole=whole)
 
-    def _complete(self, said: dict[str, Any], document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
-        if not said.keys() <= _KNOWN:
-            unknown = next(key for key in said if key not in _KNOWN)
+    def _complete(self, members: dict[str, Any], document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
+        if not members.keys() <= _KNOWN:
+            unknown = next(key for key in members if key not in _KNOWN)
             raise ExpressionFailed(f"gives {unknown[:_SHOWN_CHARS]!r}, which is no field of a Lotus event")
         values = [
-            said[field] if said.get(field) is not None else part.search(document, scope)
+            members[field] if members.get(field) is not None else part.search(document, scope)
             for field, part in zip(FIELDS, self.parts, strict=True)
         ]
-        return values, said.get("idempotency_id") is not None
+        return values, members.get("idempotency_id") is not None
 
-    def _placed(self, error: ExpressionFailed, document: dict[str, Any], scope: Scope) -> ExpressionFailed:
-        """Find out which expression failed, by evaluating them once more, one by one: a good call pays nothing."""
-        said: dict[str, Any] = {}
+    def _locate_failure(self, error: ExpressionFailed, document: dict[str, Any], scope: Scope) -> ExpressionFailed:
+        """Find the expression that failed by evaluating them again, one by one: calls that succeed pay nothing."""
+        members: dict[str, Any] = {}
         if self.whole is not None:
             try:
-                said = self.whole(document, scope)
-                if not said.keys() <= _KNOWN:
+                members = self.whole(document, scope)
+                if not members.keys() <= _KNOWN:
                     return ExpressionFailed(f"event: {error.message}")
             except ExpressionFailed as again:
                 return ExpressionFailed(f"event: {again.message}")
         for field, part in zip(FIELDS, self.parts, strict=True):
-            if said.get(field) is not None:
+            if members.get(field) is not None:
                 continue
             for place, search in part.leaves:
                 try:
                     search(document, scope)
                 except ExpressionFailed as again:
-                    return ExpressionFailed(f"{place}: {again.message}{self._named(part)}")
+                    return ExpressionFailed(f"{place}: {again.message}{self._owner_suffix(part)}")
         return error
 
-    def _named(self, part: FieldPart) -> str:
+    def _owner_suffix(self, part: FieldPart) -> str:
         return "" if part.owner == self.owner else f" ({part.owner}.yaml)"
 
     def explain(self, values: Sequence[Any], document: dict[str, Any]) -> EventInvalid:
-        """Say which required field is null, and which step of its expression was missing."""
+        """Return the error for the first required field that is null, with the missing step of its expression."""
         at = next(index for index, value in enumerate(values[:4]) if value is None)
         field, part = FIELDS[at], self.parts[at]
         left_out = "`event` does not give it, and " if self.whole is not None else ""
@@ -170,7 +170,7 @@ def _why_null(expression: Expression, document: dict[str, Any]) -> str:
         return step.sentence()
     text = expression.text if len(expression.text) <= _SHOWN_CHARS else f"{expression.text[:_SHOWN_CHARS]}..."
     sentence = f"`{text}` gives null for this call"
-    # lower(properties.regoin) is null for what it was given: look through the arguments as through an `||`.
+    # lower(properties.regoin) is null because its argument is: search the arguments like the parts of an `||`.
     alternatives = replace(expression, tree={"type": "or_expression", "children": list(_arguments(expression.tree))})
     step = explain_null(alternatives, document)
     return f"{sentence}: {step.sentence()}" if step else sentence
@@ -185,7 +185,7 @@ def _arguments(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def compile_search(source: SourceText, path: Path, text: str) -> Expression:
-    """Compile one expression of a file. Raises TransformInvalid with its place."""
+    """Compile one expression of a file. Raises TransformInvalid with its position."""
     try:
         return compile_expression(text, functions=FUNCTIONS)
     except ExpressionInvalid as error:
@@ -193,15 +193,15 @@ def compile_search(source: SourceText, path: Path, text: str) -> Expression:
 
 
 def compile_fields(source: SourceText, inherited: Fields | None) -> Fields:
-    """Compile what a file writes under `event`; what it leaves out is `inherited`. Raises TransformInvalid."""
-    said = source.value.get("event", {})
+    """Compile the `event` of a file; fields that it leaves out are `inherited`. Raises TransformInvalid."""
+    written = source.value.get("event", {})
     whole = None
-    if isinstance(said, str):
-        whole, said = compile_search(source, ("event",), said), {}
+    if isinstance(written, str):
+        whole, written = compile_search(source, ("event",), written), {}
     parts = []
     for position, field in enumerate(FIELDS):
-        if field in said:
-            parts.append(_part(source, ("event", field), said[field]))
+        if field in written:
+            parts.append(_compile_part(source, ("event", field), written[field]))
         elif inherited is not None:
             parts.append(inherited.parts[position])
         else:
@@ -212,17 +212,17 @@ def compile_fields(source: SourceText, inherited: Fields | None) -> Fields:
         parts=(name, idempotency, customer, time, properties),
         whole=whole.search_in if whole else None,
         whole_expression=whole,
-        own_id="idempotency_id" in said,
+        own_id="idempotency_id" in written,
     )
 
 
-def _part(source: SourceText, path: Path, written: Any) -> FieldPart:
+def _compile_part(source: SourceText, path: Path, written: Any) -> FieldPart:
     leaves: list[tuple[str, Search]] = []
-    expressions: list[Placed] = []
-    plan = _plan(source, path, written, leaves, expressions)
+    expressions: list[PlacedExpression] = []
+    plan = _compile_plan(source, path, written, leaves, expressions)
     alone = isinstance(written, str) and bool(expressions)
     return FieldPart(
-        search=plan(_uncounted),
+        search=plan(_make_uncounted_search),
         plan=plan,
         expression=expressions[0][1] if alone else None,
         owner=source.name,
@@ -231,43 +231,45 @@ def _part(source: SourceText, path: Path, written: Any) -> FieldPart:
     )
 
 
-def _uncounted(expression: Expression) -> Search:
+def _make_uncounted_search(expression: Expression) -> Search:
     return expression.search_in
 
 
-def _plan(
+def _compile_plan(
     source: SourceText,
     path: Path,
     written: Any,
     leaves: list[tuple[str, Search]],
-    expressions: list[Placed],
-) -> Plan:
-    """Compile an expression, a constant, `*`, or a map of such; note in `leaves` what can fail."""
+    expressions: list[PlacedExpression],
+) -> FieldPlan:
+    """Compile an expression, a constant, `*`, or a map of these; add to `leaves` the parts that can fail."""
     place = ".".join(map(str, path))[: 2 * _SHOWN_CHARS]
     if isinstance(written, str):
-        # In a map, `*` stands for all properties anywhere; as a field of its own, only for `properties`.
+        # Inside a map, `*` always means all properties; as a field's own value, only for `properties`.
         if written == _ALL and (len(path) > _FIELD_PATH or path[-1] == "properties"):
             everything = _all_properties({}, frozenset())
             leaves.append((place, everything))
-            return lambda _searching: everything
+            return lambda _make_search: everything
         expression = compile_search(source, path, written)
         expressions.append((path, expression))
         leaves.append((place, expression.search_in))
-        return lambda searching: searching(expression)
+        return lambda make_search: make_search(expression)
     if set(written) == {"const"}:
         constant = written["const"]
-        return lambda _searching: lambda _document, _scope: constant
+        return lambda _make_search: lambda _document, _scope: constant
     plans = [
-        (key, _plan(source, (*path, key), inner, leaves, expressions)) for key, inner in written.items() if key != _ALL
+        (key, _compile_plan(source, (*path, key), inner, leaves, expressions))
+        for key, inner in written.items()
+        if key != _ALL
     ]
     base = None
     if _ALL in written:
-        base = _renaming(source, (*path, _ALL), written[_ALL] or {})
+        base = _renamed_properties(source, (*path, _ALL), written[_ALL] or {})
         leaves.append((f"{place}.{_ALL}", base))
-    return lambda searching: _map([(key, plan(searching)) for key, plan in plans], base)
+    return lambda make_search: _map_search([(key, plan(make_search)) for key, plan in plans], base)
 
 
-def _map(parts: list[tuple[str, Search]], base: Search | None) -> Search:
+def _map_search(parts: list[tuple[str, Search]], base: Search | None) -> Search:
     if base is None:
         return lambda document, scope: {key: search(document, scope) for key, search in parts}
     return lambda document, scope: {
@@ -276,17 +278,17 @@ def _map(parts: list[tuple[str, Search]], base: Search | None) -> Search:
     }
 
 
-def _renaming(source: SourceText, path: Path, said: dict[str, Any]) -> Search:
-    rename: dict[str, str] = said.get("rename", {})
-    seen: dict[str, str] = {}
+def _renamed_properties(source: SourceText, path: Path, options: dict[str, Any]) -> Search:
+    rename: dict[str, str] = options.get("rename", {})
+    old_names: dict[str, str] = {}
     for key, name in rename.items():
-        if (other := seen.setdefault(name, key)) != key:
+        if (other := old_names.setdefault(name, key)) != key:
             raise source.invalid((*path, "rename", key), f"{other} gets the same new name")
-    return _all_properties(rename, frozenset(said.get("drop", ())))
+    return _all_properties(rename, frozenset(options.get("drop", ())))
 
 
 def _all_properties(rename: dict[str, str], drop: frozenset[str]) -> Search:
-    # A property that is already there under a new name gives way, whatever the order of the call's keys.
+    # A property that already has a new name as its key is overwritten, whatever the order of the call's keys.
     taken = drop | frozenset(rename.values())
 
     def search(document: Any, _scope: Scope) -> dict[str, Any]:
@@ -297,10 +299,10 @@ def _all_properties(rename: dict[str, str], drop: frozenset[str]) -> Search:
             raise ExpressionFailed("`properties` of the call is no object")
         if not taken:
             return properties
-        kept = {key: value for key, value in properties.items() if key not in taken and key not in rename}
+        result = {key: value for key, value in properties.items() if key not in taken and key not in rename}
         for key, name in rename.items():
             if key in properties and key not in drop:
-                kept[name] = properties[key]
-        return kept
+                result[name] = properties[key]
+        return result
 
     return search

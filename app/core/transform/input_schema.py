@@ -1,7 +1,7 @@
 """`input_schema`: a JSON Schema (draft 2020-12) that calls must keep, checked before anything is mapped.
 
 jsonschema_rs checks calls, with regular expressions in linear time and without ever fetching a document; jsonschema
-looks at the schema itself, for it says better what is wrong there. What a schema may cost is in `schema_limits`.
+checks the schema itself, for its better error messages. The limits on what a schema may cost are in `schema_limits`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,10 +20,10 @@ from app.errors import CallRejected
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCES = ("$ref", "$dynamicRef")
 
-# A hundred times as fast as jsonschema, which is asked only where something is wrong.
+# A hundred times as fast as jsonschema, which is used only for schemas that are invalid.
 _META = jsonschema_rs.Draft202012Validator(Draft202012Validator.META_SCHEMA, offline=True)
 
-# Rules of which the sentence shows what the schema wants: it stands in the file, and tells nothing about the call.
+# Rules whose value the error sentence shows: it comes from the file, and reveals nothing about the call.
 _SHOWN = frozenset({
     "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
     "minItems", "maxItems", "pattern", "multipleOf",
@@ -35,7 +35,7 @@ _NO_PATTERN = "is no regular expression that runs in linear time (there is no lo
 
 
 class SchemaUnusable(ValueError):
-    """The schema cannot be used; `path` is where in it."""
+    """The schema cannot be used; `path` is the place in it."""
 
     def __init__(self, path: Path, message: str) -> None:
         self.path = path
@@ -48,10 +48,10 @@ class InputCheck:
     def __init__(self, schema: Any) -> None:
         """Compile. Raises SchemaUnusable where it is no JSON Schema, or refers to other documents.
 
-        One that costs too much is compiled all the same, since it may be live already: `excess` says so, to whoever
-        publishes, and `verify` rejects each call that it could take too long for.
+        A schema that costs too much is compiled all the same, since it may already be live: `excess` is the error for
+        publishing it, and `verify` rejects each call that could take too long.
         """
-        _refuse_outside(schema, ())
+        _refuse_external_references(schema, ())
         try:
             if not _META.is_valid(schema):
                 problem = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
@@ -75,7 +75,7 @@ class InputCheck:
         self._guard = None if self._weight is None or self._weight.is_free else self._weight.verify
 
     def verify(self, document: dict[str, Any]) -> None:
-        """Raise CallRejected (input_schema) with the path of what is wrong. No value of the call is quoted."""
+        """Raise CallRejected (input_schema) with the path of the first error. No value of the call is quoted."""
         if self._guard is not None:
             self._guard(document)
         if self._validator is None:
@@ -87,7 +87,7 @@ class InputCheck:
                 self._explainer.validate(document)
         except jsonschema_rs.ValidationError as error:
             where = ".".join(map(str, error.instance_path))[:_SHOWN_CHARS] or "the call"
-            sentence = f"{where} breaks input_schema: {_rule(error)}"
+            sentence = f"{where} breaks input_schema: {_describe_rule(error)}"
             raise CallRejected(Reason.INPUT_SCHEMA, sentence) from None
         except (ValueError, TypeError, OverflowError) as error:
             sentence = f"the call cannot be checked by input_schema ({type(error).__name__})"
@@ -96,7 +96,7 @@ class InputCheck:
 
 
 def _weigh(schema: Any) -> tuple[SchemaUnusable | None, Weight | None]:
-    """Return why a schema must not be published, and what it costs; None where nothing bounds that."""
+    """Return why a schema must not be published, or None, and its weight; None where the weight is unbounded."""
     try:
         weight = weigh(schema)
     except Unbounded as error:
@@ -112,11 +112,11 @@ def _compile(schema: Any) -> jsonschema_rs.Draft202012Validator:
 
 
 def _explainer(schema: Any, validator: jsonschema_rs.Draft202012Validator) -> jsonschema_rs.Draft202012Validator | None:
-    """Return what says why a call breaks the schema; None where that cannot be said at a price.
+    """Return the validator that explains why a call breaks the schema; None where explaining would cost too much.
 
-    Of `anyOf` and `oneOf` jsonschema_rs collects every failure of every way, a thousand times the work of the check,
-    and only the name of the rule is told: so they are asked for yes or no, through a `not` of `not`. That would hide
-    from `unevaluatedProperties` what they have looked at.
+    For `anyOf` and `oneOf` jsonschema_rs collects every failure of every alternative, a thousand times the work of the
+    check, while only the name of the rule is reported: so they are wrapped in a `not` of `not`, which only gives yes or
+    no. That would hide from `unevaluatedProperties` which keys they have evaluated.
     """
     keys = set(_keys(schema))
     if keys.isdisjoint(_ALTERNATIVES):
@@ -124,7 +124,7 @@ def _explainer(schema: Any, validator: jsonschema_rs.Draft202012Validator) -> js
     if not keys.isdisjoint(_UNEVALUATED):
         return None
     try:
-        return _compile(_asked_for_yes_or_no(schema))
+        return _compile(_with_boolean_alternatives(schema))
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
         # A `$ref` leads into one of them.
         return None
@@ -133,30 +133,30 @@ def _explainer(schema: Any, validator: jsonschema_rs.Draft202012Validator) -> js
 def _keys(schema: Any) -> Iterator[str]:
     if isinstance(schema, dict):
         yield from schema
-    for inner in _inner(schema):
+    for inner in _children(schema):
         yield from _keys(inner)
 
 
-def _inner(schema: Any) -> Iterable[Any]:
+def _children(schema: Any) -> Iterable[Any]:
     return schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
 
 
-def _asked_for_yes_or_no(schema: Any) -> Any:
+def _with_boolean_alternatives(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [_asked_for_yes_or_no(inner) for inner in schema]
+        return [_with_boolean_alternatives(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
     ways = [{"not": {"not": {key: schema[key]}}} for key in _ALTERNATIVES if isinstance(schema.get(key), list)]
-    rest = {
-        key: _asked_for_yes_or_no(inner)
+    other_rules = {
+        key: _with_boolean_alternatives(inner)
         for key, inner in schema.items()
         if key not in _ALTERNATIVES or not isinstance(inner, list)
     }
-    return {**rest, "allOf": [*rest.get("allOf", ()), *ways]} if ways else rest
+    return {**other_rules, "allOf": [*other_rules.get("allOf", ()), *ways]} if ways else other_rules
 
 
-def _refuse_outside(schema: Any, path: Path) -> None:
-    """Refuse what leads to another document: a transform is its own file and nothing else."""
+def _refuse_external_references(schema: Any, path: Path) -> None:
+    """Refuse references to other documents: a transform consists of its own file only."""
     if isinstance(schema, dict):
         for key, inner in schema.items():
             if key in _REFERENCES and isinstance(inner, str) and not inner.startswith("#"):
@@ -164,14 +164,14 @@ def _refuse_outside(schema: Any, path: Path) -> None:
                 raise SchemaUnusable((*path, key), message)
             if key == "$schema" and path == () and inner != _DRAFT:
                 raise SchemaUnusable((key,), f"only draft 2020-12 is known here ({_DRAFT}); leave $schema out")
-            _refuse_outside(inner, (*path, key))
+            _refuse_external_references(inner, (*path, key))
     elif isinstance(schema, list):
         for index, inner in enumerate(schema):
-            _refuse_outside(inner, (*path, index))
+            _refuse_external_references(inner, (*path, index))
 
 
-def _rule(error: jsonschema_rs.ValidationError) -> str:
-    """Name the rule that is broken, never the value."""
+def _describe_rule(error: jsonschema_rs.ValidationError) -> str:
+    """Describe the rule that is broken, never the value."""
     kind: Any = error.kind
     if kind.name == "required":
         return f"`{kind.property}` is required"
@@ -182,10 +182,10 @@ def _rule(error: jsonschema_rs.ValidationError) -> str:
     if kind.name == "not" and isinstance(kind.schema, dict) and isinstance(ways := kind.schema.get("not"), dict):
         return f"rule {next(iter(ways), 'not')}"
     if kind.name in _SHOWN:
-        wanted = next(iter(kind.as_dict().values()), None)
-        return f"{kind.name} {_said(wanted)}"[:_SHOWN_CHARS]
+        expected = next(iter(kind.as_dict().values()), None)
+        return f"{kind.name} {_expected_text(expected)}"[:_SHOWN_CHARS]
     return f"rule {kind.name}"
 
 
-def _said(wanted: Any) -> str:
-    return ", ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+def _expected_text(expected: Any) -> str:
+    return ", ".join(map(str, expected)) if isinstance(expected, list) else str(expected)

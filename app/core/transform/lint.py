@@ -1,4 +1,4 @@
-"""What is suspicious about transforms that can all be used."""
+"""Find what is suspicious about transforms that are all valid."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,36 +16,36 @@ from app.errors import DocumentInvalid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that a person should look at."""
+    """A suspicious place that a person should look at."""
 
     transform: str
     path: Path
     """Where in the file."""
     sentence: str
     grave: bool
-    """It cannot have been meant; `check` fails for it."""
+    """It cannot have been intended; `check` fails because of it."""
 
 
 def lint(transforms: TransformSet) -> Iterator[Finding]:
-    """Look through a set of transforms, each for itself and all together."""
+    """Check a set of transforms, each on its own and all together."""
     for transform in transforms.transforms:
         if transform.name != DEFAULT:
-            yield from _shadowed(transform, transforms)
-            yield from _alone(transform)
+            yield from _find_shadowed(transform, transforms)
+            yield from _lint_file(transform)
         for place, sentence, grave in lint_expressions(transform):
             yield Finding(transform=transform.name, path=place, sentence=sentence, grave=grave)
 
 
-def list_unfit(transform: Transform) -> Iterator[DocumentInvalid]:
-    """Give what keeps a version from being published, though one that is live already is mapped by."""
-    yield from transform.source.unfit()
+def list_publishing_errors(transform: Transform) -> Iterator[DocumentInvalid]:
+    """Yield the errors that block publishing a version; a version that is already live stays in use despite them."""
+    yield from transform.source.list_unstorable()
     if (sentence := transform.match.excess()) is not None:
         yield transform.source.invalid(("match", "event"), sentence)
     if transform.input_check is not None and (excess := transform.input_check.excess) is not None:
         yield transform.source.invalid(("input_schema", *excess.path), str(excess))
 
 
-def _alone(transform: Transform) -> Iterator[Finding]:
+def _lint_file(transform: Transform) -> Iterator[Finding]:
     if not transform.source.value.get("examples"):
         sentence = "has no example: nothing shows that it does what it should"
         yield Finding(transform=transform.name, path=(), sentence=sentence, grave=False)
@@ -64,13 +64,13 @@ def _alone(transform: Transform) -> Iterator[Finding]:
 
 
 def _is_required(transform: Transform, path: tuple[str, ...]) -> bool:
-    """Tell whether every call that keeps input_schema has something there."""
+    """Tell whether every call that satisfies input_schema has a value at `path` that is not null."""
     schema = transform.source.value.get("input_schema")
     if transform.each is not None and path[0] in {"item", "index"}:
         if path == ("index",):
             return True
         each = _each_path(transform.each_expression)
-        schema = _inside(schema, each) if each else None
+        schema = _property_schema(schema, each) if each else None
         schema = schema.get("items") if isinstance(schema, dict) else None
         path = path[1:]
         if not path:
@@ -86,7 +86,7 @@ def _each_path(expression: Expression | None) -> tuple[str, ...] | None:
     return path_of(expression.tree) if expression else None
 
 
-def _inside(schema: Any, path: tuple[str, ...]) -> Any:
+def _property_schema(schema: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         schema = schema.get("properties", {}).get(key) if isinstance(schema, dict) else None
     return schema
@@ -100,8 +100,8 @@ def _is_never_null(schema: Any) -> bool:
     return "null" not in ([kinds] if isinstance(kinds, str) else kinds) or (allowed is not None and None not in allowed)
 
 
-def _shadowed(transform: Transform, transforms: TransformSet) -> Iterator[Finding]:
-    """Find calls that another transform takes first, whatever else is in them."""
+def _find_shadowed(transform: Transform, transforms: TransformSet) -> Iterator[Finding]:
+    """Find event names that another transform always takes first, so that this one never sees them."""
 
     def is_first(other: Transform) -> bool:
         return not other.match.sources and transforms.goes_before(other, transform)

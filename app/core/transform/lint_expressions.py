@@ -1,4 +1,4 @@
-"""What is suspicious about the expressions of one transform: what JMESPath takes without a word, and nobody means."""
+"""Find suspicious expressions of one transform: valid JMESPath that nobody intends."""
 
 import difflib
 import re
@@ -7,13 +7,13 @@ from typing import Any
 
 from app.core.jmespath.closures import path_of
 from app.core.jmespath.expression import Expression
+from app.core.jmespath.functions.choices import is_placeholder
 from app.core.jmespath.parser import Node, list_quoted_names
-from app.core.lotus import is_placeholder
 from app.core.transform.transform import Transform
 from app.core.yaml_text import Path
 
 Suspicion = tuple[Path, str, bool]
-"""Where in the file, a sentence, and whether it cannot have been meant."""
+"""The place in the file, a sentence, and whether it cannot have been intended."""
 
 # https://segment.com/docs/connections/spec/common/ and what the types of calls add; `item` and `index` are of `each`.
 _TOP = frozenset({
@@ -23,14 +23,14 @@ _TOP = frozenset({
 })  # fmt: skip
 _VALUES = frozenset({"true", "false", "null"})
 
-# These give their children the value that they are given themselves.
+# These pass their own input on to their children.
 _SAME_VALUE = frozenset({
     "or_expression", "and_expression", "not_expression", "comparator", "multi_select_list", "multi_select_dict",
     "key_val_pair", "function_expression",
 })  # fmt: skip
 
 
-# What follows is looked up in each item, and not in what stands before it.
+# The children at these positions are evaluated for each item, not for the node's input.
 _OF_ITEMS = {"filter_projection": (1, 2), "projection": (1,), "value_projection": (1,), "expref": (0,)}
 
 _ORDERINGS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
@@ -39,24 +39,24 @@ _IDS = ("idempotency_id", "customer_id")
 
 
 def lint_expressions(transform: Transform) -> Iterator[Suspicion]:
-    """Look through what the file itself writes."""
+    """Check the expressions that the file itself defines."""
     schema = transform.source.value.get("input_schema")
     expected = set(schema.get("properties", ())) if isinstance(schema, dict) else set()
-    for path, expression in _written(transform):
+    for path, expression in _own_expressions(transform):
         for node in _nodes(expression.tree):
-            if (sentence := _always_null(node)) or (sentence := _no_table(node, transform)):
+            if (sentence := _always_null(node)) or (sentence := _unknown_table(node, transform)):
                 yield path, sentence, True
-            if sentence := _orders_text(node):
+            if sentence := _text_ordering(node):
                 yield path, sentence, False
         for name in sorted(set(_top_names(expression.tree)) - _TOP - expected):
-            yield path, _about(name), False
+            yield path, _describe_key(name), False
         doubtful = _VALUES | list_quoted_names(expression.text)
         for name in sorted(set(_item_names(expression.tree)) & doubtful):
-            yield path, _about(name, of="the item"), False
+            yield path, _describe_key(name, of="the item"), False
     yield from _doubtful_ids(transform)
 
 
-def _written(transform: Transform) -> Iterator[tuple[Path, Expression]]:
+def _own_expressions(transform: Transform) -> Iterator[tuple[Path, Expression]]:
     for key, expression in (("when", transform.when_expression), ("each", transform.each_expression)):
         if expression is not None:
             yield (key,), expression
@@ -80,14 +80,14 @@ def _always_null(node: Node) -> str | None:
     if node["type"] != "subexpression" or not children or children[0]["type"] != "not_expression":
         return None
     negated = path_of(children[0]["children"][0])
-    rest = [child["value"] for child in children[1:] if child["type"] == "field"]
-    if not negated or not rest:
+    fields = [child["value"] for child in children[1:] if child["type"] == "field"]
+    if not negated or not fields:
         return "`!` goes before the point: this is always null; put what is negated in parentheses"
-    whole = ".".join([*negated, *rest])
-    return f"`!{whole}` means `(!{'.'.join(negated)}).{'.'.join(rest)}`, which is always null; write `!({whole})`"
+    whole = ".".join([*negated, *fields])
+    return f"`!{whole}` means `(!{'.'.join(negated)}).{'.'.join(fields)}`, which is always null; write `!({whole})`"
 
 
-def _no_table(node: Node, transform: Transform) -> str | None:
+def _unknown_table(node: Node, transform: Transform) -> str | None:
     if node["type"] != "function_expression" or node["value"] != "lookup":
         return None
     first = node["children"][0]
@@ -100,7 +100,7 @@ def _no_table(node: Node, transform: Transform) -> str | None:
 
 
 def _top_names(node: Node) -> Iterator[str]:
-    """Give the keys that are looked up in the call itself."""
+    """Yield the keys that are looked up in the call itself."""
     kind = node["type"]
     if kind == "field":
         yield node["value"]
@@ -113,7 +113,7 @@ def _top_names(node: Node) -> Iterator[str]:
 
 
 def _item_names(node: Node) -> Iterator[str]:
-    """Give the keys that are looked up in the items of a projection: in its filter, and behind it."""
+    """Yield the keys that are looked up in the items of a projection: in its filter and its right side."""
     if node["type"] == "slice":
         return
     inner = _OF_ITEMS.get(node["type"], ())
@@ -123,7 +123,7 @@ def _item_names(node: Node) -> Iterator[str]:
         yield from _item_names(child)
 
 
-def _orders_text(node: Node) -> str | None:
+def _text_ordering(node: Node) -> str | None:
     if node["type"] != "comparator" or node["value"] not in _ORDERINGS:
         return None
     for child in node["children"]:
@@ -138,11 +138,11 @@ def _orders_text(node: Node) -> str | None:
 
 
 def _doubtful_ids(transform: Transform) -> Iterator[Suspicion]:
-    """Find ids that are the same for all who have none."""
+    """Find ids that come out the same for all calls without one."""
     for path, field, tree in _ids(transform):
         for node in _results(tree):
             if node["type"] == "literal" and type(node["value"]) is str and is_placeholder(node["value"]):
-                yield path, f"gives {_shown(node['value'])} as {field}, which stands for no id; leave it null", False
+                yield path, f"gives {_quoted(node['value'])} as {field}, which stands for no id; leave it null", False
         if any(node["type"] == "function_expression" and node["value"] == "to_string" for node in _nodes(tree)):
             sentence = (
                 f"to_string() gives the text 'null' for what is missing, and all who have no {field} become one;"
@@ -152,7 +152,7 @@ def _doubtful_ids(transform: Transform) -> Iterator[Suspicion]:
 
 
 def _ids(transform: Transform) -> Iterator[tuple[Path, str, Node]]:
-    """Give the trees that make ids, as far as the file itself writes them; a constant as a literal."""
+    """Yield the trees of the ids that the file itself defines; a constant as a literal."""
     written = transform.source.value.get("event")
     if isinstance(written, dict):
         for field in _IDS:
@@ -175,7 +175,7 @@ def _literal(value: Any) -> Node:
 
 
 def _results(node: Node) -> Iterator[Node]:
-    """Give the parts of a tree whose value may be what the whole gives."""
+    """Yield the parts of a tree whose value can be the result of the whole."""
     children = node["children"]
     if node["type"] == "or_expression":
         chosen = children
@@ -192,11 +192,11 @@ def _results(node: Node) -> Iterator[Node]:
         yield from _results(child)
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return f"'{text[:60]}'" if text.strip() else "blank text"
 
 
-def _about(name: str, of: str = "the call") -> str:
+def _describe_key(name: str, of: str = "the call") -> str:
     shown = name[:60]
     if name in _VALUES:
         return f"`{shown}` is a key of {of} here; the value is written in backticks"

@@ -9,10 +9,10 @@ from app.core.segment import Call
 from app.core.transform.document import SourceText
 
 MAX_NAME_CHARS = 1_000
-"""A longer name is taken by no pattern: Segment's end at 255, and `*` followed by `?`s is tried at each character."""
+"""No pattern matches a longer name: Segment's end at 255, and `*` followed by `?`s is tried at each character."""
 
 MAX_PATTERN_CHARS = 20_000
-"""Of the patterns of one transform, as regular expressions. With the longest name they take some 50 ms at the worst."""
+"""Limit for all patterns of one transform, as regular expressions. With the longest name they take 50 ms at worst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +23,12 @@ class Match:
     events: frozenset[str]
     """Names of track events."""
     patterns: tuple[re.Pattern[str], ...]
-    """Patterns of names. No names and no patterns: all of that type."""
+    """Patterns of names. Without names and patterns: all calls of that type."""
     sources: frozenset[str]
-    """projectIds; none: all."""
+    """projectIds; empty: all."""
 
     def accepts(self, call: Call) -> bool:
-        """Tell whether the call is one of these."""
+        """Tell whether the transform takes this call."""
         if self.sources:
             source = call.document.get("projectId")
             if type(source) is not str or source not in self.sources:
@@ -36,7 +36,7 @@ class Match:
         return self.accepts_name(call.type, call.event)
 
     def accepts_name(self, kind: str, event: str | None) -> bool:
-        """Tell whether calls of a type and event name are of these, as far as that decides."""
+        """Tell whether the transform takes calls of a type and event name, leaving the source aside."""
         if kind != self.type:
             return False
         if not self.events and not self.patterns:
@@ -45,30 +45,30 @@ class Match:
             return False
         if event in self.events:
             return True
-        return len(event) <= MAX_NAME_CHARS and any(one.match(event) for one in self.patterns)
+        return len(event) <= MAX_NAME_CHARS and any(pattern.match(event) for pattern in self.patterns)
 
     def excess(self) -> str | None:
-        """Say why its patterns are too many to be published; None where they are not."""
-        size = sum(len(one.pattern) for one in self.patterns)
+        """Return why the patterns are too long to be published; None where they are not."""
+        size = sum(len(pattern.pattern) for pattern in self.patterns)
         if size <= MAX_PATTERN_CHARS:
             return None
         return f"its patterns have {size:,} characters together, and {MAX_PATTERN_CHARS:,} are the most"
 
 
 def compile_match(source: SourceText) -> Match:
-    """Take what a file says under `match`. Raises TransformInvalid."""
-    said = source.value.get("match", {})
-    kind = said.get("type", "track")
-    if "event" in said and kind != "track":
+    """Compile the `match` of a file. Raises TransformInvalid."""
+    match = source.value.get("match", {})
+    kind = match.get("type", "track")
+    if "event" in match and kind != "track":
         sentence = f"only track calls have an event; choose {kind} calls with `when`, such as: when: name == 'Home'"
         raise source.invalid(("match", "event"), sentence)
-    names = _list(said.get("event"))
+    names = _list(match.get("event"))
     return Match(
         type=kind,
         events=frozenset(name for name in names if not _is_pattern(name)),
         # `[` has a meaning of its own in fnmatch, and none here.
         patterns=tuple(re.compile(translate(name.replace("[", "[[]"))) for name in names if _is_pattern(name)),
-        sources=frozenset(_list(said.get("source"))),
+        sources=frozenset(_list(match.get("source"))),
     )
 
 

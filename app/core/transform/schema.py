@@ -1,4 +1,4 @@
-"""What a transform file may say, as a JSON Schema: editors complete by it, and `Source` checks by it."""
+"""The JSON Schema of a transform file: editors use it for completion, `SourceText` for validation."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _NAMES = {
         {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
     ]
 }
-# What an example may expect instead of events.
+# What an example may expect in place of events.
 _ENDS = list(dict.fromkeys([*map(str, Outcome), *map(str, Reason)]))
 
 _FIELD = {"oneOf": [_EXPRESSION, _CONSTANT]}

@@ -1,7 +1,7 @@
-"""Which parts of a JSON Schema look at which values of a call: how often each, where nothing ends early.
+"""Which parts of a JSON Schema look at which values of a call, and how often, assuming that nothing ends early.
 
 A schema looks at the same value as those inside its `anyOf`, `allOf`, `if`, `not` and behind its `$ref`; and it leads
-to schemas for the keys and items of the value. Schemas are named by their paths. Takes what keeps the metaschema.
+to schemas for the keys and items of the value. Schemas are identified by their paths and must satisfy the metaschema.
 """
 
 from collections import defaultdict
@@ -12,15 +12,15 @@ from urllib.parse import unquote
 
 from app.core.jmespath.limits import size_of
 from app.core.transform.schema_patterns import count_bytes, count_positions
-from app.core.yaml_text import Path
+from app.core.yaml_text import Path, value_at
 
 HUGE = 1 << 60
-"""Numbers beyond this are as good as infinite, and are cut to it."""
+"""Larger numbers are as good as infinite, and are capped at this."""
 
-# Patterns of one schema together, in memory.
+# Limit on the memory of all patterns of one schema together.
 MAX_PATTERN_BYTES = 8 << 20
 
-# References between thousands of schemas must not make the analysis itself long.
+# References between thousands of schemas must not make the analysis itself slow.
 _MAX_LINKS = 50_000
 _MAX_CHAIN = 100
 
@@ -40,18 +40,18 @@ _PARTED = frozenset({list, dict})
 _SLOW_NUMBER = 50
 _EACH_CHOICE = 25
 
-# An item is compared with some of its neighbours.
+# For `uniqueItems`, an item is compared with some of its neighbours.
 _COMPARISONS = 8
 
 # Stands for reading all of a value, as `uniqueItems` does. No schema has this path.
 _WHOLE: Path = ("", "uniqueItems")
 
 Times = defaultdict[Path, int]
-"""How often schemas look at a value."""
+"""How often each schema looks at a value."""
 
 
 class Unbounded(ValueError):
-    """Nothing bounds what the schema costs; `path` is where in it."""
+    """The cost of the schema is not bounded; `path` is the place in it."""
 
     def __init__(self, path: Path, message: str) -> None:
         self.path = path
@@ -64,45 +64,46 @@ def _times() -> Times:
 
 @dataclass(slots=True)
 class Links:
-    """What a schema, with all that look at the same value, does with it and where it leads."""
+    """The work of a schema, and of all that look at the same value, and the schemas it leads to."""
 
     own: int = 0
     """Evaluations of the value itself."""
     positions: int = 0
-    """Of all patterns that look at its text, or at the text of its keys."""
+    """Positions of all patterns applied to its text, or to the text of its keys."""
     numbers: int = 0
     """How often it is compared as a number."""
     unique: int = 0
     """How often its items are compared with each other."""
     any_key: Times = field(default_factory=_times)
     keys: defaultdict[str, Times] = field(default_factory=lambda: defaultdict(_times))
-    """For a key that is named: what is added to `any_key` or, below zero, does not look at it."""
+    """For a key that is named: what is added to `any_key` or, below zero, does not apply to it."""
     any_item: Times = field(default_factory=_times)
     items: defaultdict[int, Times] = field(default_factory=lambda: defaultdict(_times))
     """For an item by its position: what is added to `any_item`."""
 
     @property
     def grows(self) -> bool:
-        """Tell whether it looks at keys or items that it does not name."""
+        """Tell whether it looks at keys or items that it does not name, so that its work grows with the call."""
         return bool(self.any_key or self.any_item)
 
     def named(self) -> Iterator[Times]:
-        """Give what looks at each key and position that is named."""
+        """Yield the schemas of each key and position that is named."""
         yield from self.keys.values()
         yield from self.items.values()
 
     def heaviest(self, weights: Mapping[Path, int]) -> int:
-        """Return the most that the schemas of any one key or item weigh together."""
-        of_key, of_item = _total(self.any_key, weights), _total(self.any_item, weights)
+        """Return the largest total weight of the schemas of any one key or item."""
+        of_key, of_item = total_weight(self.any_key, weights), total_weight(self.any_item, weights)
         return max(
             of_key,
             of_item,
-            max((of_key + _total(named, weights) for named in self.keys.values()), default=0),
-            max((of_item + _total(named, weights) for named in self.items.values()), default=0),
+            max((of_key + total_weight(named, weights) for named in self.keys.values()), default=0),
+            max((of_item + total_weight(named, weights) for named in self.items.values()), default=0),
         )
 
 
-def _total(times: Times, weights: Mapping[Path, int]) -> int:
+def total_weight(times: Times, weights: Mapping[Path, int]) -> int:
+    """Return the total weight of the schemas that look at one value."""
     return sum(weights[path] * count for path, count in times.items())
 
 
@@ -115,7 +116,7 @@ class SchemaGraph:
         self._schema = schema
         self._closures: dict[Path, Times] = {}
         self._heights: dict[Path, int] = {}
-        self._open: set[Path] = set()
+        self._unfinished: set[Path] = set()
         self._size = 0
         self._patterns: set[str] = set()
         self._anchors: dict[tuple[Path, str], list[Path]] = {}
@@ -125,42 +126,42 @@ class SchemaGraph:
         while pending:
             path = pending.pop()
             if path not in self.links:
-                links = self.links[path] = self._link(path)
+                links = self.links[path] = self._make_links(path)
                 for times in (links.any_key, links.any_item, *links.named()):
                     pending.extend(times)
-                    self._grow(path, len(times))
+                    self._count_links(path, len(times))
         if sum(map(count_bytes, self._patterns)) > MAX_PATTERN_BYTES:
             raise Unbounded((), f"its patterns take more than {MAX_PATTERN_BYTES >> 20} MiB of memory together")
 
-    def _grow(self, path: Path, links: int) -> None:
+    def _count_links(self, path: Path, links: int) -> None:
         self._size += links
         if self._size > _MAX_LINKS:
             raise Unbounded(path, "too many schemas refer to each other to say what they cost")
 
-    def _link(self, path: Path) -> Links:
+    def _make_links(self, path: Path) -> Links:
         links = Links()
         if path == _WHOLE:
             links.own = links.any_key[_WHOLE] = links.any_item[_WHOLE] = 1
             return links
-        for inner, times in self._closure(path).items():
-            schema = self._at(inner)
+        for inner, times in self._same_value_closure(path).items():
+            schema = self._schema_at(inner)
             if isinstance(schema, dict):
-                self._look(links, inner, schema, times)
+                self._add_keywords(links, inner, schema, times)
             else:
                 links.own += times
         return links
 
-    def _look(self, links: Links, path: Path, schema: dict[str, Any], times: int) -> None:
-        """Add what one schema does with a value, `times` over."""
-        own, numbers = _compared(schema)
+    def _add_keywords(self, links: Links, path: Path, schema: dict[str, Any], times: int) -> None:
+        """Add the work of one schema, done `times` over."""
+        own, numbers = _comparison_cost(schema)
         links.own += times * (len(schema) + own)
         links.numbers += times * numbers
         if "pattern" in schema:
             links.positions += times * self._positions(schema["pattern"])
-        self._look_at_keys(links, path, schema, times)
-        self._look_at_items(links, path, schema, times)
+        self._add_keys(links, path, schema, times)
+        self._add_items(links, path, schema, times)
 
-    def _look_at_keys(self, links: Links, path: Path, schema: dict[str, Any], times: int) -> None:
+    def _add_keys(self, links: Links, path: Path, schema: dict[str, Any], times: int) -> None:
         properties = schema.get("properties", {})
         links.own += times * len(properties)
         for pattern in schema.get("patternProperties", ()):
@@ -169,16 +170,16 @@ class SchemaGraph:
         if "propertyNames" in schema:
             links.any_key[*path, "propertyNames"] += times
         # `false` and `true` look at nothing.
-        others = [(*path, key) for key in _EACH_KEY if isinstance(schema.get(key), dict)]
-        for other in others:
+        unnamed = [(*path, key) for key in _EACH_KEY if isinstance(schema.get(key), dict)]
+        for other in unnamed:
             links.any_key[other] += times
         for key in properties:
             named = links.keys[key]
             named[*path, "properties", key] += times
-            for other in others:
+            for other in unnamed:
                 named[other] -= times
 
-    def _look_at_items(self, links: Links, path: Path, schema: dict[str, Any], times: int) -> None:
+    def _add_items(self, links: Links, path: Path, schema: dict[str, Any], times: int) -> None:
         for key in _EACH_ITEM:
             if isinstance(schema.get(key), dict):
                 links.any_item[*path, key] += times
@@ -192,36 +193,36 @@ class SchemaGraph:
         self._patterns.add(pattern)
         return count_positions(pattern)
 
-    def _closure(self, path: Path) -> Times:
+    def _same_value_closure(self, path: Path) -> Times:
         """Return all schemas that look at the same value as this one, and how often."""
         if path in self._closures:
             return self._closures[path]
-        if path in self._open:
+        if path in self._unfinished:
             raise Unbounded(path, "refers back to itself for the same value, so that checking it need never end")
-        if len(self._open) > _MAX_CHAIN:
+        if len(self._unfinished) > _MAX_CHAIN:
             raise Unbounded(path, f"more than {_MAX_CHAIN} schemas refer to each other in a row")
-        self._open.add(path)
+        self._unfinished.add(path)
         closure = _times()
         closure[path] = 1
         height = 0
-        for inner in self._beside(path):
-            for other, count in self._closure(inner).items():
+        for inner in self._same_value_schemas(path):
+            for other, count in self._same_value_closure(inner).items():
                 closure[other] = min(closure[other] + count, HUGE)
             height = max(height, self._heights[inner] + 1)
-        schema = self._at(path)
+        schema = self._schema_at(path)
         if isinstance(schema, dict) and not schema.keys().isdisjoint(_UNEVALUATED):
-            # What the others have looked at is found out by asking them again, and again those inside of them.
+            # To find out what the others have evaluated, they are run again, and so are those inside them.
             for other in closure:
                 closure[other] = min(closure[other] * (2 + height), HUGE)
-        self._open.discard(path)
+        self._unfinished.discard(path)
         self._heights[path] = height
         self._closures[path] = closure
-        self._grow(path, len(closure))
+        self._count_links(path, len(closure))
         return closure
 
-    def _beside(self, path: Path) -> Iterator[Path]:
-        """Give the schemas inside a schema that look at the same value."""
-        schema = self._at(path)
+    def _same_value_schemas(self, path: Path) -> Iterator[Path]:
+        """Yield the schemas inside a schema that look at the same value."""
+        schema = self._schema_at(path)
         if not isinstance(schema, dict):
             return
         if path and "$schema" in schema:
@@ -238,7 +239,7 @@ class SchemaGraph:
             yield from {*self._resolve(path, reference), *self._dynamic.get(reference.removeprefix("#"), ())}
 
     def _resolve(self, path: Path, reference: str) -> list[Path]:
-        """Find what a reference names; nothing where there is none, which the compiler says better."""
+        """Return the targets of a reference; none where it leads nowhere, which the compiler reports better."""
         base = self._base(path)
         pointer = unquote(reference.removeprefix("#"))
         if pointer and not pointer.startswith("/"):
@@ -246,13 +247,13 @@ class SchemaGraph:
         target = base
         for token in pointer.split("/")[1:]:
             key = token.replace("~1", "/").replace("~0", "~")
-            target = (*target, int(key) if isinstance(self._at(target), list) and key.isdecimal() else key)
-        return [target] if self._at(target) is not None else []
+            target = (*target, int(key) if isinstance(self._schema_at(target), list) and key.isdecimal() else key)
+        return [target] if self._schema_at(target) is not None else []
 
     def _base(self, path: Path) -> Path:
         """Return the schema with an `$id` that a path belongs to."""
         for end in range(len(path), 0, -1):
-            inner = self._at(path[:end])
+            inner = self._schema_at(path[:end])
             if isinstance(inner, dict) and isinstance(inner.get("$id"), str):
                 return path[:end]
         return ()
@@ -271,25 +272,17 @@ class SchemaGraph:
             for index, value in enumerate(inner):
                 self._find_anchors(value, (*path, index), base)
 
-    def _at(self, path: Path) -> Any:
-        value = self._schema
-        for key in path:
-            if isinstance(value, dict):
-                value = value.get(key)
-            elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-                value = value[key]
-            else:
-                return None
-        return value
+    def _schema_at(self, path: Path) -> Any:
+        return value_at(self._schema, path)
 
 
-def _compared(schema: dict[str, Any]) -> tuple[int, int]:
-    """Return what the keywords cost beyond one evaluation each, and how many numbers a number is compared with."""
+def _comparison_cost(schema: dict[str, Any]) -> tuple[int, int]:
+    """Return what the keywords cost beyond one evaluation each, and how many numbers they compare with."""
     own = len(schema.get("required", ())) + sum(map(len, schema.get("dependentRequired", {}).values()))
     limits = [schema[key] for key in _LIMITS if key in schema]
     choices = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]
     if len({type(choice) for choice in choices}) == 1 and is_quick(choices[0]):
-        # They are looked up, and not compared one by one.
+        # These are looked up in a set, not compared one by one.
         limits.append(choices[0])
     elif choices:
         own += sum(_EACH_CHOICE * size_of(choice, HUGE) if type(choice) in _PARTED else 1 for choice in choices)
@@ -300,7 +293,7 @@ def _compared(schema: dict[str, Any]) -> tuple[int, int]:
 
 
 def is_quick(value: Any) -> bool:
-    """Tell whether jsonschema_rs compares with it in some nanoseconds: text, and integers of 64 bits."""
+    """Tell whether jsonschema_rs compares with it in nanoseconds: text, and integers of 64 bits."""
     return type(value) is str or (type(value) is int and -_SIGNED_64 <= value < _SIGNED_64)
 
 

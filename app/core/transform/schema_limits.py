@@ -1,10 +1,10 @@
-"""How much an `input_schema` may cost: bounded from the schema alone, for calls of any size and depth.
+"""Limits on the cost of an `input_schema`, bounded from the schema alone, for calls of any size and depth.
 
-jsonschema_rs can be neither interrupted nor counted, so its work is bounded before it begins. An evaluation is one
-keyword at one value. What looks at the same value adds up, so each level of a call has a weight: the most evaluations
-that any one value there can need. A call needs at most its values times the largest weight of its levels, and what the
-schema looks at by name is counted once. A schema that refers to itself twice for the same value doubles its weight with
-each level. Nothing is taken to end early.
+jsonschema_rs can be neither interrupted nor metered, so its work is bounded before it begins. An evaluation is one
+keyword at one value. Schemas for the same value add up, so each level of a call has a weight: the most evaluations
+that any one value there can need. A call needs at most its values times the largest weight of its levels; values that
+the schema names are counted once. A schema that refers to itself twice for the same value doubles its weight with each
+level. Nothing is assumed to end early.
 """
 
 from collections import defaultdict
@@ -16,27 +16,27 @@ import msgspec
 
 from app.core.json_text import MAX_DEPTH
 from app.core.outcome import Reason
-from app.core.transform.schema_graph import HUGE, SchemaGraph, Times, Unbounded, is_quick
+from app.core.transform.schema_graph import HUGE, SchemaGraph, Times, Unbounded, is_quick, total_weight
 from app.core.yaml_text import MAX_DEPTH as YAML_DEPTH
-from app.core.yaml_text import Path
+from app.core.yaml_text import Path, value_at
 from app.errors import CallRejected
 
-# What a schema may need to be published, for a call as ordinary as this one: about 10 ms. Segment's largest calls, of
-# 32 KB, have about a thousand values; real calls stay below 20 levels.
+# The most that a schema may need to be published, for an ordinary call of this size: about 10 ms. Segment's largest
+# calls, of 32 KB, have about a thousand values; real calls stay below 20 levels.
 ORDINARY_VALUES = 1_000
 ORDINARY_DEPTH = 20
 MAX_ORDINARY_EVALUATIONS = 1_000_000
 
-# Positions of all patterns that look at one text. With 32 KB of text it takes 100 ms where a pattern was made to be
-# slow, and 0.1 ms where it was not.
+# Positions of all patterns applied to one text. With 32 KB of text this takes 100 ms for a pattern written to be slow,
+# and 0.1 ms for others.
 MAX_POSITIONS = 1_000
 
-# What one call may need, however large it is: about 50 ms, and 100 ms for each of the other two.
+# The most that one call of any size may need: about 50 ms, and 100 ms for each of the other two.
 MAX_EVALUATIONS = 4_000_000
 MAX_PATTERN_WORK = 32_000_000
 MAX_NUMBER_MICROSECONDS = 100_000
 
-# Below these no call can need long, since none has more than 1 MiB: nothing is counted.
+# Below these no call can take long, since none has more than 1 MiB: nothing is counted.
 _FREE_EVALUATIONS = 64
 _FREE_POSITIONS = 64
 _FREE_NUMBERS = 250
@@ -46,37 +46,37 @@ _SLOW_MICROSECONDS = 200
 _LARGE_FLOAT = 1e25
 _SMALL_FLOAT = 1e-15
 
-# For each pair of integers of which the items of an array must be unique: all of them have the same hash.
+# For each pair of such integers in an array whose items must be unique: they may all have the same hash.
 _PAIR_MICROSECONDS = 20
 
 _encode = msgspec.json.Encoder().encode
 
 _ROOT: Times = defaultdict(int, {(): 1})
 
-# Keys that a schema names, counted again behind each `$ref`.
+# Limit on the keys that a schema names, counted again behind each `$ref`.
 _MAX_NAMED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """What a schema costs, as a function of the call. What is by depth has its last entry for all that is deeper."""
+    """The cost of a schema as a function of the call. Tuples by depth: the last entry holds for all deeper levels."""
 
     named: int
-    """Evaluations of what the schema looks at by name: the same for every call."""
+    """Evaluations of the values that the schema names: the same for every call."""
     named_numbers: int
-    """Numbers that it compares with there."""
+    """Numbers that it compares those values with."""
     parts: tuple[Path, ...]
-    """Where in a call it looks at every key or item, so that its work grows with the call."""
+    """The places in a call where it looks at every key or item, so that its work grows with the call."""
     evaluations: tuple[int, ...]
-    """The most for any one value of these parts, by depth."""
+    """The most evaluations for any one value of these parts, by depth."""
     numbers: tuple[int, ...]
-    """The most numbers that any one number of these parts is compared with, by depth."""
+    """The most comparisons for any one number of these parts, by depth."""
     positions: tuple[int, ...]
-    """Positions of all patterns that look at any one text, by depth."""
+    """Positions of all patterns applied to any one text, by depth."""
     unique: bool
     """It compares items with each other."""
     quick_bytes: int
-    """No call of so many bytes, or with parts that grow of so many, can need long."""
+    """A call of up to so many bytes, or with growing parts of up to so many, cannot take long."""
     heaviest: Path
     """The schema that needs the most evaluations for its own value."""
     most_positions: Path
@@ -84,33 +84,33 @@ class Weight:
 
     @property
     def is_free(self) -> bool:
-        """Tell whether no call can need long."""
+        """Tell whether no call can take long."""
         grows = self.evaluations[-1] > _FREE_EVALUATIONS or self.numbers[-1] > 0 or self.unique
-        return not self._needs_all and not (self.parts and grows)
+        return not self._measures_all and not (self.parts and grows)
 
     @property
-    def _needs_all(self) -> bool:
-        """Tell whether all of a call is measured, and not only the parts that grow."""
+    def _measures_all(self) -> bool:
+        """Tell whether the whole call is measured, and not only the parts that grow."""
         return self.named_numbers > _FREE_NUMBERS or self.positions[-1] > _FREE_POSITIONS
 
     def count(self, values: int, depth: int) -> int:
-        """Return the most evaluations, where the parts that grow have so many values on so many levels."""
-        return self.named + _at(self.evaluations, depth) * values if self.parts else self.named
+        """Return the most evaluations for growing parts with so many values on so many levels."""
+        return self.named + _at_depth(self.evaluations, depth) * values if self.parts else self.named
 
     def excess(self) -> Unbounded | None:
         """Return why the schema is too heavy to be published, and where; None where it is not."""
         needed = self.count(ORDINARY_VALUES, ORDINARY_DEPTH)
         if needed > MAX_ORDINARY_EVALUATIONS:
             sentence = (
-                f"a call of {ORDINARY_VALUES:,} values on {ORDINARY_DEPTH} levels could need {_shown(needed)}"
+                f"a call of {ORDINARY_VALUES:,} values on {ORDINARY_DEPTH} levels could need {_amount(needed)}"
                 f" evaluations of this, and {MAX_ORDINARY_EVALUATIONS:,} are the most; what stands in anyOf, oneOf and"
                 " allOf or behind $ref multiplies, on each level again where a schema refers to itself more than once"
             )
             return Unbounded(self.heaviest, sentence)
-        positions = _at(self.positions, ORDINARY_DEPTH)
+        positions = _at_depth(self.positions, ORDINARY_DEPTH)
         if positions > MAX_POSITIONS:
             sentence = (
-                f"its patterns have {_shown(positions)} positions for one text, and {MAX_POSITIONS:,} are the most;"
+                f"its patterns have {_amount(positions)} positions for one text, and {MAX_POSITIONS:,} are the most;"
                 " {n,m} repeats what stands before it, where maxLength costs nothing"
             )
             return Unbounded(self.most_positions, sentence)
@@ -118,9 +118,9 @@ class Weight:
 
     def verify(self, document: dict[str, Any]) -> None:
         """Raise CallRejected (input_schema) where checking this call could take too long."""
-        parts = [document] if self._needs_all else _find(document, self.parts)
+        parts = [document] if self._measures_all else _find_parts(document, self.parts)
         try:
-            # Each value is a byte at least: most calls are small enough, and need not be looked through.
+            # Each value is at least a byte: most calls are small enough and need not be measured.
             if len(_encode(parts)) <= self.quick_bytes:
                 return
         except (OverflowError, UnicodeEncodeError, RecursionError):
@@ -128,10 +128,10 @@ class Weight:
         size = measure(parts)
         needed = self.count(size.values, size.depth)
         if needed > MAX_EVALUATIONS:
-            raise _too_large(f"it could need {_shown(needed)} evaluations, and {MAX_EVALUATIONS:,} are the most")
-        if _at(self.positions, size.depth) * size.text > MAX_PATTERN_WORK:
+            raise _too_large(f"it could need {_amount(needed)} evaluations, and {MAX_EVALUATIONS:,} are the most")
+        if _at_depth(self.positions, size.depth) * size.text > MAX_PATTERN_WORK:
             raise _too_large(f"its {size.text:,} bytes of text are too many for patterns of this length")
-        spent = (self.named_numbers + _at(self.numbers, size.depth)) * size.slow_numbers * _SLOW_MICROSECONDS
+        spent = (self.named_numbers + _at_depth(self.numbers, size.depth)) * size.slow_numbers * _SLOW_MICROSECONDS
         if self.unique:
             spent += size.slow_numbers**2 * _PAIR_MICROSECONDS
         if spent > MAX_NUMBER_MICROSECONDS:
@@ -139,11 +139,11 @@ class Weight:
 
 
 def weigh(schema: Any) -> Weight:
-    """Bound what a schema costs that keeps the metaschema. Raises Unbounded."""
+    """Bound the cost of a schema that satisfies the metaschema. Raises Unbounded."""
     graph = SchemaGraph(schema)
     heaviest = max(graph.links, key=lambda path: graph.links[path].own)
     if graph.links[heaviest].own > MAX_EVALUATIONS:
-        needed = _shown(graph.links[heaviest].own)
+        needed = _amount(graph.links[heaviest].own)
         raise Unbounded(heaviest, f"needs {needed} evaluations for one value, and {MAX_EVALUATIONS:,} are the most")
     named, named_numbers, parts = _walk_names(graph)
     evaluations = _by_depth(graph, {path: links.own for path, links in graph.links.items()}, parts.values())
@@ -161,7 +161,7 @@ def weigh(schema: Any) -> Weight:
         quick_bytes=min(
             (MAX_EVALUATIONS - min(named, MAX_EVALUATIONS)) // max(evaluations[-1], 1),
             MAX_PATTERN_WORK // max(positions[-1], 1),
-            # A number that is extremely small is written in five bytes; integers that large are not encoded.
+            # An extremely small number takes at least five bytes; integers that large are not encoded.
             5 * slow_numbers,
         ),
         heaviest=heaviest,
@@ -171,7 +171,7 @@ def weigh(schema: Any) -> Weight:
 
 @dataclass(slots=True)
 class CallSize:
-    """How large a call is, or parts of it."""
+    """The size of a call, or of parts of it."""
 
     values: int = 0
     """Keys included."""
@@ -207,25 +207,14 @@ def measure(parts: list[Any]) -> CallSize:
     return size
 
 
-def _find(document: Any, parts: Iterable[Path]) -> list[Any]:
-    return [value for part in parts if (value := _follow(document, part)) is not None]
-
-
-def _follow(value: Any, path: Path) -> Any:
-    for key in path:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            value = value[key]
-        else:
-            return None
-    return value
+def _find_parts(document: Any, parts: Iterable[Path]) -> list[Any]:
+    return [value for part in parts if (value := value_at(document, part)) is not None]
 
 
 def _by_depth(graph: SchemaGraph, level: Mapping[Path, int], parts: Collection[Times]) -> tuple[int, ...]:
-    """Return the heaviest value on all levels to a depth, for each depth.
+    """Return for each depth the weight of the heaviest value down to it.
 
-    `level` is what each schema weighs itself, `parts` are the schemas that look at the first level.
+    `level` is the weight of each schema by itself, `parts` are the schemas of the first level.
     """
     most = [_heaviest(parts, level)]
     while len(most) <= MAX_DEPTH and most[-1] < HUGE:
@@ -238,12 +227,11 @@ def _by_depth(graph: SchemaGraph, level: Mapping[Path, int], parts: Collection[T
 
 
 def _heaviest(parts: Collection[Times], level: Mapping[Path, int]) -> int:
-    weights = (sum(level[path] * count for path, count in times.items()) for times in parts)
-    return min(max(weights, default=0), HUGE)
+    return min(max((total_weight(times, level) for times in parts), default=0), HUGE)
 
 
 def _walk_names(graph: SchemaGraph) -> tuple[int, int, dict[Path, Times]]:
-    """Follow the keys that a schema names: evaluations, numbers, and the schemas of the parts that grow."""
+    """Follow the keys that a schema names; return evaluations, numbers, and the schemas of the growing parts."""
     evaluations = numbers = steps = 0
     parts: dict[Path, Times] = {}
     pending: list[tuple[Path, Path, int]] = [((), (), 1)]
@@ -266,11 +254,11 @@ def _walk_names(graph: SchemaGraph) -> tuple[int, int, dict[Path, Times]]:
     return min(evaluations, HUGE), min(numbers, HUGE), parts
 
 
-def _at(levels: tuple[int, ...], depth: int) -> int:
+def _at_depth(levels: tuple[int, ...], depth: int) -> int:
     return levels[min(depth, len(levels) - 1)]
 
 
-def _shown(count: int) -> str:
+def _amount(count: int) -> str:
     return f"{count:,}" if count < HUGE else "any number of"
 
 

@@ -1,8 +1,8 @@
-r"""What the regular expressions of an `input_schema` cost: characters of a text times positions of a pattern.
+r"""The cost of the regular expressions of an `input_schema`: characters of a text times positions of a pattern.
 
 jsonschema_rs searches in linear time, and linear means the pattern's size times the text's: `(\w{1000}){50}` has 50,000
-positions, and on 200 KB of letters it takes 42 s. Most patterns cost a hundredth of what is counted here; those that
-were made to be slow take 3 to 12 ns for each position and character.
+positions, and on 200 KB of letters it takes 42 s. Most patterns cost a hundredth of what is counted here; those written
+to be slow take 3 to 12 ns for each position and character.
 """
 
 import re
@@ -11,21 +11,21 @@ from functools import lru_cache
 import jsonschema_rs
 import re2  # type: ignore[import-untyped]
 
-# jsonschema_rs itself refuses what takes more than the last of these.
+# jsonschema_rs itself refuses patterns that take more than the last of these.
 _SIZES = (*(512 << power for power in range(15)), 10 << 20)
 
 _CACHED = 1024
 
-# Of a pattern that RE2 does not read: a position takes 70 bytes and more.
+# For a pattern that RE2 cannot read: a position takes 70 bytes or more.
 _POSITIONS_A_KIB = 16
 
-# One position each, whatever they stand for. RE2 reads most of them otherwise than ECMA-262, or not at all.
+# One position each, whatever they match. RE2 reads most of them differently from ECMA-262, or not at all.
 _ESCAPE = re.compile(r"\\(?:u\{[0-9a-fA-F]+\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|c[A-Za-z]|[pP]\{[^}]*\}|.)", re.DOTALL)
 
 
 @lru_cache(maxsize=_CACHED)
 def count_positions(pattern: str) -> int:
-    """Return how many positions a pattern has: what a search may have to look at for each character of a text."""
+    """Return how many positions a pattern has: what a search may have to check for each character of a text."""
     size = count_bytes(pattern)
     if size == 0:
         return 1
@@ -42,9 +42,9 @@ def count_positions(pattern: str) -> int:
 
 @lru_cache(maxsize=_CACHED)
 def count_bytes(pattern: str) -> int:
-    """Return the memory that a pattern takes, to the next power of two.
+    """Return the bytes of memory that a pattern takes, rounded up to a power of two.
 
-    0 where it is so simple that it is compared as text, and where the compiler refuses it, which says so itself.
+    0 where it is simple enough to be compared as text, and where the compiler refuses it and reports that itself.
     """
     if _takes(pattern, 1):
         return 0

@@ -1,8 +1,8 @@
-"""A transform: which calls it takes, and the JMESPath that makes the Lotus events.
+"""A transform: which calls it takes, and the JMESPath that makes Lotus events of them.
 
     parse_transform(name, text, default) -> Transform      one file of transforms/
     TransformSet(transforms).choose(call) -> Choice         which ones take this call
-    transform.apply(call, received_at) -> events            what it makes of it
+    transform.apply(call, received_at) -> events            the events it makes of the call
 
 A file may leave out any field of `event`; it is then taken from `_default.yaml`.
 """
@@ -30,18 +30,18 @@ DEFAULT = "_default"
 MAIN_LANE = "main"
 """The lane of all transforms but those with `also`, each of which has one of its own name."""
 
-# Part of every digest: a change of the engine that can change an event makes new versions of all transforms.
+# Part of every digest: an engine change that can change events makes new versions of all transforms.
 ENGINE = 3
 
 MAX_EVENTS_PER_CALL = 1000
-"""A call of 32 KB, Segment's limit, has no more items; it bounds what one call can cost."""
+"""A call of 32 KB, Segment's limit, cannot have more items; this bounds the cost of one call."""
 
 MAX_CHARS_PER_CALL = 1_000_000
-"""Of the properties of all events of one call: a thousand events that each copy the whole call pass it."""
+"""For the properties of all events of one call; a thousand events that each copy the whole call exceed it."""
 
 
 class Filtered(Exception):
-    """The transform takes the call, and wants no event of it."""
+    """The transform takes the call, but makes no event of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +50,10 @@ class Transform:
 
     name: str
     digest: bytes
-    """Names this version for ever: 16 bytes over the name, the text, what it inherits and the engine."""
+    """Identifies this version permanently: 16 bytes over the name, the text, what it inherits and the engine."""
     text: str
     inherits: bytes | None
-    """Digest of the `_default` version that the missing fields came from; None for `_default` itself."""
+    """Digest of the `_default` version that missing fields are inherited from; None for `_default` itself."""
     match: Match
     priority: int
     also: bool
@@ -65,22 +65,22 @@ class Transform:
     input_check: InputCheck | None
     fields: Fields
     free_size: int | None
-    """The largest call of which one event is made without counting steps; None where any is."""
+    """The size of the largest call that is mapped without counting steps; None where no call needs counting."""
     lookups: dict[str, dict[str, Any]]
     source: SourceText = field(repr=False, compare=False)
     pseudonym_key: bytes | None = field(repr=False, compare=False)
 
     def accepts(self, call: Call) -> bool:
-        """Tell whether this version takes `call`, where no other transform goes first."""
+        """Tell whether this version takes `call`, if no other transform takes it first."""
         return self.match.accepts(call)
 
     def apply(self, call: Call, received_at: int) -> tuple[LotusEvent, ...]:
         """Make the events of a call that was received at `received_at` (microseconds since 1970).
 
         Raises:
-            Filtered: `when` says no, or `each` finds nothing.
+            Filtered: `when` is false or null, or `each` gives no items.
             CallRejected: the call breaks `input_schema`.
-            ExpressionFailed: an expression met a value of the wrong type, or a limit; says which expression.
+            ExpressionFailed: an expression met a value of the wrong type, or a limit; names the expression.
             EventInvalid: the event breaks a rule of Lotus; names the field.
 
         """
@@ -88,11 +88,11 @@ class Transform:
         if self.input_check is not None:
             self.input_check.verify(document)
         scope = Scope(document=document, received_at=received_at, lookups=self.lookups, secret=self.pseudonym_key)
-        # False and null say no. Nothing else does: 0 is an answer, and equal to False only in Python.
+        # Only False and null mean no. 0 does not: it equals False only in Python.
         if self.when is not None:
-            wanted = _placed("when", self.when, document, scope)
-            if wanted is None or wanted is False:
-                raise Filtered(f"`when` of {self.name} says no")
+            condition = _search_at("when", self.when, document, scope)
+            if condition is None or condition is False:
+                raise Filtered(f"`when` of {self.name} is false or null")
         if self.each is None:
             fields = self.fields
             if self.free_size is not None and size_of(document, self.free_size) > self.free_size:
@@ -101,16 +101,16 @@ class Transform:
         return self._each(document, scope, self.each)
 
     def _each(self, document: dict[str, Any], scope: Scope, each: Search) -> tuple[LotusEvent, ...]:
-        items = _placed("each", each, document, scope)
+        items = _search_at("each", each, document, scope)
         if items is not None and type(items) is not list:
             raise ExpressionFailed("each: must give a list, or null")
         if not items:
-            raise Filtered(f"`each` of {self.name} finds nothing")
+            raise Filtered(f"`each` of {self.name} gives no items")
         if len(items) > MAX_EVENTS_PER_CALL:
             raise ExpressionFailed(f"each: gives {len(items)} items, and {MAX_EVENTS_PER_CALL} is the most")
         fields = self.fields
         if len(items) * fields.steps(size_of(document, MAX_EACH_STEPS)) > MAX_EACH_STEPS:
-            # Each item may read the whole call. What could be too much for a call is counted; most never are.
+            # Each item may read the whole call. Only calls that could exceed the limit are counted; few ever are.
             fields = fields.counted(Budget())
         events: list[LotusEvent] = []
         first: dict[str, int] = {}
@@ -138,14 +138,14 @@ class Transform:
         if name is None or idempotency is None or customer is None or time is None:
             raise fields.explain(values, document)
         if not own_id and (self.also or suffix):
-            # The id of the call alone is taken: by the main lane, and by each other item.
+            # The call's id alone would not be unique: the main lane and the other items use it as well.
             lane = f":{self.name}" if self.also else ""
             idempotency = f"{to_id_text('idempotency_id', idempotency)}{lane}{suffix}"
         return make_event(name, idempotency, customer, time, properties)
 
 
-def _placed(place: str, search: Search, document: dict[str, Any], scope: Scope) -> Any:
-    """Evaluate an expression; a failure says where it stands."""
+def _search_at(place: str, search: Search, document: dict[str, Any], scope: Scope) -> Any:
+    """Evaluate an expression; an error names its place."""
     try:
         return search(document, scope)
     except ExpressionFailed as error:
@@ -159,88 +159,90 @@ class Choice:
     main: Transform | None
     also: tuple[Transform, ...]
     passed_over: tuple[Transform, ...] = ()
-    """Those that would have taken it, had `main` not gone first."""
+    """Those that would take it if `main` did not come first."""
 
     @property
     def all(self) -> tuple[Transform, ...]:
-        """All that make events of it, `main` first."""
+        """All that make events of the call, `main` first."""
         return self.also if self.main is None else (self.main, *self.also)
 
 
 class TransformSet:
-    """The transforms that are active together, and the order in which they are asked.
+    """The transforms that are active together, in the order in which they are tried.
 
-    The highest priority goes first, then the name that sorts first; `_default` takes what no other does. Those with
-    `also: true` all add theirs.
+    The highest priority comes first, then the name that sorts first; `_default` takes what no other does. Those with
+    `also: true` all add their events.
     """
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
-        self._ordered = sorted(transforms, key=lambda one: (one.name == DEFAULT, -one.priority, one.name))
-        self._position = {one.name: position for position, one in enumerate(self._ordered)}
-        self.transforms: tuple[Transform, ...] = tuple(sorted(self._ordered, key=lambda one: one.name))
-        # There may be thousands. By name most calls are taken by one; the others have to be asked.
-        self._named: dict[tuple[str, str], list[int]] = {}
-        self._asked: dict[str, list[int]] = {}
-        for position, one in enumerate(self._ordered):
-            for event in one.match.events:
-                self._named.setdefault((one.match.type, event), []).append(position)
-            if one.match.patterns or not one.match.events:
-                self._asked.setdefault(one.match.type, []).append(position)
-        # What a call of this type and name is taken by, where only those decide; a source is asked of each call.
-        self._known: dict[tuple[str, str | None], Choice] = {}
-        self._by_source = any(one.match.sources for one in self._ordered)
+        self._ordered = sorted(
+            transforms, key=lambda transform: (transform.name == DEFAULT, -transform.priority, transform.name)
+        )
+        self._position = {transform.name: position for position, transform in enumerate(self._ordered)}
+        self.transforms: tuple[Transform, ...] = tuple(sorted(self._ordered, key=lambda transform: transform.name))
+        # There may be thousands. Most calls are found by name; transforms without exact names are tried one by one.
+        self._by_name: dict[tuple[str, str], list[int]] = {}
+        self._unnamed: dict[str, list[int]] = {}
+        for position, transform in enumerate(self._ordered):
+            for event in transform.match.events:
+                self._by_name.setdefault((transform.match.type, event), []).append(position)
+            if transform.match.patterns or not transform.match.events:
+                self._unnamed.setdefault(transform.match.type, []).append(position)
+        # The choice for a type and event name, where only those decide; if sources are used, each call is checked.
+        self._choices: dict[tuple[str, str | None], Choice] = {}
+        self._by_source = any(transform.match.sources for transform in self._ordered)
 
     def choose(self, call: Call) -> Choice:
         """Return the transforms that take `call`."""
         if self._by_source:
             return self._find(call)
         key = (call.type, call.event)
-        choice = self._known.get(key)
+        choice = self._choices.get(key)
         if choice is None:
             choice = self._find(call)
-            if len(call.type) + len(call.event or "") <= _REMEMBERED_CHARS:
-                if len(self._known) >= _REMEMBERED:
-                    self._known.clear()
-                self._known[key] = choice
+            if len(call.type) + len(call.event or "") <= _CACHED_CHARS:
+                if len(self._choices) >= _CACHED_CHOICES:
+                    self._choices.clear()
+                self._choices[key] = choice
         return choice
 
     def goes_before(self, other: Transform, transform: Transform) -> bool:
-        """Tell whether `other` is asked first, so that `transform` never sees the calls which it takes."""
+        """Tell whether `other` is tried first, so that `transform` never sees the calls it takes."""
         return not other.also and not transform.also and self._position[other.name] < self._position[transform.name]
 
     def list_takers(self, kind: str, event: str | None) -> list[Transform]:
-        """Return those that take calls of a type and event name, as far as that decides, in their order."""
-        named = () if event is None else self._named.get((kind, event), ())
-        asked = [at for at in self._asked.get(kind, ()) if self._ordered[at].match.accepts_name(kind, event)]
-        return [self._ordered[at] for at in sorted({*named, *asked})]
+        """Return the transforms that take a type and event name, leaving sources aside, in their order."""
+        named = () if event is None else self._by_name.get((kind, event), ())
+        candidates = [at for at in self._unnamed.get(kind, ()) if self._ordered[at].match.accepts_name(kind, event)]
+        return [self._ordered[at] for at in sorted({*named, *candidates})]
 
     def list_takers_of_all(self, kind: str) -> list[Transform]:
-        """Return those that take calls of a type whatever their event name is, in their order."""
-        asked = [self._ordered[at] for at in self._asked.get(kind, ())]
-        return [one for one in asked if not one.match.events and not one.match.patterns]
+        """Return the transforms that take all calls of a type, whatever the event name, in their order."""
+        candidates = [self._ordered[at] for at in self._unnamed.get(kind, ())]
+        return [transform for transform in candidates if not transform.match.events and not transform.match.patterns]
 
     def _find(self, call: Call) -> Choice:
-        takers = [one for one in self.list_takers(call.type, call.event) if one.accepts(call)]
-        main = [one for one in takers if not one.also]
-        also = tuple(one for one in takers if one.also)
+        takers = [transform for transform in self.list_takers(call.type, call.event) if transform.accepts(call)]
+        main = [transform for transform in takers if not transform.also]
+        also = tuple(transform for transform in takers if transform.also)
         return Choice(main=main[0] if main else None, also=also, passed_over=tuple(main[1:]))
 
 
-# Event names come from outside: whoever makes them up must not fill our memory.
-_REMEMBERED = 10_000
-_REMEMBERED_CHARS = 200
+# Event names come from outside: a sender who makes them up must not fill our memory.
+_CACHED_CHOICES = 10_000
+_CACHED_CHARS = 200
 
 
 def parse_transform(name: str, text: str, default: Transform | None, pseudonym_key: bytes | None = None) -> Transform:
     """Read one transform file. `default` is the `_default` it inherits from, None for `_default` itself.
 
-    `pseudonym_key` is what `sha256()` makes pseudonyms with. It belongs to the installation and not to the version: it
-    is no part of the digest (which is stored and shown, and must not let anybody test a guess of the key), of the repr
-    or of any sentence. The cost: under another key the same version makes other pseudonyms, so an event that is made
-    again is a conflict and not a duplicate. The key is to be kept as long as the events are.
+    `pseudonym_key` is the key of `sha256()`. It belongs to the installation and not to the version: it is not part of
+    the digest (which is stored and shown, and must not let anybody test a guess of the key), the repr or any sentence.
+    The cost: with another key the same version makes other pseudonyms, so an event that is made again is a conflict
+    and not a duplicate. The key must be kept as long as the events are.
 
     Raises:
-        TransformInvalid: names the file, line and column, and says what is wrong there.
+        TransformInvalid: names the file, line and column, and the fault.
 
     """
     source = SourceText(name, text)
@@ -251,8 +253,8 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
     if name == DEFAULT and also:
         raise source.invalid(("also",), f"{DEFAULT} takes what no other does, and so it cannot add to others")
     fields = compile_fields(source, default.fields if default else None)
-    each = _optional(source, "each")
-    when = _optional(source, "when")
+    each = _compile_optional(source, "each")
+    when = _compile_optional(source, "when")
     return Transform(
         name=name,
         digest=_digest(source, default),
@@ -275,7 +277,7 @@ def parse_transform(name: str, text: str, default: Transform | None, pseudonym_k
     )
 
 
-def _optional(source: SourceText, key: str) -> Expression | None:
+def _compile_optional(source: SourceText, key: str) -> Expression | None:
     return compile_search(source, (key,), source.value[key]) if key in source.value else None
 
 

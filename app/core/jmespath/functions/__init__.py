@@ -1,10 +1,10 @@
 """The functions that transforms can call beside JMESPath's own: `compile_expression(text, functions=FUNCTIONS)`.
 
-docs/functions.md has each of them, with an example that a test runs. All are pure: what they give follows from their
-arguments and the Scope. They give null for null (where nulls are not the point), and raise ExpressionFailed only.
+docs/functions.md documents each with an example that a test runs. All are pure: results depend only on the arguments
+and the Scope. They return null for null (unless null is their purpose), and raise only ExpressionFailed.
 
-Those that take the place of JMESPath's own make numbers exactly, or write equal ones alike; the engine's stay as they
-are in jmespath.py, which judges them.
+Those that replace JMESPath's own compute exactly, or write equal numbers alike; the originals stay in the engine as
+they are in jmespath.py, the reference for them.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""What the functions that we add have in common: how they read their arguments, and how they are described.
+"""Helpers of the functions that we add: how they read their arguments, and how they are described.
 
-An error names the function, the argument's position and types. It never quotes a value: a property may be a name.
+Errors name the function, the argument's position and types. They never quote a value: a property may be a name.
 """
 
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 from app.core.jmespath.call import Function, wrong_list, wrong_type
-from app.core.jmespath.functions.decimals import digits_of
+from app.core.jmespath.functions.decimals import digits_text
 from app.core.jmespath.standard_functions import MAX_JOINED_CHARS
 from app.errors import ExpressionFailed
 
-# A function that can multiply what it is given stops here, before it makes more.
+# A function that can multiply its input stops before it makes more than this.
 MAX_CHARS = MAX_JOINED_CHARS
 
-# Longer than any template, replacement or format that a person has written.
+# Longer than any template, replacement or format that a person writes.
 MAX_TEMPLATE_CHARS = 10_000
 
 
@@ -32,7 +32,7 @@ def function(
 ) -> Function:
     """Describe a function that is named after its Python function, and takes `least` to `most` (None: any) arguments.
 
-    Unless it is lazy or `takes_null`, it gives null as soon as one of its values is null.
+    Unless it is lazy or `takes_null`, it returns null if any of its values is null.
     """
     return Function(
         name=call.__name__.strip("_"),
@@ -54,7 +54,7 @@ def _null_safe(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def string(name: str, position: int, value: Any) -> str:
-    """Take a string."""
+    """Require a string."""
     if value.__class__ is str:
         text: str = value
         return text
@@ -62,7 +62,7 @@ def string(name: str, position: int, value: Any) -> str:
 
 
 def template(name: str, position: int, value: Any) -> str:
-    """Take a string with places to be filled in, which are read one by one."""
+    """Require a template string of limited length, since its placeholders are read one by one."""
     text = string(name, position, value)
     if len(text) > MAX_TEMPLATE_CHARS:
         raise ExpressionFailed(f"{name}() takes at most {MAX_TEMPLATE_CHARS:,} characters as argument {position}")
@@ -70,7 +70,7 @@ def template(name: str, position: int, value: Any) -> str:
 
 
 def array(name: str, position: int, value: Any) -> list[Any]:
-    """Take an array."""
+    """Require an array."""
     if value.__class__ is list:
         items: list[Any] = value
         return items
@@ -78,7 +78,7 @@ def array(name: str, position: int, value: Any) -> list[Any]:
 
 
 def mapping(name: str, position: int, value: Any) -> dict[str, Any]:
-    """Take an object."""
+    """Require an object."""
     if value.__class__ is dict:
         members: dict[str, Any] = value
         return members
@@ -86,7 +86,7 @@ def mapping(name: str, position: int, value: Any) -> dict[str, Any]:
 
 
 def strings(name: str, position: int, value: Any) -> list[str]:
-    """Take an array of strings, or one string."""
+    """Require an array of strings, or one string, which becomes an array."""
     if value.__class__ is str:
         return [value]
     if value.__class__ is list and all(item.__class__ is str for item in value):
@@ -95,8 +95,8 @@ def strings(name: str, position: int, value: Any) -> list[str]:
     raise wrong_list(name, position, "a string or an array of strings", value)
 
 
-def whole(name: str, position: int, value: Any) -> int:
-    """Take a whole number: 2 and 2.0 alike."""
+def whole_number(name: str, position: int, value: Any) -> int:
+    """Require a whole number: 2 or 2.0."""
     if value.__class__ is int:
         number: int = value
         return number
@@ -107,25 +107,25 @@ def whole(name: str, position: int, value: Any) -> int:
         raise wrong_type(name, position, "a whole number", value)
     elif value == value.to_integral_value():
         return int(value)
-    raise is_none(name, position, "a whole number", value)
+    raise invalid_value(name, position, "a whole number", value)
 
 
-def written(name: str, position: int, value: Any) -> str:
-    """Take a string, a number or a boolean as text: 1.0 is `1`, and nothing has an exponent."""
+def to_text(name: str, position: int, value: Any) -> str:
+    """Write a string, a number or a boolean as text: 1.0 is `1`, and nothing has an exponent."""
     if value.__class__ is str:
         text: str = value
         return text
     if value.__class__ is bool:
         return "true" if value else "false"
     if value.__class__ in (int, float, Decimal):
-        return digits_of(name, position, value)
+        return digits_text(name, position, value)
     raise wrong_type(name, position, "a string, a number or a boolean", value)
 
 
-def is_none(name: str, position: int, expected: str, value: Any) -> ExpressionFailed:
-    """Make the error for an argument of the right type that is still not what was expected."""
-    given = "a string" if value.__class__ is str else "a number"
-    return ExpressionFailed(f"{name}() takes {expected} as argument {position}, and was given {given} that is none")
+def invalid_value(name: str, position: int, expected: str, value: Any) -> ExpressionFailed:
+    """Make the error for an argument of the right type with an invalid value."""
+    kind = "a string" if value.__class__ is str else "a number"
+    return ExpressionFailed(f"{name}() takes {expected} as argument {position}, and was given {kind} that is not one")
 
 
 def too_many_chars(name: str) -> ExpressionFailed:

@@ -1,4 +1,4 @@
-"""Functions that choose and decide. `if`, `coalesce` and `default_empty` evaluate nothing that they do not give."""
+"""Functions that choose and decide. `if`, `coalesce` and `default_empty` evaluate only the alternative they return."""
 
 from typing import Any
 
@@ -6,7 +6,15 @@ from app.core.jmespath.call import Function
 from app.core.jmespath.functions.arguments import array, function
 from app.core.jmespath.semantics import equals, is_true
 from app.core.jmespath.shapes import Closure
-from app.core.lotus import is_placeholder
+
+PLACEHOLDERS = ("undefined", "null", "NaN", "[object Object]", "None", "(null)")
+"""What programs write in place of a missing id; all without an id would become one customer, or one event."""
+
+
+def is_placeholder(text: str) -> bool:
+    """Tell whether an id is blank, or a word for a missing id."""
+    stripped = text.strip()
+    return not stripped or stripped in PLACEHOLDERS
 
 
 def _if(node: Any, condition: Closure, then: Closure, otherwise: Closure | None = None) -> Any:
@@ -24,10 +32,10 @@ def _coalesce(node: Any, *alternatives: Closure) -> Any:
 
 
 def _default_empty(node: Any, value: Closure, fallback: Closure) -> Any:
-    found = value(node)
-    if found is None or found in ("", [], {}) or (found.__class__ is str and found.isspace()):
+    result = value(node)
+    if result is None or result in ("", [], {}) or (result.__class__ is str and result.isspace()):
         return fallback(node)
-    return found
+    return result
 
 
 def _any(values: Any, condition: Closure) -> bool:

@@ -7,23 +7,23 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
 from app.core.jmespath.call import Function, wrong_list
-from app.core.jmespath.functions.arguments import array, function, is_none, whole
+from app.core.jmespath.functions.arguments import array, function, invalid_value, whole_number
 from app.core.jmespath.functions.decimals import (
     MAX_EXPONENT,
     MIN_EXPONENT,
     ROUNDED,
     WIDE,
     Number,
-    bounded,
-    exact,
+    exact_number,
     find_decimal,
     is_within,
-    plain,
+    plain_number,
+    round_result,
     to_number,
 )
 from app.core.jmespath.semantics import NUMBER_TYPES, type_name
 from app.core.jmespath.standard_functions import BUILT_IN
-from app.core.json_text import whole_digits, with_numbers_by_value
+from app.core.json_numbers import whole_digits, with_numbers_by_value
 from app.errors import ExpressionFailed
 
 _SAFE = 2**53
@@ -40,40 +40,40 @@ def _add(*values: Any) -> Number:
         total: int = first + second
         if -_SAFE < total < _SAFE:
             return total
-    return _folded("add", WIDE.add, values)
+    return _reduce("add", WIDE.add, values)
 
 
 def _subtract(first: Any, second: Any) -> Number:
-    return _folded("subtract", WIDE.subtract, (first, second))
+    return _reduce("subtract", WIDE.subtract, (first, second))
 
 
 def _multiply(*values: Any) -> Number:
-    return _folded("multiply", WIDE.multiply, values)
+    return _reduce("multiply", WIDE.multiply, values)
 
 
 def _divide(first: Any, second: Any) -> Number:
-    dividend, divisor = exact("divide", 1, first), exact("divide", 2, second)
+    dividend, divisor = exact_number("divide", 1, first), exact_number("divide", 2, second)
     if not divisor:
         raise _by_zero("divide")
-    return plain(bounded("divide", ROUNDED.divide(dividend, divisor)))
+    return plain_number(round_result("divide", ROUNDED.divide(dividend, divisor)))
 
 
 def _modulo(first: Any, second: Any) -> Number:
-    dividend, divisor = exact("modulo", 1, first), exact("modulo", 2, second)
+    dividend, divisor = exact_number("modulo", 1, first), exact_number("modulo", 2, second)
     if not divisor:
         raise _by_zero("modulo")
-    rest = WIDE.remainder(dividend, divisor)
+    remainder = WIDE.remainder(dividend, divisor)
     # The sign is the divisor's, as in Python, Ruby and Liquid: modulo(-1, 7) is 6.
-    if rest and (rest < 0) != (divisor < 0):
-        rest = WIDE.add(rest, divisor)
-    return plain(bounded("modulo", rest))
+    if remainder and (remainder < 0) != (divisor < 0):
+        remainder = WIDE.add(remainder, divisor)
+    return plain_number(round_result("modulo", remainder))
 
 
-def _folded(name: str, operation: Callable[[Decimal, Decimal], Decimal], values: tuple[Any, ...]) -> Number:
-    total = exact(name, 1, values[0])
+def _reduce(name: str, operation: Callable[[Decimal, Decimal], Decimal], values: tuple[Any, ...]) -> Number:
+    total = exact_number(name, 1, values[0])
     for position, value in enumerate(values[1:], 2):
-        total = bounded(name, operation(total, exact(name, position, value)))
-    return plain(total)
+        total = round_result(name, operation(total, exact_number(name, position, value)))
+    return plain_number(total)
 
 
 def _by_zero(name: str) -> ExpressionFailed:
@@ -81,12 +81,12 @@ def _by_zero(name: str) -> ExpressionFailed:
 
 
 def _round(value: Any, digits: Any = 0) -> Number:
-    number = exact("round", 1, value)
-    places = whole("round", 2, digits)
+    number = exact_number("round", 1, value)
+    places = whole_number("round", 2, digits)
     if not -MAX_EXPONENT <= places <= -MIN_EXPONENT:
-        raise is_none("round", 2, f"a whole number from {-MAX_EXPONENT} to {-MIN_EXPONENT}", places)
+        raise invalid_value("round", 2, f"a whole number from {-MAX_EXPONENT} to {-MIN_EXPONENT}", places)
     rounded = number.quantize(Decimal(1).scaleb(-places, WIDE), ROUND_HALF_UP, WIDE)
-    return plain(bounded("round", rounded))
+    return plain_number(round_result("round", rounded))
 
 
 def _floor(value: Any) -> Number:
@@ -104,16 +104,16 @@ def _to_whole(name: str, value: Any, of_double: Callable[[float], int], rounding
     # A double gives an int as in JMESPath, however large or small it is; infinity is none in either.
     if value.__class__ is float and value - value == 0:
         return whole_digits(value) if value.is_integer() else of_double(value)
-    return plain(bounded(name, exact(name, 1, value).to_integral_value(rounding, WIDE)))
+    return plain_number(round_result(name, exact_number(name, 1, value).to_integral_value(rounding, WIDE)))
 
 
 def _sum(values: Any) -> Number:
-    return plain(bounded("sum", _total("sum", values)))
+    return plain_number(round_result("sum", _total("sum", values)))
 
 
 def _avg(values: Any) -> Number | None:
     total = _total("avg", values)
-    return plain(bounded("avg", ROUNDED.divide(total, Decimal(len(values))))) if values else None
+    return plain_number(round_result("avg", ROUNDED.divide(total, Decimal(len(values))))) if values else None
 
 
 def _total(name: str, values: Any) -> Decimal:
@@ -124,7 +124,7 @@ def _total(name: str, values: Any) -> Decimal:
     if set(map(type, values)) == {int} and -_SAFE < (small := sum(values)) < _SAFE:
         return Decimal(small)
     for value in values:
-        total = WIDE.add(total, exact(name, 1, value))
+        total = WIDE.add(total, exact_number(name, 1, value))
     return total
 
 
@@ -142,12 +142,10 @@ def _sum_by(values: Any, expression: Callable[[Any], Any]) -> Number | None:
             return None
         number = find_decimal(value)
         if number is None:
-            given = "a string that is none" if value.__class__ is str else type_name(value)
-            raise ExpressionFailed(
-                f"sum_by() takes an expression that gives numbers as argument 2, and it gave {given}"
-            )
-        total = WIDE.add(total, number if is_within(number) else exact("sum_by", 2, value))
-    return plain(bounded("sum_by", total))
+            kind = "a string that is not one" if value.__class__ is str else type_name(value)
+            raise ExpressionFailed(f"sum_by() takes an expression that gives numbers as argument 2, and it gave {kind}")
+        total = WIDE.add(total, number if is_within(number) else exact_number("sum_by", 2, value))
+    return plain_number(round_result("sum_by", total))
 
 
 def _to_number(value: Any) -> Number | None:

@@ -1,4 +1,4 @@
-"""Functions of objects, arrays and JSON text. None changes what it is given; results share its parts."""
+"""Functions of objects, arrays and JSON text. None changes its arguments; results share their parts."""
 
 import json
 from typing import Any
@@ -7,13 +7,14 @@ from app.core.jmespath.call import Function
 from app.core.jmespath.functions.arguments import (
     MAX_CHARS,
     function,
-    is_none,
+    invalid_value,
     mapping,
     string,
     strings,
     too_many_chars,
 )
-from app.core.json_text import decode, encode_canonical, with_numbers_by_value
+from app.core.json_numbers import with_numbers_by_value
+from app.core.json_text import decode, encode_canonical
 from app.errors import ExpressionFailed, UnparsableJson
 
 
@@ -22,27 +23,27 @@ def _merge_deep(*values: Any) -> dict[str, Any] | None:
     for position, value in enumerate(values, 1):
         if value is not None:
             members = mapping("merge_deep", position, value)
-            merged = members if merged is None else _merged(merged, members)
+            merged = members if merged is None else _merge_members(merged, members)
     return merged
 
 
-def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def _merge_members(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     merged = first | second
     for key, value in second.items():
         before = first.get(key)
         if value.__class__ is dict and before.__class__ is dict:
-            merged[key] = _merged(before, value)
+            merged[key] = _merge_members(before, value)
     return merged
 
 
 def _omit(value: Any, keys: Any) -> dict[str, Any]:
-    members, unwanted = mapping("omit", 1, value), frozenset(strings("omit", 2, keys))
-    return {key: member for key, member in members.items() if key not in unwanted}
+    members, names = mapping("omit", 1, value), frozenset(strings("omit", 2, keys))
+    return {key: member for key, member in members.items() if key not in names}
 
 
 def _pick(value: Any, keys: Any) -> dict[str, Any]:
-    members, wanted = mapping("pick", 1, value), frozenset(strings("pick", 2, keys))
-    return {key: member for key, member in members.items() if key in wanted}
+    members, names = mapping("pick", 1, value), frozenset(strings("pick", 2, keys))
+    return {key: member for key, member in members.items() if key in names}
 
 
 def _omit_null(value: Any) -> Any:
@@ -57,7 +58,7 @@ def _flatten_object(value: Any, separator: Any = ".") -> dict[str, Any]:
     members, between = mapping("flatten_object", 1, value), string("flatten_object", 2, separator)
     flat: dict[str, Any] = {}
     chars = 0
-    # Each place: the key so far, and what is there. A stack keeps the order, and needs no recursion.
+    # Pairs of the key so far and the value there. A stack keeps the order, and needs no recursion.
     pending: list[tuple[str, Any]] = [(key, member) for key, member in reversed(members.items())]
     while pending:
         path, inner = pending.pop()
@@ -65,12 +66,12 @@ def _flatten_object(value: Any, separator: Any = ".") -> dict[str, Any]:
         if chars > MAX_CHARS:
             raise too_many_chars("flatten_object")
         if inner and inner.__class__ in (dict, list):
-            # What it makes is counted before it is made: a long key would be copied for each member.
+            # Counted before it is made: a long key would be copied for each member.
             chars += (len(path) + len(between)) * len(inner)
             if chars > MAX_CHARS:
                 raise too_many_chars("flatten_object")
             steps = inner.items() if inner.__class__ is dict else enumerate(inner)
-            pending += reversed([(f"{path}{between}{step}", one) for step, one in steps])
+            pending += reversed([(f"{path}{between}{step}", member) for step, member in steps])
         elif path in flat:
             raise ExpressionFailed("flatten_object() would give two values the same key; another separator may not")
         else:
@@ -88,7 +89,7 @@ def _from_json(text: Any) -> Any:
         return decode(source)
     except UnparsableJson:
         # Its message is about a request body.
-        raise is_none("from_json", 1, "JSON text", text) from None
+        raise invalid_value("from_json", 1, "JSON text", text) from None
 
 
 def _to_json(value: Any) -> str:
@@ -107,7 +108,7 @@ OBJECT: tuple[Function, ...] = (
     function(_omit, 2, growth=1),
     function(_pick, 2, growth=1),
     function(_omit_null, 1, growth=1),
-    # A key is repeated for all that is below it.
+    # A key is repeated for everything below it.
     function(_flatten_object, 1, 2, growth=None),
     # Each member becomes an object of its own, with two keys more.
     function(_entries, 1, growth=3),

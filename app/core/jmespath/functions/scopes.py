@@ -1,6 +1,6 @@
-"""What an expression may see besides the value it is applied to, and the functions that see it.
+"""The Scope: what an expression sees besides its input, and the functions that read it.
 
-Nothing here is read from a clock or from outside: who runs a transform says it all, so a replay says it again.
+Nothing is read from a clock or from outside: whoever runs a transform passes it all in, so a replay passes it again.
 """
 
 import hmac
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from app.core.jmespath.call import Function, wrong_type
-from app.core.jmespath.functions.arguments import function, written
+from app.core.jmespath.functions.arguments import function, to_text
 from app.core.times import format_time
 from app.errors import ExpressionFailed
 
@@ -18,7 +18,7 @@ _NO_TABLES: Mapping[str, Mapping[str, Any]] = {}
 
 
 class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What `Expression.search_in` is given beside the document."""
+    """The second argument of `Expression.search_in`, beside the document."""
 
     document: Any
     """The whole call, for `root()`."""
@@ -30,10 +30,10 @@ class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The tables beside the transform, for `lookup()`: name, key, value."""
 
     secret: bytes | None = None
-    """The key of the pseudonyms that `sha256()` makes."""
+    """The key with which `sha256()` makes pseudonyms."""
 
     def __repr__(self) -> str:
-        # Neither a person's data nor the key belongs in a log.
+        # Neither personal data nor the key belongs in a log.
         return f"Scope(received_at={self.received_at}, lookups={sorted(self.lookups)})"
 
 
@@ -54,9 +54,9 @@ def _lookup(scope: Any, table: Any, key: Any, default: Any = None) -> Any:
         raise wrong_type("lookup", 1, "the name of a table", table)
     rows = tables.get(table)
     if rows is None:
-        known = ", ".join(sorted(tables)) or "none"
-        raise ExpressionFailed(f"lookup() takes the name of a table as argument 1 that stands in `lookup`: {known}")
-    return default if key is None else rows.get(written("lookup", 2, key), default)
+        names = ", ".join(sorted(tables)) or "none"
+        raise ExpressionFailed(f"lookup() takes the name of a table as argument 1 that stands in `lookup`: {names}")
+    return default if key is None else rows.get(to_text("lookup", 2, key), default)
 
 
 def _sha256(scope: Any, value: Any) -> str | None:
@@ -67,12 +67,12 @@ def _sha256(scope: Any, value: Any) -> str | None:
         raise ExpressionFailed(
             "sha256() has no key to make pseudonyms with: set PSEUDONYM_KEY to a long random text, and keep it"
         )
-    text = written("sha256", 1, value).encode("utf-8", "surrogatepass")
+    text = to_text("sha256", 1, value).encode("utf-8", "surrogatepass")
     return hmac.digest(secret, text, "sha256").hex()
 
 
 SCOPE: tuple[Function, ...] = (
-    # What they give is no multiple of their arguments.
+    # Their results are no multiple of their arguments.
     function(_root, 0, growth=None, scoped=True, takes_null=True),
     function(_lookup, 2, 3, growth=None, scoped=True, takes_null=True),
     function(_received_at, 0, growth=2, scoped=True, takes_null=True),

@@ -1,4 +1,4 @@
-"""Functions of text. Whatever can multiply its text bounds itself before it does (MAX_CHARS)."""
+"""Functions of text. A function that can multiply its text checks the size of the result first (MAX_CHARS)."""
 
 import re
 from functools import lru_cache
@@ -9,12 +9,12 @@ from app.core.jmespath.call import Function
 from app.core.jmespath.functions.arguments import (
     MAX_CHARS,
     function,
-    is_none,
+    invalid_value,
     string,
     template,
+    to_text,
     too_many_chars,
-    whole,
-    written,
+    whole_number,
 )
 from app.errors import ExpressionFailed
 
@@ -38,23 +38,25 @@ def _trim(text: Any) -> str:
 
 
 def _replace(text: Any, old: Any, new: Any) -> str:
-    source, wanted, by = string("replace", 1, text), _some_text("replace", 2, old), string("replace", 3, new)
-    if len(by) > len(wanted) and len(source) + source.count(wanted) * (len(by) - len(wanted)) > MAX_CHARS:
+    source, target = string("replace", 1, text), _nonempty_string("replace", 2, old)
+    replacement = string("replace", 3, new)
+    added = len(replacement) - len(target)
+    if added > 0 and len(source) + source.count(target) * added > MAX_CHARS:
         raise too_many_chars("replace")
-    return source.replace(wanted, by)
+    return source.replace(target, replacement)
 
 
 def _split(text: Any, separator: Any, limit: Any = ...) -> list[str]:
-    source, between = string("split", 1, text), _some_text("split", 2, separator)
+    source, between = string("split", 1, text), _nonempty_string("split", 2, separator)
     if limit is ...:
         return source.split(between)
-    most = whole("split", 3, limit)
+    most = whole_number("split", 3, limit)
     if most < 1:
-        raise is_none("split", 3, "a whole number above 0", most)
+        raise invalid_value("split", 3, "a whole number above 0", most)
     return source.split(between, min(most - 1, len(source)))
 
 
-def _some_text(name: str, position: int, value: Any) -> str:
+def _nonempty_string(name: str, position: int, value: Any) -> str:
     text = string(name, position, value)
     if not text:
         raise ExpressionFailed(f"{name}() takes a string as argument {position} that is not empty")
@@ -66,26 +68,26 @@ def _snake_case(text: Any) -> str:
     if source.isascii():
         parted = _ASCII_WORD_BREAK.sub("_", source)
     else:
-        # The same rule on the case of each character, since Python's `re` has no class for capitals of all scripts.
+        # The same rule applied to the case of each character, since `re` has no class for capitals of all scripts.
         cases = "".join(
-            "u" if one.isupper() else "l" if one.islower() else "d" if one.isdigit() else " " for one in source
+            "u" if char.isupper() else "l" if char.islower() else "d" if char.isdigit() else " " for char in source
         )
-        breaks = [0, *(found.start() for found in _CASED_WORD_BREAK.finditer(cases)), len(source)]
+        breaks = [0, *(match.start() for match in _CASED_WORD_BREAK.finditer(cases)), len(source)]
         parted = "_".join(source[start:end] for start, end in pairwise(breaks))
     return _NO_WORD.sub("_", parted).strip("_").lower()
 
 
 def _substring(text: Any, start: Any, end: Any = ...) -> str:
-    source, first = string("substring", 1, text), whole("substring", 2, start)
-    return source[first:] if end is ... else source[first : whole("substring", 3, end)]
+    source, first = string("substring", 1, text), whole_number("substring", 2, start)
+    return source[first:] if end is ... else source[first : whole_number("substring", 3, end)]
 
 
 def _concat(*values: Any) -> str:
-    return "".join([written("concat", position, value) for position, value in enumerate(values, 1)])
+    return "".join([to_text("concat", position, value) for position, value in enumerate(values, 1)])
 
 
 def _format(pattern: Any, *values: Any) -> str | None:
-    literals, names = _parts(template("format", 1, pattern))
+    literals, names = _parse_template(template("format", 1, pattern))
     by_name = next((index for index, value in enumerate(values) if value.__class__ is dict), None)
     in_turn = iter([index for index in range(len(values)) if index != by_name])
     pieces = [literals[0]]
@@ -103,7 +105,7 @@ def _format(pattern: Any, *values: Any) -> str | None:
             value = values[index]
         if value is None:
             return None
-        piece = written("format", index + 2, value)
+        piece = to_text("format", index + 2, value)
         size += len(piece) + len(literal)
         if size > MAX_CHARS:
             raise too_many_chars("format")
@@ -114,18 +116,18 @@ def _format(pattern: Any, *values: Any) -> str | None:
 
 
 @lru_cache(maxsize=128)
-def _parts(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Cut a template: the text before, between and after its placeholders, and their names ("" for `{}`)."""
+def _parse_template(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split a template: the text before, between and after its placeholders, and their names ("" for `{}`)."""
     literals: list[str] = []
     names: list[str] = []
     literal = ""
     end = 0
-    for found in _PLACEHOLDER.finditer(pattern):
-        literal += pattern[end : found.start()]
-        end = found.end()
-        name = found["name"]
-        if found[0] in ("{{", "}}"):
-            literal += found[0][0]
+    for match in _PLACEHOLDER.finditer(pattern):
+        literal += pattern[end : match.start()]
+        end = match.end()
+        name = match["name"]
+        if match[0] in ("{{", "}}"):
+            literal += match[0][0]
         elif name is None:
             raise ExpressionFailed("format() takes a template as argument 1 in which a brace that is text is doubled")
         else:
@@ -135,7 +137,7 @@ def _parts(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (*literals, literal + pattern[end:]), tuple(names)
 
 
-# What a letter becomes in the other case is at most three letters.
+# In the other case a letter becomes at most three letters.
 TEXT: tuple[Function, ...] = (
     function(_lower, 1, growth=3),
     function(_upper, 1, growth=3),

@@ -1,8 +1,8 @@
-"""Times. Nothing reads a clock; every time is UTC, and `time_format` alone writes it in another zone.
+"""Functions of times. None reads a clock; every time is UTC, and only `time_format` writes it in another zone.
 
-Zones are IANA's, by the `zoneinfo` of Python. It reads a zone's rules once; they are constants, like Python's tables of
-Unicode, and come with the operating system or the package `tzdata`: a new release of either can move times that lie
-after a country's change of law.
+Zones are IANA's, from Python's `zoneinfo`, which reads a zone's rules once. They are constants, like Python's Unicode
+tables, and come with the operating system or the package `tzdata`: a new release of either can move times after a
+country's change of law.
 """
 
 import re
@@ -14,8 +14,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.core.jmespath.call import Function, wrong_type
-from app.core.jmespath.functions.arguments import function, is_none, string, template, whole
-from app.core.jmespath.functions.decimals import ROUNDED, WIDE, Number, bounded, exact, plain
+from app.core.jmespath.functions.arguments import function, invalid_value, string, template, whole_number
+from app.core.jmespath.functions.decimals import ROUNDED, WIDE, Number, exact_number, plain_number, round_result
 from app.core.times import TimeInvalid, format_time, parse_time
 from app.errors import ExpressionFailed
 
@@ -32,7 +32,7 @@ _MICROS: Mapping[str, int] = {
 _MONTHS: Mapping[str, int] = {"months": 1, "years": 12}
 _UNITS: Mapping[str, int] = {**_MICROS, **_MONTHS}
 
-# No time is further from another.
+# No two times are further apart.
 _MOST_MONTHS = 12 * 10_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 _UTC = frozenset({"UTC", "GMT", "Z"})
 # Phones say `GMT+03:00` or `GMT+3` where they know no name. IANA's `Etc/GMT+3` is three hours the other way.
 _OFFSET = re.compile(r"(?:UTC|GMT)?(?P<sign>[+-])(?P<hours>[01]?[0-9]|2[0-3])(?::?(?P<minutes>[0-5][0-9]))?")
-# `localtime`, `posixrules` and paths are no names of zones, though files.
+# `localtime`, `posixrules` and paths are files, but not names of zones.
 _ZONE = re.compile(r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
 _LONGEST_ZONE = 64
 
@@ -63,10 +63,10 @@ def _micros(name: str, position: int, value: Any) -> int:
         return parse_time(value)
     except TimeInvalid:
         # Its message quotes the value.
-        raise is_none(name, position, "a time", value) from None
+        raise invalid_value(name, position, "a time", value) from None
 
 
-def _written(name: str, micros: int) -> str:
+def _time_text(name: str, micros: int) -> str:
     try:
         return format_time(micros)
     except TimeInvalid:
@@ -78,25 +78,25 @@ def _to_time(value: Any) -> str:
 
 
 def _unit(name: str, value: Any, units: Mapping[str, int]) -> str:
-    """Take the name of a unit, in the plural or the singular."""
+    """Return a unit's plural name, given in the plural or the singular."""
     text = string(name, 3, value)
     for unit in (text, text + "s"):
         if unit in units:
             return unit
-    raise is_none(name, 3, f"a unit ({', '.join(units)})", text)
+    raise invalid_value(name, 3, f"a unit ({', '.join(units)})", text)
 
 
 def _time_add(time: Any, amount: Any, unit: Any) -> str:
     start = _micros("time_add", 1, time)
     plural = _unit("time_add", unit, _UNITS)
     if plural in _MONTHS:
-        return _months_later(start, whole("time_add", 2, amount) * _MONTHS[plural])
-    micros = WIDE.multiply(exact("time_add", 2, amount), Decimal(_MICROS[plural]))
-    return _written("time_add", start + int(micros.to_integral_value(ROUND_HALF_UP)))
+        return _months_later(start, whole_number("time_add", 2, amount) * _MONTHS[plural])
+    micros = WIDE.multiply(exact_number("time_add", 2, amount), Decimal(_MICROS[plural]))
+    return _time_text("time_add", start + int(micros.to_integral_value(ROUND_HALF_UP)))
 
 
 def _months_later(start: int, months: int) -> str:
-    """Go to the same day and clock time of another month, or to that month's last day where it has no such day."""
+    """Return the same day and clock time in another month, or its last day where it has no such day."""
     moment = _EPOCH + start * _MICRO
     year, month = divmod(moment.year * 12 + moment.month - 1 + max(-_MOST_MONTHS, min(months, _MOST_MONTHS)), 12)
     try:
@@ -104,13 +104,13 @@ def _months_later(start: int, months: int) -> str:
         later = moment.replace(year=year, month=month + 1, day=day)
     except ValueError:
         raise ExpressionFailed("time_add() gives times of the years 1 to 9999, and this one is beyond") from None
-    return _written("time_add", (later - _EPOCH) // _MICRO)
+    return _time_text("time_add", (later - _EPOCH) // _MICRO)
 
 
 def _time_diff(first: Any, second: Any, unit: Any) -> Number:
     micros = _micros("time_diff", 1, first) - _micros("time_diff", 2, second)
     size = _MICROS[_unit("time_diff", unit, _MICROS)]
-    return plain(bounded("time_diff", ROUNDED.divide(Decimal(micros), Decimal(size))))
+    return plain_number(round_result("time_diff", ROUNDED.divide(Decimal(micros), Decimal(size))))
 
 
 def _offset(moment: datetime) -> str:
@@ -152,11 +152,11 @@ def _time_format(time: Any, pattern: Any, zone: Any = "UTC") -> str:
     except OverflowError:
         raise ExpressionFailed("time_format() gives times of the years 1 to 9999, and this one is beyond") from None
 
-    def directive(found: re.Match[str]) -> str:
-        write = _DIRECTIVES.get(found[1])
+    def directive(match: re.Match[str]) -> str:
+        write = _DIRECTIVES.get(match[1])
         if write is None:
-            known = " ".join(f"%{one}" for one in _DIRECTIVES)
-            raise ExpressionFailed(f"time_format() takes a format as argument 2 of text and {known}")
+            directives = " ".join(f"%{letter}" for letter in _DIRECTIVES)
+            raise ExpressionFailed(f"time_format() takes a format as argument 2 of text and {directives}")
         return write(local)
 
     return _DIRECTIVE.sub(directive, text)
@@ -166,7 +166,7 @@ def _zone(value: Any) -> tzinfo:
     name = string("time_format", 3, value)
     zone = _find_zone(name)
     if zone is None:
-        raise is_none("time_format", 3, "a time zone (Europe/Berlin, UTC, +02:00)", name)
+        raise invalid_value("time_format", 3, "a time zone (Europe/Berlin, UTC, +02:00)", name)
     return zone
 
 
@@ -181,7 +181,7 @@ def _find_zone(name: str) -> tzinfo | None:
         try:
             return ZoneInfo(name)
         except (KeyError, ValueError, OSError):
-            # Not there, no such file's format, or a folder such as `America`.
+            # Missing, not in the format of a zone, or a folder such as `America`.
             return None
     return None
 
