@@ -95,7 +95,7 @@ def test_ids_that_stand_for_none_are_warned_of(site: Site) -> None:
 
 def test_a_look_is_bounded_says_so_and_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in(site.client)
-    monkeypatch.setattr(problems, "LOOKED_AT", 2)
+    monkeypatch.setattr(problems, "CALLS_MAX", 2)
     monkeypatch.setattr(problems, "SECONDS", 60.0)
     for number in range(5):
         send(site, messageId=f"m-{number}", userId=None)
