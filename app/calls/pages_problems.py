@@ -14,7 +14,7 @@ from app.web.pages import Pages, Values
 from app.web.parameters import read_parameters
 from app.web.sessions import require_admin_or_session
 
-RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "time there is"}
+RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "all time"}
 """Periods the page offers; any duration or time is accepted as well."""
 
 _RANGE = "7d"
