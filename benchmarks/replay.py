@@ -121,7 +121,7 @@ def _measure(database: Database, text: str, *, dry: bool) -> tuple[Plan, float]:
     )
     began = time.perf_counter()
     plan = replayer.plan(ReplayRequest(outcomes=(Outcome.IGNORED, Outcome.REJECTED)), (None, None), again=True)
-    (replayer.try_out if dry else replayer.run)(plan, lambda _count: None)
+    (replayer.dry_run if dry else replayer.run)(plan, lambda _count: None)
     return plan, time.perf_counter() - began
 
 

@@ -58,7 +58,7 @@ def replay(
         published(database, transforms, some_ids(12))
     replayer = a_replayer(database)
     plan = replayer.plan(ReplayRequest(**{"outcomes": UNMADE, **asked}), (None, None), again=again)
-    (replayer.try_out if dry else replayer.run)(plan, lambda _count: None)
+    (replayer.dry_run if dry else replayer.run)(plan, lambda _count: None)
     return plan
 
 

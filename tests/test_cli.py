@@ -190,7 +190,7 @@ def test_retention_forgets_the_bytes_of_older_calls_once_somebody_says_yes(
     assert "removed by retention" not in type_("show", "m-3").stdout
     done = type_("retention", "--days", "2", "--yes")
     assert done.exit_code == 0, done.output
-    assert done.stdout.endswith("Forgot the raw bytes of 5 calls and the envelopes of 0 requests.\n")
+    assert done.stdout.endswith("Removed the raw bytes of 5 calls and the envelopes of 0 requests.\n")
     assert "removed by retention" in type_("show", "m-3").stdout
     assert type_("show", "m-3", "--raw").exit_code == 1
     assert '"messageId": "later"' in type_("show", "later").stdout
@@ -285,7 +285,7 @@ def test_following_does_not_show_again_what_lies_before_its_beginning(
     empty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(review, "_POLL_SECONDS", 0)
-    monkeypatch.setattr(review, "_AT_ONCE", 2)
+    monkeypatch.setattr(review, "_PAGE_IDS", 2)
     records = [a_record(an_event(idempotency_id=f"{at}"), message_id=f"{at}") for at in range(7)]
     store(empty, *records)
     following = review._follow(Backend(database=empty, catalog=Catalog(TransformSet(()))), CallFilters(), 1)

@@ -286,7 +286,7 @@ def test_what_was_killed_or_stopped_half_way_goes_on_and_counts_nothing_twice(
     assert 0 < half["rejected", "event_invalid"] < many
     said = type_("replay", "--yes", "--json")
     assert said.exit_code == 0
-    assert "Going on with a replay that was stopped after" in said.stderr
+    assert "Resuming a replay that was stopped after" in said.stderr
     summary = json.loads(said.stdout)
     assert (summary["resumed"], summary["finished"], summary["calls"]) == (True, True, many)
     assert summary["changed"] == {"rejected > stored": many}

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.calls.review import to_whole_document
-from app.calls.steps import tell_steps
+from app.calls.steps import list_steps
 from app.catalog.live import Catalog
 from app.core.credentials import Auth, Credentials
 from app.core.outcome import Outcome
@@ -181,7 +181,7 @@ def test_show_tells_the_steps_that_ran_when_the_call_came(database: Database) ->
 def steps_of(database: Database, record: Record) -> Any:
     with database.reading() as conn:
         whole = get_call(conn, record.id)
-        steps = tell_steps(conn, Catalog(), whole)
+        steps = list_steps(conn, Catalog(), whole)
         assert to_whole_document(whole, steps).route == record.route
     return steps
 

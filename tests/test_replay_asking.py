@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from app.core.outcome import Outcome
 from app.errors import BadQuery
-from app.replay.parameters import parse_asked, parse_bounds, to_options, to_texts
+from app.replay.parameters import parse_bounds, parse_replay_request, to_options, to_texts
 from tests.builders import NOW
 
 WORDS: list[dict[str, str]] = [
@@ -35,13 +35,13 @@ WORDS: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("words", WORDS)
 def test_what_is_written_reads_the_same_again(words: dict[str, str]) -> None:
-    asked = parse_asked(words)
-    assert parse_asked(to_texts(asked)) == asked
+    asked = parse_replay_request(words)
+    assert parse_replay_request(to_texts(asked)) == asked
 
 
 @given(event=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=50))
 def test_an_event_of_any_name_is_one_option(event: str) -> None:
-    options = to_options(parse_asked({"event": event, "correct": "yes"}))
+    options = to_options(parse_replay_request({"event": event, "correct": "yes"}))
     assert f"--event={event}" in options
     assert "--correct" in options
     assert all(option.startswith("--") for option in options)
@@ -68,16 +68,16 @@ def test_an_event_of_any_name_is_one_option(event: str) -> None:
 )
 def test_what_cannot_be_used_is_named(words: dict[str, str], says: str) -> None:
     with pytest.raises(BadQuery, match=says):
-        parse_asked(words)
+        parse_replay_request(words)
 
 
 def test_bounds_are_times() -> None:
-    assert parse_bounds(parse_asked({"since": "1h"}), NOW) == (NOW - 3_600_000_000, None)
+    assert parse_bounds(parse_replay_request({"since": "1h"}), NOW) == (NOW - 3_600_000_000, None)
     with pytest.raises(BadQuery):
-        parse_bounds(parse_asked({"until": "soon"}), NOW)
+        parse_bounds(parse_replay_request({"until": "soon"}), NOW)
 
 
 def test_a_correction_one_call_and_a_lane_are_read_from_all_outcomes() -> None:
-    assert set(parse_asked({"correct": "yes"}).outcomes) == set(Outcome)
-    assert set(parse_asked({"id": "1"}).outcomes) == set(Outcome)
-    assert set(parse_asked({"transform": "a"}).outcomes) == set(Outcome)
+    assert set(parse_replay_request({"correct": "yes"}).outcomes) == set(Outcome)
+    assert set(parse_replay_request({"id": "1"}).outcomes) == set(Outcome)
+    assert set(parse_replay_request({"transform": "a"}).outcomes) == set(Outcome)

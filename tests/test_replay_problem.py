@@ -7,7 +7,7 @@ import pytest
 from app.calls.problems import ProblemGroup, find_problems
 from app.core.outcome import Outcome
 from app.replay import reader as reading
-from app.replay.parameters import parse_asked
+from app.replay.parameters import parse_replay_request
 from app.store import kept
 from app.store.engine import Database
 from tests.builders import DEFAULT_TEXT, a_document, some_transforms
@@ -37,7 +37,7 @@ def groups(database: Database) -> list[ProblemGroup]:
 def run(database: Database, words: dict[str, str], *, dry: bool = False, steps: int | None = None) -> Any:
     """Replay by these words; `steps`: stop after so many batches."""
     replayer = a_replayer(database)
-    plan = replayer.plan(parse_asked(words), (None, None))
+    plan = replayer.plan(parse_replay_request(words), (None, None))
     taken = 0
 
     def advance(_calls: int) -> None:
@@ -46,7 +46,7 @@ def run(database: Database, words: dict[str, str], *, dry: bool = False, steps: 
         if taken == steps:
             raise KeyboardInterrupt
 
-    (replayer.try_out if dry else replayer.run)(plan, advance)
+    (replayer.dry_run if dry else replayer.run)(plan, advance)
     return plan
 
 

@@ -1,1 +1,1 @@
-"""What became of a call: its steps, where its events came from, conflicts, problems, search."""
+"""Calls: their steps and outcomes, the origin of their events, conflicts, problems, search, retention."""

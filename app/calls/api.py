@@ -1,6 +1,6 @@
 """The JSON API: calls, events, refused requests. Only with the admin token.
 
-Lists are paged by key: `next` of a page is `before` of the page after it, and a page costs the same wherever it lies.
+Lists are paged by key: `next` of one page is `before` of the following page. Every page costs the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from app.calls.review import (
     to_refusal_document,
     to_whole_document,
 )
-from app.calls.steps import tell_steps
+from app.calls.steps import list_steps
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.errors import NotFound
@@ -37,12 +37,12 @@ from app.web.sessions import require_admin_or_session
 
 T = TypeVar("T")
 
-# More digits than any id has; int() refuses thousands of them.
-_LONG = 30
+# More digits than any id has; int() raises on thousands of digits.
+_ID_DIGITS = 30
 
 
 def api(offload: Offload, admin_token: str) -> Blueprint:
-    """Return the routes below `/api/v1`. Each reads its parameters here, and the database where `offload` runs it."""
+    """Return the routes below `/api/v1`. Parameters are parsed in the request; database reads run through `offload`."""
     blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
     blueprint.before_request(require_admin_or_session(admin_token))
 
@@ -72,9 +72,9 @@ def _calls() -> Work:
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
-            found = list_calls(conn, filters, before, limit + 1)
-        following = _next(found, limit, lambda row: str(row.id))
-        return {"calls": [to_call_document(row) for row in found[:limit]], "next": following}
+            rows = list_calls(conn, filters, before, limit + 1)
+        following = _next(rows, limit, lambda row: str(row.id))
+        return {"calls": [to_call_document(row) for row in rows[:limit]], "next": following}
 
     return work
 
@@ -86,8 +86,8 @@ def _call(call_id: str) -> Work:
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
-            whole = get_call(conn, int(call_id[:_LONG]))
-            return to_whole_document(whole, tell_steps(conn, backend.catalog, whole))
+            whole = get_call(conn, int(call_id[:_ID_DIGITS]))
+            return to_whole_document(whole, list_steps(conn, backend.catalog, whole))
 
     return work
 
@@ -99,9 +99,9 @@ def _events() -> Work:
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
-            found = list_events(conn, filters, before, limit + 1)
-        following = _next(found, limit, lambda row: f"{row.call_id}.{row.id}")
-        return {"events": [to_event_document(row) for row in found[:limit]], "next": following}
+            rows = list_events(conn, filters, before, limit + 1)
+        following = _next(rows, limit, lambda row: f"{row.call_id}.{row.id}")
+        return {"events": [to_event_document(row) for row in rows[:limit]], "next": following}
 
     return work
 
@@ -114,13 +114,13 @@ def _refused() -> Work:
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
             # There are never more than KEPT.
-            found = [one for one in list_refusals(conn, KEPT) if before is None or one.id < before]
-        following = _next(found, limit, lambda one: str(one.id))
-        return {"refused": [to_refusal_document(one) for one in found[:limit]], "next": following}
+            refusals = [refusal for refusal in list_refusals(conn, KEPT) if before is None or refusal.id < before]
+        following = _next(refusals, limit, lambda refusal: str(refusal.id))
+        return {"refused": [to_refusal_document(refusal) for refusal in refusals[:limit]], "next": following}
 
     return work
 
 
-def _next(found: Sequence[T], limit: int, to_cursor: Callable[[T], str]) -> str | None:
+def _next(rows: Sequence[T], limit: int, to_cursor: Callable[[T], str]) -> str | None:
     """Return where the next page begins; `found` holds one more than `limit` where there is one."""
-    return to_cursor(found[limit - 1]) if len(found) > limit else None
+    return to_cursor(rows[limit - 1]) if len(rows) > limit else None

@@ -1,4 +1,4 @@
-"""Which transforms take a call, and why not the others."""
+"""Which transforms match a call, and why the others do not."""
 
 from enum import StrEnum
 
@@ -11,45 +11,46 @@ _NAMES_SHOWN = 5
 
 
 class TransformRole(StrEnum):
-    """How a transform stands to a call."""
+    """The part a transform plays for a call."""
 
     CHOSEN = "chosen"
     ALSO = "also"
-    """It adds its events to those of the one that is chosen."""
+    """It adds its events to those of the chosen transform."""
     PASSED_OVER = "passed over"
-    """It takes such calls, and another goes first."""
+    """It matches the call, but another transform goes first."""
     OTHER_CALLS = "other calls"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One transform, and what it has to do with the call."""
+    """One transform and its role for a call."""
 
     name: str
     version: str
-    verdict: TransformRole
+    role: TransformRole
     sentence: str
 
 
-def tell_choice(transforms: TransformSet, call: Call) -> list[Candidate]:
-    """Return all transforms of a set: first those that take the call, then those that would have, then the others."""
+def list_candidates(transforms: TransformSet, call: Call) -> list[Candidate]:
+    """Return all transforms of a set: those that take the call, then those passed over, then those of other calls."""
     choice = transforms.choose(call)
-    told: list[Candidate] = []
+    candidates: list[Candidate] = []
     if choice.main is not None:
-        told.append(_candidate(choice.main, TransformRole.CHOSEN, _takes(choice.main)))
-    told += [
-        _candidate(one, TransformRole.ALSO, f"{_takes(one)}, beside the others (also: true)") for one in choice.also
+        candidates.append(_candidate(choice.main, TransformRole.CHOSEN, _takes(choice.main)))
+    candidates += [
+        _candidate(transform, TransformRole.ALSO, f"{_takes(transform)}, beside the others (also: true)")
+        for transform in choice.also
     ]
-    for one in choice.passed_over:
-        told.append(_candidate(one, TransformRole.PASSED_OVER, _why_later(one, choice.main)))
-    known = {one.name for one in told}
-    for one in transforms.transforms:
-        if one.name not in known:
-            told.append(_candidate(one, TransformRole.OTHER_CALLS, f"takes {_match(one)}"))
-    return told
+    for transform in choice.passed_over:
+        candidates.append(_candidate(transform, TransformRole.PASSED_OVER, _why_later(transform, choice.main)))
+    names = {candidate.name for candidate in candidates}
+    for transform in transforms.transforms:
+        if transform.name not in names:
+            candidates.append(_candidate(transform, TransformRole.OTHER_CALLS, f"takes {_match(transform)}"))
+    return candidates
 
 
-def _candidate(transform: Transform, verdict: TransformRole, sentence: str) -> Candidate:
-    return Candidate(name=transform.name, version=transform.digest.hex(), verdict=verdict, sentence=sentence)
+def _candidate(transform: Transform, role: TransformRole, sentence: str) -> Candidate:
+    return Candidate(name=transform.name, version=transform.digest.hex(), role=role, sentence=sentence)
 
 
 def _takes(transform: Transform) -> str:
@@ -67,20 +68,20 @@ def _why_later(transform: Transform, main: Transform | None) -> str:
 
 
 def _match(transform: Transform) -> str:
-    """Say in words what a transform takes."""
-    said = transform.source.value.get("match", {})
-    kind = said.get("type", "track")
-    if transform.name == DEFAULT and "event" not in said:
+    """Return in words which calls a transform takes."""
+    match = transform.source.value.get("match", {})
+    kind = match.get("type", "track")
+    if transform.name == DEFAULT and "event" not in match:
         return f"{kind} calls that no other takes"
     text = f"{kind} calls"
-    if "event" in said:
-        text += f" named {_names(said['event'])}"
-    if "source" in said:
-        text += f" of the source {_names(said['source'])}"
+    if "event" in match:
+        text += f" named {_names(match['event'])}"
+    if "source" in match:
+        text += f" of the source {_names(match['source'])}"
     return text
 
 
-def _names(said: str | list[str]) -> str:
-    names = [said] if isinstance(said, str) else said
+def _names(pattern: str | list[str]) -> str:
+    names = [pattern] if isinstance(pattern, str) else pattern
     shown = " or ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} or one of {len(names) - _NAMES_SHOWN} more"

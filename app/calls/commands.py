@@ -1,4 +1,4 @@
-"""Looking at what came: `log`, `show`, `ledger`, `refused`."""
+"""Commands that show calls: `log`, `show`, `refused`."""
 
 import sys
 import time
@@ -14,8 +14,8 @@ from app.calls.review import (
     to_refusal_document,
     to_whole_document,
 )
-from app.calls.steps import tell_steps
-from app.calls.text import tell_call, tell_refusal
+from app.calls.steps import list_steps
+from app.calls.text import call_text, refusal_text
 from app.catalog.backend import Backend
 from app.cli.program import open_backend
 from app.clock import clock
@@ -34,40 +34,44 @@ from app.store.review import (
     read_calls,
 )
 
-# The values: of an enum as it is, click takes the names.
-_OUTCOME = click.Choice([one.value for one in Outcome])
-_REASON = click.Choice([one.value for one in Reason])
+# The values: click uses the names of an enum passed as it is.
+_OUTCOME = click.Choice([outcome.value for outcome in Outcome])
+_REASON = click.Choice([reason.value for reason in Reason])
 
 _POLL_SECONDS = 0.5
 
 _LATE = 30_000_000 << TAG_BITS
-"""30 s as a distance between ids. An id is made before the commit that shows it, at most some seconds before."""
+"""30 s as a distance between ids: an id is drawn some seconds, at most, before its commit is visible."""
 
-_AT_ONCE = 10_000
+_PAGE_IDS = 10_000
 """Ids that one query of `--follow` reads."""
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on with the calls that come in, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new calls, until Ctrl-C.")
 @click.option("--outcome", multiple=True, type=_OUTCOME, help="May be given several times.")
 @click.option(
     "--reason",
     type=_REASON,
     metavar="REASON",
-    help="Such as event_invalid, no_transform.",
+    help="A reason code, such as event_invalid or no_transform.",
 )
 @click.option("--event", help="Segment's event name.")
 @click.option("--customer", help="The customer of the event, else the call's userId.")
 @click.option("--id", help="A call id, a message id or an idempotency id.")
 @click.option("--transform", help="The name of a transform.")
-@click.option("--since", metavar="WHEN", help="A time, or a duration: 30m, 1h, 7d.")
-@click.option("--until", metavar="WHEN", help="The same.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many.")
+@click.option("--since", metavar="WHEN", help="Received at or after this time, or within this duration: 30m, 1h, 7d.")
+@click.option(
+    "--until", metavar="WHEN", help="Received before this time (exclusive), or longer ago than this duration."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many of the newest to show."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def log(*, follow: bool, outcome: Sequence[str], limit: int, as_json: bool, **texts: str | None) -> None:
-    """Show stored calls, the newest last."""
-    given = {name: text for name, text in {"outcome": ",".join(outcome), **texts}.items() if text}
-    filters = parse_call_filters(given, clock())
+    """Show stored calls, newest last."""
+    params = {name: text for name, text in {"outcome": ",".join(outcome), **texts}.items() if text}
+    filters = parse_call_filters(params, clock())
     backend = open_backend()
     if follow:
         for calls in _follow(backend, filters, limit):
@@ -77,24 +81,22 @@ def log(*, follow: bool, outcome: Sequence[str], limit: int, as_json: bool, **te
         rows = list_calls(conn, filters, limit=limit)
     _write([to_call_document(row) for row in reversed(rows)], as_json=as_json)
     if not rows and sys.stdout.isatty():
-        click.echo(
-            "There is no such call." if given else "No call came yet: try `segment-lotus send sample`.", err=True
-        )
+        click.echo("No calls match." if params else "No calls yet: try `segment-lotus send sample`.", err=True)
 
 
 @click.command()
 @click.argument("id_", metavar="ID")
-@click.option("--raw", is_flag=True, help="Only the call's own bytes, as they came.")
-@click.option("--json", "as_json", is_flag=True, help="As the JSON API tells it.")
+@click.option("--raw", is_flag=True, help="Print only the raw bytes of the call, as received.")
+@click.option("--json", "as_json", is_flag=True, help="Print the document of the JSON API.")
 def show(*, id_: str, raw: bool, as_json: bool) -> None:
-    """Show everything about one call. ID: of the call, of its message, or the idempotency id of its event."""
+    """Show everything about one call. ID is a call id, a message id or the idempotency id of an event."""
     backend = open_backend()
     with backend.database.reading() as conn:
         ids = list_call_ids(conn, CallFilters(id=id_), limit=100)
         if not ids:
             raise NotFound(f"there is no call, message or event with the id {id_[:100]!r}")
         whole = get_call(conn, ids[0])
-        steps = tell_steps(conn, backend.catalog, whole)
+        steps = list_steps(conn, backend.catalog, whole)
     if len(ids) > 1:
         many = f"{len(ids)}" if len(ids) < 100 else "100 or more"  # noqa: PLR2004  the limit above
         click.echo(f"{many} calls have this id; this is the newest. All: segment-lotus log --id {id_!r}", err=True)
@@ -104,55 +106,57 @@ def show(*, id_: str, raw: bool, as_json: bool) -> None:
         click.echo(whole.raw, nl=False)
         return
     document = to_whole_document(whole, steps)
-    click.echo(_to_json(document) if as_json else tell_call(document))
+    click.echo(_to_json(document) if as_json else call_text(document))
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, KEPT), default=20, show_default=True, help="The newest so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, KEPT), default=20, show_default=True, help="How many of the newest to show."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def refused(*, limit: int, as_json: bool) -> None:
-    """Show the last requests that were turned away as a whole, and why; the newest last."""
+    """Show the last refused requests and why they were refused, newest last."""
     with open_backend().database.reading() as conn:
-        documents = [to_refusal_document(one) for one in reversed(list_refusals(conn, limit))]
+        documents = [to_refusal_document(refusal) for refusal in reversed(list_refusals(conn, limit))]
     for document in documents:
-        click.echo(_to_json(document) if as_json else tell_refusal(document))
+        click.echo(_to_json(document) if as_json else refusal_text(document))
     if not documents and sys.stdout.isatty():
         click.echo("No request was refused.", err=True)
 
 
 def _follow(backend: Backend, filters: CallFilters, limit: int) -> Iterator[list[CallDocument]]:
-    """Give the newest calls, and then each call once, as soon as its commit can be seen.
+    """Yield the newest calls, then each new call once, as soon as its commit is visible.
 
-    Ids do not come in order of their commits. So each round reads the last 30 s again and leaves out what it knows;
-    they are counted back from the newest call there is, not from this machine's clock, which may be wrong.
+    Ids are not in the order of commits. So each round reads the last 30 s again and skips the ids already shown; the
+    30 s are counted back from the newest call, not from this machine's clock, which may be wrong.
     """
     with backend.database.reading() as conn:
         after = newest_call_id(conn) - _LATE
-    seen = set(_ids_after(backend, filters, after))
+    shown_ids = set(_ids_after(backend, filters, after))
     with backend.database.reading() as conn:
         first = list_calls(conn, filters, limit=limit)
-    seen.update(row.id for row in first)
+    shown_ids.update(row.id for row in first)
     yield [to_call_document(row) for row in reversed(first)]
     while True:
         time.sleep(_POLL_SECONDS)
         with backend.database.reading() as conn:
             newest = newest_call_id(conn)
         ids = _ids_after(backend, filters, after)
-        fresh = sorted(set(ids) - seen)
+        fresh = sorted(set(ids) - shown_ids)
         if fresh:
             with backend.database.reading() as conn:
                 rows = read_calls(conn, fresh)
             yield [to_call_document(row) for row in rows]
-        after, seen = newest - _LATE, set(ids)
+        after, shown_ids = newest - _LATE, set(ids)
 
 
 def _ids_after(backend: Backend, filters: CallFilters, after: int) -> list[int]:
     ids: list[int] = []
     while True:
         with backend.database.reading() as conn:
-            some = list_call_ids(conn, filters, after=after, before=ids[-1] if ids else None, limit=_AT_ONCE)
-        ids += some
-        if len(some) < _AT_ONCE:
+            page = list_call_ids(conn, filters, after=after, before=ids[-1] if ids else None, limit=_PAGE_IDS)
+        ids += page
+        if len(page) < _PAGE_IDS:
             return ids
 
 
@@ -164,7 +168,7 @@ def _write(calls: Sequence[CallDocument], *, as_json: bool) -> None:
 
 
 def _to_line(call: CallDocument) -> CallLine:
-    """Return the line that the service wrote into its log when the call came."""
+    """Return the line that the service logged when it received the call."""
     return CallLine(
         call.received_at,
         "info",

@@ -1,4 +1,4 @@
-"""The command that sends a stored call again, byte for byte, by the route it came by."""
+"""The curl command that sends a stored call again, byte for byte, to the route it came by."""
 
 import shlex
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from app.core.signature import sign
 WEBHOOK = "/webhooks/segment"
 
 INLINE_BYTES = 100_000
-"""A longer call does not go into a command line; the command then reads a file that is downloaded first."""
+"""A longer call does not fit into a command line; the command then reads a file that is downloaded first."""
 
 
 def to_curl(
@@ -24,9 +24,10 @@ def to_curl(
 ) -> str:
     """Return a shell command that sends these bytes to the service at `url`, for the webhook signed as Segment does.
 
-    The signature is that of these very bytes, which whoever reads this has before them: it vouches for nothing else,
-    and the secret cannot be found from it. Sent again, they are a duplicate. `secret` None: a token is to be filled in;
-    so is the key of a tracking API, there a call of a batch is put into one, with what stood beside it (`envelope`).
+    The signature covers exactly these bytes, which the reader already has: it is valid for nothing else, and the secret
+    cannot be derived from it. Sent again, the call is a duplicate. With `secret` None, the command has a placeholder
+    for a token; for the tracking and native APIs it has one for the key. A call of a batch is sent in a batch of
+    one, with the members of its `envelope`.
     """
     parts = urlsplit(url)
     if route in tracking.TYPE_OF:
@@ -47,7 +48,7 @@ def to_curl(
         return f"{send} @call-{call_id}.json"
     text = _to_text(raw)
     if text is None:
-        # What is no text cannot stand in a command line; in octal, any shell's printf makes it again.
+        # Bytes that are not text cannot be in a command line; any shell's printf restores them from octal.
         octal = "".join(f"\\0{byte:03o}" for byte in raw)
         return f"printf %b '{octal}' | {send} @-"
     return f"printf %s {shlex.quote(text)} | {send} @-"

@@ -1,4 +1,4 @@
-"""Where each field of an event comes from: what its transform writes for it, and in which file."""
+"""Where each field of an event comes from: its expression, and the file that holds it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,51 +15,51 @@ class FieldOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """One field, or one key below `properties`."""
 
     path: tuple[str, ...]
-    """Its keys; `("event",)` for an expression that makes the whole event."""
+    """Its keys; `("event",)` for one expression that makes the whole event."""
     expression: str | None
-    """The JMESPath over the call; None for what is no expression."""
+    """The JMESPath expression over the call; None for a constant or a copy."""
     sentence: str | None
-    """What it is instead: a constant, or a copy of all properties."""
+    """Describes a constant, or a copy of all properties; None for an expression."""
     file: str
-    """The name of the transform that writes it."""
+    """The name of the transform that defines it."""
 
 
-def tell_fields(transform: Transform, default: Transform | None) -> list[FieldOrigin]:
-    """Return where each field comes from; `default` is the version that the transform inherits from."""
-    said = transform.source.value.get("event", {})
-    whole = transform.source.value
-    found = [_expression((key,), whole[key], transform.name) for key in ("when", "each") if key in whole]
-    if isinstance(said, str):
-        found.append(_expression(("event",), said, transform.name))
-        said = {}
+def list_field_origins(transform: Transform, default: Transform | None) -> list[FieldOrigin]:
+    """Return the origin of each field; `default` is the version that the transform inherits from."""
+    event = transform.source.value.get("event", {})
+    spec = transform.source.value
+    origins = [_expression((key,), spec[key], transform.name) for key in ("when", "each") if key in spec]
+    if isinstance(event, str):
+        origins.append(_expression(("event",), event, transform.name))
+        event = {}
     inherited = default.source.value.get("event", {}) if default is not None else {}
     for field in FIELDS:
-        if field in said:
-            found += _written((field,), said[field], transform.name)
+        if field in event:
+            origins += _origins((field,), event[field], transform.name)
         elif isinstance(inherited, dict) and field in inherited and default is not None:
-            found += _written((field,), inherited[field], default.name)
-    return found
+            origins += _origins((field,), inherited[field], default.name)
+    return origins
 
 
-def _written(path: tuple[str, ...], written: Any, file: str) -> Iterator[FieldOrigin]:
-    if isinstance(written, str):
-        if written == _ALL and path[-1] == "properties":
+def _origins(path: tuple[str, ...], spec: Any, file: str) -> Iterator[FieldOrigin]:
+    if isinstance(spec, str):
+        if spec == _ALL and path[-1] == "properties":
             yield _sentence(path, "all properties of the call", file)
         else:
-            yield _expression(path, written, file)
-    elif set(written) == {"const"}:
-        yield _sentence(path, f"the constant {msgspec.json.encode(written['const']).decode()}", file)
+            yield _expression(path, spec, file)
+    elif set(spec) == {"const"}:
+        yield _sentence(path, f"the constant {msgspec.json.encode(spec['const']).decode()}", file)
     else:
-        for key, inner in written.items():
+        for key, inner in spec.items():
             if key == _ALL:
                 yield _sentence((*path, key), _all_but(inner or {}), file)
             else:
-                yield from _written((*path, key), inner, file)
+                yield from _origins((*path, key), inner, file)
 
 
-def _all_but(said: dict[str, Any]) -> str:
-    renamed = ", ".join(f"{old} as {new}" for old, new in said.get("rename", {}).items())
-    dropped = ", ".join(said.get("drop", ()))
+def _all_but(spec: dict[str, Any]) -> str:
+    renamed = ", ".join(f"{old} as {new}" for old, new in spec.get("rename", {}).items())
+    dropped = ", ".join(spec.get("drop", ()))
     more = [text for text in (renamed, f"without {dropped}" if dropped else "") if text]
     return "; ".join(["all properties of the call", *more])
 

@@ -1,8 +1,8 @@
-"""What is written down while the service runs: one line per call, on standard output.
+"""The log of calls: one line per call, on standard output.
 
-JSON where a program reads it, short and aligned on a terminal. Values of properties only when LOG_PROPERTIES asks for
-them; secrets never. The line of a call is rendered here and not by structlog's chain of processors: it is written for
-every call, and the chain costs more than mapping the call does.
+JSON when a program reads it, short and aligned on a terminal. Values of properties only with LOG_PROPERTIES; secrets
+never. Lines are rendered here and not by structlog's chain of processors: there is one for every call, and the chain
+costs more than mapping the call.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _LOG = structlog.get_logger("log")
 
 
-# What a pipe takes as one piece (POSIX's PIPE_BUF on Linux), so that two workers' lines do not cut into each other.
+# A pipe writes this much atomically (POSIX's PIPE_BUF on Linux), so that the lines of two workers do not mix.
 _PIECE_BYTES = 4096
 
 
@@ -59,16 +59,16 @@ class CallLine(msgspec.Struct, omit_defaults=True, tag_field="logger", tag="call
     event_name: str | None = None
     customer_id: str | None = None
     events: int | None = None
-    """How many events the call made, where it is not one."""
+    """How many events the call made, unless it is one."""
     ms: float | None = None
-    """Milliseconds from its arrival to the commit that holds it."""
+    """Milliseconds from its arrival to its commit."""
     properties: list[msgspec.Raw] | None = None
 
 
 def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
-    """Return the line of a call that was stored at `now` (microseconds since 1970).
+    """Return the log line of a call committed at `now` (microseconds since 1970).
 
-    `properties`: with the events' properties in it.
+    `properties`: include the properties of the events.
     """
     run = record.run
     outcome = record.outcome or Outcome.REJECTED
@@ -87,23 +87,23 @@ def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
         ms=(now - record.received_at) / 1000,
     )
     if run.lanes:
-        made = [event for lane in run.lanes for event in lane.events]
-        line.idempotency_id, line.event_name = made[0].idempotency_id, made[0].event_name
-        line.events = len(made) if len(made) != 1 else None
+        events = [event for lane in run.lanes for event in lane.events]
+        line.idempotency_id, line.event_name = events[0].idempotency_id, events[0].event_name
+        line.events = len(events) if len(events) != 1 else None
         if properties:
             # Half of a surrogate pair is written as JSON escapes it.
-            line.properties = [msgspec.Raw(event.properties.encode(errors="backslashreplace")) for event in made]
+            line.properties = [msgspec.Raw(event.properties.encode(errors="backslashreplace")) for event in events]
     line.customer_id = _cut(record.customer_id)
     return line
 
 
 def _cut(text: str | None) -> str | None:
-    """Return what a sender wrote, no longer than a line can hold: a name may be a megabyte."""
+    """Cut what a sender wrote to the length of a key: a name may be a megabyte."""
     return text[:KEY_MAX] if text is not None else None
 
 
 def to_text(line: CallLine, *, colour: bool) -> str:
-    """Return a line for people: time, outcome, event, customer, id, and why where it was not stored."""
+    """Return a line for people: time, outcome, event, customer, id, and the reason if it was not stored."""
     begin, end = (f"\x1b[{_COLOUR_OF[Outcome(line.outcome)]}m", "\x1b[0m") if colour else ("", "")
     parts = [
         f"{line.event or line.type or '-':<22}",
@@ -114,7 +114,7 @@ def to_text(line: CallLine, *, colour: bool) -> str:
         parts.append(f"[{line.transform}@{(line.transform_digest or '')[:8]}]")
     if line.reason:
         parts.append(f"{line.reason}: {line.detail}" if line.detail else line.reason)
-    parts += [bytes(one).decode(errors="replace") for one in line.properties or ()]
+    parts += [bytes(properties).decode(errors="replace") for properties in line.properties or ()]
     time = f"{line.timestamp[:10]} {line.timestamp[11:23]}"
     return "  ".join([time, f"{begin}{line.outcome:<9}{end}", *map(printable, parts)])
 
@@ -129,30 +129,34 @@ class CallLog:
         self._properties = properties
 
     def write(self, records: Iterable[Record], now: int) -> None:
-        """Write one line per record that the level lets through, all at once: they were stored together at `now`."""
+        """Write one line per record whose level is enabled, all in one go: they were committed together at `now`."""
         texts = [text for record in records if (text := self._text(record, now))]
         for piece in _pieces(texts):
-            # The calls are stored: a log that cannot be written (a full disk, nobody reads) must not make them fail.
+            # The calls are stored: a log that cannot be written (full disk, closed pipe) must not make them fail.
             with contextlib.suppress(OSError):
                 self._stream.write(piece)
                 self._stream.flush()
 
     def _text(self, record: Record, now: int) -> str | None:
-        """Return the line of one call, None below the level. One that cannot be rendered never loses the others."""
+        """Return the line of one call, None below the level. A line that cannot be rendered never loses the others."""
         try:
             line = to_line(record, now, properties=self._properties)
             if _LEVELS[line.level] < self._least:
                 return None
             return to_text(line, colour=True) if self._terminal else _json(line)
-        except Exception as error:  # noqa: BLE001  the other lines of the commit are to be written
-            # Its kind alone: the message may hold what a sender wrote.
+        except Exception as error:  # noqa: BLE001  the other lines of the commit must be written
+            # Only the type: the message may quote what a sender wrote.
             why = type(error).__name__
-            _LOG.error("a call has no line here, `segment-lotus show` has it", call_id=str(record.id), why=why)
+            _LOG.error(
+                "the log line of a call could not be rendered; `segment-lotus show` has the call",
+                call_id=str(record.id),
+                why=why,
+            )
             return None
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[str]:
-    """Put whole lines together, as many at a time as a pipe takes in one piece."""
+    """Join whole lines, as many at a time as a pipe writes atomically."""
     piece: list[str] = []
     size = 0
     for text in texts:

@@ -1,4 +1,4 @@
-"""The debugger: the calls, newest first, and one call whole. It answers why a call was counted, or why not."""
+"""The debugger: the calls, newest first, and the page of one call, which says why it was counted or why not."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from app.calls.curl import to_curl
 from app.calls.pages_call import read_call
-from app.calls.pages_query import ACCEPTED, RANGES, CallQuery, read_query, written
+from app.calls.pages_query import ACCEPTED, RANGES, CallQuery, invalid_query, parse_query
 from app.calls.review import to_call_document
 from app.calls.sql_search import SearchPage, search_calls
 from app.catalog.backend import Backend
@@ -25,10 +25,10 @@ from app.web.stages import Panel
 PAGE = 50
 
 NEWER_MAX = 100
-"""Calls that one look for newer ones brings; of more, the newest."""
+"""Calls that one poll for newer ones returns at most: the newest."""
 
 _LATE = 30_000_000 << TAG_BITS
-"""30 s as a distance between ids: an id is made before the commit that shows it, at most some seconds before."""
+"""30 s as a distance between ids: an id is drawn some seconds, at most, before its commit is visible."""
 
 _ID_DIGITS = 30
 
@@ -36,22 +36,22 @@ _REMOVED = "the bytes of this call were removed by retention"
 
 
 def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Blueprint:
-    """Return the routes `/calls` and those below it. `panels` are on the page of each call."""
+    """Return the routes `/calls` and below. `panels` add their values to the page of each call."""
     blueprint = pages.blueprint("debugger")
 
     @blueprint.get("/calls")
     def calls() -> Response:
         try:
-            asked = read_query(request.args.lists(), clock())
+            query = parse_query(request.args.lists(), clock())
         except BadQuery as error:
-            return pages.show("calls.html", status=400, **_unread(error))
-        return pages.show("calls.html", _calls(asked), problem=None, **_choices())
+            return pages.show("calls.html", status=400, **_invalid_query_values(error))
+        return pages.show("calls.html", _calls(query), problem=None, **_choices())
 
     @blueprint.get("/calls/newer")
     def newer() -> Response:
-        given = dict(request.args.lists())
-        newest = parse_id("newest", "".join(given.pop("newest", ["0"])[:1]))
-        work = _newer(read_query(given.items(), clock()), newest)
+        params = dict(request.args.lists())
+        newest = parse_id("newest", "".join(params.pop("newest", ["0"])[:1]))
+        work = _newer(parse_query(params.items(), clock()), newest)
         return pages.show("calls_newer.html", work, fragment=True)
 
     @blueprint.get("/calls/<call_id>")
@@ -61,7 +61,7 @@ def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Bluep
     @blueprint.get("/calls/<call_id>/raw")
     def raw(call_id: str) -> Response:
         number = _to_id(call_id)
-        # As a file: whatever is in it, no browser runs it here.
+        # As an attachment: whatever it contains, no browser runs it here.
         headers = {"Content-Disposition": f'attachment; filename="call-{number}.json"'}
         return Response(pages.read(_raw(number)), headers=headers, content_type="application/octet-stream")
 
@@ -77,39 +77,39 @@ def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Bluep
     return blueprint
 
 
-def _calls(asked: CallQuery) -> Work:
+def _calls(query: CallQuery) -> Work:
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
             newest = newest_call_id(conn)
-            step = search_calls(conn, asked.filters, asked.q, before=asked.before, limit=PAGE)
+            step = search_calls(conn, query.filters, query.q, before=query.before, limit=PAGE)
             rows = read_calls(conn, step.ids)
         return {
-            "asked": asked,
+            "query": query,
             "calls": [to_call_document(row) for row in rows],
             "newest": newest,
             "looked_at": step.looked_at,
             "back_to": _reached_at(step),
-            "further": None if step.reached is None else asked.address(before=str(step.reached)),
+            "further": None if step.reached is None else query.address(before=str(step.reached)),
             "full": step.full,
         }
 
     return work
 
 
-def _newer(asked: CallQuery, newest: int) -> Work:
+def _newer(query: CallQuery, newest: int) -> Work:
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
-            step, now = _find_newer(conn, asked, newest)
+            step, now = _find_newer(conn, query, newest)
             rows = read_calls(conn, step.ids)
         return {"calls": [to_call_document(row) for row in rows], "newest": max(now, newest), "more": step.full}
 
     return work
 
 
-def _find_newer(conn: Connection, asked: CallQuery, newest: int) -> tuple[SearchPage, int]:
-    """Find what came after the call `newest`. Ids do not come in the order of their commits: 30 s are read again."""
+def _find_newer(conn: Connection, query: CallQuery, newest: int) -> tuple[SearchPage, int]:
+    """Find calls after the id `newest`, reading the last 30 s again: ids are not in the order of commits."""
     now = newest_call_id(conn)
-    return search_calls(conn, asked.filters, asked.q, after=max(0, newest - _LATE), limit=NEWER_MAX), now
+    return search_calls(conn, query.filters, query.q, after=max(0, newest - _LATE), limit=NEWER_MAX), now
 
 
 def _raw(number: int) -> Callable[[Backend], bytes]:
@@ -138,14 +138,14 @@ def _reached_at(step: SearchPage) -> int | None:
     return None if step.reached is None else micros_of(step.reached)
 
 
-def _unread(error: BadQuery) -> Values:
-    """Return what the page shows of a query that cannot be used."""
+def _invalid_query_values(error: BadQuery) -> Values:
+    """Return the values of the page for an invalid query."""
     try:
         texts = to_texts(request.args.lists(), ACCEPTED)
     except BadQuery:
         texts = {}
     shown = {"calls": [], "newest": 0, "looked_at": 0, "back_to": None, "further": None, "full": False}
-    return {**shown, **_choices(), "asked": written(texts), "problem": error.message}
+    return {**shown, **_choices(), "query": invalid_query(texts), "problem": error.message}
 
 
 def _choices() -> Values:

@@ -1,16 +1,16 @@
-"""What the page of one call shows: how it came to its outcome, and what its event is made of."""
+"""The page of one call: how it got its outcome, and where the fields of its events come from."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from app.calls.choice import Candidate, TransformRole, tell_choice
-from app.calls.conflict import tell_conflicts
-from app.calls.fields import FieldOrigin, tell_fields
+from app.calls.choice import Candidate, TransformRole, list_candidates
+from app.calls.conflict import list_conflicts
+from app.calls.fields import FieldOrigin, list_field_origins
 from app.calls.pretty import Pretty, to_pretty, to_value_text
 from app.calls.review import EventDocument, WholeCallDocument, to_whole_document
-from app.calls.steps import TimedStep, tell_steps
+from app.calls.steps import TimedStep, list_steps
 from app.catalog.backend import Backend
 from app.catalog.live import Catalog
 from app.core.json_text import encode
@@ -23,11 +23,11 @@ from app.store.review import WholeCall, get_call
 from app.web.pages import Values, Work
 from app.web.stages import EVENTS_MAX, Panel, Stage
 
-_OTHERS_MAX = 100
+_UNRELATED_MAX = 100
 _VALUE_CHARS = 200
 
 _VERIFIED = {
-    "signature": "its signature covers all of the request",
+    "signature": "its signature covers the whole request",
     "first_call": "the signature of its request covers only the first call of the batch, as Segment signs batches",
     "bearer": "its request came with a bearer token",
     "basic": "its request came with a user and a password",
@@ -37,15 +37,15 @@ _VERIFIED = {
 
 
 class FieldLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One field of an event, and where it comes from."""
+    """One field of an event, its value and its origin."""
 
     path: str
     value: str | None
     origin: FieldOrigin
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """What one version of a transform made of the call."""
+class VersionFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The event fields that one version of a transform made of the call."""
 
     transform: str
     version: str
@@ -54,27 +54,27 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
-    """Return the work that reads everything about a call. Raises NotFound when it is run."""
+    """Return the function that reads everything about a call; it raises NotFound."""
 
     def work(backend: Backend) -> Values:
         with backend.database.reading() as conn:
             whole = get_call(conn, number)
-            steps = tell_steps(conn, backend.catalog, whole)
+            steps = list_steps(conn, backend.catalog, whole)
             document = to_whole_document(whole, steps)
             live = backend.catalog.read_live(conn).transforms
-            told: Values = {}
+            panel_values: Values = {}
             for panel in panels:
-                told.update(panel(conn, whole, now))
+                panel_values.update(panel(conn, whole, now))
             return {
-                **told,
+                **panel_values,
                 "call": document,
                 "stages": _stages(document, whole, steps),
                 "raw": None if whole.raw is None else to_pretty(whole.raw),
                 "envelope": None if whole.envelope is None else to_pretty(whole.envelope),
                 "events": [(event, _event_text(event)) for event in document.events[:EVENTS_MAX]],
-                "would_be": [to_pretty(one) for one in _would_be(whole)[:1]],
-                "conflicts": tell_conflicts(conn, whole.call),
-                "made": _made(conn, backend.catalog, whole, live),
+                "would_be": [to_pretty(event) for event in _would_be(whole)[:1]],
+                "conflicts": list_conflicts(conn, whole.call),
+                "versions": _versions(conn, backend.catalog, whole, live),
                 **_choice(whole, live),
             }
 
@@ -82,26 +82,26 @@ def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
 
 
 def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[TimedStep]) -> list[Stage]:
-    """Return the way of a call in the order of time: a replay begins anew after the parsing."""
+    """Return the stages of a call in order of time: a replay repeats those after the parsing."""
     batch = {"single": "", "batch": ", in a batch"}.get(call.shape or "single", ", in an array")
     stages = [Stage(name="received", passed=True, sentence=f"by {call.route}{batch}", at=call.received_at)]
     if call.auth is not None:
-        said = _VERIFIED.get(call.auth, call.auth)
-        stages.append(_stage(TimedStep(name="verified", passed=True, sentence=said, at=whole.verified_at), whole))
+        sentence = _VERIFIED.get(call.auth, call.auth)
+        stages.append(_stage(TimedStep(name="verified", passed=True, sentence=sentence, at=whole.verified_at), whole))
     stages.append(_stage(steps[0], whole))
     for change in call.history:
         before = f"{change.before} ({change.before_reason})" if change.before_reason else change.before
         now = f"{change.now} ({change.now_reason})" if change.now_reason else change.now
         by = f", by version {change.now_digest[:12]}" if change.now_digest else ""
         stages.append(Stage(name="replayed", passed=True, sentence=f"from {before} to {now}{by}", at=change.at))
-    return stages + [_stage(one, whole) for one in steps[1:]]
+    return stages + [_stage(step, whole) for step in steps[1:]]
 
 
 def _stage(step: TimedStep, whole: WholeCall) -> Stage:
     at = None if step.at is None else format_time(step.at)
     after = None
     if step.at is not None and not (whole.changes and step.at == whole.changes[-1].changed_at):
-        # A machine's clock may be set back meanwhile; nothing is done before it is begun.
+        # The clock may have been set back meanwhile: a duration is never negative.
         after = max(0, step.at - whole.call.received_at) / 1_000_000
     return Stage(name=step.name, passed=step.passed, sentence=step.sentence, at=at, after=after)
 
@@ -113,11 +113,11 @@ def _event_text(event: EventDocument) -> Pretty:
 
 def _would_be(whole: WholeCall) -> list[bytes]:
     """Return the events that conflicted, as JSON."""
-    return [bytes(one.event) for one in whole.call.results if one.event is not msgspec.UNSET]
+    return [bytes(result.event) for result in whole.call.results if result.event is not msgspec.UNSET]
 
 
-def _made(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, Transform]) -> list[Made]:
-    """Tell of each version that made an event, or tried to, what it takes each field from."""
+def _versions(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, Transform]) -> list[VersionFields]:
+    """Return the origin of each field for every version that made an event, or tried to."""
     firsts: dict[bytes, dict[str, Any] | None] = {}
     if whole.call.transform_digest is not None:
         would_be = next((values for result in whole.call.results if (values := result.read_event())), None)
@@ -125,16 +125,16 @@ def _made(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[str, 
     for event in whole.events[:EVENTS_MAX]:
         if event.voided_at is None and firsts.get(event.transform_digest) is None:
             firsts[event.transform_digest] = event.to_values()
-    made = []
+    versions = []
     for digest, values in firsts.items():
         transform = catalog.find_transform(conn, digest)
         if transform is None:
             continue
         default = catalog.find_transform(conn, transform.inherits) if transform.inherits else None
-        lines = [_line(origin, values) for origin in tell_fields(transform, default)]
+        lines = [_line(origin, values) for origin in list_field_origins(transform, default)]
         is_live = transform.name in live and live[transform.name].digest == digest
-        made.append(Made(transform=transform.name, version=digest.hex(), is_live=is_live, lines=lines))
-    return made
+        versions.append(VersionFields(transform=transform.name, version=digest.hex(), is_live=is_live, lines=lines))
+    return versions
 
 
 def _line(origin: FieldOrigin, values: dict[str, Any] | None) -> FieldLine:
@@ -146,14 +146,14 @@ def _line(origin: FieldOrigin, values: dict[str, Any] | None) -> FieldLine:
 
 
 def _choice(whole: WholeCall, live: dict[str, Transform]) -> Values:
-    """Hold the call against what is live now: that is what a replay would go by."""
-    near: list[Candidate] = []
-    others: list[Candidate] = []
+    """Match the call against the transforms that are live now, as a replay would."""
+    matching: list[Candidate] = []
+    unrelated: list[Candidate] = []
     if whole.raw is not None:
         try:
-            candidates = tell_choice(TransformSet(live.values()), parse_call(whole.raw, whole.read()))
+            candidates = list_candidates(TransformSet(live.values()), parse_call(whole.raw, whole.read()))
         except CallRejected:
             candidates = []
-        for one in candidates:
-            (others if one.verdict is TransformRole.OTHER_CALLS else near).append(one)
-    return {"near": near, "others": others[:_OTHERS_MAX], "others_count": len(others)}
+        for candidate in candidates:
+            (unrelated if candidate.role is TransformRole.OTHER_CALLS else matching).append(candidate)
+    return {"matching": matching, "unrelated": unrelated[:_UNRELATED_MAX], "unrelated_count": len(unrelated)}

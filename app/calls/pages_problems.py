@@ -1,4 +1,4 @@
-"""Problems: calls that need a person, grouped by what is wrong with them."""
+"""The problems page: calls that need attention, grouped by what is wrong with them."""
 
 from collections.abc import Callable
 from urllib.parse import quote, urlencode
@@ -14,12 +14,12 @@ from app.web.pages import Pages, Values
 from app.web.parameters import read_parameters
 from app.web.sessions import require_admin_or_session
 
-RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "time there is"}
-"""What a page offers; any duration or time does as well."""
+RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "all time"}
+"""Periods the page offers; any duration or time is accepted as well."""
 
 _RANGE = "7d"
 _PARAMETERS = ("range", "before", "unmapped_before")
-_NOBODY = "new"
+_NEW = "new"
 
 
 def problem_pages(pages: Pages) -> Blueprint:
@@ -32,7 +32,7 @@ def problem_pages(pages: Pages) -> Blueprint:
         work = _find(texts)
 
         def read(backend: Backend) -> Values:
-            return {"found": work(backend)}
+            return {"problems": work(backend)}
 
         return pages.show(
             "problems.html",
@@ -71,5 +71,5 @@ def _find(texts: dict[str, str]) -> Callable[[Backend], Problems]:
 
 
 def _to_editor(transform: str | None, sample: str) -> str:
-    """Return where the editor has a call open, with the transform that took it."""
-    return f"/transforms/{quote(transform or _NOBODY, safe='')}?{urlencode({'call': sample})}"
+    """Return the address of the editor with a call open, and the transform that took it."""
+    return f"/transforms/{quote(transform or _NEW, safe='')}?{urlencode({'call': sample})}"

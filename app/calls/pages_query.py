@@ -1,4 +1,4 @@
-"""What the address of the calls page asks for. All of the view is in it, so that a view can be shared."""
+"""The query of the calls page. Its address holds all of it, so that a view can be shared."""
 
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
@@ -27,16 +27,16 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     """One view of the calls."""
 
     texts: dict[str, str]
-    """The filters as they were written, without those that are empty."""
+    """The filters as typed, without empty ones."""
     filters: CallFilters
     q: str | None
     before: int | None
     since: str
-    """What the time begins with, as it is chosen on the page."""
+    """The start of the period, as chosen on the page."""
 
     @property
     def fields(self) -> dict[str, str]:
-        """What stands in each field of the form."""
+        """The text of each field of the form."""
         return {name: self.texts.get(name, "") for name in ACCEPTED}
 
     @property
@@ -46,40 +46,40 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def narrowed(self) -> bool:
-        """Whether anything but the time leaves calls out."""
+        """Whether there is a filter besides the period."""
         return bool(self.texts.keys() - {"since"})
 
     def address(self, path: str = "/calls", **changes: str | None) -> str:
-        """Return the address of this view, with some filters changed, or left out for None."""
-        wanted = {**self.texts, **changes}
-        query = urlencode([(name, text) for name, text in wanted.items() if text], errors="replace")
+        """Return the address of this view with some filters changed, or removed if None."""
+        texts = {**self.texts, **changes}
+        query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
         return f"{path}?{query}" if query else path
 
 
-def read_query(given: Iterable[tuple[str, list[str]]], now: int) -> CallQuery:
-    """Read the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
+def parse_query(params: Iterable[tuple[str, list[str]]], now: int) -> CallQuery:
+    """Parse the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
 
-    A form sends its empty fields too: they count as not given.
+    A form sends its empty fields too: they count as absent.
     """
-    texts = to_texts(given, ACCEPTED)
+    texts = to_texts(params, ACCEPTED)
     before = texts.pop("before", None)
-    narrow = {name: text for name, text in texts.items() if name in CALL_PARAMETERS}
-    # An id leads to its call however old that is.
-    since = narrow.get("since") or (EVER if "id" in narrow else SINCE_DEFAULT)
-    narrow.pop("since", None)
+    filter_texts = {name: text for name, text in texts.items() if name in CALL_PARAMETERS}
+    # A call is found by its id however old it is.
+    since = filter_texts.get("since") or (EVER if "id" in filter_texts else SINCE_DEFAULT)
+    filter_texts.pop("since", None)
     if since != EVER:
-        narrow["since"] = since
+        filter_texts["since"] = since
     return CallQuery(
         texts=texts,
-        filters=parse_call_filters(narrow, now),
+        filters=parse_call_filters(filter_texts, now),
         q=texts.get("q"),
         before=None if before is None else parse_id("before", before),
         since=since,
     )
 
 
-def written(given: Mapping[str, str]) -> CallQuery:
-    """Return a view for a query that cannot be used: its texts, to be corrected."""
+def invalid_query(texts: Mapping[str, str]) -> CallQuery:
+    """Return the view of an invalid query: its texts, for correction in the form."""
     return CallQuery(
-        texts=dict(given), filters=CallFilters(), q=None, before=None, since=given.get("since", SINCE_DEFAULT)
+        texts=dict(texts), filters=CallFilters(), q=None, before=None, since=texts.get("since", SINCE_DEFAULT)
     )

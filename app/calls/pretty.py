@@ -1,4 +1,4 @@
-"""The bytes of a call as people read them."""
+"""The bytes of a call, laid out for people."""
 
 from typing import Any
 
@@ -9,40 +9,40 @@ from app.core.json_text import MAX_DEPTH, decode, encode_canonical
 from app.errors import UnparsableJson
 
 SHOWN_BYTES = 65_536
-"""Twice what Segment sends at most; of more, the beginning is shown as it is."""
+"""Twice Segment's limit; of a longer call only the beginning is shown, not laid out."""
 
 
 class Pretty(msgspec.Struct, frozen=True, kw_only=True):
-    """A text to be shown."""
+    """A text to show."""
 
     text: str
     size: int
-    """Bytes of the whole."""
+    """Bytes of the whole value."""
     cut: bool
-    """There is more than this."""
+    """Whether `text` is only the beginning."""
     note: str | None
     """Why it is not laid out as JSON."""
 
 
 def to_pretty(raw: bytes) -> Pretty:
-    r"""Lay out JSON, with its numbers and its order of keys as they came; else give the text, or bytes as \xff."""
+    r"""Indent JSON, keeping its numbers and key order; return other text as it is, and non-UTF-8 bytes as \xff."""
     if len(raw) > SHOWN_BYTES:
         text = raw[:SHOWN_BYTES].decode(errors="backslashreplace")
         return Pretty(text=text, size=len(raw), cut=True, note=None)
     try:
-        # `decode` takes what senders do send, and refuses what nests so deep that laying it out costs megabytes.
+        # `decode` accepts what senders really send, and rejects nesting so deep that indenting it costs megabytes.
         decode(raw)
         text = msgspec.json.format(raw.decode("utf-8-sig"), indent=2)
         return Pretty(text=text, size=len(raw), cut=False, note=None)
     except UnicodeDecodeError:
-        note = "This is no text in UTF-8: what is no character is shown as \\x and two digits."
+        note = "This is not UTF-8 text: bytes that are not characters are shown as \\x and two digits."
     except (UnparsableJson, msgspec.DecodeError, RecursionError):
-        note = f"This is no JSON, or nests deeper than {MAX_DEPTH} levels: it is shown as it came."
+        note = f"This is not JSON, or nests deeper than {MAX_DEPTH} levels: it is shown as received."
     return Pretty(text=raw.decode(errors="backslashreplace"), size=len(raw), cut=False, note=note)
 
 
 def to_value_text(value: Any, chars: int) -> str:
-    """Return a JSON value on one line, cut to so many characters."""
+    """Return a JSON value on one line, cut to `chars` characters."""
     try:
         text = encode_canonical(value).decode()
     except NotFinite:

@@ -1,6 +1,6 @@
-"""What is told of a stored call, event or refusal: one form for the JSON API and for the command line.
+"""Stored calls, events and refusals as documents, for the JSON API and the command line.
 
-Ids are text: they are larger than what JavaScript can hold as a number. Times are RFC 3339, digests hex.
+Ids are text: they are larger than the integers JavaScript can hold. Times are RFC 3339, digests hex.
 """
 
 import base64
@@ -36,12 +36,12 @@ class CallDocument(msgspec.Struct, kw_only=True):
     transform: str | None
     transform_digest: str | None
     problem: str | None
-    """What names the way it goes wrong, for `replay --problem`; None where it made its events."""
+    """Identifies the way it fails, for `replay --problem`; None if it made its events."""
     idempotency_ids: tuple[str, ...]
 
 
 class EventDocument(msgspec.Struct, kw_only=True):
-    """One event: what Lotus gets, and where it comes from."""
+    """One event: its fields for Lotus, and its origin."""
 
     id: str
     event_name: str
@@ -94,20 +94,20 @@ class ChangeDocument(msgspec.Struct, kw_only=True):
 
 
 class StepDocument(msgspec.Struct, kw_only=True):
-    """One step on a call's way to its outcome."""
+    """One step of a call to its outcome."""
 
     name: str
     passed: bool
     sentence: str
     at: str | None
-    """When it was done; None where that was not kept."""
+    """When it ended; None if that was not stored."""
 
 
 class WholeCallDocument(CallDocument, kw_only=True):
-    """One call with everything that is known of it."""
+    """One call with everything stored about it."""
 
     raw: str | None
-    """Its bytes as text; None where they are not UTF-8 (then `raw_base64`) or gone (then both are None)."""
+    """Its bytes as text; None if they are not UTF-8 (then `raw_base64` is set) or removed (then both are None)."""
     raw_base64: str | None
     verified_at: str | None
     steps: list[StepDocument]
@@ -121,7 +121,7 @@ class WholeCallDocument(CallDocument, kw_only=True):
 
 
 class RefusalDocument(msgspec.Struct, kw_only=True):
-    """One request that was turned away as a whole."""
+    """One request that was refused as a whole."""
 
     id: str
     received_at: str
@@ -131,16 +131,16 @@ class RefusalDocument(msgspec.Struct, kw_only=True):
     path: str
     headers: msgspec.Raw
     body_start: str
-    """Its first 2 kB; bytes that are no UTF-8 are written as \\xff."""
+    """Its first 2 kB; bytes that are not UTF-8 are written as \\xff."""
 
 
 def to_call_document(row: CallRow) -> CallDocument:
-    """Return what a list shows of a call."""
+    """Return a call as a list shows it."""
     return CallDocument(**_call_members(row))
 
 
 def to_whole_document(whole: WholeCall, steps: list[TimedStep]) -> WholeCallDocument:
-    """Return everything about a call; `steps` as `tell_steps` gives them."""
+    """Return everything about a call; `steps` are those of `list_steps`."""
     raw, raw_base64 = _to_text(whole.raw)
     return WholeCallDocument(
         **_call_members(whole.call),
@@ -148,7 +148,8 @@ def to_whole_document(whole: WholeCall, steps: list[TimedStep]) -> WholeCallDocu
         raw_base64=raw_base64,
         verified_at=_to_time(whole.verified_at),
         steps=[
-            StepDocument(name=one.name, passed=one.passed, sentence=one.sentence, at=_to_time(one.at)) for one in steps
+            StepDocument(name=step.name, passed=step.passed, sentence=step.sentence, at=_to_time(step.at))
+            for step in steps
         ],
         events=[to_event_document(event) for event in whole.events],
         results=[_to_result_document(result) for result in whole.call.results],
@@ -156,15 +157,17 @@ def to_whole_document(whole: WholeCall, steps: list[TimedStep]) -> WholeCallDocu
         shape=whole.shape,
         envelope=_to_json(whole.envelope) if whole.envelope else None,
         same_message=[
-            OtherCall(id=str(one.id), received_at=format_time(one.received_at), outcome=one.outcome, reason=one.reason)
-            for one in whole.same_message
+            OtherCall(
+                id=str(call.id), received_at=format_time(call.received_at), outcome=call.outcome, reason=call.reason
+            )
+            for call in whole.same_message
         ],
         history=[_to_change_document(change) for change in whole.changes],
     )
 
 
 def _to_json(envelope: bytes) -> msgspec.Raw:
-    """Return what stood beside a batch as it came; as one text, where a token of it is no JSON."""
+    """Return the envelope of a batch as received, or as one JSON string if it is not valid JSON."""
     try:
         decode(envelope)
     except UnparsableJson:
@@ -261,7 +264,7 @@ def _to_result_document(result: StoredResult) -> ResultDocument:
 
 
 def _to_text(raw: bytes | None) -> tuple[str | None, str | None]:
-    """Bytes as (text, None), or where they are not UTF-8 as (None, base64)."""
+    """Return bytes as (text, None), or as (None, base64) if they are not UTF-8."""
     if raw is None:
         return None, None
     try:

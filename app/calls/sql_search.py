@@ -1,7 +1,7 @@
-"""Looking for calls in bounded steps: by text in their bytes, and by filters that no index answers alone. `conn` first.
+"""Search for calls in bounded steps: by text in their bytes, and by filters that no index answers alone. `conn` first.
 
-`list_calls` walks until its page is full, and for a filter that fits one call of a million that is the whole table. A
-step here looks at so many calls and no more, and says how far it came; the next one goes on from there.
+`list_calls` reads until its page is full; for a filter that matches one call in a million that is the whole table. A
+step here examines a bounded number of calls and returns how far it got; the next step continues from there.
 """
 
 import json
@@ -16,31 +16,31 @@ from app.store.review_sources import CallFilters, RowSource, call_sources, id_ra
 from app.store.schema import calls
 
 MOST = 20_000
-"""Calls that one step looks at."""
+"""Calls that one step examines at most."""
 
 SECONDS = 0.08
-"""After so long a step ends early: rows that nobody has looked at for long are read from the disk one by one."""
+"""A step ends early after this time: rows that have not been read for long come from the disk one by one."""
 
 HEAD_BYTES = 65_536
-"""Of each call the text is looked for in its first bytes; Segment's own calls have 32 KB at most."""
+"""Only this much of each call is searched for the text; Segment's own calls have 32 KB at most."""
 
-# Calls that are looked at between two looks at the clock.
+# Calls examined between two checks of the clock.
 _WINDOW = 1000
 
-# Bytes of calls in memory at a time: times HEAD_BYTES.
+# Calls whose bytes are in memory at a time: this many times HEAD_BYTES.
 _TEXTS_AT_ONCE = 250
 
 
 class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one step found."""
+    """The result of one step."""
 
     ids: list[int]
     """Newest first."""
     looked_at: int
     reached: int | None
-    """Every call from this id on was looked at: `before` of the next step. None: there are no more."""
+    """All calls from this id on were examined: `before` of the next step. None: there are no more."""
     full: bool
-    """It ended because it found as many as were wanted, and there are more."""
+    """It stopped at `limit`, and there are more matches."""
 
 
 def search_calls(
@@ -53,9 +53,9 @@ def search_calls(
     limit: int = 50,
     most: int = MOST,
 ) -> SearchPage:
-    """Find the newest `limit` calls between `after` and `before` (both excluded) among the first `most`.
+    """Find the newest `limit` calls between `after` and `before` (both exclusive) among the first `most`.
 
-    `text` is looked for in the bytes of the calls, as it is and as JSON would escape it; ASCII letters in either case.
+    `text` is searched for in the bytes of the calls, plain and as JSON escapes it; ASCII letters match in either case.
     """
     low, high = id_range(filters, after, before)
     sources = call_sources(filters)
@@ -63,21 +63,21 @@ def search_calls(
     if not text:
         return _step(conn, sources, _Range(low, high, most, until), limit)
     matches = _matcher(text)
-    found: list[int] = []
+    ids: list[int] = []
     looked_at = 0
     while True:
-        some = _step(conn, sources, _Range(low, high, most, until), _TEXTS_AT_ONCE)
-        found += _fitting(conn, some.ids, matches)
-        looked_at += len(some.ids) if some.full else some.looked_at
-        if len(found) > limit:
-            return SearchPage(ids=found[:limit], looked_at=looked_at, reached=found[limit - 1], full=True)
-        if not some.full or some.reached is None or looked_at >= most or time.monotonic() > until:
-            return SearchPage(ids=found, looked_at=looked_at, reached=some.reached, full=False)
-        high = some.reached
+        page = _step(conn, sources, _Range(low, high, most, until), _TEXTS_AT_ONCE)
+        ids += _fitting(conn, page.ids, matches)
+        looked_at += len(page.ids) if page.full else page.looked_at
+        if len(ids) > limit:
+            return SearchPage(ids=ids[:limit], looked_at=looked_at, reached=ids[limit - 1], full=True)
+        if not page.full or page.reached is None or looked_at >= most or time.monotonic() > until:
+            return SearchPage(ids=ids, looked_at=looked_at, reached=page.reached, full=False)
+        high = page.reached
 
 
 class _Range(msgspec.Struct, frozen=True):
-    """What a step may look at."""
+    """The limits of one step."""
 
     low: int
     high: int
@@ -87,44 +87,44 @@ class _Range(msgspec.Struct, frozen=True):
 
 
 def _step(conn: sa.Connection, sources: list[RowSource], within: _Range, limit: int) -> SearchPage:
-    found: set[int] = set()
+    found_ids: set[int] = set()
     looked_at = 0
     horizon: int | None = None
     for source in sources:
         ids, looked, edge = _walk(conn, source, within, limit + 1)
-        found.update(ids)
+        found_ids.update(ids)
         looked_at += looked
         if edge is not None:
-            # Below it, another source may have found calls that this one has not come to.
+            # Below it the result is incomplete: this source may have further calls there that it has not reached.
             horizon = edge if horizon is None else max(horizon, edge)
-    newest = sorted((one for one in found if horizon is None or one >= horizon), reverse=True)
+    newest = sorted((call_id for call_id in found_ids if horizon is None or call_id >= horizon), reverse=True)
     if len(newest) > limit:
         return SearchPage(ids=newest[:limit], looked_at=looked_at, reached=newest[limit - 1], full=True)
     return SearchPage(ids=newest, looked_at=looked_at, reached=horizon, full=False)
 
 
 def _walk(conn: sa.Connection, source: RowSource, within: _Range, limit: int) -> tuple[list[int], int, int | None]:
-    """Read one source; return the ids, how many calls were looked at, and the id it came to if it did not end."""
+    """Read one source; return the ids, how many calls were examined, and the id it stopped at (None: all read)."""
     low, high = within.low, within.high
     if not source.narrow:
         most = min(limit, within.most)
-        found = list(read_source(conn, source, low, high, most))
-        return found, len(found), found[-1] if len(found) == most else None
-    found = []
+        ids = list(read_source(conn, source, low, high, most))
+        return ids, len(ids), ids[-1] if len(ids) == most else None
+    ids = []
     looked_at, window = 0, min(_WINDOW, within.most)
     while True:
         edge = _nth(conn, source, low, high, window)
-        found += read_source(conn, source, low if edge is None else edge - 1, high, limit - len(found))
+        ids += read_source(conn, source, low if edge is None else edge - 1, high, limit - len(ids))
         looked_at += window
-        if len(found) == limit:
-            return found, looked_at, found[-1]
+        if len(ids) == limit:
+            return ids, looked_at, ids[-1]
         if edge is None or looked_at >= within.most or time.monotonic() > within.until:
-            return found, looked_at, edge
+            return ids, looked_at, edge
         high, window = edge, min(_WINDOW, within.most - looked_at)
 
 
 def _nth(conn: sa.Connection, source: RowSource, low: int, high: int, number: int) -> int | None:
-    """Return the id that is so many-th in a source's index; None where it ends before."""
+    """Return the `number`-th id of a source's index, counted from the newest; None if it has fewer."""
     query = source.select(source.key, low=low, high=high).offset(number - 1).limit(1)
     return conn.execute(query).scalar_one_or_none()
 
@@ -139,7 +139,7 @@ def _fitting(conn: sa.Connection, ids: list[int], matches: Callable[[bytes], boo
 
 def _matcher(text: str) -> Callable[[bytes], bool]:
     plain = text.encode(errors="surrogatepass").lower()
-    # As JSON writes it where a sender keeps to ASCII: e-acute is the six characters of its escape.
+    # As JSON writes it when a sender keeps to ASCII: e-acute is the six characters of its escape.
     escaped = _ascii_json(text).lower()
     if plain == escaped:
         return lambda raw: plain in raw.lower()
@@ -147,5 +147,5 @@ def _matcher(text: str) -> Callable[[bytes], bool]:
 
 
 def _ascii_json(text: str) -> bytes:
-    """Return what stands between the quotes where JSON in ASCII holds a text."""
+    """Return a text as ASCII-only JSON writes it between the quotes."""
     return json.dumps(text)[1:-1].encode()

@@ -1,7 +1,7 @@
-"""How a call came to its outcome: which steps it took and when, where it stopped, and why.
+"""How a call got its outcome: its steps and their times, where it stopped, and why.
 
-The steps are the pipeline again, on the bytes that were kept; only their times are stored. What a replay decided anew
-has the time of the replay.
+The steps come from running the pipeline again on the stored bytes; only their times are stored. A step that a replay
+repeated has the time of the replay.
 """
 
 from typing import NamedTuple
@@ -17,24 +17,24 @@ from app.store.review import CallRow, WholeCall
 
 
 class TimedStep(NamedTuple):
-    """One step, and when it was done."""
+    """One step and its time."""
 
     name: str
     passed: bool
     sentence: str
     at: int | None
-    """In microseconds since 1970; None for a call from before such times were kept."""
+    """In microseconds since 1970; None for a call from before such times were stored."""
 
 
-def tell_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[TimedStep]:
-    """Tell how a call came to its outcome: the pipeline again, by the version that was used, then the database's word.
+def list_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[TimedStep]:
+    """Return the steps of a call: the pipeline, run again by the version that was used, then the database's result.
 
-    The pipeline is the one that ran when the call came, on the same bytes.
+    It is the same pipeline that ran when the call was received, on the same bytes.
     """
     return [
-        # A sentence may quote what a sender wrote, and half of a surrogate pair cannot be sent on.
-        TimedStep(one.name, one.passed, to_detail(one.sentence) or "", _time_of(one.name, whole))
-        for one in _tell(conn, catalog, whole)
+        # A sentence may quote what a sender wrote, and half of a surrogate pair cannot be encoded.
+        TimedStep(step.name, step.passed, to_detail(step.sentence) or "", _time_of(step.name, whole))
+        for step in _pipeline_steps(conn, catalog, whole)
     ]
 
 
@@ -46,7 +46,7 @@ def _time_of(name: str, whole: WholeCall) -> int | None:
     return whole.stored_at if name == "stored" else whole.mapped_at
 
 
-def _tell(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[PipelineStep]:
+def _pipeline_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[PipelineStep]:
     call = whole.call
     if whole.raw is None:
         gone = PipelineStep(
@@ -55,16 +55,16 @@ def _tell(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Pipeline
         return [gone, _last_step(call)]
     transform = _find_transform(conn, catalog, call)
     document = whole.read()
-    done = run(whole.raw, document, TransformSet([transform] if transform else []), call.received_at)
-    steps = explain(done)
+    rerun = run(whole.raw, document, TransformSet([transform] if transform else []), call.received_at)
+    steps = explain(rerun)
     added = tracking.describe_completion(call.route, document)
     if added is not None and steps[0].passed:
         steps.insert(1, PipelineStep("completed", passed=True, sentence=added))
     if transform is None and call.transform_digest not in {None, native.DIGEST}:
         version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
-        unreadable = f"{version}, which this program cannot read any more: it cannot be run again"
+        unreadable = f"{version}, which this program can no longer read: it cannot be run again"
         steps[-1] = PipelineStep("transform", passed=True, sentence=unreadable)
-    elif _said_it_all(done, call):
+    elif _explains_outcome(rerun, call):
         return steps
     return [*steps, _last_step(call)]
 
@@ -74,9 +74,9 @@ def _find_transform(conn: Connection, catalog: Catalog, call: CallRow) -> Transf
     return None if digest is None or digest == native.DIGEST else catalog.find_transform(conn, digest)
 
 
-def _said_it_all(done: Run, call: CallRow) -> bool:
+def _explains_outcome(rerun: Run, call: CallRow) -> bool:
     """Whether the pipeline alone explains how the call ended."""
-    return done.outcome is not None and (done.outcome, done.reason) == (call.outcome, call.reason)
+    return rerun.outcome is not None and (rerun.outcome, rerun.reason) == (call.outcome, call.reason)
 
 
 def _last_step(call: CallRow) -> PipelineStep:
@@ -84,11 +84,11 @@ def _last_step(call: CallRow) -> PipelineStep:
         if not call.results:
             what = "its event is new" if len(call.idempotency_ids) == 1 else "its events are new"
         else:
-            new = sum(one.result is Outcome.STORED for one in call.results)
-            others = ", the others are duplicates" if new < len(call.results) else ""
-            what = f"{new} of its {len(call.results)} events {'is' if new == 1 else 'are'} new{others}"
+            new = sum(result.result is Outcome.STORED for result in call.results)
+            duplicates = ", the others are duplicates" if new < len(call.results) else ""
+            what = f"{new} of its {len(call.results)} events {'is' if new == 1 else 'are'} new{duplicates}"
         return PipelineStep("stored", passed=True, sentence=what)
-    why = call.detail or "no more is known"
+    why = call.detail or "no further details"
     if call.outcome in {Outcome.DUPLICATE, Outcome.CONFLICT} or call.reason == Reason.UNSTORABLE:
         return PipelineStep("stored", passed=False, sentence=f"{call.outcome}: {why}")
     return PipelineStep("ended", passed=False, sentence=f"{call.outcome}, {call.reason}: {why}")

@@ -1,4 +1,4 @@
-"""How a call and a refused request look on a terminal."""
+"""Calls and refused requests as text for a terminal."""
 
 import msgspec
 
@@ -10,8 +10,8 @@ from app.core.text import json_lines, printable
 _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
 
 
-def tell_call(call: WholeCallDocument) -> str:
-    """Tell everything about a call."""
+def call_text(call: WholeCallDocument) -> str:
+    """Return everything about a call as lines of text."""
     version = f"{call.transform} at version {(call.transform_digest or '')[:12]}" if call.transform else None
     why = f"{call.outcome} ({call.reason})" if call.reason and call.reason != call.outcome else call.outcome
     facts = {
@@ -28,8 +28,8 @@ def tell_call(call: WholeCallDocument) -> str:
     lines = [f"call {call.id}", *(f"  {name:<10} {printable(text)}" for name, text in facts.items() if text)]
     lines += ["", "steps"]
     lines += [
-        f"  {'ok' if one.passed else 'no':<3} {one.name:<10} {(one.at or '')[11:26]:<16}{printable(one.sentence)}"
-        for one in call.steps
+        f"  {'ok' if step.passed else 'no':<3} {step.name:<10} {(step.at or '')[11:26]:<16}{printable(step.sentence)}"
+        for step in call.steps
     ]
     for event in call.events:
         lines += ["", *_event_lines(event)]
@@ -37,24 +37,24 @@ def tell_call(call: WholeCallDocument) -> str:
         if result.result != Outcome.STORED:
             lines += ["", *_result_lines(result)]
     if call.history:
-        lines += ["", "history", *(printable(_told_change(one)) for one in call.history)]
+        lines += ["", "history", *(printable(_change_line(change)) for change in call.history)]
     if call.same_message:
         lines += ["", "other calls with this message id"]
-        lines += [f"  {one.id}  {one.received_at}  {one.outcome}" for one in call.same_message]
+        lines += [f"  {call.id}  {call.received_at}  {call.outcome}" for call in call.same_message]
     if call.envelope is not None:
-        lines += ["", "said beside the batch", *json_lines(bytes(call.envelope))]
+        lines += ["", "envelope of the batch", *json_lines(bytes(call.envelope))]
     return "\n".join([*lines, "", "raw", *_raw_lines(call)])
 
 
-def tell_refusal(refusal: RefusalDocument) -> str:
-    """Tell one refused request."""
+def refusal_text(refusal: RefusalDocument) -> str:
+    """Return a refused request as one line."""
     time = f"{refusal.received_at[:10]} {refusal.received_at[11:23]}"
     headers = msgspec.json.decode(refusal.headers, type=dict[str, str])
     agent = f"  ({headers['user-agent']})" if "user-agent" in headers else ""
     return printable(f"{time}  {refusal.code:<22}  {refusal.method} {refusal.path}  {refusal.message}{agent}")
 
 
-def _told_change(change: ChangeDocument) -> str:
+def _change_line(change: ChangeDocument) -> str:
     before, now = (
         f"{outcome} ({reason})" if reason and reason != outcome else outcome
         for outcome, reason in ((change.before, change.before_reason), (change.now, change.now_reason))
@@ -72,13 +72,13 @@ def _event_lines(event: EventDocument) -> list[str]:
 
 def _result_lines(result: ResultDocument) -> list[str]:
     rival = f", call {result.rival_call_id} was first" if result.rival_call_id else ""
-    told = printable(f"event {result.idempotency_id!r}: {result.result}{rival}")
-    return [told, *(json_lines(bytes(result.event)) if result.event is not None else [])]
+    heading = printable(f"event {result.idempotency_id!r}: {result.result}{rival}")
+    return [heading, *(json_lines(bytes(result.event)) if result.event is not None else [])]
 
 
 def _raw_lines(call: WholeCallDocument) -> list[str]:
     if call.raw is not None:
         return json_lines(call.raw.encode())
     if call.raw_base64 is not None:
-        return [f"  not UTF-8; in base64: {call.raw_base64}"]
+        return [f"  not UTF-8; base64: {call.raw_base64}"]
     return ["  removed by retention"]

@@ -1,6 +1,6 @@
-"""What happens to calls a second time: by today's transforms, on the bytes and the time that were kept.
+"""Replays: stored calls are run again by the live transforms, on their stored bytes and receipt time.
 
-`judging` decides without a database what is to become of a call, `correcting` what is wrong with events that are
-stored already, `reading` reads a batch ahead, `batch` writes one, and `running` goes from one to the next, each being
-one transaction with its own progress.
+`decide` decides what to do with a call, without a database, `correction` how its stored events differ, `reader` reads a
+batch ahead, `batch` writes one, and `replayer` goes from batch to batch, each one transaction that also stores the
+progress.
 """

@@ -1,8 +1,9 @@
-"""One batch of judged calls into the database: the events, the outcomes, the history and the ledger together."""
+"""Write one batch of decisions to the database: events, outcomes, history and ledger in one transaction."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -23,18 +24,18 @@ from app.store.settle import MapAgain, conclude, settle
 
 
 class Hooks(NamedTuple):
-    """What a replay sets in motion outside of calls and events."""
+    """What a replay does besides calls and events."""
 
     on_events: Sequence[OnEvents]
     count_delivered: Callable[[Connection, Sequence[int]], int]
-    """Counts those of some events that Lotus has, as far as is known here."""
+    """Returns how many of these event ids Lotus has, as far as is known here."""
 
 
-class HooksOf(Protocol):
-    """Makes hooks."""
+class HooksFactory(Protocol):
+    """Makes the hooks of a replay."""
 
     def __call__(self, ids: Ids, *, forwards: bool) -> Hooks:
-        """Make them for whoever draws these ids. `forwards`: what is stored is to reach Lotus; else where others do."""
+        """Make hooks that draw ids from `ids`. `forwards`: queue stored events for Lotus, else only where others do."""
 
 
 TAKEN = "cannot be corrected: another call has the idempotency id of its event"
@@ -42,117 +43,121 @@ TAKEN = "cannot be corrected: another call has the idempotency id of its event"
 
 @dataclass(slots=True, kw_only=True)
 class BatchResult:
-    """What became of a batch."""
+    """The result of one batch."""
 
     changed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Calls by (outcome before, outcome now), those that were corrected left out."""
+    """Calls by (outcome before, outcome now), without corrected calls."""
     same: int = 0
-    """Calls that end today as they did."""
+    """Calls whose outcome is unchanged."""
     corrected: int = 0
     voided: int = 0
     """Events."""
     delivered: int = 0
-    """Of these, how many Lotus has already, and keeps."""
+    """How many of the voided events Lotus already has, and keeps."""
     notes: list[tuple[int, str]] = field(default_factory=list)
-    """(call id, why it is left as it is)."""
+    """(call id, why it is left unchanged)."""
 
 
 @dataclass(slots=True, kw_only=True)
 class BatchContext:
-    """The transaction of a batch."""
+    """The transaction of a batch and what its writes need."""
 
     conn: Connection
     replay_id: int
     map_again: MapAgain
     next_id: Callable[[int], int]
     tag: int
-    """Of the ledger's rows that are ours."""
+    """Tag of this process's rows in the ledger."""
     now: int
     hooks: Hooks
 
 
-def write(writing: BatchContext, judged: Sequence[Decision]) -> BatchResult:
-    """Write what was judged.
+def write(context: BatchContext, decisions: Sequence[Decision]) -> BatchResult:
+    """Write the decisions of a batch.
 
     Raises:
-        Stale: a call is not any more what it was when it was read.
-        RowRefused: the database does not take a value.
+        Stale: a call changed since it was read.
+        RowRefused: the database does not accept a value.
 
     """
-    written = BatchResult()
-    replacements = _replace(writing, judged, written)
-    voids = [_void(writing, replacement) for one in replacements.values() for replacement in one]
-    blocked = {call_id for call_id, _ in written.notes}
-    records = [(one, _record(one)) for one in judged if one.run is not None and one.row.id not in blocked]
-    changes = _Changes(writing, records)
-    made = settle(
-        writing.conn,
+    result = BatchResult()
+    replacements = _replace(context, decisions, result)
+    voids = [_void(context, replacement) for replacement in chain.from_iterable(replacements.values())]
+    blocked = {call_id for call_id, _ in result.notes}
+    records = [
+        (decision, _record(decision))
+        for decision in decisions
+        if decision.run is not None and decision.row.id not in blocked
+    ]
+    changes = _Changes(context, records)
+    stored = settle(
+        context.conn,
         [record for _, record in records if record.run.outcome is not None or record.run.lanes],
-        writing.map_again,
-        writing.next_id,
+        context.map_again,
+        context.next_id,
         changes.prepare,
     )
-    _note_revisions(writing, replacements, made)
-    changes.write(written)
-    if changes.verdicts:
-        counts = count_changes(changes.verdicts)
+    _note_revisions(context, replacements, stored)
+    changes.write(result)
+    if changes.call_changes:
+        counts = count_changes(changes.call_changes)
         voided = [void.event_id for void in voids]
         if voids:
             counts[ledger.EVENT, Outcome.STORED, ""] += len(voids)
             counts[ledger.EVENT, ledger.VOIDED, ""] += len(voids)
-            written.delivered = writing.hooks.count_delivered(writing.conn, voided)
-        if made or voids:
-            for note in writing.hooks.on_events:
-                counts.update(note(writing.conn, made, voided, writing.now))
-        ledger.append(writing.conn, writing.tag, writing.now, counts)
-    written.voided = len(voids)
-    return written
+            result.delivered = context.hooks.count_delivered(context.conn, voided)
+        if stored or voids:
+            for note in context.hooks.on_events:
+                counts.update(note(context.conn, stored, voided, context.now))
+        ledger.append(context.conn, context.tag, context.now, counts)
+    result.voided = len(voids)
+    return result
 
 
 class _Changes:
-    """The calls of a batch whose outcome is another one, or of which an event was replaced."""
+    """The calls of a batch whose outcome changes, or of which an event is replaced."""
 
-    def __init__(self, writing: BatchContext, settled: list[tuple[Decision, Record]]) -> None:
-        """Of each call: what was judged, and what is settled."""
-        self._writing = writing
+    def __init__(self, context: BatchContext, settled: list[tuple[Decision, Record]]) -> None:
+        """`settled` holds the decision and the record of each call."""
+        self._context = context
         self._settled = settled
         self._same = 0
         self._corrected: set[int] = set()
         self._run: Callable[[], None] = lambda: None
-        self.verdicts: list[CallChange] = []
+        self.call_changes: list[CallChange] = []
 
     def prepare(self) -> None:
-        """Make the verdicts from the outcomes of the records, and their rows; where that was done before, anew."""
-        self.verdicts, self._same, self._corrected = [], 0, set()
-        for one, record in self._settled:
-            verdict = _verdict(one, record)
-            if one.correction is not None and one.correction.replacements:
-                self._corrected.add(one.row.id)
-                self.verdicts.append(verdict)
-            elif verdict.differs():
-                self.verdicts.append(verdict)
+        """Make the changes from the outcomes of the records, and their rows; a second call makes them anew."""
+        self.call_changes, self._same, self._corrected = [], 0, set()
+        for decision, record in self._settled:
+            change = _to_call_change(decision, record)
+            if decision.correction is not None and decision.correction.replacements:
+                self._corrected.add(decision.row.id)
+                self.call_changes.append(change)
+            elif change.differs():
+                self.call_changes.append(change)
             else:
                 self._same += 1
-        writing = self._writing
-        self._run = prepare_changes(writing.conn, writing.replay_id, writing.now, self.verdicts)
+        context = self._context
+        self._run = prepare_changes(context.conn, context.replay_id, context.now, self.call_changes)
 
-    def write(self, written: BatchResult) -> None:
-        """Write them, and count them in `written`. Raises Stale."""
+    def write(self, result: BatchResult) -> None:
+        """Write the changes, and count them in `result`. Raises Stale."""
         self._run()
-        written.same += self._same
-        written.corrected += len(self._corrected)
-        written.changed += Counter(
-            (verdict.row.outcome, verdict.outcome)
-            for verdict in self.verdicts
-            if verdict.row.id not in self._corrected or verdict.outcome != verdict.row.outcome
+        result.same += self._same
+        result.corrected += len(self._corrected)
+        result.changed += Counter(
+            (change.row.outcome, change.outcome)
+            for change in self.call_changes
+            if change.row.id not in self._corrected or change.outcome != change.row.outcome
         )
 
 
-def _record(one: Decision) -> Record:
-    row, run = one.row, one.run
+def _record(decision: Decision) -> Record:
+    row, run = decision.row, decision.run
     assert run is not None  # noqa: S101  only these are written
-    if one.correction is not None:
-        named = {lane.name: lane for lane in one.correction.to_lanes()}
+    if decision.correction is not None:
+        named = {lane.name: lane for lane in decision.correction.to_lanes()}
         run = msgspec.structs.replace(run, lanes=tuple(named.get(lane.name, lane) for lane in run.lanes))
     return Record(
         row.id,
@@ -165,24 +170,24 @@ def _record(one: Decision) -> Record:
         None,
         row.message_id,
         None,
-        one.user_id,
-        made_lanes=one.made_lanes,
+        decision.user_id,
+        made_lanes=decision.made_lanes,
     )
 
 
-def _verdict(one: Decision, record: Record) -> CallChange:
-    row, run = one.row, record.run
+def _to_call_change(decision: Decision, record: Record) -> CallChange:
+    row, run = decision.row, record.run
     transform, digest, customer_id = run.transform, run.digest, to_key(record.customer_id)
     if run.lanes:
         transform, digest = run.lanes[0].transform, run.lanes[0].digest
-    if one.made_lanes:
-        right = one.correction.results if one.correction else ()
-        results = sorted([*one.kept, *right, *_settled(record)], key=_place)
-        # A copy: this may be asked again, and then begins with what was settled.
+    if decision.made_lanes:
+        right = decision.correction.results if decision.correction else ()
+        results = sorted([*decision.unchanged_results, *right, *_settled(record)], key=_place)
+        # A copy: this may be called again, and must then start from the settled record.
         record = msgspec.structs.replace(record)
         conclude(record, results)
         transform, digest, customer_id = row.transform, row.transform_digest, row.customer_id
-        lane = next((lane for lane in run.lanes if one.correction and lane.name == results[0].lane), None)
+        lane = next((lane for lane in run.lanes if decision.correction and lane.name == results[0].lane), None)
         if lane is not None:
             transform, digest, customer_id = lane.transform, lane.digest, to_key(lane.events[0].customer_id)
     return CallChange(
@@ -198,7 +203,7 @@ def _verdict(one: Decision, record: Record) -> CallChange:
 
 
 def _settled(record: Record) -> tuple[EventResult, ...]:
-    """Return the result of each event that was settled just now; a single stored one is left out of `results`."""
+    """Return the result of each event settled just now; `record.results` omits a single stored one."""
     if record.results or not record.run.lanes:
         return record.results
     lane = record.run.lanes[0]
@@ -209,51 +214,51 @@ def _place(result: EventResult) -> tuple[bool, str, int]:
     return result.lane != MAIN_LANE, result.lane, result.position
 
 
-def _replace(writing: BatchContext, judged: Sequence[Decision], written: BatchResult) -> dict[int, list[Replacement]]:
-    """Make events void for which others are to be stored; return what is to stand for them, by call.
+def _replace(context: BatchContext, decisions: Sequence[Decision], result: BatchResult) -> dict[int, list[Replacement]]:
+    """Void the events that are to be replaced; return their replacements by call id.
 
-    A call of which an event has nowhere to go is left as it is, and noted in `written`.
+    A call with an event whose new id is taken is left unchanged, and noted in `result`.
     """
-    corrections = [(one, one.correction) for one in judged if one.correction is not None]
+    corrections = [(decision.row, decision.correction) for decision in decisions if decision.correction is not None]
     if not any(correction.replacements for _, correction in corrections):
         return {}
-    holders = _Holders(writing.conn, [correction for _, correction in corrections])
+    taken_ids = _TakenIds(context.conn, [correction for _, correction in corrections])
     replacements: dict[int, list[Replacement]] = {}
     claims: list[tuple[bytes, bytes, str, str, int]] = []
-    for one, correction in corrections:
+    for call, correction in corrections:
         if not correction.replacements:
             continue
-        if not holders.take(correction):
-            written.notes.append((one.row.id, TAKEN))
+        if not taken_ids.reserve(correction):
+            result.notes.append((call.id, TAKEN))
             continue
-        replacements[one.row.id] = correction.replacements
-        if (key := one.row.message_id) is not None:
-            claims += [(lane.content, lane.digest, key, lane.name, one.row.id) for lane in correction.lanes.values()]
-    voids = [_void(writing, replacement) for some in replacements.values() for replacement in some]
-    void_events(writing.conn, writing.replay_id, voids)
+        replacements[call.id] = correction.replacements
+        if (key := call.message_id) is not None:
+            claims += [(lane.content, lane.digest, key, lane.name, call.id) for lane in correction.lanes.values()]
+    voids = [_void(context, replacement) for replacement in chain.from_iterable(replacements.values())]
+    void_events(context.conn, context.replay_id, voids)
     give_up_ids(
-        writing.conn,
+        context.conn,
         {
             (event.base, event.revision or 1, event.id)
-            for one, correction in corrections
-            for replacement in replacements.get(one.row.id, ())
+            for call, correction in corrections
+            for replacement in replacements.get(call.id, ())
             if replacement.moves
             for event in correction.chain(replacement)
         },
     )
-    renew_claims(writing.conn, claims)
+    renew_claims(context.conn, claims)
     return replacements
 
 
-class _Holders:
-    """Which idempotency ids are taken, while the corrections of a batch are gone through in order."""
+class _TakenIds:
+    """The idempotency ids in use, kept up to date while the corrections of a batch are handled in order."""
 
     def __init__(self, conn: Connection, corrections: Sequence[Correction]) -> None:
         self._conn = conn
-        self._taken = self._among({new.new_id for one in corrections for new in one.replacements})
+        self._taken = self._among({new.new_id for correction in corrections for new in correction.replacements})
 
-    def take(self, correction: Correction) -> bool:
-        """Take the ids of all new events of a call; False: one is another's, and none is taken."""
+    def reserve(self, correction: Correction) -> bool:
+        """Reserve the ids of all new events of a call; return False, reserving none, if another call has one."""
         freed = {
             event.idempotency_id
             for replacement in correction.replacements
@@ -265,7 +270,7 @@ class _Holders:
             while replacement.new_id in self._taken | ids and replacement.new_id not in freed - ids:
                 if replacement.revision == 1:
                     return False
-                # A transform of somebody's may make such an id by itself.
+                # A transform may produce an id of this form by itself.
                 replacement.revision += 1
                 self._taken |= self._among({replacement.new_id})
             ids.add(replacement.new_id)
@@ -276,36 +281,40 @@ class _Holders:
         return set(find_stored(self._conn, ids))
 
 
-def _void(writing: BatchContext, replacement: Replacement) -> Void:
+def _void(context: BatchContext, replacement: Replacement) -> Void:
     old = replacement.old
     reason = f"corrected by a replay: other {replacement.why}"
     id_ = to_revision_id(old.base, old.revision or 1)
-    return Void(old.id, id_, replacement.new_id, writing.now, replacement.digest, reason)
+    return Void(old.id, id_, replacement.new_id, context.now, replacement.digest, reason)
 
 
 def _note_revisions(
-    writing: BatchContext, replacements: dict[int, list[Replacement]], made: Sequence[NewEvent]
+    context: BatchContext, replacements: dict[int, list[Replacement]], stored: Sequence[NewEvent]
 ) -> None:
-    """Note which revision each new event is. Raises Stale where another process took the id of one meanwhile."""
+    """Store the revision of each new event. Raises Stale if another process took one of the ids meanwhile."""
     if not replacements:
         return
-    ids = {new.lane.events[new.position].idempotency_id: new.id for new in made}
-    new = [(replacement, ids.get(replacement.new_id)) for some in replacements.values() for replacement in some]
+    ids = {new.lane.events[new.position].idempotency_id: new.id for new in stored}
+    new = [(replacement, ids.get(replacement.new_id)) for replacement in chain.from_iterable(replacements.values())]
     if any(id_ is None for _, id_ in new):
         raise Stale
     note_revisions(
-        writing.conn,
-        [(one.base_id, one.revision, id_) for one, id_ in new if one.revision > 1 and id_ is not None],
+        context.conn,
+        [
+            (replacement.base_id, replacement.revision, id_)
+            for replacement, id_ in new
+            if replacement.revision > 1 and id_ is not None
+        ],
     )
 
 
-def unstorable(one: Decision, why: str) -> Decision:
-    """Return a call whose values the database does not take: rejected, as when it comes."""
-    digest = one.run.digest if one.run else None
-    transform = one.run.transform if one.run else None
+def unstorable(decision: Decision, why: str) -> Decision:
+    """Return the decision for a call with values the database does not accept: rejected, as on receipt."""
+    digest = decision.run.digest if decision.run else None
+    transform = decision.run.transform if decision.run else None
     sentence = f"the database does not take a value of this call ({why})"
     return Decision(
-        row=one.row,
+        row=decision.row,
         run=Run(Outcome.REJECTED, Reason.UNSTORABLE, sentence, None, transform, digest, ()),
-        user_id=one.row.customer_id,
+        user_id=decision.row.customer_id,
     )

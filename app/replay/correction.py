@@ -1,7 +1,7 @@
-"""What today's transforms would have made of a call whose events are stored: what differs, and what replaces it.
+"""Corrections: how the stored events of a call differ from those of the live transforms, and what replaces them.
 
-An event is only ever replaced by another one, never taken away: where today's transform makes none, or fewer, the
-call is left as it is and reported. Whether money is to be given back is for a person to say.
+An event is only ever replaced by another one, never removed: if the live transform makes none, or fewer, the call is
+left unchanged and reported. A refund is for a person to decide.
 """
 
 from collections.abc import Sequence
@@ -18,23 +18,23 @@ from app.store.record import EventResult
 
 
 class CannotCorrect(Exception):
-    """Says in a sentence why a call is left as it is."""
+    """The message says why a call is left unchanged."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Replacement:
-    """A stored event, and the one that is to stand for it."""
+    """A stored event, and the one that replaces it."""
 
     old: OwnEvent
     lane: str
     position: int
-    """Of the new event in its lane."""
+    """Position of the new event in its lane."""
     base_id: str
     """The idempotency id that the transform gives it today."""
     revision: int
-    """1: it has its base id. From 2 on: it has `<base id>~<revision>`."""
+    """1: the new event has the base id. From 2 on: its id is `<base id>~<revision>`."""
     digest: bytes
-    """Of the version that makes it."""
+    """Digest of the version that makes the new event."""
     why: str
 
     @property
@@ -44,24 +44,24 @@ class Replacement:
 
     @property
     def moves(self) -> bool:
-        """Whether the event has another base id from now on, so that its old one is free again."""
+        """Whether the base id changes, so that the old one becomes free."""
         return self.base_id != self.old.base
 
 
 @dataclass(slots=True, kw_only=True)
 class Correction:
-    """What is to be done about the events of one call."""
+    """The changes to the events of one call."""
 
     own: Sequence[OwnEvent]
-    """The events that it made, void ones too."""
+    """The events that the call made, void ones too."""
     replacements: list[Replacement] = field(default_factory=list)
     results: list[EventResult] = field(default_factory=list)
-    """Of lanes in which nothing is to be done."""
+    """Results of the lanes that do not change."""
     lanes: dict[str, Lane] = field(default_factory=dict)
-    """Today's lanes in which something is to be done, by name; events that stay have the ids they are stored under."""
+    """The lanes that change, by name, as made by the live transforms; unchanged events keep their stored ids."""
 
     def to_lanes(self) -> tuple[Lane, ...]:
-        """Return the lanes with the ids that their events are to be stored under."""
+        """Return the changing lanes with the new ids of their events."""
         named = dict(self.lanes)
         for replacement in self.replacements:
             lane = named[replacement.lane]
@@ -73,13 +73,13 @@ class Correction:
         return tuple(named.values())
 
     def chain(self, replacement: Replacement) -> list[OwnEvent]:
-        """Return the stored event and those that it stands for: all that have its base id."""
+        """Return the stored event and those it replaced: all with its lane and base id."""
         old = replacement.old
         return [event for event in self.own if (event.lane, event.base) == (old.lane, old.base)]
 
 
 def correct(own: Sequence[OwnEvent], run: Run) -> Correction:
-    """Compare the stored events of a call with what today's transforms make of it. Raises CannotCorrect."""
+    """Compare the stored events of a call with those of the live transforms (`run`). Raises CannotCorrect."""
     if run.outcome is not None:
         raise CannotCorrect(f"today it would be {run.outcome} ({run.reason})")
     today = {lane.name: lane for lane in run.lanes}
@@ -130,7 +130,7 @@ def _position(event: OwnEvent) -> int:
 
 
 def _pair(live: list[OwnEvent], lane: Lane) -> dict[int, OwnEvent]:
-    """Find for each event of today the stored one it stands for: of the same base id, else the next that is left."""
+    """Pair each new event, by position, with the stored one it replaces: of its base id, else the next unpaired."""
     by_id = {event.base: event for event in live}
     pairs = {
         position: by_id.pop(event.idempotency_id)
@@ -145,7 +145,7 @@ def _pair(live: list[OwnEvent], lane: Lane) -> dict[int, OwnEvent]:
 
 
 def _difference(old: OwnEvent, event: LotusEvent) -> str:
-    """Name the fields that differ; "" for none."""
+    """Return the names of the fields that differ, or ""."""
     fields = {
         "event_name": old.event_name == event.event_name,
         "idempotency_id": old.base == event.idempotency_id,
@@ -157,7 +157,7 @@ def _difference(old: OwnEvent, event: LotusEvent) -> str:
 
 
 def _next_revision(base_id: str, own: Sequence[OwnEvent]) -> int:
-    """Return the number of the next event of this call with a base id: 1 where it has had none."""
+    """Return the next revision of a base id in this call: 1 if it has none yet. Raises CannotCorrect."""
     revision = max((event.revision or 1 for event in own if event.base == base_id), default=0) + 1
     if len(to_revision_id(base_id, revision)) > IDEMPOTENCY_ID_MAX:
         raise CannotCorrect(f"{len(base_id)} characters of idempotency id leave no room for ~{revision}")

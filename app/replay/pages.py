@@ -1,6 +1,6 @@
-"""Replays: asked for, looked over, started, watched and stopped. On pages, and as JSON.
+"""Replays on pages and as JSON: request, preview, start, progress and stop.
 
-Nobody starts one by accident: asking for it first says how many calls it is about, and what would become of some.
+Nobody starts one by accident: the page first shows how many calls it covers, and a dry run of some of them.
 """
 
 import secrets
@@ -12,11 +12,11 @@ from flask import Blueprint, Response, request
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.errors import BadQuery, NotFound, Unavailable
-from app.replay.batch import HooksOf
-from app.replay.parameters import PARAMETERS, parse_asked, parse_bounds, to_texts
+from app.replay.batch import HooksFactory
+from app.replay.parameters import PARAMETERS, parse_bounds, parse_replay_request, to_texts
 from app.replay.plan import Plan, ReplayRequest, Tally
 from app.replay.process import ReplayProcesses
-from app.replay.progress import ReplayState, to_asked, to_progress, to_state
+from app.replay.progress import ReplayState, to_progress, to_replay_request, to_state
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import ask_to_stop, get_replay, list_replays, mark_idle, mark_running
 from app.replay.sql_replays import append_replay, find_unfinished, lock_replays
@@ -29,39 +29,39 @@ from app.web.parameters import read_json_object, read_parameters
 from app.web.sessions import CSRF_FIELD, require_admin_or_session
 from app.web.sign_in import go_to
 
-TRIED = 1000
-"""Calls that are tried before somebody is asked."""
+SAMPLE_MAX = 1000
+"""Calls in the dry run of a preview, at most."""
 
-# Some first, and the rest only where that takes no longer than this: trying must not hold up other pages.
-_TRIED_FIRST = 50
-_TRYING_SECONDS = 0.5
+# A few first, and more only if that is quick enough: the dry run must not hold up other pages.
+_SAMPLE_FIRST = 50
+_SAMPLE_SECONDS = 0.5
 
 _LISTED = 50
-# Of the form on a page; the command line has the others.
+# Fields of the form on a page; the command line has more options.
 _FIELDS = ("outcome", "event", "reason", "by", "version", "problem", "id", "since", "until", "correct")
 
 
 class Replays:
-    """What pages and programs do with replays."""
+    """The actions on replays that pages and the API share."""
 
-    def __init__(self, database: Database, processes: ReplayProcesses, to_hooks: HooksOf) -> None:
+    def __init__(self, database: Database, processes: ReplayProcesses, make_hooks: HooksFactory) -> None:
         self._database = database
         self._processes = processes
-        self._to_hooks = to_hooks
+        self._to_hooks = make_hooks
 
-    def look(self, backend: Backend, asked: ReplayRequest) -> Values:
-        """Count what a replay would be about, and try some of it. Writes nothing."""
+    def preview(self, backend: Backend, replay_request: ReplayRequest) -> Values:
+        """Count the calls of a replay, and do a dry run of some. Writes nothing."""
         replayer = self._replayer(backend)
-        plan = _plan(replayer, asked)
-        tried = _try(replayer, plan) if plan.left else Tally()
-        return {"plan": plan, "tried": tried, "words": to_texts(asked)}
+        plan = _plan(replayer, replay_request)
+        sample = _dry_run_sample(replayer, plan) if plan.left else Tally()
+        return {"plan": plan, "sample": sample, "words": to_texts(replay_request)}
 
-    def prepare(self, backend: Backend, asked: ReplayRequest) -> Plan:
-        """Say what is to be begun, or gone on with."""
-        return _plan(self._replayer(backend), asked)
+    def prepare(self, backend: Backend, replay_request: ReplayRequest) -> Plan:
+        """Return the plan of a replay to begin or to resume."""
+        return _plan(self._replayer(backend), replay_request)
 
     def start(self, plan: Plan) -> str:
-        """Let a process replay what was prepared, unless one does; return the replay's id.
+        """Start a process for the plan, unless one runs it already; return the id of the replay.
 
         Raises:
             Unavailable: no process can be started, or the database cannot be written to.
@@ -70,23 +70,23 @@ class Replays:
         now = clock()
         with self._database.writing() as conn:
             lock_replays(conn)
-            there = find_unfinished(conn, plan.replay.what)
-            if there is not None and to_state(there, now) in {ReplayState.RUNNING, ReplayState.STOPPING}:
-                return str(there.id)
-            if there is not None and there.id == plan.replay.id:
-                mark_running(conn, there.id, now)
+            unfinished = find_unfinished(conn, plan.replay.what)
+            if unfinished is not None and to_state(unfinished, now) in {ReplayState.RUNNING, ReplayState.STOPPING}:
+                return str(unfinished.id)
+            if unfinished is not None and unfinished.id == plan.replay.id:
+                mark_running(conn, unfinished.id, now)
             else:
                 append_replay(conn, msgspec.structs.replace(plan.replay, progress_at=now))
         try:
-            self._processes.start(plan.asked)
+            self._processes.start(plan.request)
         except OSError as error:
             with self._database.writing() as conn:
                 mark_idle(conn, plan.replay.id)
-            raise Unavailable(f"no process could be started for it: {error.strerror}") from error
+            raise Unavailable(f"no process could be started for the replay: {error.strerror}") from error
         return str(plan.replay.id)
 
     def _replayer(self, backend: Backend) -> Replayer:
-        # This may run on a thread of its own, and the service's ids are for one thread.
+        # This may run on another thread, and the service's ids are for one thread only.
         ids = Ids(secrets.randbelow)
         return Replayer(
             database=backend.database,
@@ -113,18 +113,18 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
 
     @blueprint.post("/replays")
     def ask() -> Response:
-        asked = parse_asked(_form())
-        return pages.show("replay_ask.html", lambda backend: replays.look(backend, asked))
+        replay_request = parse_replay_request(_form())
+        return pages.show("replay_ask.html", lambda backend: replays.preview(backend, replay_request))
 
     @blueprint.post("/replays/start")
     def start() -> Response:
-        asked = parse_asked(_form())
-        return go_to(f"/replays/{replays.start(pages.read(lambda backend: replays.prepare(backend, asked)))}")
+        replay_request = parse_replay_request(_form())
+        return go_to(f"/replays/{replays.start(pages.read(lambda backend: replays.prepare(backend, replay_request)))}")
 
     @blueprint.get("/replays/<replay_id>")
     def show(replay_id: str) -> Response:
         number = _id(replay_id)
-        return pages.show("replay.html", lambda backend: _one(backend, number))
+        return pages.show("replay.html", lambda backend: _progress(backend, number))
 
     @blueprint.post("/replays/<replay_id>/stop")
     def stop(replay_id: str) -> Response:
@@ -137,8 +137,8 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
 
         def prepare(backend: Backend) -> Plan:
             with backend.database.reading() as conn:
-                asked = to_asked(get_replay(conn, number))
-            return replays.prepare(backend, asked)
+                replay_request = to_replay_request(get_replay(conn, number))
+            return replays.prepare(backend, replay_request)
 
         return go_to(f"/replays/{replays.start(pages.read(prepare))}")
 
@@ -158,16 +158,19 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
 
         def work(backend: Backend) -> object:
             with backend.database.reading() as conn:
-                found = list_replays(conn, limit + 1, before)
-            following = str(found[limit - 1].id) if len(found) > limit else None
-            return {"replays": [to_progress(one, clock()).to_document() for one in found[:limit]], "next": following}
+                rows = list_replays(conn, limit + 1, before)
+            following = str(rows[limit - 1].id) if len(rows) > limit else None
+            return {
+                "replays": [to_progress(replay, clock()).to_document() for replay in rows[:limit]],
+                "next": following,
+            }
 
         return to_json(pages.read(work))
 
     @blueprint.post("")
     def start() -> Response:
-        asked = parse_asked(_json())
-        replay_id = replays.start(pages.read(lambda backend: replays.prepare(backend, asked)))
+        replay_request = parse_replay_request(_json())
+        replay_id = replays.start(pages.read(lambda backend: replays.prepare(backend, replay_request)))
         return to_json(pages.read(lambda backend: _document(backend, int(replay_id))), 202)
 
     @blueprint.get("/<replay_id>")
@@ -183,41 +186,41 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
     return blueprint
 
 
-def _plan(replayer: Replayer, asked: ReplayRequest) -> Plan:
-    return replayer.plan(asked, parse_bounds(asked, clock()))
+def _plan(replayer: Replayer, replay_request: ReplayRequest) -> Plan:
+    return replayer.plan(replay_request, parse_bounds(replay_request, clock()))
 
 
-def _try(replayer: Replayer, plan: Plan) -> Tally:
-    """Count what would become of some calls: 50, and more where these are quickly done."""
+def _dry_run_sample(replayer: Replayer, plan: Plan) -> Tally:
+    """Do a dry run of 50 calls, and of up to SAMPLE_MAX if these are quick."""
     began = time.perf_counter()
-    tally = _try_some(replayer, plan, _TRIED_FIRST)
-    if plan.left > tally.read and (time.perf_counter() - began) * TRIED / _TRIED_FIRST < _TRYING_SECONDS:
-        return _try_some(replayer, plan, TRIED)
+    tally = _dry_run_first(replayer, plan, _SAMPLE_FIRST)
+    if plan.left > tally.read and (time.perf_counter() - began) * SAMPLE_MAX / _SAMPLE_FIRST < _SAMPLE_SECONDS:
+        return _dry_run_first(replayer, plan, SAMPLE_MAX)
     return tally
 
 
-def _try_some(replayer: Replayer, plan: Plan, most: int) -> Tally:
-    limit = most if plan.asked.limit is None else min(most, plan.left)
-    asked = msgspec.structs.replace(plan.asked, limit=limit)
-    some = Plan(
-        asked=asked,
+def _dry_run_first(replayer: Replayer, plan: Plan, most: int) -> Tally:
+    limit = most if plan.request.limit is None else min(most, plan.left)
+    replay_request = msgspec.structs.replace(plan.request, limit=limit)
+    sample = Plan(
+        request=replay_request,
         replay=plan.replay,
         resumed=plan.resumed,
         transforms=plan.transforms,
         fill=plan.fill,
         tally=Tally(),
     )
-    replayer.try_out(some, lambda _calls: None)
-    return some.tally
+    replayer.dry_run(sample, lambda _calls: None)
+    return sample.tally
 
 
 def _list(backend: Backend) -> Values:
     with backend.database.reading() as conn:
-        found = list_replays(conn, _LISTED)
-    return {"replays": [to_progress(one, clock()) for one in found]}
+        rows = list_replays(conn, _LISTED)
+    return {"replays": [to_progress(replay, clock()) for replay in rows]}
 
 
-def _one(backend: Backend, replay_id: int) -> Values:
+def _progress(backend: Backend, replay_id: int) -> Values:
     with backend.database.reading() as conn:
         return {"replay": to_progress(get_replay(conn, replay_id), clock())}
 
@@ -235,17 +238,17 @@ def _id(text: str) -> int:
 
 
 def _form() -> dict[str, str]:
-    """Return the words of a form; a field that is left empty is no word."""
-    given = {name: text.strip() for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
-    if wrong := next((name for name in given if name not in _FIELDS), None):
+    """Return the parameters of a form; empty fields are left out. Raises BadQuery."""
+    params = {name: text.strip() for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
+    if wrong := next((name for name in params if name not in _FIELDS), None):
         raise BadQuery(f"there is no field {wrong[:40]!a}: there are {', '.join(_FIELDS)}")
-    return given
+    return params
 
 
 def _json() -> dict[str, str]:
-    """Return the words of a JSON object. Raises BadQuery."""
-    said = read_json_object()
-    if said is None or not all(isinstance(word, str | int | None) for word in said.values()):
+    """Return the parameters of a JSON object. Raises BadQuery."""
+    document = read_json_object()
+    if document is None or not all(isinstance(word, str | int | None) for word in document.values()):
         raise BadQuery(f"the body must be a JSON object with some of {', '.join(PARAMETERS)}")
-    given = {name: word for name, word in said.items() if word is not None and word is not False}
-    return {name: "yes" if word is True else str(word) for name, word in given.items()}
+    params = {name: word for name, word in document.items() if word is not None and word is not False}
+    return {name: "yes" if word is True else str(word) for name, word in params.items()}

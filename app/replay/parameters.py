@@ -1,7 +1,7 @@
-"""What a person asks to be replayed, as text: options of the command line, fields of a form or members of JSON.
+"""The parameters of a replay as text: options of the command line, fields of a form or members of JSON.
 
-The names and the checks are the same in all three places, and so are the words that are kept: what was begun in one
-place goes on in another.
+Names and checks are the same in all three places, and so is what is stored: a replay begun in one place can be resumed
+in another.
 """
 
 import re
@@ -21,18 +21,18 @@ _DIGEST = re.compile(r"[0-9a-f]{32}")
 _PROBLEM = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
 _CALL_ID = re.compile(r"[1-9][0-9]{0,18}")
 _LIMIT = re.compile(r"[0-9]{1,18}")
-_UNMADE = (Outcome.REJECTED, Outcome.IGNORED)
-# What no command line can hold.
+_WITHOUT_EVENTS = (Outcome.REJECTED, Outcome.IGNORED)
+# Characters that no command line can hold.
 _UNTYPED = re.compile("[\0\ud800-\udfff]")
 # Longer than any name, and short enough for a command line.
 _TEXT_MAX = 2000
 
 
-def parse_asked(texts: Mapping[str, str]) -> ReplayRequest:
-    """Read what is to be replayed; `texts` holds some of PARAMETERS, `correct` being there at all means yes.
+def parse_replay_request(texts: Mapping[str, str]) -> ReplayRequest:
+    """Parse the parameters of a replay; `texts` holds some of PARAMETERS, and `correct` with any text means yes.
 
     Raises:
-        BadQuery: names the word that cannot be used, and says what is taken instead.
+        BadQuery: names the invalid parameter, and says what is valid.
 
     """
     for name, text in texts.items():
@@ -46,10 +46,12 @@ def parse_asked(texts: Mapping[str, str]) -> ReplayRequest:
     if reason is not None and reason not in set(Reason):
         raise BadQuery(f"reason must be one of {', '.join(Reason)}; it is {reason[:40]!a}")
     if version is not None and not _DIGEST.fullmatch(version):
-        raise BadQuery(f"version must be the 32 hexadecimal digits that `show` tells; it is {version[:40]!a}")
+        raise BadQuery(f"version must be the 32 hexadecimal digits that `show` prints; it is {version[:40]!a}")
     problem = texts.get("problem")
     if problem is not None and not _PROBLEM.fullmatch(problem):
-        raise BadQuery(f"problem must be the {KEY_DIGITS} hexadecimal digits that `show` tells; it is {problem[:40]!a}")
+        raise BadQuery(
+            f"problem must be the {KEY_DIGITS} hexadecimal digits that `show` prints; it is {problem[:40]!a}"
+        )
     return ReplayRequest(
         outcomes=_parse_outcomes(texts),
         event=texts.get("event"),
@@ -66,47 +68,47 @@ def parse_asked(texts: Mapping[str, str]) -> ReplayRequest:
     )
 
 
-def parse_bounds(asked: ReplayRequest, now: int) -> tuple[int | None, int | None]:
-    """Read since and until, in microseconds since 1970. Raises BadQuery."""
-    since = parse_moment("since", asked.since, now) if asked.since else None
-    until = parse_moment("until", asked.until, now) if asked.until else None
+def parse_bounds(request: ReplayRequest, now: int) -> tuple[int | None, int | None]:
+    """Parse since and until into microseconds since 1970. Raises BadQuery."""
+    since = parse_moment("since", request.since, now) if request.since else None
+    until = parse_moment("until", request.until, now) if request.until else None
     return since, until
 
 
-def to_texts(asked: ReplayRequest) -> dict[str, str]:
-    """Return the words that `parse_asked` reads as this."""
-    given = {
-        "outcome": ",".join(asked.outcomes),
-        "event": asked.event,
-        "reason": asked.reason,
-        "by": asked.by,
-        "version": asked.version,
-        "problem": asked.problem,
-        "since": asked.since,
-        "until": asked.until,
-        "transform": asked.transform,
-        "id": None if asked.call_id is None else str(asked.call_id),
-        "limit": None if asked.limit is None else str(asked.limit),
-        "correct": "yes" if asked.correct else None,
+def to_texts(request: ReplayRequest) -> dict[str, str]:
+    """Return the parameters that `parse_replay_request` parses into this request."""
+    texts = {
+        "outcome": ",".join(request.outcomes),
+        "event": request.event,
+        "reason": request.reason,
+        "by": request.by,
+        "version": request.version,
+        "problem": request.problem,
+        "since": request.since,
+        "until": request.until,
+        "transform": request.transform,
+        "id": None if request.call_id is None else str(request.call_id),
+        "limit": None if request.limit is None else str(request.limit),
+        "correct": "yes" if request.correct else None,
     }
-    if set(asked.outcomes) == set(Outcome):
-        # Nobody asks for all by name: it is what a correction, one call, or the lane of a transform is read from.
-        given["outcome"] = None
-    return {name: str(value) for name, value in given.items() if value is not None}
+    if set(request.outcomes) == set(Outcome):
+        # Nobody lists all outcomes: all is the default of a correction, of an id and of a lane.
+        texts["outcome"] = None
+    return {name: str(value) for name, value in texts.items() if value is not None}
 
 
-def to_options(asked: ReplayRequest) -> list[str]:
-    """Return the options of `segment-lotus replay` that ask for this. Each is one word, whatever stands in it."""
-    return [f"--{name}" if name == "correct" else f"--{name}={text}" for name, text in to_texts(asked).items()]
+def to_options(request: ReplayRequest) -> list[str]:
+    """Return the options of `segment-lotus replay` for this request. Each is one argument, whatever it contains."""
+    return [f"--{name}" if name == "correct" else f"--{name}={text}" for name, text in to_texts(request).items()]
 
 
 def _parse_outcomes(texts: Mapping[str, str]) -> tuple[Outcome, ...]:
     outcome, reason, correct = texts.get("outcome"), texts.get("reason"), "correct" in texts
     stored = (Outcome.STORED,) if correct else ()
-    # A duplicate of another message is one by its idempotency id, and may be an event of its own once that is mended.
-    allowed: Sequence[Outcome] = (*_UNMADE, Outcome.CONFLICT, Outcome.DUPLICATE, *stored)
-    # What was stored may share events with calls of any outcome: a correction looks at all of them.
-    usual: Sequence[Outcome] = tuple(Outcome) if correct else _UNMADE
+    # A duplicate by idempotency id of another message may become an event of its own once the transform is fixed.
+    allowed: Sequence[Outcome] = (*_WITHOUT_EVENTS, Outcome.CONFLICT, Outcome.DUPLICATE, *stored)
+    # A stored event may be shared with calls of any outcome: a correction reads all of them.
+    usual: Sequence[Outcome] = tuple(Outcome) if correct else _WITHOUT_EVENTS
     if "transform" in texts:
         if correct:
             raise BadQuery("--transform fills a lane and --correct replaces events: give one of them")
@@ -116,14 +118,14 @@ def _parse_outcomes(texts: Mapping[str, str]) -> tuple[Outcome, ...]:
     elif "problem" in texts:
         usual = (*usual, Outcome.CONFLICT)
     if reason is not None and outcome is None:
-        outcome = next(one.value for one, reasons in REASONS_OF.items() if reason in reasons)
+        outcome = next(outcome.value for outcome, reasons in REASONS_OF.items() if reason in reasons)
     if outcome is None:
         return tuple(sorted(set(usual)))
-    given = [one.strip() for one in outcome.split(",")]
-    if wrong := next((one for one in given if one not in allowed), None):
+    names = [name.strip() for name in outcome.split(",")]
+    if wrong := next((name for name in names if name not in allowed), None):
         hint = "; give --correct to replace events that are stored" if wrong == Outcome.STORED else ""
         raise BadQuery(f"outcome must be one of {', '.join(allowed)}; it is {wrong[:40]!a}{hint}")
-    return tuple(sorted({Outcome(one) for one in given}))
+    return tuple(sorted({Outcome(name) for name in names}))
 
 
 def _parse_call_id(text: str) -> int | str:
@@ -134,5 +136,5 @@ def _parse_call_id(text: str) -> int | str:
 
 def _parse_limit(text: str) -> int:
     if not _LIMIT.fullmatch(text) or int(text) < 1:
-        raise BadQuery(f"limit must be a whole number from 1 on; it is {text[:40]!a}")
+        raise BadQuery(f"limit must be a whole number of at least 1; it is {text[:40]!a}")
     return int(text)

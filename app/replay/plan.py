@@ -1,4 +1,4 @@
-"""What a replay is about: what was asked for, what it would do, and what became of it so far."""
+"""A replay: its request, its plan, and the tally of its calls so far."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from app.store.publications import find_latest_moment
 from app.store.review import CallFilters, list_call_ids, newest_call_id, read_calls
 
 _SAME_ID_MAX = 1000
-"""Calls of one id that a replay takes, the newest."""
+"""Calls with one id that a replay takes at most: the newest."""
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be replayed, in the words it was asked in: the same words go on with what was stopped."""
+    """The request of a replay, stored as it is: the same request resumes a stopped replay."""
 
     outcomes: tuple[Outcome, ...]
     event: str | None = None
     reason: Reason | None = None
     by: str | None = None
-    """Name of the transform that decided then."""
+    """Name of the transform that decided."""
     version: str | None = None
-    """The version of it, in hexadecimal digits."""
+    """Version of the transform that decided, in hexadecimal digits."""
     problem: str | None = None
-    """Only what goes wrong in this one way, see app.core.problem."""
+    """Only calls with this problem, see app.core.problem."""
     since: str | None = None
     until: str | None = None
     transform: str | None = None
@@ -46,21 +46,21 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(msgspec.Struct, kw_only=True):
-    """What became of the calls of a replay."""
+    """Counts of a replay's calls by their result."""
 
     read: int = 0
     same: int = 0
-    """They end today as they did."""
+    """Calls whose outcome is unchanged."""
     changed: dict[str, int] = {}
-    """By `before > now`."""
+    """Calls by `before > now`."""
     corrected: int = 0
     """Calls of which an event was replaced or added."""
     voided: int = 0
-    """Events."""
+    """Events that were voided."""
     delivered: int = 0
-    """Of these, how many Lotus has already, and keeps: it cannot void what it has."""
+    """How many of the voided events Lotus already has, and keeps: it cannot void them."""
     left: dict[str, int] = {}
-    """Calls that are left as they are, by the reason why."""
+    """Calls left unchanged, by reason."""
     samples: dict[str, str] = {}
     """The first call of each such reason, and of each change."""
 
@@ -70,79 +70,81 @@ class Tally(msgspec.Struct, kw_only=True):
         return self.left.get(REMOVED, 0)
 
     def note(self, call_id: int, why: str) -> None:
-        """Count a call that is left as it is."""
+        """Count a call that is left unchanged."""
         self.left[why] = self.left.get(why, 0) + 1
         self.samples.setdefault(why, str(call_id))
 
-    def left_to_do(self, judged: Sequence[Decision]) -> list[Decision]:
-        """Return the calls of which something is to be done; count the others."""
-        for one in judged:
-            if one.note is not None:
-                self.note(one.row.id, one.note)
-        return [one for one in judged if one.note is None]
+    def without_skipped(self, decisions: Sequence[Decision]) -> list[Decision]:
+        """Count the skipped calls; return the others."""
+        for decision in decisions:
+            if decision.note is not None:
+                self.note(decision.row.id, decision.note)
+        return [decision for decision in decisions if decision.note is None]
 
-    def add(self, written: BatchResult) -> None:
-        """Count what a batch did."""
-        self.same += written.same
-        self.corrected += written.corrected
-        self.voided += written.voided
-        self.delivered += written.delivered
-        for (before, now), count in written.changed.items():
+    def add(self, result: BatchResult) -> None:
+        """Add the result of a batch."""
+        self.same += result.same
+        self.corrected += result.corrected
+        self.voided += result.voided
+        self.delivered += result.delivered
+        for (before, now), count in result.changed.items():
             self.change(before, now, count)
-        for call_id, why in written.notes:
+        for call_id, why in result.notes:
             self.note(call_id, why)
 
     def change(self, before: str, now: str, count: int = 1) -> None:
-        """Count calls whose outcome is another one."""
+        """Count calls whose outcome changed."""
         key = f"{before} > {now}"
         self.changed[key] = self.changed.get(key, 0) + count
 
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What a replay would do, before it does it."""
+    """What a replay will do, and how far it is."""
 
-    asked: ReplayRequest
+    request: ReplayRequest
     replay: Replay
     resumed: bool
-    """It goes on with one that was stopped."""
+    """Whether it resumes a stopped replay."""
     transforms: TransformSet
     fill: Transform | None
     tally: Tally
     call_ids: tuple[int, ...] | None = None
-    """The calls that `asked.call_id` names; None where it names none."""
+    """The calls with `request.call_id`; None without one."""
     published_at: int = 0
-    """When one of the transforms became live last, in microseconds since 1970."""
+    """Time of the latest publication of a transform, in microseconds since 1970."""
 
     @property
     def left(self) -> int:
-        """Return how many calls there are still to read, about."""
+        """Return about how many calls are still to be read."""
         return max(0, self.replay.total - self.tally.read)
 
 
 def make_plan(
     conn: Connection,
     transforms: TransformSet,
-    asked: ReplayRequest,
+    request: ReplayRequest,
     bounds: tuple[int | None, int | None],
     replay_id: int,
     now: int,
     *,
     again: bool,
 ) -> Plan:
-    """Return what is to be done by these transforms: what was stopped half-way, or a replay that begins.
+    """Return the plan of a replay by these transforms: a stopped one to resume, or a new one.
 
-    `bounds` and `now` in microseconds since 1970; `replay_id` is for one that begins, and `again` begins one anyway.
+    `bounds` and `now` in microseconds since 1970; a new replay gets `replay_id`; `again` never resumes.
 
     Raises:
         NotFound: there is no such transform, or none at all, or no call with this id.
         TransformInvalid: the transform has no lane of its own.
 
     """
-    what = msgspec.json.encode(asked).decode()
-    digest = blake2b(b"".join(one.digest for one in transforms.transforms), digest_size=DIGEST_BYTES).digest()
+    what = msgspec.json.encode(request).decode()
+    digest = blake2b(
+        b"".join(transform.digest for transform in transforms.transforms), digest_size=DIGEST_BYTES
+    ).digest()
     plan = Plan(
-        asked=asked,
+        request=request,
         replay=Replay(
             id=replay_id,
             what=what,
@@ -155,9 +157,9 @@ def make_plan(
         ),
         resumed=False,
         transforms=transforms,
-        fill=_find_fill(transforms, asked.transform),
+        fill=_find_fill(transforms, request.transform),
         tally=Tally(),
-        call_ids=None if asked.call_id is None else _find_calls(conn, asked.call_id),
+        call_ids=None if request.call_id is None else _find_calls(conn, request.call_id),
         published_at=find_latest_moment(conn, KIND),
     )
     unfinished = None if again else find_unfinished(conn, what)
@@ -172,17 +174,17 @@ def make_plan(
         last = min(last, first_id_at(until) - 1)
     total = count_ids(conn, to_scope(plan), cursor, last)
     plan.replay = msgspec.structs.replace(
-        plan.replay, cursor=cursor, until_id=last, total=total if asked.limit is None else min(total, asked.limit)
+        plan.replay, cursor=cursor, until_id=last, total=total if request.limit is None else min(total, request.limit)
     )
     return plan
 
 
 def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:
     if not transforms.transforms:
-        raise NotFound("no transform is live; `segment-lotus transforms publish` makes them so")
+        raise NotFound("no transform is live; publish some with `segment-lotus transforms publish`")
     if name is None:
         return None
-    transform = next((one for one in transforms.transforms if one.name == name), None)
+    transform = next((transform for transform in transforms.transforms if transform.name == name), None)
     if transform is None:
         raise NotFound(f"no transform {name} is live")
     if not transform.also:
@@ -190,25 +192,25 @@ def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:
     return transform
 
 
-def _find_calls(conn: Connection, wanted: int | str) -> tuple[int, ...]:
-    """Return the calls with an id: of its own, of its message, or of its event. Raises NotFound."""
-    if isinstance(wanted, int) and read_calls(conn, [wanted]):
-        return (wanted,)
-    ids = list_call_ids(conn, CallFilters(id=str(wanted)), limit=_SAME_ID_MAX)
+def _find_calls(conn: Connection, wanted_id: int | str) -> tuple[int, ...]:
+    """Return the calls with this call id, message id or idempotency id. Raises NotFound."""
+    if isinstance(wanted_id, int) and read_calls(conn, [wanted_id]):
+        return (wanted_id,)
+    ids = list_call_ids(conn, CallFilters(id=str(wanted_id)), limit=_SAME_ID_MAX)
     if not ids:
-        raise NotFound(f"there is no call, message or event with the id {str(wanted)[:100]!r}")
+        raise NotFound(f"there is no call, message or event with the id {str(wanted_id)[:100]!r}")
     return tuple(sorted(ids))
 
 
 def to_scope(plan: Plan) -> ReplayScope:
-    """Return which kept calls are meant."""
-    asked = plan.asked
+    """Return the scope that selects the stored calls of a plan."""
+    request = plan.request
     return ReplayScope(
-        outcomes=asked.outcomes,
-        event=asked.event,
-        reason=asked.reason,
-        by=asked.by,
-        version=bytes.fromhex(asked.version) if asked.version else None,
-        problem=asked.problem,
+        outcomes=request.outcomes,
+        event=request.event,
+        reason=request.reason,
+        by=request.by,
+        version=bytes.fromhex(request.version) if request.version else None,
+        problem=request.problem,
         call_ids=plan.call_ids,
     )

@@ -1,7 +1,7 @@
-"""Replays that are asked for on a page run in a process of their own: `segment-lotus replay`, as one types it.
+"""Replays started on a page run in a process of their own: `segment-lotus replay`, as typed on the command line.
 
-So they take nothing from the requests of a worker, and go on where a worker is replaced. How far they are stands in the
-database; what they print at their end goes to the log.
+So they take no time from the requests of a worker, and outlive it. Their progress is in the database; what they print
+at the end goes to the log.
 """
 
 import os
@@ -18,27 +18,27 @@ from app.replay.plan import ReplayRequest
 from app.settings import Settings
 
 _LOG = structlog.get_logger("replay")
-_SAID_BYTES = 4000
+_OUTPUT_BYTES = 4000
 
 
 class ReplayProcesses:
-    """Starts them, for one service."""
+    """Starts the replay processes of one service."""
 
     def __init__(self, settings: Settings) -> None:
-        # The service's own, whatever `.env` says by now: they decide what is replayed, into what, and what is sent on.
+        # The service's own values, whatever `.env` says by now: they decide what is replayed, into what, and forwarded.
         self._environment = {
             "DATABASE_URL": settings.database_url,
             "PSEUDONYM_KEY": settings.pseudonym_key,
             "LOTUS_API_KEY": settings.lotus_api_key,
         }
 
-    def start(self, asked: ReplayRequest) -> None:
-        """Start one. Returns at once."""
-        # A file and not a pipe: it must not die of a worker that reads no more.
-        output = tempfile.TemporaryFile()  # noqa: SIM115  closed by who waits for the process
-        command = [sys.executable, "-m", "app.service", "replay", *to_options(asked), "--yes", "--json"]
+    def start(self, request: ReplayRequest) -> None:
+        """Start a process for this request, and return without waiting. Raises OSError."""
+        # A file and not a pipe: the process must survive a worker that no longer reads.
+        output = tempfile.TemporaryFile()  # noqa: SIM115  closed by the thread that waits for the process
+        command = [sys.executable, "-m", "app.service", "replay", *to_options(request), "--yes", "--json"]
         try:
-            process = subprocess.Popen(  # noqa: S603  our own program; each word is one option, whatever stands in it
+            process = subprocess.Popen(  # noqa: S603  our own program; each option is one argument, whatever it contains
                 command,
                 env={**os.environ, **{name: text for name, text in self._environment.items() if text}},
                 stdin=subprocess.DEVNULL,
@@ -49,7 +49,7 @@ class ReplayProcesses:
             output.close()
             raise
         _LOG.info("replay started", process=process.pid, options=command[4:])
-        # Waiting for it is also what keeps it from staying behind as a zombie.
+        # Waiting for it also keeps it from becoming a zombie.
         threading.Thread(target=_await, args=(process, output), name="replay", daemon=True).start()
 
 
@@ -57,6 +57,6 @@ def _await(process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
     code = process.wait()
     with output:
         size = output.seek(0, os.SEEK_END)
-        output.seek(max(0, size - _SAID_BYTES))
-        said = output.read().decode(errors="replace").strip()
-    (_LOG.warning if code else _LOG.info)("replay ended", process=process.pid, code=code, said=said)
+        output.seek(max(0, size - _OUTPUT_BYTES))
+        output_text = output.read().decode(errors="replace").strip()
+    (_LOG.warning if code else _LOG.info)("replay ended", process=process.pid, code=code, said=output_text)

@@ -1,4 +1,4 @@
-"""How far a replay came, told to people and to programs."""
+"""The state and progress of a replay, for pages and the API."""
 
 from enum import StrEnum
 from typing import Any
@@ -11,27 +11,27 @@ from app.replay.plan import ReplayRequest, Tally
 from app.replay.sql_replays import Replay
 
 SILENT_MICROS = 30_000_000
-"""A process that writes no batch for so long is taken to have died."""
+"""A process that writes no batch for this long is taken to have died."""
 
 
 class ReplayState(StrEnum):
-    """Where a replay stands."""
+    """The state of a replay."""
 
     RUNNING = "running"
     STOPPING = "stopping"
-    """It was asked to stop, and still has a batch to end."""
+    """It was asked to stop, and still finishes a batch."""
     STOPPED = "stopped"
-    """Nobody runs it; the same words go on with it."""
+    """No process runs it; the same request resumes it."""
     FINISHED = "finished"
 
 
 class ReplayProgress(msgspec.Struct, kw_only=True):
-    """One replay, as it is looked at."""
+    """One replay, as pages and the API show it."""
 
     id: str
     state: ReplayState
     words: dict[str, str]
-    """What was asked for."""
+    """The request, as parameters."""
     read: int
     total: int
     tally: Tally
@@ -59,12 +59,12 @@ class ReplayProgress(msgspec.Struct, kw_only=True):
 
 
 def to_progress(replay: Replay, now: int) -> ReplayProgress:
-    """Read how far a replay came; `now` in microseconds since 1970."""
+    """Return the progress of a replay; `now` in microseconds since 1970."""
     tally = msgspec.json.decode(replay.counts, type=Tally)
     return ReplayProgress(
         id=str(replay.id),
         state=to_state(replay, now),
-        words=to_texts(to_asked(replay)),
+        words=to_texts(to_replay_request(replay)),
         read=tally.read,
         total=replay.total,
         tally=tally,
@@ -73,13 +73,13 @@ def to_progress(replay: Replay, now: int) -> ReplayProgress:
     )
 
 
-def to_asked(replay: Replay) -> ReplayRequest:
-    """Return what was asked for."""
+def to_replay_request(replay: Replay) -> ReplayRequest:
+    """Return the request of a replay."""
     return msgspec.json.decode(replay.what, type=ReplayRequest)
 
 
 def to_state(replay: Replay, now: int) -> ReplayState:
-    """Say where a replay stands."""
+    """Return the state of a replay; `now` in microseconds since 1970."""
     if replay.finished_at is not None:
         return ReplayState.FINISHED
     # Both ways: it may have died on a node whose clock is ahead.

@@ -1,4 +1,4 @@
-"""Reading the calls of a replay batch by batch, and ahead of the writing."""
+"""Reads the calls of a replay batch by batch, ahead of the writing."""
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -13,37 +13,37 @@ BATCH = 2000
 """Calls in one transaction, on a server."""
 
 BATCH_IN_FILE = 15_000
-"""The same on SQLite: pages of random keys are then written once for more calls; calls that come in meanwhile wait for
-some 0.5 s."""
+"""Calls in one transaction on SQLite: each page of random keys is then written once for more calls. Incoming calls wait
+for some 0.5 s meanwhile."""
 
 Batch = tuple[list[Decision], int]
-"""Calls, and the id of the last one."""
+"""Decisions, and the id of the last call."""
 
-_Kept = tuple[list[KeptCall], dict[int, list[OwnEvent]]]
-"""Calls as they are kept, and the events that they made."""
+_FetchedCalls = tuple[list[KeptCall], dict[int, list[OwnEvent]]]
+"""Stored calls, and the events that they made by call id."""
 
 _WITH_EVENTS = {Outcome.STORED, Outcome.CONFLICT}
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads the calls that a plan is about."""
+    """Reads the calls of a plan."""
 
     database: Database
     plan: Plan
-    judge: Decider
-    seen: set[int] = field(default_factory=set)
-    """Calls that are passed over: they were read before."""
+    decider: Decider
+    read_ids: set[int] = field(default_factory=set)
+    """Calls to skip: they were read before."""
 
-    def read(self, cursor: int, done: int) -> Batch:
-        """Read and run the calls after the id `cursor`; `done` were read before. Raises Unavailable."""
-        return self.run(self.look(cursor, done), cursor)
+    def read(self, cursor: int, read_before: int) -> Batch:
+        """Read calls after the id `cursor`, and run them; `read_before` were read so far. Raises Unavailable."""
+        return self.run(self.fetch(cursor, read_before), cursor)
 
-    def look(self, cursor: int, done: int) -> _Kept:
-        """Read calls: all that is asked of the database. Raises Unavailable."""
+    def fetch(self, cursor: int, read_before: int) -> _FetchedCalls:
+        """Read calls and their events: all database access of a batch's reading. Raises Unavailable."""
         most = BATCH if self.database.file is None else BATCH_IN_FILE
-        if self.plan.asked.limit is not None:
-            most = min(most, self.plan.asked.limit - done)
+        if self.plan.request.limit is not None:
+            most = min(most, self.plan.request.limit - read_before)
         if most <= 0:
             return [], {}
         with self.database.reading() as conn:
@@ -54,45 +54,45 @@ class Reader:
     def _find_ids(self, conn: Connection, cursor: int, most: int) -> list[int]:
         while True:
             ids = find_ids(conn, to_scope(self.plan), cursor, self.plan.replay.until_id, most)
-            unseen = [id_ for id_ in ids if id_ not in self.seen] if self.seen else ids
+            unseen = [id_ for id_ in ids if id_ not in self.read_ids] if self.read_ids else ids
             if unseen or not ids:
                 return unseen
             cursor = ids[-1]
 
-    def run(self, kept: _Kept, cursor: int) -> Batch:
-        """Run calls by today's transforms."""
-        rows, made = kept
-        return [self.judge.judge(row, made.get(row.id, ())) for row in rows], rows[-1].id if rows else cursor
+    def run(self, fetched: _FetchedCalls, cursor: int) -> Batch:
+        """Run the fetched calls by the live transforms."""
+        rows, events_of = fetched
+        return [self.decider.decide(row, events_of.get(row.id, ())) for row in rows], rows[-1].id if rows else cursor
 
 
-class Ahead:
+class ReadAhead:
     """The next batch, read by a thread while the database writes this one.
 
-    On a server that is the whole transaction. SQLite works in this process: it gives the interpreter's lock away and
-    takes it back for each row, and a thread that reads meanwhile would make it wait each time. (Measured: 18 us for
-    the events of a call in place of 6.) There only the commit and the checkpoint, which wait for the disk, leave time.
+    On a server it reads during the whole transaction. SQLite works in this process: it releases the interpreter's lock
+    and takes it back for each row, and a thread that reads meanwhile would make it wait each time. (Measured: 18 us for
+    the events of a call instead of 6.) There it only reads during the commit and checkpoint, which wait for the disk.
     """
 
-    def __init__(self, thread: ThreadPoolExecutor, reader: Reader, cursor: int, done: int) -> None:
-        """`thread` is one; what it reads are the calls after the id `cursor`, where `done` were read before."""
+    def __init__(self, thread: ThreadPoolExecutor, reader: Reader, cursor: int, read_before: int) -> None:
+        """`thread` has one worker; it reads the calls after the id `cursor`; `read_before` were read so far."""
         self._thread = thread
         self._reader = reader
         self._cursor = cursor
-        self._done = done
-        self._begun: tuple[Future[_Kept], Future[Batch]] | None = None
+        self._read_before = read_before
+        self._futures: tuple[Future[_FetchedCalls], Future[Batch]] | None = None
 
     def begin(self) -> Future[Batch]:
-        """Begin to read, if that was not done before."""
-        if self._begun is None:
-            kept = self._thread.submit(self._reader.look, self._cursor, self._done)
-            # By the same thread, so its first step is done when it comes to this one.
-            self._begun = kept, self._thread.submit(lambda: self._reader.run(kept.result(), self._cursor))
-        return self._begun[1]
+        """Start reading, unless started already."""
+        if self._futures is None:
+            fetched = self._thread.submit(self._reader.fetch, self._cursor, self._read_before)
+            # On the same thread, so `fetched` is done when this starts.
+            self._futures = fetched, self._thread.submit(lambda: self._reader.run(fetched.result(), self._cursor))
+        return self._futures[1]
 
     def wait_for_database(self) -> None:
-        """Return when it reads nothing more from the database; it may still run what it read."""
-        if self._begun is not None:
-            wait(self._begun[:1])
+        """Wait until it no longer reads from the database; it may still run what it read."""
+        if self._futures is not None:
+            wait(self._futures[:1])
 
     def result(self) -> Batch:
         """Return the batch. Raises what reading raised."""

@@ -1,4 +1,4 @@
-"""Replays as they are looked at: which there were, how far each came, and asking one to stop. `conn` first."""
+"""Queries on replays: list, progress, and requests to stop. `conn` first."""
 
 import sqlalchemy as sa
 
@@ -24,17 +24,17 @@ def get_replay(conn: sa.Connection, replay_id: int) -> Replay:
 
 
 def mark_running(conn: sa.Connection, replay_id: int, now: int) -> None:
-    """Note that a process runs this replay from now on; that it was asked to stop before is over."""
+    """Store that a process runs this replay from now on; clears an earlier request to stop."""
     _set(conn, replay_id, progress_at=now, stop_asked_at=None)
 
 
 def mark_idle(conn: sa.Connection, replay_id: int) -> None:
-    """Note that the process that ran this replay does so no more."""
+    """Store that no process runs this replay any more."""
     _set(conn, replay_id, progress_at=None)
 
 
 def ask_to_stop(conn: sa.Connection, replay_id: int, now: int) -> None:
-    """Ask the process that runs a replay to end after its batch; of one that is at its end nothing changes."""
+    """Ask the process that runs a replay to end after its batch; does nothing to a finished replay."""
     conn.execute(
         sa.update(replays)
         .where(replays.c.id == replay_id, replays.c.finished_at.is_(None), replays.c.stop_asked_at.is_(None))
@@ -43,7 +43,7 @@ def ask_to_stop(conn: sa.Connection, replay_id: int, now: int) -> None:
 
 
 def is_stop_asked(conn: sa.Connection, replay_id: int) -> bool:
-    """Tell whether somebody asked this replay to stop."""
+    """Return whether this replay was asked to stop."""
     return conn.execute(sa.select(replays.c.stop_asked_at).where(replays.c.id == replay_id)).scalar() is not None
 
 

@@ -1,4 +1,4 @@
-"""What a replay writes: new outcomes with their history, corrected events, and how far it came. `conn` first."""
+"""Writes of a replay: new outcomes with their history, corrected events, and its progress. `conn` first."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,17 +19,17 @@ from app.store.updates import Update
 
 
 class Stale(Exception):
-    """What was read of a call is not so any more: somebody else replayed it meanwhile."""
+    """A call changed since it was read: another replay wrote it meanwhile."""
 
 
 class Replay(msgspec.Struct, kw_only=True):
-    """One replay, and how far it came."""
+    """One replay and its progress."""
 
     id: int
     what: str
-    """JSON of what was asked for."""
+    """JSON of the request."""
     transforms: bytes
-    """Digest of the set of versions that it runs calls by."""
+    """Digest of the set of transform versions that it uses."""
     cursor: int
     until_id: int
     total: int
@@ -37,12 +37,12 @@ class Replay(msgspec.Struct, kw_only=True):
     started_at: int
     finished_at: int | None = None
     progress_at: int | None = None
-    """When it last came on; None: no process runs it."""
+    """When it last made progress; None: no process runs it."""
     stop_asked_at: int | None = None
 
 
 class CallChange(msgspec.Struct, gc=False):
-    """What a call was, and what it is now."""
+    """A call as stored, and its new outcome."""
 
     row: KeptCall
     outcome: Outcome
@@ -55,7 +55,7 @@ class CallChange(msgspec.Struct, gc=False):
     results: tuple[EventResult, ...]
 
     def differs(self) -> bool:
-        """Tell whether there is anything to write. A duplicate that stays one is the copy it was, of whatever name."""
+        """Return whether there is anything to write. A duplicate that stays one never differs."""
         row = self.row
         if row.outcome == self.outcome == Outcome.DUPLICATE:
             return False
@@ -67,12 +67,12 @@ class CallChange(msgspec.Struct, gc=False):
         )
 
     def results_text(self) -> str | None:
-        """Return the results as they stand in the database."""
+        """Return the results as stored in the database."""
         return results_text(self.results)
 
 
 class Void(msgspec.Struct, frozen=True):
-    """An event that another one stands for now."""
+    """An event that another one replaces."""
 
     event_id: int
     idempotency_id: str
@@ -95,7 +95,7 @@ _CLAIMS = Update(claims, new=("content", "transform_digest"), known=("message_id
 
 
 def lock_replays(conn: sa.Connection) -> None:
-    """Let no other replay write until this transaction ends; calls that come in do not wait.
+    """Block writes of other replays until this transaction ends; incoming calls do not wait.
 
     SQLite has one writer at a time anyway.
     """
@@ -103,70 +103,70 @@ def lock_replays(conn: sa.Connection) -> None:
         conn.execute(sa.text("LOCK TABLE replays IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def prepare_changes(conn: sa.Connection, replay_id: int, at: int, verdicts: Sequence[CallChange]) -> Callable[[], None]:
-    """Make ready to give calls their new outcome, and to write down what it was. What is returned raises Stale."""
+def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Sequence[CallChange]) -> Callable[[], None]:
+    """Prepare the new outcomes of calls and their history; the returned function writes them, and raises Stale."""
     history = _CHANGES.prepare(
         conn,
         [
             (
-                one.row.id,
+                change.row.id,
                 replay_id,
                 at,
-                one.row.outcome,
-                one.row.reason,
-                one.row.transform_digest,
-                one.outcome,
-                one.reason,
-                one.digest,
+                change.row.outcome,
+                change.row.reason,
+                change.row.transform_digest,
+                change.outcome,
+                change.reason,
+                change.digest,
             )
-            for one in verdicts
+            for change in changes
         ],
     )
-    change = _CALLS.prepare(
+    update = _CALLS.prepare(
         conn,
         [
             (
-                one.outcome,
-                one.reason,
-                to_detail(one.detail),
-                one.transform,
-                one.digest,
-                one.customer_id,
-                one.results_text(),
-                one.row.id,
-                one.row.outcome,
-                one.row.reason,
-                one.row.transform_digest,
-                one.row.results,
+                change.outcome,
+                change.reason,
+                to_detail(change.detail),
+                change.transform,
+                change.digest,
+                change.customer_id,
+                change.results_text(),
+                change.row.id,
+                change.row.outcome,
+                change.row.reason,
+                change.row.transform_digest,
+                change.row.results,
             )
-            for one in verdicts
+            for change in changes
         ],
     )
 
     def run() -> None:
         with pipelined(conn):
             history.send()
-            changed = change.send()
-        if changed() != len(verdicts):
+            changed = update.send()
+        if changed() != len(changes):
             raise Stale
 
     return run
 
 
-def count_changes(verdicts: Sequence[CallChange]) -> Counter[Entry]:
-    """Count for the ledger: what was goes down, what is goes up."""
+def count_changes(changes: Sequence[CallChange]) -> Counter[Entry]:
+    """Return the ledger counts: minus one for each old outcome, plus one for each new one."""
     counts: Counter[Entry] = Counter()
-    moves = Counter((one.row.outcome, one.row.reason, one.outcome, one.reason) for one in verdicts)
-    for (was, why, now, therefore), moved in moves.items():
-        counts[CALL, was, why or ""] -= moved
-        counts[CALL, now, therefore or ""] += moved
-    for one in verdicts:
-        row = one.row
-        if row.outcome != Outcome.STORED and row.results is None and not one.results:
-            counts[EVENT, Outcome.STORED, ""] += one.outcome is Outcome.STORED
+    moves = Counter((change.row.outcome, change.row.reason, change.outcome, change.reason) for change in changes)
+    for (before, before_reason, now, now_reason), moved in moves.items():
+        counts[CALL, before, before_reason or ""] -= moved
+        counts[CALL, now, now_reason or ""] += moved
+    for change in changes:
+        row = change.row
+        if row.outcome != Outcome.STORED and row.results is None and not change.results:
+            counts[EVENT, Outcome.STORED, ""] += change.outcome is Outcome.STORED
             continue
         _count_events(counts, row.outcome, to_event_results(row.results), -1)
-        _count_events(counts, one.outcome, one.results, 1)
+        _count_events(counts, change.outcome, change.results, 1)
     return counts
 
 
@@ -177,32 +177,32 @@ def _count_events(counts: Counter[Entry], outcome: str, results: tuple[EventResu
         counts[EVENT, result.result, ""] += step
 
 
-def void_events(conn: sa.Connection, replay_id: int, made_void: Sequence[Void]) -> None:
-    """Make events void; they stay where they are. Raises Stale."""
-    rows = [(one.at, one.digest, one.reason, one.event_id, None) for one in made_void]
+def void_events(conn: sa.Connection, replay_id: int, new_voids: Sequence[Void]) -> None:
+    """Mark events as void; their rows stay. Raises Stale."""
+    rows = [(void.at, void.digest, void.reason, void.event_id, None) for void in new_voids]
     if _EVENTS_VOID.run(conn, rows) != len(rows):
         raise Stale
-    _VOIDS.run(conn, [(replay_id, one.event_id, one.idempotency_id, one.replaced_by) for one in made_void])
+    _VOIDS.run(conn, [(replay_id, void.event_id, void.idempotency_id, void.replaced_by) for void in new_voids])
 
 
-def renew_claims(conn: sa.Connection, renewed: Sequence[tuple[bytes, bytes, str, str, int]]) -> None:
-    """Let claims say (content, digest) of what was made anew: (.., message key, lane, call id)."""
-    _CLAIMS.run(conn, sorted(renewed, key=lambda row: row[2:4]))
+def renew_claims(conn: sa.Connection, new_claims: Sequence[tuple[bytes, bytes, str, str, int]]) -> None:
+    """Update claims; each row is (content, digest, message key, lane, call id)."""
+    _CLAIMS.run(conn, sorted(new_claims, key=lambda row: row[2:4]))
 
 
 def list_voids(conn: sa.Connection, replay_id: int) -> list[str]:
-    """Return the idempotency ids of the events that a replay made void."""
+    """Return the idempotency ids of the events that a replay voided."""
     query = sa.select(voids.c.idempotency_id).where(voids.c.replay_id == replay_id).order_by(voids.c.event_id)
     return list(conn.execute(query).scalars())
 
 
 def append_replay(conn: sa.Connection, replay: Replay) -> None:
-    """Begin a replay."""
+    """Insert a replay."""
     _REPLAYS.run(conn, [msgspec.structs.astuple(replay)])
 
 
 def save_progress(conn: sa.Connection, replay: Replay, before: int) -> None:
-    """Write down how far a replay came; `before` is where it was. Raises Stale where somebody else goes on with it."""
+    """Store the progress of a replay whose cursor was `before`. Raises Stale if another process moved it."""
     changed = conn.execute(
         sa.update(replays)
         .where(replays.c.id == replay.id, replays.c.cursor == before, replays.c.finished_at.is_(None))
@@ -220,7 +220,7 @@ def save_progress(conn: sa.Connection, replay: Replay, before: int) -> None:
 
 
 def find_unfinished(conn: sa.Connection, what: str) -> Replay | None:
-    """Return the last replay of these words, where it did not come to its end."""
+    """Return the latest replay of this request, if it is unfinished."""
     query = sa.select(replays).where(replays.c.what == what).order_by(replays.c.id.desc()).limit(1)
     row = conn.execute(query).one_or_none()
     return None if row is None or row.finished_at is not None else Replay(**row._mapping)  # noqa: SLF001

@@ -36,7 +36,7 @@ def test_an_empty_service_says_what_to_do_and_shows_the_first_call_when_it_comes
     visitor: Visitor, service: Served
 ) -> None:
     page = visitor.sign_in("/calls")
-    expect(page.get_by_text("No call came yet.")).to_be_visible()
+    expect(page.get_by_text("No calls yet.")).to_be_visible()
     visitor.check()
     visitor.go("/")
     expect(page.get_by_text("No calls in this period.")).to_be_visible()
@@ -45,7 +45,7 @@ def test_an_empty_service_says_what_to_do_and_shows_the_first_call_when_it_comes
     expect(page.locator("#live-state")).to_have_text("Live")
     send(service)
     expect(page.locator("#rows tr")).to_have_count(1)
-    expect(page.get_by_text("No call came yet.")).to_have_count(0)
+    expect(page.get_by_text("No calls yet.")).to_have_count(0)
     visitor.check()
 
 
@@ -190,7 +190,7 @@ def test_a_conflict_is_shown_as_a_difference(visitor: Visitor, service: Served) 
     page.locator("#rows a").first.click()
     table = page.get_by_role("region", name=re.compile("Conflict")).get_by_role("table")
     expect(table.get_by_role("row", name=re.compile(r"properties\.tokens.*0.*7"))).to_be_visible()
-    expect(page.get_by_role("heading", name="As it would have been")).to_be_visible()
+    expect(page.get_by_role("heading", name="The event it would have made")).to_be_visible()
     visitor.check()
 
 

@@ -139,7 +139,7 @@ def test_ids_that_stand_for_none_are_a_table_that_leads_to_their_calls(visitor: 
     send(service, *(a_document(event="Usual", messageId=f"none-{user}", userId=user) for user in ("undefined", "  ")))
     visitor.sign_in()
     visitor.go("/problems")
-    table = visitor.page.get_by_role("region", name="Ids that stand for none")
+    table = visitor.page.get_by_role("region", name="Placeholder ids")
     expect(table).to_contain_text("undefined")
     expect(table).to_contain_text("2 spaces")
     visitor.check()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.calls.choice import tell_choice
-from app.calls.conflict import differences_of, tell_conflicts
+from app.calls.choice import list_candidates
+from app.calls.conflict import differences_of, list_conflicts
 from app.calls.curl import INLINE_BYTES, to_curl
-from app.calls.fields import tell_fields
+from app.calls.fields import list_field_origins
 from app.calls.pretty import SHOWN_BYTES, to_pretty, to_value_text
 from app.core.outcome import Outcome
 from app.core.signature import Coverage, verify
@@ -44,7 +44,7 @@ event:
 
 def test_each_field_leads_to_its_expression_and_to_the_file_that_writes_it() -> None:
     default = a_default()
-    told = tell_fields(a_transform(USAGE, "usage", default), default)
+    told = list_field_origins(a_transform(USAGE, "usage", default), default)
     assert [(".".join(one.path), one.expression or one.sentence, one.file) for one in told] == [
         ("when", "properties.tokens", "usage"),
         ("event_name", 'the constant "usage"', "usage"),
@@ -60,11 +60,13 @@ def test_each_field_leads_to_its_expression_and_to_the_file_that_writes_it() -> 
 
 def test_an_expression_for_the_whole_event_is_told_with_what_it_leaves_to_the_default() -> None:
     default = a_default()
-    told = tell_fields(a_transform("each: properties.items\nevent: '{event_name: item.name}'\n", "x", default), default)
+    told = list_field_origins(
+        a_transform("each: properties.items\nevent: '{event_name: item.name}'\n", "x", default), default
+    )
     assert [one.path for one in told][:3] == [("each",), ("event",), ("event_name",)]
-    assert tell_fields(default, None)[-1].expression == "properties"
+    assert list_field_origins(default, None)[-1].expression == "properties"
     short = a_transform("event: {properties: '*'}\n", "y", default)
-    assert tell_fields(short, default)[-1].sentence == "all properties of the call"
+    assert list_field_origins(short, default)[-1].sentence == "all properties of the call"
 
 
 def test_every_transform_is_told_with_why_it_takes_a_call_or_does_not() -> None:
@@ -78,8 +80,8 @@ def test_every_transform_is_told_with_why_it_takes_a_call_or_does_not() -> None:
         "many": "match: {event: [a, b, c, d, e, f, g]}\n",
     }
     active = TransformSet([default, *(a_transform(text, name, default) for name, text in files.items())])
-    told = tell_choice(active, a_call(event="Usage"))
-    assert [(one.name, one.verdict.value, one.sentence) for one in told] == [
+    told = list_candidates(active, a_call(event="Usage"))
+    assert [(one.name, one.role.value, one.sentence) for one in told] == [
         ("usage", "chosen", "takes track calls named Usage"),
         ("also_usage", "also", "takes track calls named Usage or Other, beside the others (also: true)"),
         ("later", "passed over", "takes it too, but usage goes first: priority 5 against 0"),
@@ -95,7 +97,7 @@ def test_of_equal_priority_the_name_decides_and_a_disabled_transform_says_so() -
     default = a_default()
     first = a_transform("match: {event: Usage}\nenabled: false\n", "a", default)
     second = a_transform("match: {event: Usage}\n", "b", default)
-    told = tell_choice(TransformSet([default, second, first]), a_call(event="Usage"))
+    told = list_candidates(TransformSet([default, second, first]), a_call(event="Usage"))
     assert told[0].sentence == "takes track calls named Usage; it is disabled, so the call is ignored"
     assert told[1].sentence == "takes it too, but a goes first: of equal priority, its name comes first"
 
@@ -106,7 +108,7 @@ def told_of(database: Database, *documents: object) -> list[Any]:
     records = [post(ingest, to_raw(document)) for document in documents]
     assert outcomes_of(records[-1]) == [Outcome.CONFLICT]
     with database.reading() as conn:
-        return tell_conflicts(conn, get_call(conn, records[-1][0].id).call)
+        return list_conflicts(conn, get_call(conn, records[-1][0].id).call)
 
 
 LINES = """\
@@ -122,9 +124,9 @@ def test_a_conflict_is_told_by_each_path_that_differs(database: Database) -> Non
         a_document(),
         a_document(userId="else", timestamp="2026-11-01T11:00:00Z", properties={"tokens": 11, "new": [1, {"a": "x"}]}),
     )
-    assert told.there is not None
-    assert told.there.customer_id == "customer-1"
-    assert [(one.path, one.there, one.here, one.compared) for one in told.differences] == [
+    assert told.stored is not None
+    assert told.stored.customer_id == "customer-1"
+    assert [(one.path, one.stored, one.incoming, one.compared) for one in told.differences] == [
         ("customer_id", '"customer-1"', '"else"', True),
         ("properties.new", None, '[1,{"a":"x"}]', True),
         ("properties.tokens", "10", "11", True),
@@ -139,7 +141,7 @@ def test_each_conflicting_event_of_several_is_held_against_its_own_rival(databas
         )
 
     told = told_of(database, lines("m-1", ("a", 1)), lines("m-2", ("b", 2)), lines("m-3", ("b", 3), ("a", 4), ("c", 5)))
-    assert [(one.idempotency_id, [(d.path, d.there, d.here) for d in one.differences]) for one in told] == [
+    assert [(one.idempotency_id, [(d.path, d.stored, d.incoming) for d in one.differences]) for one in told] == [
         ("b", [("properties.total", "2", "3")]),
         ("a", [("properties.total", "1", "4")]),
     ]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.calls.sql_problems import Look, ProblemRow, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
+from app.calls.sql_problems import ProblemRow, Scan, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
 from app.core.outcome import Outcome
 from app.store.engine import Database
 from app.store.ids import ID_MAX
@@ -45,8 +45,8 @@ def test_calls_are_counted_by_reason_transform_version_and_sentence(database: Da
         (7, "duplicate", "duplicate", "x"),
     )
     with database.reading() as conn:
-        rows, look = list_problem_rows(conn, PROBLEMS, window())
-    assert look == Look(5, None)
+        rows, scan = list_problem_rows(conn, PROBLEMS, window())
+    assert scan == Scan(5, None)
     assert sorted(rows, key=lambda row: row.first_id) == [
         ProblemRow("rejected", "event_invalid", "order", b"v", "a", 2, 1, 2),
         ProblemRow("rejected", "event_invalid", "order", b"v", "b", 1, 3, 3),
@@ -63,8 +63,8 @@ def test_what_no_transform_takes_is_counted_by_type_and_event_and_other_ignored_
         (4, "ignored", "filtered", "x"),
     )
     with database.reading() as conn:
-        rows, look = list_unmapped_rows(conn, window())
-    assert look == Look(4, None)
+        rows, scan = list_unmapped_rows(conn, window())
+    assert scan == Scan(4, None)
     assert sorted(rows, key=lambda row: row.first_id) == [
         UnmappedRow("track", "E1", None, 2, 1, 3),
         UnmappedRow("track", "E0", None, 1, 2, 2),
@@ -75,9 +75,9 @@ def test_what_no_transform_takes_is_counted_by_type_and_event_and_other_ignored_
 def test_the_newest_are_looked_at_and_what_is_left_is_known(database: Database, most: int, reached: int | None) -> None:
     seed(database, *((one, "conflict" if one % 2 else "rejected", "x", "y") for one in (1, 3, 4, 5, 6)))
     with database.reading() as conn:
-        rows, look = list_problem_rows(conn, PROBLEMS, window(most=most))
-    assert look == Look(min(most, 5), reached)
-    assert sum(row.count for row in rows) == look.calls
+        rows, scan = list_problem_rows(conn, PROBLEMS, window(most=most))
+    assert scan == Scan(min(most, 5), reached)
+    assert sum(row.count for row in rows) == scan.calls
 
 
 @pytest.mark.parametrize("bound", [{"most": 3}, {"seconds": 0.0}])
@@ -88,11 +88,11 @@ def test_going_on_from_where_a_look_ended_meets_every_call_once(database: Databa
     end = ID_MAX
     with database.reading() as conn:
         while True:
-            rows, look = list_problem_rows(conn, PROBLEMS, window(first=2, end=end, **bound))
+            rows, scan = list_problem_rows(conn, PROBLEMS, window(first=2, end=end, **bound))
             met += sorted((row.detail for row in rows), key=str)
-            if look.reached is None:
+            if scan.reached is None:
                 break
-            end = look.reached
+            end = scan.reached
     assert sorted(met, key=lambda one: int(one or 0)) == [str(one) for one in range(2, 12)]
 
 

@@ -4,23 +4,32 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from app.calls.sql_retention import BATCH, ENVELOPE, RAW, Kept, blank, count_kept, find_kept, first_envelope
+from app.calls.sql_retention import (
+    BATCH,
+    ENVELOPE,
+    RAW,
+    RetentionTarget,
+    blank,
+    count_filled,
+    find_filled,
+    first_envelope,
+)
 from app.store.engine import Database
 from app.store.schema import METADATA, calls, requests
 from tests.builders import a_record, a_request, a_writer, an_event, rows_of, store, values_of
 
 
-def forget(database: Database, kept: Kept, below: int) -> list[int]:
+def forget(database: Database, target: RetentionTarget, below: int) -> list[int]:
     """Blank everything below an id; return the sizes of the batches."""
     sizes: list[int] = []
     after = -1
     while True:
         with database.reading() as conn:
-            ids = find_kept(conn, kept, after, below)
+            ids = find_filled(conn, target, after, below)
         if not ids:
             return sizes
         with database.writing() as conn:
-            blank(conn, kept, ids)
+            blank(conn, target, ids)
         sizes.append(len(ids))
         after = ids[-1]
 
@@ -78,7 +87,7 @@ def test_no_transaction_writes_more_than_a_batch(database: Database, more: int) 
     a_writer(database).append(a_request(*records))
     below = records[-1].id + 1
     with database.reading() as conn:
-        assert count_kept(conn, RAW, below) == BATCH + more
+        assert count_filled(conn, RAW, below) == BATCH + more
     assert forget(database, RAW, below) == [BATCH, more][: 1 + more]
     with database.reading() as conn:
-        assert count_kept(conn, RAW, below) == 0
+        assert count_filled(conn, RAW, below) == 0

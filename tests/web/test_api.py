@@ -397,7 +397,7 @@ def test_a_version_that_nobody_knows_any_more_is_said(api: Api) -> None:
         conn.execute(sa.update(calls).values(transform_digest=b"gone"))
     names = [(step["name"], step["sentence"]) for step in api.newest()["steps"]]
     assert [name for name, _ in names] == ["parsed", "transform", "stored"]
-    assert "cannot read any more" in names[1][1]
+    assert "can no longer read" in names[1][1]
 
 
 def test_after_retention_a_call_still_says_how_it_ended(api: Api) -> None:

@@ -96,7 +96,7 @@ def test_seven_days_are_shown_unless_an_id_or_another_time_is_asked_for(visited:
         older = old - (eight_days << 12)
         conn.execute(sa.update(calls).values(id=older, received_at=clock() - eight_days))
     assert listed(page(visited, "/calls")) == []
-    assert "Look at all time" in page(visited, "/calls")
+    assert "Show all time" in page(visited, "/calls")
     assert listed(page(visited, "/calls?since=30d")) == [older]
     assert listed(page(visited, "/calls?since=all")) == [older]
     assert listed(page(visited, f"/calls?id={older}")) == [older]
@@ -105,11 +105,11 @@ def test_seven_days_are_shown_unless_an_id_or_another_time_is_asked_for(visited:
 
 def test_nothing_there_says_what_to_do(visited: Site) -> None:
     text = page(visited, "/calls")
-    assert "No call came yet." in text
+    assert "No calls yet." in text
     assert 'href="/setup"' in text
     send(visited)
     text = page(visited, "/calls?customer=nobody")
-    assert "No call fits." in text
+    assert "No calls match." in text
     assert 'href="/calls"' in text
 
 
@@ -128,8 +128,8 @@ def test_a_search_that_stops_early_says_how_far_it_looked_and_goes_on(
         address = following[1].replace("&amp;", "&") if following else ""
     assert found == [wanted]
     assert len(texts) == 3
-    assert re.search(r"Looked at 5 calls, back to <time[^>]*>\d{4}-\d\d-\d\d [\d:.]+</time>: none found", texts[0])
-    assert "None of these 5 calls." in texts[0]
+    assert re.search(r"Searched 5 calls, back to <time[^>]*>\d{4}-\d\d-\d\d [\d:.]+</time>: none found", texts[0])
+    assert "No match in 5 calls." in texts[0]
 
 
 def test_a_live_page_asks_for_newer_calls_and_gets_those_that_fit(visited: Site) -> None:

@@ -93,7 +93,7 @@ def test_a_conflict_shows_what_is_there_beside_what_this_call_says(visited: Site
     assert re.search(r'<code class="there">10</code>.*<code class="here">11</code>', text, re.DOTALL)
     assert "properties.tokens" in text
     assert f'href="/calls/{first}"' in text
-    assert "As it would have been" in text
+    assert "The event it would have made" in text
     assert "Other calls with the same message id" in page(visited, f"/calls/{first}")
 
 
@@ -101,7 +101,7 @@ def test_a_call_that_no_transform_took_leads_to_a_new_one(visited: Site) -> None
     [one] = send(visited, type="identify")
     assert f'href="/transforms/new?call={one}"' in page(visited, f"/calls/{one}")
     assert f'href="/transforms/new?call={one}"' in page(visited, "/calls")
-    assert "None takes it." in page(visited, f"/calls/{one}")
+    assert "No transform takes it." in page(visited, f"/calls/{one}")
 
 
 def test_an_unknown_call_is_not_found(visited: Site) -> None:

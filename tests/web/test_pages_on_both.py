@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.replay.parameters import parse_asked
+from app.replay.parameters import parse_replay_request
 from app.replay.replayer import Replayer
 from app.service.build import replay_hooks
 from app.store.ids import Ids
@@ -54,7 +54,7 @@ def filled(migrated_url: str, make_site: Callable[..., Site]) -> Site:
         database=database, catalog=catalog, ids=ids, clock=lambda: 1, hooks=replay_hooks(ids, forwards=False)
     )
     problem = site.ask("/api/v1/problems", ADMIN_TOKEN).get_json()["groups"][0]["key"]
-    replayer.run(replayer.plan(parse_asked({"problem": problem}), (None, None)), lambda _calls: None)
+    replayer.run(replayer.plan(parse_replay_request({"problem": problem}), (None, None)), lambda _calls: None)
     return site
 
 

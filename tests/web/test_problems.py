@@ -74,7 +74,7 @@ def test_ids_that_stand_for_none_are_warned_of(site: Site) -> None:
     sign_in(site.client)
     send(site, messageId="usual")
     assert ask(site)["shared_ids"] == []
-    assert "Ids that stand for none" not in text_of(site.client.get("/problems"))
+    assert "Placeholder ids" not in text_of(site.client.get("/problems"))
     for number, user in enumerate(("undefined", "undefined", " ", "[object Object]", "undefined-1")):
         send(site, messageId=f"m-{number}", userId=user)
     send(site, messageId="null")
@@ -95,7 +95,7 @@ def test_ids_that_stand_for_none_are_warned_of(site: Site) -> None:
 
 def test_a_look_is_bounded_says_so_and_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in(site.client)
-    monkeypatch.setattr(problems, "LOOKED_AT", 2)
+    monkeypatch.setattr(problems, "CALLS_MAX", 2)
     monkeypatch.setattr(problems, "SECONDS", 60.0)
     for number in range(5):
         send(site, messageId=f"m-{number}", userId=None)
@@ -108,7 +108,7 @@ def test_a_look_is_bounded_says_so_and_goes_on(site: Site, monkeypatch: pytest.M
         before = f"&before={found['seen']['before']}"
     assert counted == [2, 2, 1]
     page = text_of(site.client.get("/problems"))
-    assert "rejected or conflicting calls were looked at, back to" in page
+    assert "rejected or conflicting calls were searched, back to" in page
     assert "These are the oldest" in text_of(site.client.get(f"/problems?range=1d{before}"))
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from app.catalog.live import Catalog
 from app.clock import clock
-from app.replay.parameters import parse_asked
+from app.replay.parameters import parse_replay_request
 from app.replay.progress import SILENT_MICROS
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import get_replay, list_replays
@@ -71,7 +71,7 @@ def plant(site: Site, **changes: object) -> str:
     replayer = Replayer(
         database=site.service.database, catalog=Catalog(), ids=ids, clock=clock, hooks=replay_hooks(ids, forwards=False)
     )
-    plan = replayer.plan(parse_asked({"outcome": "rejected"}), (None, None))
+    plan = replayer.plan(parse_replay_request({"outcome": "rejected"}), (None, None))
     with site.service.database.writing() as conn:
         append_replay(conn, msgspec.structs.replace(plan.replay, **changes))
     return f"/replays/{plan.replay.id}"

@@ -400,7 +400,7 @@ def test_the_page_of_a_call_says_which_metrics_counted_it_and_which_did_not(visi
     text = page(visited, f"/calls/{call}")
     table = text[text.index("Which metrics counted this") : text.index("Which transforms take it")]
     rows = [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", row)).strip() for row in table.split("<tr>")[2:]]
-    assert [row.removesuffix(" By what is live now: so would a replay go.") for row in rows][:2] == [
+    assert [row.removesuffix(" By the live transforms, as in a replay.") for row in rows][:2] == [
         "calls counted one event",
         "most skipped tokens is boolean",
     ]

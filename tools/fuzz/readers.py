@@ -13,8 +13,8 @@ import click
 from click.testing import CliRunner
 
 from app.calls.review import to_whole_document
-from app.calls.steps import tell_steps
-from app.calls.text import tell_call
+from app.calls.steps import list_steps
+from app.calls.text import call_text
 from app.core.outcome import REASONS_OF
 from app.service.commands import main
 from app.store.review import get_call
@@ -77,8 +77,8 @@ class Readers:
         try:
             with service.database.reading() as conn:
                 whole = get_call(conn, call_id)
-                document = to_whole_document(whole, tell_steps(conn, service.catalog, whole))
-            tell_call(document).encode()
+                document = to_whole_document(whole, list_steps(conn, service.catalog, whole))
+            call_text(document).encode()
         except Exception as error:
             raise Fault(f"show {type(error).__name__}: {call_id}\n{_end_of(error)}") from error
 
