@@ -5,6 +5,7 @@ from datetime import UTC
 import msgspec
 
 from app.catalog.metrics import read_live_metrics
+from app.core.metric_query import can_be_asked
 from app.core.metric_windows import Unit, window_at
 from app.store.engine import Connection
 from app.store.review import WholeCall
@@ -24,7 +25,8 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     value: str | None
     why: str | None
-    address: str
+    address: str | None
+    """None where no number of that day can be asked for."""
 
 
 def tell_metrics(conn: Connection, whole: WholeCall, now: int) -> Values:
@@ -39,6 +41,17 @@ def tell_metrics(conn: Connection, whole: WholeCall, now: int) -> Values:
 
 
 def _to_judged(one: Judgement) -> Judged:
+    return Judged(
+        metric=one.metric.name,
+        idempotency_id=one.event.idempotency_id,
+        verdict=one.verdict.value,
+        value=one.value,
+        why=one.why,
+        address=_to_address(one) if can_be_asked(one.event.time_created) else None,
+    )
+
+
+def _to_address(one: Judgement) -> str:
     first, last = window_at(UTC, Unit.DAY, one.event.time_created)
     texts = {
         "metric": one.metric.name,
@@ -46,11 +59,4 @@ def _to_judged(one: Judgement) -> Judged:
         "start": to_day(UTC, first),
         "end": to_day(UTC, last),
     }
-    return Judged(
-        metric=one.metric.name,
-        idempotency_id=one.event.idempotency_id,
-        verdict=one.verdict.value,
-        value=one.value,
-        why=one.why,
-        address=to_address("/usage", texts),
-    )
+    return to_address("/usage", texts)
