@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from app.setting_values import parse_database_url
 from tests.served import ROOT, served
 from tools.fuzz.bodies import BodyFuzzer
 from tools.fuzz.readers import Readers
@@ -44,7 +45,7 @@ def main() -> int:
     # Where no `.env` of somebody's own is read.
     os.chdir(folder)
     began = time.monotonic()
-    url = options.database_url or f"sqlite:///{folder / 'fuzz.db'}"
+    url = parse_database_url(options.database_url or f"sqlite:///{folder / 'fuzz.db'}")
 
     def tell(line: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
@@ -57,7 +58,8 @@ def main() -> int:
         tally = fuzzer.run(options.first, options.bodies)
         target.close()
         faults += len(tally.faults)
-        tell(f"statuses {dict(sorted(tally.statuses.items()))}, {tally.judged} calls judged, {tally.looked} looked at")
+        for line in tally.lines():
+            tell(line)
     if options.routes:
         target = Target(url if options.bodies or options.database_url else f"sqlite:///{folder / 'routes.db'}", folder)
         for number in range(_CALLS):

@@ -17,6 +17,7 @@ from tools.fuzz.target import Fault
 
 MAIN = "main"
 _NATIVE = "/api/track/"
+_TRACKING = "/v1/"
 TYPE_OF = {"track": "track", "t": "track"}
 """Of the tracking API's routes, the ones that make a track call of a call without a type."""
 
@@ -50,12 +51,15 @@ class StoredCall(NamedTuple):
     results: str | None
     events: tuple[tuple[str, int, str], ...]
     """(lane, position, idempotency id) of the events that it made."""
+    envelope: bytes | None = None
+    """What stood beside its batch."""
 
 
 def to_call(row: Sequence[Any], events: Sequence[tuple[str, int, str]]) -> StoredCall:
     """Return a call from its columns, in the order of StoredCall, and from the events that it made."""
-    identifier, route, raw, outcome, reason, detail, results = row[:7]
-    return StoredCall(identifier, route, bytes(raw), outcome, reason, detail, results, tuple(events))
+    identifier, route, raw, outcome, reason, detail, results, envelope = row[:8]
+    beside = None if envelope is None else bytes(envelope)
+    return StoredCall(identifier, route, bytes(raw), outcome, reason, detail, results, tuple(events), beside)
 
 
 Lanes = dict[str, list[Event]]
@@ -72,6 +76,8 @@ class Model:
             "PRAGMA synchronous = OFF",
             "PRAGMA cache_size = -4096",
             "CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, content BLOB, loose BLOB) WITHOUT ROWID",
+            # One for all: nobody else reads it, and each change would be a transaction.
+            "BEGIN EXCLUSIVE",
         ):
             self._db.execute(statement)
         self.judged = 0
@@ -79,9 +85,14 @@ class Model:
 
     def judge(self, calls: Sequence[StoredCall]) -> None:
         """Hold the calls of one request, in their order, against what should have become of them. Raises Fault."""
-        shared = _shared_keys(calls)
+        conflicts = len(calls) > 1 and any(call.outcome == "conflict" for call in calls)
+        shared = _shared_keys(calls) if conflicts else set()
         for call in calls:
             known = read_call(call)
+            if call.outcome not in {"rejected", "ignored"} and _inherits_no_json(call):
+                raise Fault(
+                    f"judge beside: {call.outcome}, and beside its batch is no JSON: {(call.envelope or b'')[:2000]!a}"
+                )
             if known is None:
                 self._believe(call)
                 continue
@@ -167,15 +178,37 @@ class Model:
 
     def close(self) -> None:
         """Close its file."""
+        self._db.execute("COMMIT")
         self._db.close()
 
 
 def read_call(call: StoredCall) -> tuple[str | None, Lanes] | None:
     """Return the message id and the events of a good call, by lane; None for one that is odd in any way."""
     document = _read(call.raw)
-    if document is None or _is_odd(document):
+    if document is None or _is_odd(document) or not _is_well_beside(call):
         return None
     return _read_lotus_event(document) if call.route == _NATIVE else _read_segment_call(call, document)
+
+
+def _is_well_beside(call: StoredCall) -> bool:
+    if call.envelope is None or not call.route.startswith(_TRACKING):
+        return True
+    beside = _read(call.envelope)
+    return beside is not None and not _is_odd(beside)
+
+
+def _inherits_no_json(call: StoredCall) -> bool:
+    """Whether a call is said to hold what stood beside its batch, and no reader of JSON reads that."""
+    if call.envelope is None or not call.route.startswith(_TRACKING):
+        return False
+    try:
+        json.loads(call.envelope.decode(), parse_constant=_refuse)
+    except (UnicodeDecodeError, json.JSONDecodeError, _NoNumber):
+        return True
+    except (ValueError, RecursionError):
+        # A number of more digits than Python reads, or too many levels: others may read it.
+        return False
+    return False
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:
@@ -188,10 +221,10 @@ def _read(raw: bytes) -> dict[str, Any] | None:
 
 def _read_segment_call(call: StoredCall, document: dict[str, Any]) -> tuple[str | None, Lanes] | None:
     kind = document.get("type")
-    if call.route.startswith("/v1/"):
+    if call.route.startswith(_TRACKING):
         if len(call.raw) > _TRACKING_BYTES:
             return None
-        kind = kind if kind is not None else TYPE_OF.get(call.route.removeprefix("/v1/"))
+        kind = kind if kind is not None else TYPE_OF.get(call.route.removeprefix(_TRACKING))
     message, event = document.get("messageId"), document.get("event")
     customer, properties = document.get("userId"), document.get("properties")
     good = kind == "track" and all(map(_is_plain, (message, event, customer))) and _is_time(document)
@@ -301,8 +334,12 @@ def _is_time(document: dict[str, Any]) -> bool:
     return type(value) is str and _TIME.fullmatch(value) is not None
 
 
+class _NoNumber(ValueError):
+    """NaN or Infinity stands where a value should."""
+
+
 def _refuse(token: str) -> float:
-    raise ValueError(token)
+    raise _NoNumber(token)
 
 
 def _actual_results(call: StoredCall, lanes: Lanes) -> dict[str, list[str]]:
