@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.builders import a_document, to_raw
-from tools.fuzz.model import Model, StoredCall
+from tools.fuzz.calls import StoredCall
+from tools.fuzz.model import Model
 from tools.fuzz.mutation import mutate
 from tools.fuzz.requests import make_request, read_captures
 from tools.fuzz.shrink import shrink

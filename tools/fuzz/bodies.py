@@ -5,16 +5,17 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tools.fuzz.model import Model, StoredCall, to_call
+from tools.fuzz.calls import StoredCall, to_call
+from tools.fuzz.model import Model
 from tools.fuzz.readers import Readers
 from tools.fuzz.requests import Request, make_request, read_captures, to_plain, to_text, with_body
 from tools.fuzz.shrink import shrink
+from tools.fuzz.tally import Finding, Tally
 from tools.fuzz.target import Answer, Fault, Target, resident_bytes
 
 BLOCK = 500
@@ -32,49 +33,6 @@ _WARM_UP = 0.25
 _GROWTH_BYTES = 64 << 20
 _FAULTS_MAX = 20
 _RECEIPT = ("stored", "duplicate", "conflict", "ignored", "rejected")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a run did."""
-
-    requests: int = 0
-    calls: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    routes: Counter[str] = field(default_factory=Counter)
-    """Calls by the route that they came by."""
-    judged: int = 0
-    looked: int = 0
-    resident: list[int] = field(default_factory=list)
-    """Bytes after each block, without what the commands took."""
-    faults: list["Finding"] = field(default_factory=list)
-    """The first of each kind."""
-    reviews: Counter[str] = field(default_factory=Counter)
-    """How often all that is stored was looked at, by what looked."""
-
-    def lines(self) -> list[str]:
-        """Return what is to be told at the end."""
-        statuses, routes = (dict(sorted(counted.items())) for counted in (self.statuses, self.routes))
-        reviews = ", ".join(f"{name} {count}" for name, count in self.reviews.items())
-        first, last = (resident >> 20 for resident in (self.resident[0], self.resident[-1]))
-        return [
-            f"statuses {statuses}",
-            f"calls by route {routes}",
-            f"{self.judged} calls judged, {self.looked} looked at one by one; times all were looked at: {reviews}",
-            f"memory {first} MB after the first block, {last} MB after the last, at most {max(self.resident) >> 20} MB",
-        ]
-
-
-@dataclass(slots=True)
-class Finding:
-    """A fault, and what showed it."""
-
-    fault: Fault
-    number: int | None
-    """Of the request; None: no request alone."""
-    file: Path | None = None
-    """Holds the request."""
 
 
 class _Review:
@@ -111,6 +69,7 @@ class BodyFuzzer:
         self._captures = read_captures()
         self._model = Model(folder / "model.db")
         self._readers = readers
+        self.tally = Tally(slowest=readers.slowest)
         self._tell = tell
         self._kinds: Counter[str] = Counter()
         self._lists = _Review(self._look_at_lists)
@@ -120,7 +79,6 @@ class BodyFuzzer:
         self._last_request = 0
         self._numbers: dict[int, int] = {}
         """The number of each request of this block, by its id."""
-        self.tally = Tally()
 
     def run(self, first: int, count: int) -> Tally:
         """Send `count` requests from number `first` on. Faults are told, kept and counted; it goes on after them."""

@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,13 +20,14 @@ from app.review import to_whole_document
 from app.steps import tell_steps
 from app.store.review import get_call
 from tests.served import ADMIN_TOKEN
-from tools.fuzz.model import StoredCall
+from tools.fuzz.calls import StoredCall
 from tools.fuzz.target import METRICS, TRANSFORMS, Fault, Target
 
 _PAGE = 500
 _NEWEST = 10
 
 _VARYING = re.compile(r"0x[0-9a-f]+|\d+|'[^']*'|\"[^\"]*\"|`[^`]*`")
+_ID = re.compile(r"\d{2,}")
 _LARGE = 1 << 15
 _MARKS = (rb"\ud", rb"\u0000", b"NaN", b"\xff", b"\xed", b"e400", b"e309", b"\xef\xbb\xbf", b"\0", b"[[[[[[[[")
 
@@ -60,6 +62,8 @@ class Readers:
         self._draft.write_text((TRANSFORMS / "_default.yaml").read_text("utf-8").replace("userId", "userId || 'x'"))
         self.looked = 0
         """Calls that were looked at one by one."""
+        self.slowest: dict[str, float] = {}
+        """The most seconds that each page, document and command took: what becomes slow with many calls is told."""
 
     def look_at(self, call: StoredCall) -> None:
         """Look at one call, unless enough of its kind were looked at."""
@@ -166,17 +170,24 @@ class Readers:
             page = read_json(self._get(path, limit=str(_PAGE), before=page["next"]))
 
     def _get(self, path: str, *, statuses: Sequence[int] = (200,), **query: str) -> str:
+        began = time.monotonic()
         answer = self._target.get(path, **query)
+        self._note_seconds(_ID.sub("#", path), began)
         if answer.status not in statuses:
             raise Fault(f"read {answer.status}: {path} {query!a} {answer.text[:300]}")
         return answer.text
 
+    def _note_seconds(self, name: str, began: float) -> None:
+        self.slowest[name] = max(self.slowest.get(name, 0.0), time.monotonic() - began)
+
     def _run(self, *words: str, codes: Sequence[int] = (0,)) -> str:
         # A command's own process ends with it; here nothing it leaves to the collector of garbage may stay.
+        began = time.monotonic()
         thresholds = gc.get_threshold()
         result = self._runner.invoke(main, words, env=self._environment, prog_name="segment-lotus")
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+        self._note_seconds(f"`{words[0]}`", began)
         if result.exception is not None and not isinstance(result.exception, SystemExit | click.exceptions.Exit):
             kind = f"command {words[0]} {type(result.exception).__name__}"
             raise Fault(f"{kind}: {words[1:]!a}\n{_end_of(result.exception)}")
