@@ -1,4 +1,4 @@
-"""Stored calls, and what anybody would say of the good ones: read anew from their bytes, by other means than the service's."""
+"""Stored calls, and what anybody would say of the good ones: read anew from their bytes, not as the service reads."""
 
 import json
 import re
