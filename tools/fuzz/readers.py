@@ -26,7 +26,7 @@ from tools.fuzz.target import METRICS, TRANSFORMS, Fault, Target
 _PAGE = 500
 _NEWEST = 10
 
-_VARYING = re.compile(r"0x[0-9a-f]+|\d+|'[^']*'|\"[^\"]*\"|`[^`]*`")
+_VARYING = re.compile(r"0x[0-9a-f]+|\d+|'[^']*'|\"[^\"]*\"|`[^`]*`|(?<=properties)(?:: |\.)\S+")
 _ID = re.compile(r"\d{2,}")
 _LARGE = 1 << 15
 _MARKS = (rb"\ud", rb"\u0000", b"NaN", b"\xff", b"\xed", b"e400", b"e309", b"\xef\xbb\xbf", b"\0", b"[[[[[[[[")
