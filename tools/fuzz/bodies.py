@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -80,15 +81,18 @@ class BodyFuzzer:
         self._numbers: dict[int, int] = {}
         """The number of each request of this block, by its id."""
 
-    def run(self, first: int, count: int) -> Tally:
-        """Send `count` requests from number `first` on. Faults are told, kept and counted; it goes on after them."""
+    def run(self, first: int, count: int, until: float = math.inf) -> Tally:
+        """Send `count` requests from number `first` on. Faults are told, kept and counted; it goes on after them.
+
+        `until`: when to end sooner, on the clock of `time.monotonic`.
+        """
         numbers = iter(range(first, first + count))
         while block := list(itertools.islice(numbers, BLOCK)):
             began = self._last_request
             self._numbers.clear()
             for number in block:
                 self._send(number)
-            last = block[-1] == first + count - 1
+            last = block[-1] == first + count - 1 or time.monotonic() > until
             self._try(None, self._look, began)
             self._try(None, self._target.fold)
             for review in (self._lists, self._commands):
@@ -103,6 +107,8 @@ class BodyFuzzer:
                 self._tell(self._line())
             if len(self.tally.faults) >= _FAULTS_MAX:
                 self._tell("too many faults: it ends here")
+                break
+            if last:
                 break
         self._try(None, self._check_memory)
         for finding in self.tally.faults:
