@@ -47,7 +47,7 @@ format: $(DEV) ## Format the code, and fix what ruff can fix
 bench: $(DEV) ## Measure ingestion against the bare framework (a few minutes; quicker lines with ARGS)
 	@$(BIN)/python benchmarks/ingest.py $(ARGS)
 
-fuzz: $(DEV) ## Send a million hostile bodies, and look at all that is stored (hours; ARGS="--seed 7 --bodies 100000")
+fuzz: $(DEV) ## Send a million hostile bodies, and look at all that is stored (an hour or two; ARGS="--seed 7 --bodies 100000")
 	@$(BIN)/python -m tools.fuzz $(ARGS)
 
 screenshots: $(DEV) ## Take the pictures of the pages anew (ARGS="--all var/screenshots": every page, in every way)

@@ -7,6 +7,7 @@ import msgspec
 from app.metrics.catalog import read_live_metrics
 from app.metrics.explain import EventExplanation, explain_event
 from app.metrics.pages_query import to_address, to_day
+from app.metrics.query import can_be_asked
 from app.metrics.windows import Unit, window_at
 from app.store.engine import Connection
 from app.store.review import WholeCall
@@ -24,7 +25,8 @@ class EventCount(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     value: str | None
     why: str | None
-    address: str
+    address: str | None
+    """None where no number of that day can be asked for."""
 
 
 def metrics_panel(conn: Connection, whole: WholeCall, now: int) -> Values:
@@ -39,6 +41,17 @@ def metrics_panel(conn: Connection, whole: WholeCall, now: int) -> Values:
 
 
 def _to_event_count(explanation: EventExplanation) -> EventCount:
+    return EventCount(
+        metric=explanation.metric.name,
+        idempotency_id=explanation.event.idempotency_id,
+        verdict=explanation.verdict.value,
+        value=explanation.value,
+        why=explanation.why,
+        address=_to_address(explanation) if can_be_asked(explanation.event.time_created) else None,
+    )
+
+
+def _to_address(explanation: EventExplanation) -> str:
     first, last = window_at(UTC, Unit.DAY, explanation.event.time_created)
     texts = {
         "metric": explanation.metric.name,
@@ -46,11 +59,4 @@ def _to_event_count(explanation: EventExplanation) -> EventCount:
         "start": to_day(UTC, first),
         "end": to_day(UTC, last),
     }
-    return EventCount(
-        metric=explanation.metric.name,
-        idempotency_id=explanation.event.idempotency_id,
-        verdict=explanation.verdict.value,
-        value=explanation.value,
-        why=explanation.why,
-        address=to_address("/usage", texts),
-    )
+    return to_address("/usage", texts)

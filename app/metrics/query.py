@@ -150,6 +150,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
 
 
+def can_be_asked(moment: int) -> bool:
+    """Tell whether a period can hold a moment; an event may be of any year that has a calendar."""
+    return _FIRST <= moment < _LAST
+
+
 def calendar_step(metric: Metric) -> Unit | None:
     """Return the calendar step of a gauge with proration; seconds and minutes need no steps of their own."""
     if metric.proration in {Unit.SECOND, Unit.MINUTE}:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.builders import a_document, to_raw
-from tools.fuzz.model import Model, StoredCall
+from tools.fuzz.calls import StoredCall
+from tools.fuzz.model import Model
 from tools.fuzz.mutation import mutate
 from tools.fuzz.requests import make_request, read_captures
 from tools.fuzz.shrink import shrink
@@ -42,6 +43,11 @@ def kept(outcome: str, *, message: str = "m-1", customer: str = "ann", n: Any = 
     return StoredCall(next(IDS), "webhook", raw, outcome, outcome, None, results, ())
 
 
+def inherited(outcome: str, envelope: bytes) -> StoredCall:
+    """Return a call of a batch of the tracking API beside which something stood."""
+    return kept(outcome)._replace(route="/v1/batch", envelope=envelope)
+
+
 RIGHT: dict[str, list[StoredCall]] = {
     "once": [kept("stored")],
     "a retry": [kept("stored"), kept("duplicate"), kept("duplicate")],
@@ -50,6 +56,7 @@ RIGHT: dict[str, list[StoredCall]] = {
     "two lanes": [kept("stored", also=True), kept("duplicate", also=True), kept("stored", message="m-2", also=True)],
     "one number spelled in two ways": [kept("stored", n=2), kept("conflict", n=2.0)],
     "one number spelled in two ways, equal": [kept("stored", n=2), kept("duplicate", n=2.0)],
+    "a call beside whose batch is JSON": [inherited("stored", b'{"context":{"a":1}}')],
 }
 
 WRONG: dict[str, list[StoredCall]] = {
@@ -62,7 +69,12 @@ WRONG: dict[str, list[StoredCall]] = {
     "a good call that is ignored": [kept("ignored")],
     "a lane that is missing": [kept("stored", also=True)._replace(events=(("main", 0, "m-1"),))],
     "an event under another id": [kept("stored")._replace(events=(("main", 0, "m-2"),))],
+    "a good call beside whose batch is JSON that is rejected": [inherited("rejected", b'{"context":{"a":1}}')],
+    "a call that inherits what is no JSON": [inherited("stored", b'{"context":{"a":NaN}}')],
+    "a call that inherits what is no UTF-8": [inherited("duplicate", b'{"context":{"a":"\xf5"}}')],
 }
+
+REFUSED = [b'{"context":{"a":NaN}}', b'{"context":{"a":"\xf5"}}', rb'{"context":{"a":"\x41"}}']
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -79,6 +91,12 @@ def test_what_is_wrong_is_a_fault(model: Model, name: str) -> None:
         model.judge([call])
     with pytest.raises(Fault):
         model.judge([last])
+
+
+@pytest.mark.parametrize("envelope", REFUSED)
+def test_a_call_that_inherits_what_is_no_json_is_rightly_refused(model: Model, envelope: bytes) -> None:
+    model.judge([inherited("rejected", envelope)])
+    assert model.judged == 0
 
 
 def test_a_request_follows_from_its_seed_and_number_alone() -> None:

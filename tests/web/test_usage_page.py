@@ -410,6 +410,16 @@ def test_the_page_of_a_call_says_which_metrics_counted_it_and_which_did_not(visi
     assert [number for number, _ in numbers(page(visited, link))] == ["1"]
 
 
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59.999Z", "2200-01-01"])
+def test_the_page_of_a_call_shows_an_event_of_a_day_for_which_no_number_can_be_asked(visited: Site, time: str) -> None:
+    store(visited, "m-1", time, userId="ann")
+    (call,) = ids(visited)
+    text = page(visited, f"/calls/{call}")
+    table = text[text.index("Which metrics counted this") : text.index("Which transforms take it")]
+    assert table.count("it counts from") == 3
+    assert "/usage?" not in table
+
+
 def test_a_call_that_no_metric_takes_says_so(visited: Site) -> None:
     store(visited, "m-1", "2026-10-05", event="Other <b>")
     (call,) = ids(visited)

@@ -2,17 +2,20 @@
 
 python -m tools.fuzz                                   a million bodies, then 20,000 requests to all routes
 python -m tools.fuzz --seed 7 --bodies 100000          fewer, from another seed
+python -m tools.fuzz --minutes 30 --each-kind 500      as many as there is time for, and more of them looked at
 python -m tools.fuzz --seed 7 --first 4711 --bodies 1  one of them again
 """
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
+from app.settings.values import parse_database_url
 from tests.served import ROOT, served
 from tools.fuzz.bodies import BodyFuzzer
 from tools.fuzz.readers import Readers
@@ -30,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make fuzz", description="See docs/security.md.")
     parser.add_argument("--seed", type=int, default=1, help="what is sent follows from it (1)")
     parser.add_argument("--bodies", type=int, default=1_000_000, help="requests with calls (1,000,000)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="send no more bodies after that (no end)")
     parser.add_argument("--routes", type=int, default=20_000, help="requests to any of the routes (20,000)")
     parser.add_argument("--wire", type=int, default=5000, help="texts over sockets to a served service (5,000)")
     parser.add_argument("--first", type=int, default=0, help="number of the first one (0)")
@@ -44,7 +48,7 @@ def main() -> int:
     # Where no `.env` of somebody's own is read.
     os.chdir(folder)
     began = time.monotonic()
-    url = options.database_url or f"sqlite:///{folder / 'fuzz.db'}"
+    url = parse_database_url(options.database_url or f"sqlite:///{folder / 'fuzz.db'}")
 
     def tell(line: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
@@ -54,10 +58,11 @@ def main() -> int:
         target = Target(url, folder)
         readers = Readers(target, folder, each_kind=options.each_kind or None, commands=options.commands)
         fuzzer = BodyFuzzer(target, folder, readers, seed=options.seed, tell=tell)
-        tally = fuzzer.run(options.first, options.bodies)
+        tally = fuzzer.run(options.first, options.bodies, began + 60 * options.minutes)
         target.close()
         faults += len(tally.faults)
-        tell(f"statuses {dict(sorted(tally.statuses.items()))}, {tally.judged} calls judged, {tally.looked} looked at")
+        for line in tally.lines():
+            tell(line)
     if options.routes:
         target = Target(url if options.bodies or options.database_url else f"sqlite:///{folder / 'routes.db'}", folder)
         for number in range(_CALLS):

@@ -2,26 +2,31 @@
 
 import itertools
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tools.fuzz.model import Model, StoredCall, to_call
+from tools.fuzz.calls import StoredCall, to_call
+from tools.fuzz.model import Model
 from tools.fuzz.readers import Readers
 from tools.fuzz.requests import Request, make_request, read_captures, to_plain, to_text, with_body
 from tools.fuzz.shrink import shrink
+from tools.fuzz.tally import Finding, Tally
 from tools.fuzz.target import Answer, Fault, Target, resident_bytes
 
 BLOCK = 500
 """Requests between two looks at what is stored, at the log and at the memory."""
 
-_LISTS_EVERY = 10
-_COMMANDS_EVERY = 40
-"""Blocks between two looks at the lists, and between two runs of the commands that look at many calls."""
+_SHARE = 0.05
+"""Of the time, for the lists and for the commands each: what looks at all that is stored takes longer and longer."""
+
+_COMMANDS_LIMIT = 10_000
+_TELL_SECONDS = 10.0
 
 _WARM_UP = 0.25
 """Of all blocks; what the process holds after them it may hold on to."""
@@ -31,31 +36,25 @@ _FAULTS_MAX = 20
 _RECEIPT = ("stored", "duplicate", "conflict", "ignored", "rejected")
 
 
-@dataclass(slots=True)
-class Tally:
-    """What a run did."""
+class _Review:
+    """A look at all that is stored. It takes longer the more that is, so it comes the more rarely."""
 
-    requests: int = 0
-    calls: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    judged: int = 0
-    looked: int = 0
-    resident: list[int] = field(default_factory=list)
-    """Bytes after each block, without what the commands took."""
-    faults: list["Finding"] = field(default_factory=list)
-    """The first of each kind."""
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._due_at = 0.0
 
+    def is_due(self) -> bool:
+        """Tell whether it has had less than its share of the time."""
+        return time.monotonic() >= self._due_at
 
-@dataclass(slots=True)
-class Finding:
-    """A fault, and what showed it."""
-
-    fault: Fault
-    number: int | None
-    """Of the request; None: no request alone."""
-    file: Path | None = None
-    """Holds the request."""
+    def run(self) -> None:
+        """Do it. Raises Fault."""
+        began = time.monotonic()
+        try:
+            self._work()
+        finally:
+            ended = time.monotonic()
+            self._due_at = ended + (ended - began) / _SHARE
 
 
 class BodyFuzzer:
@@ -71,48 +70,67 @@ class BodyFuzzer:
         self._captures = read_captures()
         self._model = Model(folder / "model.db")
         self._readers = readers
+        self.tally = Tally(slowest=readers.slowest)
         self._tell = tell
         self._kinds: Counter[str] = Counter()
+        self._lists = _Review(self._look_at_lists)
+        self._commands = _Review(self._run_commands)
+        self._listed = self._of_commands = 0
+        self._told_at = 0.0
         self._last_request = 0
         self._numbers: dict[int, int] = {}
         """The number of each request of this block, by its id."""
-        self.tally = Tally()
 
-    def run(self, first: int, count: int) -> Tally:
-        """Send `count` requests from number `first` on. Faults are told, kept and counted; it goes on after them."""
+    def run(self, first: int, count: int, until: float = math.inf) -> Tally:
+        """Send `count` requests from number `first` on. Faults are told, kept and counted; it goes on after them.
+
+        `until`: when to end sooner, on the clock of `time.monotonic`.
+        """
         numbers = iter(range(first, first + count))
-        blocks = listed = of_commands = 0
         while block := list(itertools.islice(numbers, BLOCK)):
             began = self._last_request
             self._numbers.clear()
             for number in block:
                 self._send(number)
-            blocks += 1
-            last = block[-1] == first + count - 1
+            last = block[-1] == first + count - 1 or time.monotonic() > until
             self._try(None, self._look, began)
             self._try(None, self._target.fold)
-            if last or blocks % _LISTS_EVERY == 0:
-                self._try(None, self._readers.look_at_all, listed)
-                listed = self._last_request
-            if last or blocks % _COMMANDS_EVERY == 0:
-                before = resident_bytes()
-                self._try(None, self._readers.run_commands, 10_000)
-                # They run in a process of their own elsewhere: what is measured is what the service holds.
-                of_commands += resident_bytes() - before
+            for review in (self._lists, self._commands):
+                if last or review.is_due():
+                    self._try(None, review.run)
             for fault in self._target.read_log():
                 self._note(fault, None)
-            self.tally.resident.append(resident_bytes() - of_commands)
+            self.tally.resident.append(resident_bytes() - self._of_commands)
             self.tally.judged, self.tally.looked = self._model.judged, self._readers.looked
-            self._tell(self._line())
+            if last or time.monotonic() - self._told_at > _TELL_SECONDS:
+                self._told_at = time.monotonic()
+                self._tell(self._line())
             if len(self.tally.faults) >= _FAULTS_MAX:
                 self._tell("too many faults: it ends here")
                 break
-        self._try(None, self._check_balance)
+            if last:
+                break
         self._try(None, self._check_memory)
         for finding in self.tally.faults:
             self._make_small(finding)
         self._model.close()
         return self.tally
+
+    def _look_at_lists(self) -> None:
+        since, self._listed = self._listed, self._last_request
+        self._readers.look_at_all(since)
+        self.tally.reviews["lists"] += 1
+        self._check_balance()
+        self.tally.reviews["ledger balanced"] += 1
+
+    def _run_commands(self) -> None:
+        before = resident_bytes()
+        try:
+            self._readers.run_commands(_COMMANDS_LIMIT)
+            self.tally.reviews["commands"] += 1
+        finally:
+            # They run in a process of their own elsewhere: what is measured is what the service holds.
+            self._of_commands += resident_bytes() - before
 
     def _send(self, number: int) -> None:
         request = make_request(self._seed, number, self._captures)
@@ -128,7 +146,12 @@ class BodyFuzzer:
 
     def _check_answer(self, number: int, request: Request, answer: Answer) -> None:
         """Hold an answer against what is stored: one request's calls, or none."""
-        rows = self._target.execute("SELECT id FROM requests WHERE id > :id ORDER BY id", id=self._last_request)
+        rows = self._target.execute(
+            "SELECT id, '', 0 FROM requests WHERE id > :id UNION ALL SELECT request_id, outcome, count(*) FROM calls"
+            " WHERE id > :id AND request_id > :id GROUP BY request_id, outcome ORDER BY 1, 3",
+            id=self._last_request,
+        )
+        ids = {row[0] for row in rows}
         document: dict[str, Any] = json.loads(answer.body) if answer.body else {}
         if answer.status >= 400:
             native = request.path.startswith("/api/track") and "success" in document
@@ -140,17 +163,12 @@ class BodyFuzzer:
             if document.get("received"):
                 raise Fault(f"answer lost: {answer.text[:300]} and nothing is stored")
             return
-        if len(rows) > 1:
-            raise Fault(f"answer twice: one request is stored as {len(rows)}")
+        if len(ids) > 1:
+            raise Fault(f"answer twice: one request is stored as {len(ids)}")
         self._last_request = rows[0][0]
         self._numbers[self._last_request] = number
         if "received" in document:
-            counts = dict(
-                self._target.execute(
-                    "SELECT outcome, count(*) FROM calls WHERE id > :id AND request_id = :id GROUP BY outcome",
-                    id=self._last_request,
-                )
-            )
+            counts = {outcome: count for _, outcome, count in rows if count}
             said = {name: document[name] for name in _RECEIPT if document[name]}
             if counts != said or sum(said.values()) != document["received"]:
                 raise Fault(f"answer receipt: {answer.text[:300]} and stored is {counts}")
@@ -160,6 +178,7 @@ class BodyFuzzer:
         for request_id, calls in self._stored(after):
             self.tally.calls += len(calls)
             self.tally.outcomes.update(call.outcome for call in calls)
+            self.tally.routes.update(call.route for call in calls)
             number = self._numbers.get(request_id)
             self._try(number, self._model.judge, calls)
             for call in calls:
@@ -173,11 +192,12 @@ class BodyFuzzer:
         ):
             made.setdefault(call_id, []).append((lane, position, identifier))
         rows = self._target.execute(
-            "SELECT id, route, raw, outcome, reason, detail, results, request_id FROM calls"
-            " WHERE id > :id AND request_id > :id ORDER BY request_id, position",
+            "SELECT c.id, c.route, c.raw, c.outcome, c.reason, c.detail, c.results, r.envelope, c.request_id"
+            " FROM calls c LEFT JOIN requests r ON r.id = c.request_id WHERE c.id > :id AND c.request_id > :id"
+            " ORDER BY c.request_id, c.position",
             id=after,
         )
-        for request_id, group in itertools.groupby(rows, key=itemgetter(7)):
+        for request_id, group in itertools.groupby(rows, key=itemgetter(8)):
             yield request_id, [to_call(row, made.get(row[0], ())) for row in group]
 
     def _newest_request(self) -> int:

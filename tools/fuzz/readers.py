@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,24 +20,37 @@ from app.core.outcome import REASONS_OF
 from app.service.commands import main
 from app.store.review import get_call
 from tests.served import ADMIN_TOKEN
-from tools.fuzz.model import StoredCall
+from tools.fuzz.calls import StoredCall
 from tools.fuzz.target import METRICS, TRANSFORMS, Fault, Target
 
 _PAGE = 500
+_NEWEST = 10
 
-_LONG = re.compile(r"\d+|'[^']*'|\"[^\"]*\"")
+_VARYING = re.compile(r"0x[0-9a-f]+|\d+|'[^']*'|\"[^\"]*\"|`[^`]*`|(?<=properties)(?:: |\.)\S+")
+_ID = re.compile(r"\d{2,}")
+_LARGE = 1 << 15
 _MARKS = (rb"\ud", rb"\u0000", b"NaN", b"\xff", b"\xed", b"e400", b"e309", b"\xef\xbb\xbf", b"\0", b"[[[[[[[[")
+
+_COMBINED = 50
+"""Of so many calls of each kind that are looked at, one of each combination of kinds is."""
+
+_Kind = tuple[Any, ...]
 
 
 class Readers:
     """All the ways of one target. Each raises Fault for what nobody may see."""
 
     def __init__(self, target: Target, folder: Path, *, each_kind: int | None, commands: int) -> None:
-        """`each_kind`: look at so many calls of a kind one by one; None: at all. `commands`: type so many by hand."""
+        """`each_kind`: look at so many calls of a kind one by one; None: at all. `commands`: type so many by hand.
+
+        A call is of several kinds, see `_kinds_of`. Where all of them were seen often enough, it is looked at all the
+        same while their combination is new.
+        """
         self._target = target
         self._each_kind = each_kind
         self._commands = commands
-        self._kinds: Counter[tuple[Any, ...]] = Counter()
+        self._kinds: Counter[_Kind] = Counter()
+        self._combinations: Counter[tuple[_Kind, ...]] = Counter()
         self._runner = CliRunner()
         self._environment = {
             "DATABASE_URL": target.database_url,
@@ -48,12 +62,15 @@ class Readers:
         self._draft.write_text((TRANSFORMS / "_default.yaml").read_text("utf-8").replace("userId", "userId || 'x'"))
         self.looked = 0
         """Calls that were looked at one by one."""
+        self.slowest: dict[str, float] = {}
+        """The most seconds that each page, document and command took: what becomes slow with many calls is told."""
 
     def look_at(self, call: StoredCall) -> None:
         """Look at one call, unless enough of its kind were looked at."""
-        kind = _kind(call)
-        self._kinds[kind] += 1
-        if self._each_kind is not None and self._kinds[kind] > self._each_kind:
+        kinds = _kinds_of(call)
+        self._kinds.update(kinds)
+        self._combinations[kinds] += 1
+        if self._each_kind is not None and not self._is_rare(kinds, self._each_kind):
             return
         self.looked += 1
         page = self._get(f"/calls/{call.id}")
@@ -67,9 +84,13 @@ class Readers:
             raise Fault(f"api outcome: of /api/v1/calls/{call.id} is {document['outcome']}")
         self._get(f"/api/v1/calls/{call.id}/metrics")
         self._show(call.id)
-        if self._commands > 0 and self._kinds[kind] == 1:
+        if self._commands > 0 and self._kinds[kinds[0]] == 1:
             self._commands -= 1
             self._type(call, document)
+
+    def _is_rare(self, kinds: tuple[_Kind, ...], each: int) -> bool:
+        """Tell whether a call is among the first `each` of a kind, or the first fiftieth of that of a combination."""
+        return any(self._kinds[kind] <= each for kind in kinds) or self._combinations[kinds] <= each // _COMBINED
 
     def _show(self, call_id: int) -> None:
         """Do what the command `show` does, without opening the database anew for each call."""
@@ -95,6 +116,10 @@ class Readers:
 
     def look_at_all(self, since: int) -> None:
         """Look at the lists of what is stored, those of the calls from the id `since` on page by page."""
+        for row in read_json(self._get("/api/v1/calls", limit=str(_NEWEST)))["calls"]:
+            # However often its kind was seen: there is more now that stands on a page.
+            self._get(f"/calls/{row['id']}")
+            self._get(f"/api/v1/calls/{row['id']}/metrics")
         self._page_through("/api/v1/calls", "calls", since, lambda row: int(row["id"]))
         self._page_through("/api/v1/events", "events", since, lambda row: int(row["call_id"]))
         for outcome, reasons in REASONS_OF.items():
@@ -145,17 +170,24 @@ class Readers:
             page = read_json(self._get(path, limit=str(_PAGE), before=page["next"]))
 
     def _get(self, path: str, *, statuses: Sequence[int] = (200,), **query: str) -> str:
+        began = time.monotonic()
         answer = self._target.get(path, **query)
+        self._note_seconds(_ID.sub("#", path), began)
         if answer.status not in statuses:
             raise Fault(f"read {answer.status}: {path} {query!a} {answer.text[:300]}")
         return answer.text
 
+    def _note_seconds(self, name: str, began: float) -> None:
+        self.slowest[name] = max(self.slowest.get(name, 0.0), time.monotonic() - began)
+
     def _run(self, *words: str, codes: Sequence[int] = (0,)) -> str:
         # A command's own process ends with it; here nothing it leaves to the collector of garbage may stay.
+        began = time.monotonic()
         thresholds = gc.get_threshold()
         result = self._runner.invoke(main, words, env=self._environment, prog_name="segment-lotus")
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+        self._note_seconds(f"`{words[0]}`", began)
         if result.exception is not None and not isinstance(result.exception, SystemExit | click.exceptions.Exit):
             kind = f"command {words[0]} {type(result.exception).__name__}"
             raise Fault(f"{kind}: {words[1:]!a}\n{_end_of(result.exception)}")
@@ -176,11 +208,14 @@ def _refuse(token: str) -> None:
     raise ValueError(token)
 
 
-def _kind(call: StoredCall) -> tuple[Any, ...]:
-    """Tell what is alike about calls: how they came, how they ended and why, and what is odd in their bytes."""
-    detail = _LONG.sub("", call.detail or "")[:80]
-    marks = tuple(mark in call.raw for mark in _MARKS)
-    return call.route, call.outcome, call.reason, detail, bool(call.events), len(call.raw) > (1 << 15), marks
+def _kinds_of(call: StoredCall) -> tuple[_Kind, ...]:
+    """Tell what is alike about calls: how they ended and why, how they came, and what is odd in their bytes."""
+    end = call.outcome, call.reason
+    detail = _VARYING.sub("", call.detail or "")[:80]
+    marks = [mark for mark in _MARKS if mark in call.raw]
+    if len(call.raw) > _LARGE:
+        marks.append(b"large")
+    return (*end, detail, bool(call.events)), (*end, call.route), *((*end, mark) for mark in marks)
 
 
 def _end_of(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import traceback
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -92,6 +93,7 @@ class Target:
             configure("info")
             self.service: Service = build(Settings(**values))
             self.app: Flask = create_app(self.service)
+        self._judge = _connect(database_url)
         self.cookie = self._sign_in()
         self.folder = BucketBuilder(self.service.database, self.service.ids.tag, clock)
 
@@ -166,7 +168,9 @@ class Target:
         if answer.status >= 500:
             where = re.sub("[0-9]+", "#", environ["PATH_INFO"])[:40]
             kind = f"status {answer.status} {environ['REQUEST_METHOD']} {where!a}"
-            raise Fault(f"{kind}: {name} {environ['QUERY_STRING']!a} {_text_of(answer)[:300]}")
+            # The answer itself says of an unexpected error no more than that there was one.
+            causes = "".join(f"\n{alarm}" for alarm in self.read_log())
+            raise Fault(f"{kind}: {name} {environ['QUERY_STRING']!a} {_text_of(answer)[:300]}{causes}")
         if 300 <= answer.status < 400 and environ["REQUEST_METHOD"] != "GET" and _is_ingest(environ["PATH_INFO"]):
             raise Fault(f"redirect: {name}")
         return answer
@@ -195,9 +199,8 @@ class Target:
         return faults
 
     def execute(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a SQL query of the judge's own."""
-        with self.database.reading() as conn:
-            return [tuple(row) for row in conn.execute(sa.text(statement), values)]
+        """Return the rows of a SQL query of the judge's own, over a connection of its own."""
+        return [tuple(row) for row in self._judge.execute(_text(statement), values)]
 
     def fold(self) -> int:
         """Add up all events in buckets; return in how many steps. Raises Fault."""
@@ -213,8 +216,19 @@ class Target:
     def close(self) -> None:
         """Close what is open."""
         self.app.extensions[SANDBOXES].close()
+        self._judge.engine.dispose()
         self.database.close()
         self._log.close()
+
+
+def _connect(database_url: str) -> sa.Connection:
+    # No transaction that begins and ends with each query: there are some for every request.
+    return sa.create_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=sa.StaticPool).connect()
+
+
+@cache
+def _text(statement: str) -> sa.TextClause:
+    return sa.text(statement)
 
 
 def _text_of(answer: Answer) -> str:
