@@ -20,7 +20,7 @@ from app.store.migrate import migrate
 from tests.forward.forwarding import KEY, MADE
 from tests.pool import Pool, named, session
 
-pytest_plugins = ["tests.programs"]
+pytest_plugins = ["tests.programs", "tests.sites", "tests.crowd"]
 
 # No deadline: on two busy cores it measures the machine, not the code.
 settings.register_profile("default", deadline=None, max_examples=25)

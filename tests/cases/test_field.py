@@ -22,8 +22,8 @@ from app.metrics.parameters import USAGE_PARAMETERS, parse_usage_query
 from app.store.engine import Database
 from app.store.schema import calls, events
 from tests.builders import DEFAULT_TEXT, a_record, an_event, an_ingest, post, rows_of, some_transforms, store
-from tests.core.metrics import LATER
-from tests.usage.conftest import fold_all, publish
+from tests.metrics.conftest import fold_all, publish
+from tests.metrics.metrics import LATER
 
 # Backticks around text, which jmespath.py takes with a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated string literal syntax:PendingDeprecationWarning")

@@ -41,7 +41,7 @@ from tests.builders import (
     to_raw,
     values_of,
 )
-from tests.replaying import replay
+from tests.replay.replaying import replay
 from tests.served import served, wait_until
 from tests.survival.whole import find_broken, opened
 

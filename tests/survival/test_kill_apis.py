@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_document, to_raw
+from tests.ingest.test_native import an_event
 from tests.served import served, wait_until
 from tests.survival.load import Load
 from tests.survival.whole import find_broken, stored_messages
-from tests.web.test_native import an_event
 
 pytestmark = pytest.mark.survival
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tests.web.conftest import Site
+from tests.sites import Site
 
 
 def queries_of(site: Site, path: str) -> list[str]:

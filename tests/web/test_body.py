@@ -20,7 +20,7 @@ from app.web.body import BodyBroken, Limit, read_body
 from app.web.in_flight import InFlight
 from tests.builders import a_document, to_raw
 from tests.served import signed
-from tests.web.conftest import Site, counts
+from tests.sites import Site, counts
 
 MIB = 1 << 20
 MOST = 4 * MIB

@@ -26,7 +26,7 @@ from app.web import errors
 from app.web.draining import EXTENSION
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN
-from tests.web.conftest import Site, counts, with_writer
+from tests.sites import Site, counts, with_writer
 
 INNERMOST = "the-innermost-secret-of-this-program"
 

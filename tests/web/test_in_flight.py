@@ -16,7 +16,7 @@ from app.web.body import BodyBroken, Limit, read_body
 from app.web.in_flight import CHUNK_BYTES, STALLED_SECONDS, InFlight, Reservation
 from tests.builders import a_document, to_raw
 from tests.served import signed, wait_until
-from tests.web.conftest import Site, counts
+from tests.sites import Site, counts
 
 MIB = 1 << 20
 LIMIT = Limit(MIB, "the limit")

@@ -12,9 +12,9 @@ from app.service.commands import main
 from app.store.engine import Database
 from app.store.schema import calls, requests
 from tests.builders import a_document, an_ingest, balance, outcomes_of, post, rows_of, some_transforms, to_raw
-from tests.replaying import replay
+from tests.replay.replaying import replay
 from tests.served import ADMIN_TOKEN, signed
-from tests.web.conftest import Site, counts
+from tests.sites import Site, counts
 
 GOOD = to_raw(a_document(messageId="good"))
 TAIL = to_raw(a_document(messageId="tail"))

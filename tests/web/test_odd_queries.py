@@ -21,7 +21,7 @@ from app.replay.parameters import PARAMETERS
 from app.store.query import CALL_PARAMETERS, EVENT_PARAMETERS
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN
-from tests.web.conftest import Site
+from tests.sites import Site
 from tests.web.test_sign_in import csrf_of, sign_in
 
 BEARER = {"Authorization": f"Bearer {ADMIN_TOKEN}"}

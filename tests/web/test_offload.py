@@ -17,7 +17,7 @@ from app.store.engine import connect
 from app.web.offload import OnThreads
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, Served, ask, served
-from tests.web.conftest import Site
+from tests.sites import Site
 from tests.web.test_odd_queries import GET
 
 # Backend this view keeps SQLite itself busy for seconds: the service that reads it is the real one, unchanged.

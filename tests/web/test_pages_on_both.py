@@ -11,7 +11,7 @@ from app.service.build import replay_hooks
 from app.store.ids import Ids
 from tests.builders import DEFAULT_TEXT, published, some_ids, some_transforms
 from tests.served import ADMIN_TOKEN
-from tests.web.conftest import Site
+from tests.sites import Site
 from tests.web.queries import queries_of
 from tests.web.visiting import ids, page, send
 

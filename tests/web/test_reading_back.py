@@ -14,7 +14,7 @@ from app.settings import SETTINGS
 from app.store.schema import calls
 from tests.builders import DEFAULT_TEXT, NOW, a_document, balance, to_raw
 from tests.served import ADMIN_TOKEN
-from tests.web.conftest import Site, counts
+from tests.sites import Site, counts
 from tests.web.visiting import ids
 
 HALF = "half \ud83d of a pair"

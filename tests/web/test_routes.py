@@ -9,7 +9,7 @@ from app.store.schema import events
 from app.web import sign_in as sign_in_module
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed
-from tests.web.conftest import Site
+from tests.sites import Site
 
 # What answers without the admin token. Whoever adds a route that is not here has to guard it, or to say so here.
 OPEN = {WEBHOOK, "/healthz", "/readyz", "/sign-in", "/static/1"}

@@ -15,7 +15,7 @@ from app.store.schema import ended_sessions
 from app.web.sessions import COOKIE
 from tests.builders import rows_of
 from tests.served import wait_until
-from tests.web.conftest import Site
+from tests.sites import Site
 from tests.web.test_sign_in import csrf_of, sign_in
 
 DAY = 86_400_000_000

@@ -13,7 +13,7 @@ from app.web import sign_in as sign_in_module
 from app.web.sessions import CSRF_HEADER
 from app.web.sign_in import to_place
 from tests.served import ADMIN_TOKEN
-from tests.web.conftest import Site
+from tests.sites import Site
 
 
 def sign_in(client: FlaskClient, token: str = ADMIN_TOKEN, place: str = "/", **more: str) -> TestResponse:

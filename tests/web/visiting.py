@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from app.store.review import CallFilters, list_call_ids
 from tests.builders import a_document, to_raw
-from tests.web.conftest import Site
+from tests.sites import Site
 
 
 def page(site: Site, address: str, status: int = 200) -> str:

@@ -1,0 +1,130 @@
+"""Deliveries on the JSON API and among the numbers, from the webhook to the stand-in for Lotus."""
+
+import pytest
+
+from app.clock import clock
+from app.core.times import format_time
+from app.forward.fake_lotus.faults import Fault, PlannedFault
+from app.forward.fake_lotus.server import FakeLotus
+from tests.builders import a_document, to_raw
+from tests.forward.forwarding import DAY, Clock, a_worker, balanced, states_of, work
+from tests.served import ADMIN_TOKEN
+from tests.sites import Site
+
+
+def send(site: Site, *ids: str) -> None:
+    for id_ in ids:
+        site.send(to_raw(a_document(messageId=id_, timestamp=format_time(clock()))))
+
+
+def get(site: Site, path: str) -> object:
+    answer = site.ask(path, ADMIN_TOKEN)
+    assert answer.status_code == 200, answer.get_data()
+    return answer.get_json()
+
+
+def test_a_call_becomes_an_event_in_lotus(forwarding: Site, lotus: FakeLotus, address: str) -> None:
+    send(forwarding, "m-1", "m-2", "m-1")
+    [page] = [get(forwarding, "/api/v1/deliveries")]
+    assert isinstance(page, dict)
+    assert [(one["idempotency_id"], one["state"]) for one in page["deliveries"]] == [
+        ("m-2", "waiting"),
+        ("m-1", "waiting"),
+    ]
+    assert page["destination"]["waiting"] == 2
+    lotus.faults.plan([PlannedFault(Fault.ERROR, left=1)])
+    time = Clock()
+    work(a_worker(forwarding.service.database, address, time), time)
+    assert lotus.events["m-1"]["properties"] == {"tokens": 10}
+    page = get(forwarding, "/api/v1/deliveries?state=delivered&limit=1")
+    assert isinstance(page, dict)
+    [one] = page["deliveries"]
+    assert get(forwarding, f"/api/v1/deliveries?before={page['next']}")["deliveries"][0]["idempotency_id"] == "m-1"  # type: ignore[index]
+    whole = get(forwarding, f"/api/v1/deliveries/{one['event_id']}")
+    assert isinstance(whole, dict)
+    assert [attempt["status"] for attempt in whole["attempts"]] == [500, 201]
+    assert whole["attempts"][0]["answer"] == '{"message":"something went wrong"}'
+
+
+def test_the_numbers_tell_of_the_outbox_and_of_a_pause(forwarding: Site, address: str) -> None:
+    send(forwarding, "m-1")
+    numbers = forwarding.ask("/metrics", ADMIN_TOKEN).get_data(as_text=True)
+    assert 'segment_lotus_deliveries{state="waiting"} 1' in numbers
+    assert "segment_lotus_destination_paused 0" in numbers
+    a_worker(forwarding.service.database, address, key="wrong").step()
+    numbers = forwarding.ask("/metrics", ADMIN_TOKEN).get_data(as_text=True)
+    assert "segment_lotus_destination_paused 1" in numbers
+    page = get(forwarding, "/api/v1/deliveries")
+    assert isinstance(page, dict)
+    assert page["destination"]["trouble"] == "key"
+
+
+def test_without_a_key_nothing_is_queued(site: Site) -> None:
+    send(site, "m-1")
+    assert get(site, "/api/v1/deliveries?state=waiting")["deliveries"] == []  # type: ignore[index]
+    assert get(site, "/api/v1/deliveries/groups") == {"groups": [], "looked_back_to": None}
+    assert get(site, "/api/v1/ledger")["deliveries"]["not_requested"] == 1  # type: ignore[index]
+
+
+def ask_for(site: Site, path: str, words: object, status: int = 200) -> dict[str, object]:
+    answer = site.client.post(path, json=words, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+    assert answer.status_code == status, answer.get_data()
+    document: dict[str, object] = answer.get_json()
+    return document
+
+
+def test_a_group_is_counted_first_and_then_waits_again(forwarding: Site, address: str) -> None:
+    old = format_time(clock() - 31 * DAY)
+    forwarding.send(to_raw(a_document(messageId="old-1", timestamp=old)))
+    forwarding.send(to_raw(a_document(messageId="old-2", timestamp=old, userId="another")))
+    time = Clock()
+    work(a_worker(forwarding.service.database, address, time), time)
+    [group] = get(forwarding, "/api/v1/deliveries/groups")["groups"]  # type: ignore[index]
+    assert (group["state"], group["count"]) == ("unforwardable", 2)
+    assert group["first_at"] <= group["last_at"]
+    retry = "/api/v1/deliveries/retry"
+    words = {"state": "unforwardable", "reason": group["reason"]}
+    assert ask_for(forwarding, retry, {**words, "dry_run": True}) == {"dry_run": True, "count": 2, "is_all": True}
+    assert states_of(forwarding.service.database) == {"unforwardable": 2}
+    assert ask_for(forwarding, retry, {**words, "customer": "another"})["count"] == 1
+    assert ask_for(forwarding, retry, words) == {"dry_run": False, "count": 1, "next": None}
+    assert balanced(forwarding.service.database) == {"waiting": 2}
+    work(a_worker(forwarding.service.database, address, time), time)
+    one = f"/api/v1/deliveries/{group['sample']}/retry"
+    assert ask_for(forwarding, one, {}) == {"retried": True}
+    # It waits already, and is due.
+    assert ask_for(forwarding, one, {}) == {"retried": False}
+    ask_for(forwarding, "/api/v1/deliveries/7/retry", {}, 404)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        {},
+        {"dry_run": True},
+        {"state": "delivered"},
+        {"state": ""},
+        {"nothing": "x"},
+        {"id": 7},
+        {"since": "x"},
+        {"state": "failed", "dry_run": "yes"},
+        {"state": "failed", "before": "x"},
+    ],
+)
+def test_what_cannot_be_tried_again_is_said(site: Site, words: object) -> None:
+    assert ask_for(site, "/api/v1/deliveries/retry", words, 400)["code"] == "bad_query"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/deliveries?state=x", 400),
+        ("/api/v1/deliveries?nothing=x", 400),
+        ("/api/v1/deliveries?since=x", 400),
+        ("/api/v1/deliveries/x", 400),
+        ("/api/v1/deliveries/7", 404),
+    ],
+)
+def test_what_cannot_be_asked_is_said(site: Site, path: str, status: int) -> None:
+    assert site.ask(path, ADMIN_TOKEN).status_code == status
