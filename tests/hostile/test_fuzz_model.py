@@ -99,6 +99,14 @@ def test_a_call_that_inherits_what_is_no_json_is_rightly_refused(model: Model, e
     assert model.judged == 0
 
 
+def test_a_call_with_bytes_that_are_no_utf_8_is_rightly_refused_also_where_another_member_replaces_them(
+    model: Model,
+) -> None:
+    call = kept("rejected")
+    model.judge([call._replace(raw=call.raw[:-1] + b',"traits":"\xed\xa0\xbd","traits":true}')])
+    assert model.judged == 0
+
+
 def test_a_request_follows_from_its_seed_and_number_alone() -> None:
     captures = read_captures()
     made = [make_request(7, number, captures) for number in range(50)]

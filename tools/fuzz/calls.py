@@ -87,7 +87,8 @@ def inherits_no_json(call: StoredCall) -> bool:
 
 def _read(raw: bytes) -> dict[str, Any] | None:
     try:
-        document = json.loads(raw, parse_constant=_refuse)
+        # Of bytes Python's reader takes half a surrogate pair, which is no UTF-8.
+        document = json.loads(raw.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     return document if type(document) is dict else None
