@@ -121,9 +121,9 @@ class Committer:
         now = records[0].received_at
         counts = ledger.count_records(records)
         with pipelined(conn):
-            append_requests(conn, [request for request in requests if not request.continued])
-            append_calls(conn, records)
             if new:
                 for note in self._on_events:
                     counts.update(note(conn, new, (), now))
+            append_requests(conn, [request for request in requests if not request.continued])
+            append_calls(conn, records)
             ledger.append(conn, self._ids.tag, now, counts)

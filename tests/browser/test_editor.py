@@ -80,7 +80,7 @@ def test_a_problem_is_underlined_listed_and_led_to_and_keeps_the_text_from_being
     expect(editor.problems).to_have_count(1)
     expect(editor.problems.first).to_contain_text("`+` cannot stand here")
     expect(editor.page.locator(".p-grave")).to_have_text("+")
-    expect(editor.result).to_contain_text("The text cannot be read")
+    expect(editor.result).to_contain_text("The text cannot be parsed")
     editor.put_caret_after("description: ")
     place = editor.problems.get_by_role("button")
     line, column = map(int, place.inner_text().split(":"))

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -269,17 +271,22 @@ def test_what_was_killed_or_stopped_half_way_goes_on_and_counts_nothing_twice(
     published(database, right, some_ids(12))
     late = an_ingest(database, right, some_ids(13))
     process = started("replay", "--yes")
-    came = 0
-    while process.poll() is None:
-        post(late, to_raw(a_document(messageId=f"late-{came}")))
-        came += 1
-        if sum(
-            json.loads(counts).get("read", 0)
-            for _, counts in rows_of(database, replays, replays.c.id, replays.c.counts)
-        ):
-            process.send_signal(how)
-            break
-        time.sleep(0.005)
+    # Whoever posts may wait for a whole batch to be written, and would look for the first one too late.
+    with ThreadPoolExecutor(1) as sender:
+        posts: list[Future[Any]] = []
+        while process.poll() is None:
+            if not posts or posts[-1].done():
+                posts.append(sender.submit(post, late, to_raw(a_document(messageId=f"late-{len(posts)}"))))
+            if sum(
+                json.loads(counts).get("read", 0)
+                for _, counts in rows_of(database, replays, replays.c.id, replays.c.counts)
+            ):
+                process.send_signal(how)
+                break
+            time.sleep(0.005)
+    for sent in posts:
+        sent.result()
+    came = len(posts)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == (-signal.SIGKILL if how is signal.SIGKILL else 130), errors
     half = balance(database)

@@ -1,5 +1,6 @@
 """Replays over the web: asked for, counted, started in a process of their own, watched, stopped, gone on with."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -113,11 +114,13 @@ def children() -> list[str]:
     """The processes that this one started for replays, dead ones included."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            state = Path(f"/proc/{pid}/stat").read_text()
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"replay" in line or " Z " in state:
-                found.append(pid)
+        # A thread, or a process, may end between two of these lines.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for pid in (task / "children").read_text().split():
+                state = Path(f"/proc/{pid}/stat").read_text()
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"replay" in line or " Z " in state:
+                    found.append(pid)
     return found
 
 

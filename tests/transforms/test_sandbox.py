@@ -332,7 +332,8 @@ def test_a_text_that_takes_long_on_a_stored_call_is_not_published(service: Serve
     slow = ENDLESS.partition("examples:")[0]
     status, told = do(service, "publish", json.dumps({"text": slow, "live": None}).encode())
     assert (status, told["code"]) == (400, "transform_invalid")
-    assert "api_call is not published: one of the newest calls, " in told["message"]
+    assert "api_call is not published: mapping call " in told["message"]
+    assert ", one of the newest, takes " in told["message"]
     # A text is tried on the calls that it takes.
     other = slow.replace("event: API Call", "event: Other")
     assert do(service, "publish", json.dumps({"text": other, "live": None}).encode())[0] == 200
