@@ -324,5 +324,6 @@ def test_no_large_request_holds_the_loop(migrated_url: str) -> None:
     print(done.stdout)  # noqa: T201
     assert [name for name, _, _ in lines] == [*LARGE]
     for name, spent, held in lines:
-        # In seconds of the program's own processor time. What is done in one go takes 50 ms; what is done in one piece took 0.2 and more.
+        # In seconds of the program's own processor time. What is done in one go takes 50 ms; what is done in one piece
+        # took 0.2 and more.
         assert float(held) < 0.15, f"{name} held the loop for {held} of {spent} s"
