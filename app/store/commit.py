@@ -121,6 +121,7 @@ class Committer:
         now = records[0].received_at
         counts = ledger.count_records(records)
         with pipelined(conn):
+            # First: they may draw ids, and nothing of this pipeline is under way while they do.
             if new:
                 for note in self._on_events:
                     counts.update(note(conn, new, (), now))
