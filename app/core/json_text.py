@@ -150,7 +150,8 @@ def encode_both(value: Any) -> tuple[bytes, bytes]:
 
 def contains_nul(encoded: bytes) -> bool:
     r"""Tell whether JSON text has a NUL character (`\u0000`) in a string or key; an escaped backslash is not one."""
-    return b"\\u0000" in encoded and _REAL_NUL.search(encoded) is not None
+    # A search for one byte is several times faster than one for six, and few texts hold a backslash.
+    return b"\\" in encoded and b"\\u0000" in encoded and _REAL_NUL.search(encoded) is not None
 
 
 def _has_long_integer(raw: bytes) -> bool:

@@ -230,10 +230,10 @@ def _claims_to_make(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
     rows: list[tuple[str, str, Lane, int]] = []
     last = None
     for record, lane in shares:
-        key = record.message_key
-        if key is None or (record is last and not record.made_lanes) or lane.name in record.made_lanes:
+        key, made = record.message_key, record.made_lanes
+        if key is None or (record is last and not made) or lane.name in made:
             continue
-        rows.append((key, _slot(record, lane), lane, record.id))
+        rows.append((key, lane.name if made else MAIN_LANE, lane, record.id))
         last = record
     return rows
 
