@@ -12,6 +12,9 @@ class Outcome(StrEnum):
     IGNORED = "ignored"
     REJECTED = "rejected"
 
+    # Enum's own is a Python function, and each call is counted several times by its outcome.
+    __hash__ = str.__hash__
+
 
 class Reason(StrEnum):
     """Why a call ended as it did. A `stored` call has no reason."""
@@ -34,6 +37,8 @@ class Reason(StrEnum):
     TRANSFORM_ERROR = "transform_error"
     EVENT_INVALID = "event_invalid"
     UNSTORABLE = "unstorable"
+
+    __hash__ = str.__hash__
 
 
 REASONS_OF: dict[Outcome, tuple[Reason, ...]] = {
