@@ -100,7 +100,6 @@ def seed(file: Path, count: int) -> None:
         writer=service.ingest._writer,  # noqa: SLF001
         ids=service.ids,
         clock=lambda: moment,
-        prepare=lambda: None,
     )
     began = clock()
     first, step = began - DAYS * 86_400_000_000, DAYS * 86_400_000_000 // (count // BATCH)

@@ -209,7 +209,6 @@ def an_ingest(database: Database, transforms: TransformSet | None = None, ids: I
         writer=a_writer(database, catalog.map_again, ids),
         ids=ids,
         clock=settings.get("clock", lambda: NOW),
-        prepare=lambda: None,
     )
 
 

@@ -84,7 +84,6 @@ def with_writer(site: Site, writer: Writer) -> Site:
         writer=writer,
         ids=service.ids,
         clock=lambda: 1,
-        prepare=lambda: None,
     )
     return Site(dataclasses.replace(service, ingest=ingest))
 

@@ -318,7 +318,6 @@ def seed(url: str, transforms: Path) -> None:
         ),
         ids=ids,
         clock=lambda: moment,
-        prepare=lambda: None,
     )
     for at, body, signed in requests():
         moment = int(at.timestamp() * 1_000_000)

@@ -6,7 +6,7 @@ costs more than mapping the call.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import IO
 
@@ -16,8 +16,8 @@ import structlog
 from app.core.outcome import Outcome
 from app.core.text import printable, readable
 from app.core.times import format_time
-from app.store.keys import KEY_MAX
-from app.store.record import Record
+from app.store.record import KEY_MAX, Record
+from app.store.writer import Commit
 
 _LEVEL_OF = {
     Outcome.STORED: "info",
@@ -125,15 +125,18 @@ def to_text(line: CallLine, *, colour: bool) -> str:
 class CallLog:
     """Writes the line of each call to a stream."""
 
-    def __init__(self, stream: IO[str], *, level: str, properties: bool) -> None:
+    def __init__(self, stream: IO[str], clock: Callable[[], int], *, level: str, properties: bool) -> None:
+        """`clock` gives microseconds since 1970."""
         self._stream = stream
+        self._clock = clock
         self._terminal = stream.isatty()
         self._least = _LEVELS[level.lower()]
         self._properties = properties
 
-    def write(self, records: Iterable[Record], now: int) -> None:
-        """Write one line per record whose level is enabled, all in one go: they were committed together at `now`."""
-        texts = [text for record in records if (text := self._text(record, now))]
+    def watch_commit(self, commit: Commit) -> None:
+        """Write one line per call whose level is enabled, all in one go."""
+        now = self._clock()
+        texts = [text for record in commit.records if (text := self._text(record, now))]
         for piece in _pieces(texts):
             # The calls are stored: a log that cannot be written (full disk, closed pipe) must not make them fail.
             with contextlib.suppress(OSError):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from app.store.keys import to_key
 from app.store.lookup import among
+from app.store.record import to_key
 from app.store.review_events import EventRow, to_event
 from app.store.schema import events
 

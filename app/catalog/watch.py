@@ -64,11 +64,6 @@ class Watcher:
             why = "\n".join(self.problems())
             raise TransformInvalid(why or f"{self._folder} has no transforms")
 
-    def require_active(self) -> None:
-        """Raise Unavailable while nothing is active: no call may be ignored because transforms are missing."""
-        if not self._catalog.active.transforms:
-            raise Unavailable("no transforms are active yet; send it again")
-
     def watch(self) -> None:
         """Keep looking, on a thread of its own, for as long as the process lives."""
         threading.Thread(target=self._watch, name="transforms", daemon=True).start()

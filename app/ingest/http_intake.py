@@ -89,7 +89,8 @@ class Intake:
         body = b""
         reservation = self._in_flight.reserve(environ["wsgi.input"])
         try:
-            self.draining.refuse()
+            if self.draining.started:
+                self.draining.refuse()
             try:
                 submission = admit()
             except RequestRefused:
@@ -161,11 +162,21 @@ class Endpoint(ABC):
         return blueprint
 
 
-def shortcut(flask: "WSGIApplication", endpoints: Iterable[Endpoint], draining: Draining) -> "WSGIApplication":
-    """Return an application that answers requests to the endpoints as their routes do, and passes on all others."""
+def shortcut(
+    flask: "WSGIApplication",
+    endpoints: Iterable[Endpoint],
+    draining: Draining,
+    note_forwarded: Callable[[], None] | None = None,
+) -> "WSGIApplication":
+    """Return an application that answers requests to the endpoints as their routes do, and passes on all others.
+
+    `note_forwarded` is called for each request that came with X-Forwarded-For.
+    """
     by_path = {spelling: endpoint for endpoint in endpoints for path in endpoint.paths for spelling in _spellings(path)}
 
     def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+        if note_forwarded is not None and "HTTP_X_FORWARDED_FOR" in environ:
+            note_forwarded()
         endpoint = by_path.get(environ["PATH_INFO"])
         if endpoint is None or environ["REQUEST_METHOD"] not in endpoint.methods:
             return flask(environ, start_response)

@@ -61,16 +61,14 @@ class Ingest:
         writer: Writer,
         ids: Ids,
         clock: Callable[[], int],
-        prepare: Callable[[], None],
     ) -> None:
-        """`clock` gives microseconds since 1970; `prepare` raises Unavailable while the service is not ready."""
+        """`clock` gives microseconds since 1970."""
         self._credentials = credentials
         self._require_full_auth = require_full_auth
         self._catalog = catalog
         self._writer = writer
         self._ids = ids
         self._clock = clock
-        self._prepare = prepare
 
     def from_webhook(self, signature: str | None, authorization: str | None) -> Submission:
         """Return a request to the webhook, given its headers X-Signature and Authorization.
@@ -105,7 +103,10 @@ class Ingest:
         auth = submission.verify(body) if submission.auth is None else submission.auth
         arrived.verified()
         note_verified()
-        self._prepare()
+        transforms = self._catalog.active
+        if not transforms.transforms:
+            # No call may be ignored because transforms are missing.
+            raise Unavailable("no transforms are active yet; send it again")
         turn = Turn()
         parsed = parse_body(body, turn.checkpoint)
         if auth is Auth.FIRST_CALL and self._require_full_auth:
@@ -122,16 +123,17 @@ class Ingest:
             monotonic_micros() - arrived.began,
         )
         if len(parsed.items) > MAX_CALLS_PER_COMMIT or len(body) > _WHOLE_BYTES:
-            return self._keep_in_parts(request, submission, parsed, turn)
+            return self._keep_in_parts(request, submission, parsed, transforms, turn)
         items = submission.items(parsed, arrived.at, retriable=False)
-        self._run(request, enumerate(items), submission.route, self._catalog.active, turn)
+        self._run(request, enumerate(items), submission.route, transforms, turn)
         if request.records:
             self._writer.append(request)
         return request.records
 
-    def _keep_in_parts(self, request: Request, submission: Submission, parsed: Body, turn: Turn) -> list[Record]:
+    def _keep_in_parts(
+        self, request: Request, submission: Submission, parsed: Body, transforms: TransformSet, turn: Turn
+    ) -> list[Record]:
         """Store a request in several commits, so that nobody waits for all of it."""
-        transforms = self._catalog.active
         items = submission.items(parsed, request.received_at, retriable=True)
         stored: list[Record] = []
         part = request

@@ -27,7 +27,7 @@ from app.metrics.sql_tail import (
 from app.metrics.stream import Stream
 from app.metrics.windows import Window
 from app.store.engine import Connection
-from app.store.keys import to_key
+from app.store.record import to_key
 
 _MAX_EDGES = 4
 """Edges that are read as events: a period has two. More of them mean that its windows are finer than buckets."""

@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from app.store.events import BASE_ID
-from app.store.keys import to_key
+from app.store.record import to_key
 from app.store.schema import events
 
 # Rows fetched from a server at a time.

@@ -15,8 +15,8 @@ from app.store import ledger
 from app.store.commit import OnEvents
 from app.store.events import BASE_ID, NewEvent
 from app.store.inserts import Insert
-from app.store.keys import to_key
 from app.store.lookup import among
+from app.store.record import to_key
 from app.store.schema import events, usage_tail
 from app.store.settle import NextId
 

@@ -18,8 +18,7 @@ from app.store.commit import OnEvents
 from app.store.engine import Connection
 from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
 from app.store.ids import Ids
-from app.store.keys import to_key
-from app.store.record import EventResult, Record
+from app.store.record import EventResult, Record, to_key
 from app.store.settle import MapAgain, conclude, settle
 
 

@@ -147,7 +147,7 @@ def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Seque
         with pipelined(conn):
             history.send()
             changed = update.send()
-        if changed() != len(changes):
+        if changed.rowcount != len(changes):
             raise Stale
 
     return run

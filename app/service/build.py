@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.store.commit import Committer, OnEvents
 from app.store.engine import Database, connect
 from app.store.ids import Ids
-from app.store.writer import Commit, Writer, give_way
+from app.store.writer import Writer, give_way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +60,9 @@ def build(settings: Settings) -> Service:
     metric_watcher = MetricWatcher(database, settings.metrics_dir, ids, clock)
     metric_watcher.begin()
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
-    call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
-
-    def log_calls(commit: Commit) -> None:
-        call_log.write(commit.records, clock())
-
+    call_log = CallLog(sys.stdout, clock, level=settings.log_level, properties=settings.log_properties)
     committer = Committer(database, ids, catalog.map_again, event_hooks(ids, forwards=bool(settings.lotus_api_key)))
-    writer = Writer(committer, telemetry.watch_commit, log_calls)
+    writer = Writer(committer, telemetry.watch_commit, call_log.watch_commit)
     ingest = Ingest(
         credentials=Credentials(
             shared_secrets=settings.segment_shared_secrets,
@@ -80,7 +76,6 @@ def build(settings: Settings) -> Service:
         writer=writer,
         ids=ids,
         clock=clock,
-        prepare=watcher.require_active,
     )
     return Service(
         settings=settings,

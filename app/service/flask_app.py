@@ -33,7 +33,7 @@ from app.service.build import Service, build, replay_hooks
 from app.service.health import health
 from app.service.ledger_api import ledger_api
 from app.service.overview import overview
-from app.service.proxy_watch import proxy_watch
+from app.service.proxy_watch import ProxyWatch
 from app.service.setup import setup
 from app.settings import WITH_WORKER, load_for_serving
 from app.transforms.api import transforms_api
@@ -119,9 +119,9 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
-    app.wsgi_app = shortcut(app.wsgi_app, endpoints, draining)  # type: ignore[assignment,method-assign]
-    if not settings.trusted_proxies:
-        app.wsgi_app = proxy_watch(app.wsgi_app, service.database)  # type: ignore[assignment,method-assign]
+    note_forwarded = None if settings.trusted_proxies else ProxyWatch(service.database).note
+    answer = shortcut(app.wsgi_app, endpoints, draining, note_forwarded)
+    app.wsgi_app = answer  # type: ignore[assignment,method-assign]
     return app
 
 

@@ -6,8 +6,7 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.store.inserts import Insert
-from app.store.keys import to_key
-from app.store.record import Record, Request, monotonic_micros
+from app.store.record import Record, Request, monotonic_micros, to_key
 from app.store.results import results_text
 from app.store.schema import calls, requests
 
@@ -63,7 +62,7 @@ def _row(record: Record) -> tuple[object, ...]:
         to_detail(record.detail),
         run.transform,
         run.digest,
-        results_text(record.results),
+        results_text(record.results) if record.results else None,
         record.mapped_after,
         None if record.outcome is Outcome.STORED else 1,
     )

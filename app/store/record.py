@@ -1,18 +1,37 @@
 """A call on its way into the database."""
 
 import time
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run
-from app.store.keys import to_key
+
+KEY_MAX = 255
+"""Characters of the longest key."""
+
+_KEPT = KEY_MAX - 65
 
 
 def monotonic_micros() -> int:
     """Return microseconds of a clock that nobody sets: how long a step took can be told by it, and no more."""
     return time.monotonic_ns() // 1000
+
+
+def to_key(text: str | None) -> str | None:
+    """Return what a sender wrote as text that either database can index, None for None.
+
+    That is the text itself; where it has a NUL, half a surrogate pair or more than KEY_MAX characters, its clean
+    beginning and its SHA-256, so it is as unique as it was. (A transform's event keeps these rules by itself.)
+    """
+    if text is None or (len(text) <= KEY_MAX and text.isascii() and "\0" not in text):
+        return text
+    clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+    if clean == text and len(text) <= KEY_MAX:
+        return text
+    return f"{clean[:_KEPT]}~{sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

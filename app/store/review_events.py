@@ -13,7 +13,7 @@ from app.core.times import format_time
 from app.errors import UnparsableJson
 from app.store.events import EventFields, public_id
 from app.store.ids import ID_MAX, first_id_at
-from app.store.keys import to_key
+from app.store.record import to_key
 from app.store.schema import events
 
 Place = tuple[int, int]

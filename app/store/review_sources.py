@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.store.ids import ID_MAX
-from app.store.keys import to_key
+from app.store.record import to_key
 from app.store.review_events import first_id_since
 from app.store.schema import calls, claims, events
 

@@ -102,7 +102,7 @@ class _Settlement:
             # As if all were first, which they nearly always are; meanwhile the server works.
             storing = self._prepare(shares, next_id)
         winners, losers = shares, list[_Share]()
-        if claimed() != len(new_claims):
+        if claimed.rowcount != len(new_claims):
             holders = find_claims(self.conn, (claim[0] for claim in new_claims))
             winners = []
             for record, lane in shares:
@@ -136,7 +136,7 @@ class _Settlement:
                 self.results[new.call_id].append(_stored(new))
             if last:
                 self._conclude()
-        if written() == len(pairs):
+        if written.rowcount == len(pairs):
             self.new += [new for _, new in pairs]
             return True
         for _, new in pairs:

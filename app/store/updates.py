@@ -26,7 +26,7 @@ class Update:
 
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Update rows; return how many matched."""
-        return self.prepare(conn, rows).send()()
+        return self.prepare(conn, rows).send().rowcount
 
     def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
         """Bind the rows to the statement, so that a server can work meanwhile."""

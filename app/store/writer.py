@@ -167,16 +167,19 @@ class Writer:
             entries.extend(self._take())
             return [entry.request for entry in entries]
 
-        # Their error if this thread is stopped in the middle.
-        error: Exception | None = Unavailable("the commit was broken off")
+        error: Exception | None = None
+        ended = False
         began = self._began = time.perf_counter()
         try:
             self._committer.commit(take)
-            error = None
+            ended = True
         except Exception as trouble:  # noqa: BLE001  every sender of the group must get it, not only this one
             error = trouble
         finally:
             self._began = math.inf
+            if not ended and error is None:
+                # This thread is stopped in the middle.
+                error = Unavailable("the commit was broken off")
             for entry in entries or self._take():
                 entry.error = error
                 entry.done = True

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from app.core.native import ROUTE
 from app.core.outcome import Outcome
 from app.store.ids import first_id_at
-from app.store.keys import to_key
+from app.store.record import to_key
 from app.store.schema import calls, ledger
 
 NAMES_MAX = 500

@@ -1,6 +1,6 @@
 """Whether this process is shutting down and accepts no new requests."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.errors import Unavailable
 
@@ -25,10 +25,9 @@ class Draining:
         """Refuse new requests from now on; those in flight are finished."""
         self.started = True
 
-    def refuse(self) -> None:
-        """Raise Unavailable once draining has started."""
-        if self.started:
-            raise Unavailable("this node is shutting down; send it again")
+    def refuse(self) -> NoReturn:
+        """Refuse a new request, once draining has started. Raises Unavailable."""
+        raise Unavailable("this node is shutting down; send it again")
 
     def hang_up(self, response: "Response", environ: dict[str, Any]) -> "Response":
         """Close the connection after this answer if draining has started, or the body was left unread.

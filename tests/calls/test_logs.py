@@ -25,6 +25,7 @@ from app.errors import EventInvalid
 from app.store.engine import connect
 from app.store.migrate import migrate
 from app.store.record import Record
+from app.store.writer import Commit
 from tests.builders import (
     NOW,
     a_document,
@@ -57,7 +58,8 @@ def settled(record: Record | None = None, outcome: Outcome = Outcome.STORED, rea
 
 def written(*records: Record, stream: io.StringIO | None = None, level: str = "info", properties: bool = False) -> str:
     stream = stream or io.StringIO()
-    CallLog(stream, level=level, properties=properties).write(records, NOW + 12_345)
+    log = CallLog(stream, lambda: NOW + 12_345, level=level, properties=properties)
+    log.watch_commit(Commit(records=records, seconds=0.0, waiting=0))
     return stream.getvalue()
 
 

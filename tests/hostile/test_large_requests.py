@@ -72,7 +72,6 @@ def a_watched_ingest(database: Database, watch: Callable[[Commit], None]) -> Ing
         writer=a_writer(database, catalog.map_again, watch=watch),
         ids=IDS,
         clock=lambda: time.time_ns() // 1000,
-        prepare=lambda: None,
     )
 
 

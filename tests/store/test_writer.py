@@ -628,7 +628,7 @@ def test_two_transactions_that_bring_the_same_keys_in_opposite_orders_take_turns
             new = [NewEvent(IDS.next(NOW), number, lane, 0) for _, _, lane, number in wanted][::order]
             together.wait(20)
             ready = prepare_claims(conn, wanted[::order]) if table == "claims" else prepare_events(conn, new)
-            return ready.send()() == len(new)
+            return ready.send().rowcount == len(new)
 
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(bring, [1, -1])) == [False, True]

@@ -52,6 +52,15 @@ class Function:
         return f"{self.min_args} argument{'' if self.min_args == 1 else 's'}"
 
 
+def null_safe(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that gives null if any of its values is null, and calls `call` otherwise."""
+
+    def null_or_call(*values: Any) -> Any:
+        return None if None in values else call(*values)
+
+    return null_or_call
+
+
 def wrong_type(function: str, position: int, expected: str, value: object) -> ExpressionFailed:
     """Make the error for an argument (counted from 1) of the wrong type; `expected` is text such as "a number"."""
     kind = type_name(value)

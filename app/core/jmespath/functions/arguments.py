@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from app.core.jmespath.call import Function, wrong_list, wrong_type
+from app.core.jmespath.call import Function, null_safe, wrong_list, wrong_type
 from app.core.jmespath.functions.decimals import digits_text
 from app.core.jmespath.standard_functions import MAX_JOINED_CHARS
 from app.errors import ExpressionFailed
@@ -36,7 +36,7 @@ def function(
     """
     return Function(
         name=call.__name__.strip("_"),
-        call=call if lazy or takes_null else _null_safe(call),
+        call=call if lazy or takes_null else null_safe(call),
         min_args=least,
         max_args=least if most == -1 else most,
         expressions=frozenset(expressions),
@@ -44,13 +44,6 @@ def function(
         lazy=lazy,
         scoped=scoped,
     )
-
-
-def _null_safe(call: Callable[..., Any]) -> Callable[..., Any]:
-    def null_or_call(*values: Any) -> Any:
-        return None if None in values else call(*values)
-
-    return null_or_call
 
 
 def string(name: str, position: int, value: Any) -> str:

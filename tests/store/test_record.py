@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.store.engine import Database
-from app.store.keys import KEY_MAX, to_key
+from app.store.record import KEY_MAX, to_key
 
 # Everything that JSON can put into text: NUL, halves of surrogate pairs, the whole of Unicode.
 any_text = st.text(st.characters(exclude_categories=()), max_size=300)
