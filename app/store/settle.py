@@ -233,7 +233,7 @@ def _claims_to_make(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
         key, made = record.message_key, record.made_lanes
         if key is None or (record is last and not made) or lane.name in made:
             continue
-        rows.append((key, lane.name if made else MAIN_LANE, lane, record.id))
+        rows.append((key, lane.name, lane, record.id) if made else (key, MAIN_LANE, record.run.lanes[0], record.id))
         last = record
     return rows
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from app.catalog.live import Catalog
@@ -512,6 +512,14 @@ def test_any_calls_in_any_commits_end_as_if_they_had_come_one_by_one(
     check_against_model(database, commits)
 
 
+def a_claim_released_and_taken() -> list[list[tuple[tuple[Lane, ...], str]]]:
+    """Three calls: the second makes only conflicts and releases its claim; of the third the first lane conflicts."""
+    first, other = (an_event(idempotency_id="id-1", properties={"tokens": tokens}) for tokens in (1, 2))
+    both = (a_lane(other, name="lane-0"), a_lane(first, name="lane-1"))
+    return [[((a_lane(first, name="lane-0"),), "m-2"), ((a_lane(other, name="lane-0"),), "m-1"), (both, "m-1")]]
+
+
+@example(commits=a_claim_released_and_taken())
 @several_examples
 @given(commits=commits_of(several_lanes, most=3))
 def test_calls_of_several_lanes_and_events_end_as_if_they_had_come_one_by_one(
