@@ -305,7 +305,10 @@ def test_the_numbers_are_those_of_both_workers(service: Served) -> None:
 
 
 def test_all_that_was_written_is_one_json_object_a_line_and_none_of_it_is_a_traceback(service: Served) -> None:
-    assert len(service.lines()) > 50
+    # Other tests of this file may have run on another worker, with a service of its own.
+    for body in (a_body(), to_raw([a_document(), None]), b"{", b'{"type":"track","event":"\\ud83d"}') * 6:
+        assert service.post(body).status in {200, 400}
+    wait_until(lambda: len(service.lines()) > 24)
     assert "Traceback" not in service.output()
 
 
