@@ -96,7 +96,9 @@ def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
         if properties:
             # Half of a surrogate pair is written as JSON escapes it.
             line.properties = [msgspec.Raw(event.properties.encode(errors="backslashreplace")) for event in events]
-    line.customer_id = _cut(record.customer_id)
+        line.customer_id = events[0].customer_id
+    else:
+        line.customer_id = _cut(record.user_id)
     return line
 
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from app.catalog.live import Catalog
+from app.clock import monotonic_micros
 from app.core.arrival import describe
 from app.core.credentials import Auth, Credentials
+from app.core.json_spans import Checkpoint, no_checkpoint
 from app.core.outcome import Outcome
 from app.core.pipeline import run
 from app.core.segment_body import Body, parse_body
@@ -14,7 +16,7 @@ from app.core.transform.transform import TransformSet
 from app.errors import BatchNotFullyAuthenticated, Unavailable
 from app.ingest.submission import Item, NativeSubmission, Submission, TrackingSubmission, WebhookSubmission
 from app.store.ids import Ids
-from app.store.record import Record, Request, monotonic_micros
+from app.store.record import Record, Request
 from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
 
 # Beyond Segment's largest batch, 4,000 calls, or about twice their bytes, a request takes several commits. During a
@@ -22,6 +24,9 @@ from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
 _WHOLE_BYTES = 8 << 20
 _PART_CALLS = 1000
 _PART_BYTES = 1 << 20
+
+# A request of this size is done before its first turn would end.
+_SHORT_BYTES = 4096
 
 
 class Receipt(msgspec.Struct):
@@ -33,20 +38,6 @@ class Receipt(msgspec.Struct):
     conflict: int = 0
     ignored: int = 0
     rejected: int = 0
-
-
-class _Arrival:
-    """When a request arrived, and when its first step was done."""
-
-    __slots__ = ("at", "began", "verified_after")
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.began = monotonic_micros()
-        self.verified_after = 0
-
-    def verified(self) -> None:
-        self.verified_after = monotonic_micros() - self.began
 
 
 class Ingest:
@@ -99,46 +90,46 @@ class Ingest:
             Unavailable: it cannot be stored now.
 
         """
-        arrived = _Arrival(self._clock())
+        received_at, began = self._clock(), monotonic_micros()
         auth = submission.verify(body) if submission.auth is None else submission.auth
-        arrived.verified()
+        verified_after = monotonic_micros() - began
         note_verified()
         transforms = self._catalog.active
         if not transforms.transforms:
             # No call may be ignored because transforms are missing.
             raise Unavailable("no transforms are active yet; send it again")
-        turn = Turn()
-        parsed = parse_body(body, turn.checkpoint)
+        checkpoint = Turn().checkpoint if len(body) > _SHORT_BYTES else no_checkpoint
+        parsed = parse_body(body, checkpoint)
         if auth is Auth.FIRST_CALL and self._require_full_auth:
             raise BatchNotFullyAuthenticated
         request = Request(
-            self._ids.next(arrived.at),
-            arrived.at,
+            self._ids.next(received_at),
+            received_at,
             auth,
             parsed.shape,
             parsed.envelope,
             [],
-            arrived.began,
-            arrived.verified_after,
-            monotonic_micros() - arrived.began,
+            began,
+            verified_after,
+            monotonic_micros() - began,
         )
         if len(parsed.items) > MAX_CALLS_PER_COMMIT or len(body) > _WHOLE_BYTES:
-            return self._keep_in_parts(request, submission, parsed, transforms, turn)
-        items = submission.items(parsed, arrived.at, retriable=False)
-        self._run(request, enumerate(items), submission.route, transforms, turn)
+            return self._keep_in_parts(request, submission, parsed, transforms, checkpoint)
+        items = submission.items(parsed, received_at, retriable=False)
+        self._run(request, enumerate(items), submission.route, transforms, checkpoint)
         if request.records:
             self._writer.append(request)
         return request.records
 
     def _keep_in_parts(
-        self, request: Request, submission: Submission, parsed: Body, transforms: TransformSet, turn: Turn
+        self, request: Request, submission: Submission, parsed: Body, transforms: TransformSet, checkpoint: Checkpoint
     ) -> list[Record]:
         """Store a request in several commits, so that nobody waits for all of it."""
         items = submission.items(parsed, request.received_at, retriable=True)
         stored: list[Record] = []
         part = request
-        for share in _cut(enumerate(items), turn):
-            self._run(part, share, submission.route, transforms, turn)
+        for share in _cut(enumerate(items), checkpoint):
+            self._run(part, share, submission.route, transforms, checkpoint)
             try:
                 self._writer.append(part)
             except Unavailable as error:
@@ -158,13 +149,13 @@ class Ingest:
         items: Iterable[tuple[int, Item]],
         route: str,
         transforms: TransformSet,
-        turn: Turn,
+        checkpoint: Checkpoint,
     ) -> None:
         """Run the pipeline on calls of a request, which needs no database, and append them to its records."""
         received_at, began = request.received_at, request.began or 0
         for position, (raw, document, message_id) in items:
             if position:
-                turn.checkpoint()
+                checkpoint()
             result = run(raw, document, transforms, received_at)
             read = result.call or describe(document)
             request.records.append(
@@ -185,12 +176,12 @@ class Ingest:
             )
 
 
-def _cut(items: Iterable[tuple[int, Item]], turn: Turn) -> Iterator[list[tuple[int, Item]]]:
+def _cut(items: Iterable[tuple[int, Item]], checkpoint: Checkpoint) -> Iterator[list[tuple[int, Item]]]:
     """Split the calls of a request into the shares of one commit each."""
     share: list[tuple[int, Item]] = []
     size = 0
     for place, item in items:
-        turn.checkpoint()
+        checkpoint()
         if len(share) == _PART_CALLS or (share and size + len(item[0]) > _PART_BYTES):
             yield share
             share, size = [], 0

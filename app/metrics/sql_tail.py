@@ -57,17 +57,13 @@ class FoldEvent(msgspec.Struct, frozen=True, gc=False):
 _COLUMNS = [BASE_ID if name == "base_id" else events.c[name] for name in FoldEvent.__struct_fields__]
 
 
-def append_tail(conn: sa.Connection, tail_id: int, stored: Sequence[NewEvent], voided: Sequence[int] = ()) -> None:
-    """Add a row with the changes of this transaction to events."""
-    first_call = min((event.call_id for event in stored), default=LAST_ID)
-    _TAIL.run(conn, [(tail_id, _pack([event.id for event in stored]), _pack(voided), first_call)])
-
-
 def tail_of(next_id: NextId) -> OnEvents:
     """Return the hook that adds a tail row for each transaction's events; `next_id` makes an id from a time."""
 
     def note(conn: sa.Connection, stored: Sequence[NewEvent], voided: Sequence[int], now: int) -> Counter[ledger.Entry]:
-        append_tail(conn, next_id(now), stored, voided)
+        first_call = min((event.call_id for event in stored), default=LAST_ID)
+        changes = _pack([event.id for event in stored]), _pack(voided), first_call
+        _TAIL.run(conn, [(next_id(now), *changes)])
         return Counter()
 
     return note

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
+from app.clock import monotonic_micros
 from app.core.outcome import Outcome
 from app.store.inserts import Insert
-from app.store.record import Record, Request, monotonic_micros, to_key
+from app.store.record import Record, Request, to_key
 from app.store.results import results_text
 from app.store.schema import calls, requests
 
@@ -19,7 +20,7 @@ _CALLS = Insert(calls, calls.columns.keys())
 
 
 def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
-    """Store what the calls of each request share."""
+    """Store what the calls of each request share, unless that was done with an earlier part of it."""
     now = monotonic_micros()
     _REQUESTS.run(
         conn,
@@ -35,6 +36,7 @@ def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
                 None if request.began is None else now - request.began,
             )
             for request in taken
+            if not request.continued
         ],
     )
 

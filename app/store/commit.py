@@ -125,6 +125,6 @@ class Committer:
             if new:
                 for note in self._on_events:
                     counts.update(note(conn, new, (), now))
-            append_requests(conn, [request for request in requests if not request.continued])
+            append_requests(conn, requests)
             append_calls(conn, records)
             ledger.append(conn, self._ids.tag, now, counts)

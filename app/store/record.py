@@ -1,6 +1,5 @@
 """A call on its way into the database."""
 
-import time
 from hashlib import sha256
 from typing import Any
 
@@ -13,11 +12,6 @@ KEY_MAX = 255
 """Characters of the longest key."""
 
 _KEPT = KEY_MAX - 65
-
-
-def monotonic_micros() -> int:
-    """Return microseconds of a clock that nobody sets: how long a step took can be told by it, and no more."""
-    return time.monotonic_ns() // 1000
 
 
 def to_key(text: str | None) -> str | None:

@@ -52,8 +52,8 @@ def read_body(environ: dict[str, Any], limit: Limit, reservation: Reservation) -
         Unavailable: too many bytes are in flight.
 
     """
-    parts = _read_parts(environ, limit, reservation)
     encoding = _encoding(environ)
+    parts = _read_parts(environ, limit, reservation)
     if encoding in {"", "identity"}:
         return parts[0] if len(parts) == 1 else b"".join(parts)
     if encoding in _COMPRESSED:

@@ -12,7 +12,7 @@ from app.metrics.catalog import publish_new_metrics
 from app.metrics.definition import Metric
 from app.metrics.fold import BucketBuilder
 from app.metrics.query import MetricEvent
-from app.metrics.sql_tail import append_tail
+from app.metrics.sql_tail import tail_of
 from app.store.engine import Database
 from app.store.schema import events
 from tests.builders import IDS, NOW, a_record, store
@@ -45,7 +45,7 @@ def make_void(kept: Database, names: Sequence[str]) -> None:
         of_these = events.c.idempotency_id.in_(names)
         ids = list(conn.scalars(sa.select(events.c.id).where(of_these)))
         conn.execute(sa.update(events).where(of_these).values(voided_at=NOW))
-        append_tail(conn, IDS.next(NOW), [], ids)
+        tail_of(IDS.next)(conn, [], ids, NOW)
 
 
 def publish(database: Database, *metrics: Metric) -> None:
