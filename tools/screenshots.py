@@ -131,6 +131,7 @@ def every(ids: dict[str, str], replay: str) -> list[Shot]:
         "usage-wrong": "/usage?metric=storage&window=minute",
         "usage-events": "/usage/events?metric=order_revenue&start=7d",
         "setup": "/setup",
+        "help": "/help/responses",
         "sign-in": "/sign-in",
         "missing": "/nowhere",
     }

@@ -31,6 +31,7 @@ from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
 from app.service.build import Service, build, replay_hooks
 from app.service.health import health
+from app.service.help import help_pages
 from app.service.ledger_api import ledger_api
 from app.service.overview import overview
 from app.service.proxy_watch import ProxyWatch
@@ -106,6 +107,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         replay_pages(pages, replays),
         replay_api(pages, replays, settings.admin_token),
         setup(pages, settings, webhook),
+        help_pages(pages),
     ):
         app.register_blueprint(blueprint)
 

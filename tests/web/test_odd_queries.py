@@ -87,6 +87,8 @@ GET = {
     "/transforms/<name>": ("call", "event", "example"),
     "/usage": PAGE_PARAMETERS,
     "/usage/events": EVENTS_PARAMETERS,
+    "/help": (),
+    "/help/<page>": (),
     "/setup": (),
     "/setup/arrivals": (),
     "/sign-in": ("next",),
@@ -116,7 +118,7 @@ GET = {
     "/api/v1/metrics/<metric_name>/events": (*USAGE_PARAMETERS, "group", "after", "limit"),
 }
 # What there is, for the variables of a path.
-_THERE = {"<name>": "_default", "<metric_name>": "tokens", "<path:filename>": "base.css"}
+_THERE = {"<name>": "_default", "<metric_name>": "tokens", "<path:filename>": "base.css", "<page>": "index"}
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ PAGES = {
     "/transforms/_default": 4,
     "/usage": 5,
     "/setup": 5,
+    "/help": 0,
 }
 # The most that the page of one call asks: its events, its request, its like, its versions, its metrics.
 A_CALL = 20
