@@ -2,13 +2,19 @@
 
 import ast
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
-from tests.served import ROOT
+from tests.builders import a_document, to_raw
+from tests.served import ROOT, signed
+from tests.sites import Site
 
 APP = ROOT / "app"
 WINGS = ("ingest", "transforms", "calls", "metrics", "forward", "replay")
@@ -58,3 +64,33 @@ def test_each_folder_is_on_the_tree_of_the_design_and_in_the_layers() -> None:
         "__pycache__"
     }
     assert set(WINGS) < layers
+
+
+FILES_MAX = 40
+CHANGES_MAX = 121
+"""What the way of a call was when the service had no wings."""
+
+
+def test_the_way_of_a_stored_call_is_short_and_leads_past_where_things_are_put_together(site: Site) -> None:
+    way: list[str] = []
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and Path(frame.f_code.co_filename).is_relative_to(APP):
+            way.append(str(Path(frame.f_code.co_filename).relative_to(APP)))
+
+    def send(number: int) -> None:
+        body = to_raw(a_document(messageId=f"way-{number}"))
+        sent = EnvironBuilder("/webhooks/segment", method="POST", data=body, headers=[*signed(body).items()])
+        assert b'"stored":1' in b"".join(site.app.wsgi_app(sent.get_environ(), lambda *_: lambda _data: None))
+
+    for number in range(3):
+        send(number)
+    sys.setprofile(note)
+    try:
+        send(3)
+    finally:
+        sys.setprofile(None)
+    changes = sum(before != after for before, after in pairwise(way))
+    assert len(set(way)) <= FILES_MAX
+    assert changes < CHANGES_MAX, changes
+    assert not {"service/build.py", "service/flask_app.py", "service/commands.py"} & set(way)

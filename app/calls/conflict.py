@@ -6,11 +6,10 @@ from typing import Any
 import msgspec
 
 from app.calls.pretty import to_value_text
-from app.calls.sql_conflicts import list_conflicting_events
 from app.core.outcome import Outcome
 from app.store.engine import Connection
 from app.store.review import CallRow, StoredResult
-from app.store.review_events import EventRow
+from app.store.review_events import EventRow, list_conflicting_events
 
 CONFLICTS_MAX = 20
 """Conflicting events of one call that are compared."""

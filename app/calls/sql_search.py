@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 import sqlalchemy as sa
 
-from app.store.lookup import among
+from app.store.arrays import among
 from app.store.review_sources import CallFilters, RowSource, call_sources, id_range, read_source
 from app.store.schema import calls
 

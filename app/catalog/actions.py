@@ -10,13 +10,12 @@ from app.catalog.files import read_folder, to_path, write_file
 from app.catalog.live import KIND, Catalog, Live
 from app.catalog.publish import Clock, NextId, Publisher
 from app.catalog.status import CatalogStatus, FileState, breaks_inheriting, compare_with_live
-from app.catalog.versions import find_one_version
 from app.core.transform.lint import lint, list_publishing_errors
 from app.core.transform.transform import DEFAULT, Transform, TransformSet
 from app.errors import EditConflict, NotFound, TransformInvalid, Unavailable
 from app.store.engine import Connection, Database
 from app.store.publications import Origin, Publication, find_latest_id, list_history
-from app.store.versions import Version, append_versions, get_version, list_versions
+from app.store.versions import Version, append_versions, find_one_version, get_version, list_versions
 
 # Another try is needed only where somebody else published in between; ten in a row take a crowd of publishers.
 _TRIES = 10

@@ -1,6 +1,7 @@
-"""Text for people: plural forms, and senders' text made safe for terminals and logs."""
+"""Text for people: plural forms, and senders' text made safe for terminals, logs and pages."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -41,3 +42,24 @@ def json_lines(text: bytes) -> list[str]:
 def schema_text(schema: dict[str, Any]) -> str:
     """Return a JSON Schema as it stands in `docs/`, ready to be written to a file."""
     return json.dumps(schema, indent=2) + "\n"
+
+
+# Control characters but tab and newline, signs of direction, byte order mark, halves of surrogate pairs, no-characters.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufdd0-\ufdef\ufff9-\uffff"
+    "\ud800-\udfff" + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(1, 17)) + "]"
+)
+
+
+def to_visible(text: str) -> str:
+    r"""Return a text in which every character can be seen: what a browser hides, turns around or refuses is escaped.
+
+    Control characters are no valid HTML, and a sign of direction could make one value look like another. JSON writes
+    all of them as \u202e too, so what is shown is still what came.
+    """
+    return text if text.isascii() and text.isprintable() else _HIDDEN.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"  # noqa: PLR2004  the basic plane

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from app.store.arrays import among
 from app.store.events import NewEvent
 from app.store.inserts import Insert
 from app.store.ledger import DELIVERY, Entry
-from app.store.lookup import among
 from app.store.schema import attempted, attempts, deliveries, events
 from app.store.updates import Update
 

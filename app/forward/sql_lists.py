@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from app.forward.sql_deliveries import IS_WAITING, Attempt, DeliveryState
 from app.forward.sql_search import ENDED_BADLY, DeliveryFilters, id_range
-from app.store.lookup import among
+from app.store.arrays import among
 from app.store.schema import attempted, attempts, deliveries, events
 
 ATTEMPTS = 100

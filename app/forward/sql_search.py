@@ -12,8 +12,8 @@ import msgspec
 import sqlalchemy as sa
 
 from app.forward.sql_deliveries import IS_WAITING, DeliveryState
+from app.store.arrays import among
 from app.store.ids import EPOCH_MICROS, ID_MAX
-from app.store.lookup import among
 from app.store.record import to_key
 from app.store.review_events import first_id_since
 from app.store.schema import deliveries, events

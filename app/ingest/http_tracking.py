@@ -8,8 +8,8 @@ from flask import Blueprint, Response, request
 from app.core.tracking import MAX_BATCH_BYTES, MAX_CALL_BYTES, PREFIX, TYPE_OF
 from app.errors import SegmentLotusError, TooLarge
 from app.ingest.http_intake import Answer, Endpoint, Intake
-from app.web.auth import authorization
 from app.web.body import Limit
+from app.web.sessions import authorization
 
 METRICS = f"{PREFIX}m"
 """Where analytics.js reports its own metrics to Segment."""

@@ -6,7 +6,7 @@ import msgspec
 
 from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.ingest.ingest import to_receipt
-from app.web.auth import authorization
+from app.web.sessions import authorization
 
 PATH = "/webhooks/segment"
 

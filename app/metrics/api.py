@@ -1,6 +1,6 @@
 """The JSON API of metrics: the list, their answers, and the events behind each number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Response, request
 
@@ -8,11 +8,11 @@ from app.catalog.backend import Backend
 from app.clock import clock
 from app.errors import BadQuery, NotFound
 from app.metrics.answer import answer, verify
-from app.metrics.api_csv import stream_csv
 from app.metrics.catalog import get_metric, read_live_metrics
 from app.metrics.definition import Metric
 from app.metrics.documents import (
     to_answer_document,
+    to_csv,
     to_csv_name,
     to_explanation_document,
     to_metric_document,
@@ -20,7 +20,7 @@ from app.metrics.documents import (
 )
 from app.metrics.explain import explain, explain_call
 from app.metrics.parameters import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
-from app.metrics.query import Query
+from app.metrics.query import Answer, Query
 from app.store.engine import Connection
 from app.store.query import parse_id, parse_limit
 from app.web.errors import to_json
@@ -145,3 +145,17 @@ def _parameters(*accepted: str) -> dict[str, str]:
             raise BadQuery(f"{name} is empty: give it a value or leave it out")
         texts[name] = values[0]
     return texts
+
+
+def stream_csv(offload: Offload, answer: Answer, metric: Metric, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield an answer piece by piece: each is written where `offload` runs it, once the one before was sent.
+
+    So memory holds one piece at a time beside the answer, and no large file delays a webhook request.
+    """
+    pieces = to_csv(answer, metric, names)
+
+    def following(_reading: Backend) -> str | None:
+        return next(pieces, None)
+
+    while (piece := offload(following)) is not None:
+        yield piece

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from app.catalog.files import Folder, read_folder
 from app.catalog.status import FileState
-from app.catalog.versions import find_one_version
 from app.errors import MetricInvalid, NotFound, Unavailable
 from app.metrics.definition import Metric, parse_metric
 from app.store.engine import Connection, Database
@@ -23,7 +22,7 @@ from app.store.publications import (
     list_live,
     lock_publications,
 )
-from app.store.versions import Version, append_versions, find_seen_texts, list_versions
+from app.store.versions import Version, append_versions, find_one_version, find_seen_texts, list_versions
 
 KIND = "metric"
 

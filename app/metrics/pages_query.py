@@ -8,11 +8,11 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from app.core.json_text import encode
+from app.core.text import to_visible
 from app.core.times import format_time
 from app.errors import BadQuery
 from app.metrics.parameters import USAGE_PARAMETERS
 from app.metrics.windows import Unit, find_zone, window_at
-from app.web.visible import to_visible
 
 PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify")
 EVENTS_PARAMETERS = ("metric", *(name for name in USAGE_PARAMETERS if name not in {"window", "fill"}), "group", "after")

@@ -10,8 +10,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from app.store.arrays import among
 from app.store.inserts import Insert, in_binary
-from app.store.lookup import among
 from app.store.schema import usage_buckets, usage_folds, usage_metrics
 
 BUILT = (1 << 63) - 1

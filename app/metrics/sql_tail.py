@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.store import ledger
+from app.store.arrays import among
 from app.store.commit import OnEvents
 from app.store.events import BASE_ID, NewEvent
 from app.store.inserts import Insert
-from app.store.lookup import among
 from app.store.record import to_key
 from app.store.schema import events, usage_tail
 from app.store.settle import NextId

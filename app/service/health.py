@@ -13,10 +13,10 @@ from app.forward.api import expose_deliveries
 from app.service.build import Service
 from app.store.engine import RowRefused
 from app.store.migrate import is_current
-from app.web.auth import require_admin
 from app.web.draining import Draining
 from app.web.errors import to_json
 from app.web.offload import Offload
+from app.web.sessions import require_admin
 
 _KEPT_SECONDS = 1.0
 

@@ -15,9 +15,8 @@ from app.core.times import format_time
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import count_events, count_states
 from app.store.engine import Database
-from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, sum_counts
+from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, audit_ledger, sum_counts
 from app.store.query import parse_moment
-from app.store.review_ledger import audit_ledger
 
 
 class LedgerDocument(msgspec.Struct, kw_only=True):

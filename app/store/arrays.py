@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from psycopg.abc import DumperKey
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
+from sqlalchemy.dialects import postgresql
 
 # One dimension; whether there are nulls; the type of the elements; how many; that the first is number one.
 _head = struct.Struct("!5I").pack
@@ -121,3 +122,13 @@ class _ArrayDumper(Dumper):
 
 
 psycopg.adapters.register_dumper(Array, _ArrayDumper)
+
+
+def among(conn: sa.Connection, column: sa.Column[Any], keys: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition that a column holds one of some keys.
+
+    On PostgreSQL they are one array: psycopg takes a millisecond to read a statement with hundreds of parameters.
+    """
+    if conn.dialect.name == "postgresql":
+        return column == sa.any_(sa.bindparam(None, list(keys), type_=postgresql.ARRAY(column.type)))
+    return column.in_(keys)

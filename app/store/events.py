@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from app.core.lotus import IDEMPOTENCY_ID_MAX
 from app.core.pipeline import Lane
+from app.store.arrays import among
 from app.store.inserts import BoundStatement, Insert
-from app.store.lookup import among
 from app.store.schema import claims, events
 from app.store.updates import Update
 

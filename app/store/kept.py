@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from app.core.arrival import WEBHOOK, read_arrived
 from app.core.outcome import Outcome, Reason
 from app.core.problem import problem_key
+from app.store.arrays import among
 from app.store.events import EventFields, base_id_of
-from app.store.lookup import among
 from app.store.record import to_key
 from app.store.schema import calls, events, requests
 

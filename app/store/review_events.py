@@ -3,6 +3,7 @@
 Newest first by the call that made them: both indexes that lead to events, by call and by customer, are in this order.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from app.core.json_text import decode
 from app.core.times import format_time
 from app.errors import UnparsableJson
+from app.store.arrays import among
 from app.store.events import EventFields, public_id
 from app.store.ids import ID_MAX, first_id_at
 from app.store.record import to_key
@@ -112,3 +114,21 @@ def to_event(row: sa.Row[Any]) -> EventRow:
     values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
     values["idempotency_id"] = public_id(row.idempotency_id, row.base_id, row.revision)
     return EventRow(**values)
+
+
+_CONFLICTS_MAX = 1000
+
+
+def list_conflicting_events(
+    conn: sa.Connection, idempotency_ids: Sequence[str], call_ids: Sequence[int]
+) -> list[EventRow]:
+    """Return the events with these ids and those of these calls, at most the first _CONFLICTS_MAX of each."""
+    by_id = among(
+        conn, events.c.idempotency_id, sorted({to_key(idempotency_id) or "" for idempotency_id in idempotency_ids})
+    )
+    by_call = among(conn, events.c.call_id, sorted(set(call_ids)))
+    rows = {}
+    for where in (by_id, by_call):
+        for row in conn.execute(sa.select(events).where(where).order_by(events.c.id).limit(_CONFLICTS_MAX)):
+            rows[row.id] = to_event(row)
+    return list(rows.values())

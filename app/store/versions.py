@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from app.errors import NotFound
+from app.store.engine import Connection
 from app.store.inserts import Insert
 from app.store.schema import versions
 
@@ -57,3 +58,20 @@ def find_seen_texts(conn: sa.Connection, kind: str, texts: Mapping[str, str]) ->
         versions.c.kind == kind, versions.c.name.in_(list(texts)), versions.c.text.in_(list(texts.values()))
     )
     return {name for name, text in conn.execute(query) if texts[name] == text}
+
+
+_PREFIX_MIN = 4
+
+
+def find_one_version(conn: Connection, kind: str, name: str, digest_prefix: str) -> Version:
+    """Return the version whose digest begins with `digest_prefix`. Raises NotFound unless exactly one does."""
+    if len(digest_prefix) < _PREFIX_MIN:
+        raise NotFound(f"name a version by at least {_PREFIX_MIN} of its digits")
+    versions = find_versions(conn, kind, name, digest_prefix)
+    if not versions:
+        hint = "every answer, event and call names the version that made it"
+        raise NotFound(f"the {kind} {name[:100]} has no version {digest_prefix[:40]!a}; {hint}")
+    if len(versions) > 1:
+        several = f"{len(versions)} versions that begin with {digest_prefix[:40]!a}"
+        raise NotFound(f"the {kind} {name[:100]} has {several}; give more digits")
+    return versions[0]

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.core.text import counted
+from app.core.text import counted, to_visible
 from app.core.times import format_time
 from app.errors import SegmentLotusError, Unauthorized
 from app.store.engine import Connection
@@ -25,7 +25,6 @@ from app.web.offload import Offload
 from app.web.parameters import full_address
 from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
 from app.web.sign_in import to_way_back
-from app.web.visible import to_visible
 
 Values = dict[str, Any]
 Work = Callable[[Backend], Values]

@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import blake2b
+from typing import Any
 
 from flask import Flask, Request, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 
 from app.catalog.backend import Backend
 from app.clock import clock
+from app.core.signature import matches_any
 from app.errors import Forbidden, Unauthorized
 from app.store.nodes import append_ended_session, list_ended_sessions
-from app.web.auth import authorization, require_admin
 from app.web.offload import Offload
 
 COOKIE = "segment_lotus"
@@ -161,3 +162,20 @@ def require_admin_or_session(admin_token: str) -> Callable[[], None]:
 def _ended() -> EndedSessions:
     ended: EndedSessions = current_app.extensions[_EXTENSION]
     return ended
+
+
+def authorization(environ: dict[str, Any]) -> str | None:
+    """Return the Authorization header as text: WSGI decodes headers as Latin-1, and a token may be UTF-8."""
+    header: str | None = environ.get("HTTP_AUTHORIZATION")
+    return header.encode("latin-1", "replace").decode(errors="replace") if header else header
+
+
+def require_admin(token: str) -> Callable[[], None]:
+    """Return a guard that raises Unauthorized unless the request carries `Authorization: Bearer <ADMIN_TOKEN>`."""
+
+    def guard() -> None:
+        scheme, _, token_sent = (authorization(request.environ) or "").partition(" ")
+        if scheme.lower() != "bearer" or not matches_any(token_sent.strip(), (token,) if token else ()):
+            raise Unauthorized("this needs the header Authorization: Bearer <ADMIN_TOKEN>")
+
+    return guard

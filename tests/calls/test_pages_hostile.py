@@ -3,7 +3,7 @@
 import html5lib
 import pytest
 
-from app.web.visible import to_visible
+from app.core.text import to_visible
 from tests.builders import a_document, to_raw
 from tests.sites import Site
 from tests.web.visiting import ids, listed, send

@@ -10,9 +10,9 @@ from app.core.outcome import Outcome, Reason
 from app.errors import NotFound
 from app.store.engine import Database
 from app.store.ids import Ids
+from app.store.ledger import audit_ledger
 from app.store.review import CallFilters, CallRow, get_call, list_call_ids, list_calls, newest_call_id
 from app.store.review_events import EventFilters, EventRow, list_events
-from app.store.review_ledger import audit_ledger
 from app.store.schema import calls, events
 from tests.builders import (
     NOW,
