@@ -14,11 +14,12 @@ from decimal import Decimal
 
 from app.errors import BadQuery
 from app.metrics.aggregation import empty_row, level_group
-from app.metrics.cells import Cell, GaugeCells, Number, RateCells, to_cell
+from app.metrics.cells import Cell, Number, to_cell
 from app.metrics.definition import Metric, MetricType
 from app.metrics.parts import Part
 from app.metrics.query import Answer, Group, MetricEvent, Query, Row, group_order, no_value
 from app.metrics.values import Skip, format_number, read_text
+from app.metrics.window_cells import GaugeCells, RateCells
 from app.metrics.windows import SECOND, SECONDS_OF, Window
 
 MAX_NUMBERS = 500_000

@@ -71,19 +71,10 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     offload = offload or OnThisThread(Backend(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token, offload)
     pages = Pages(offload, find_pause if settings.lotus_api_key else None)
-    refused = Refused(service.database, service.ids, clock)
     in_flight = app.extensions[IN_FLIGHT] = InFlight(
         settings.max_inflight_bytes, settings.max_body_bytes, service.telemetry.show_in_flight
     )
-    intake = Intake(
-        service.ingest,
-        Limit(settings.max_body_bytes, "MAX_BODY_BYTES"),
-        refused,
-        in_flight,
-        draining,
-        time_request=service.telemetry.time_request,
-        count_refused=service.telemetry.count_refused,
-    )
+    intake = _make_intake(service, in_flight, draining)
     webhook = Webhook(intake)
     endpoints: tuple[Endpoint, ...] = (webhook, Tracking(intake), NativeTrack(intake))
     replays = Replays(service.database, ReplayProcesses(settings), replay_hooks)
@@ -125,6 +116,18 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     answer = shortcut(app.wsgi_app, endpoints, draining, note_forwarded)
     app.wsgi_app = answer  # type: ignore[assignment,method-assign]
     return app
+
+
+def _make_intake(service: Service, in_flight: InFlight, draining: Draining) -> Intake:
+    return Intake(
+        service.ingest,
+        Limit(service.settings.max_body_bytes, "MAX_BODY_BYTES"),
+        Refused(service.database, service.ids, clock),
+        in_flight,
+        draining,
+        time_request=service.telemetry.time_request,
+        count_refused=service.telemetry.count_refused,
+    )
 
 
 def serve() -> Flask:
