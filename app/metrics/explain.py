@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.core.times import format_time
-from app.metrics.aggregation import level_group
 from app.metrics.answer import to_event_filter, to_metric_event
 from app.metrics.definition import CategoricalFilter, Metric, MetricType, NumericFilter
 from app.metrics.proration import to_buckets
-from app.metrics.query import Group, MetricEvent, Query
+from app.metrics.query import Group, MetricEvent, Query, level_group
 from app.metrics.sql_events import Place, UsageEvent, stream_events_in_order
 from app.metrics.stream import read_from
 from app.metrics.values import Skip, format_number, read_properties, read_text

@@ -10,6 +10,7 @@ import msgspec
 from app.core.times import parse_time
 from app.errors import BadQuery
 from app.metrics.definition import Metric, MetricType
+from app.metrics.values import read_text
 from app.metrics.windows import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -173,3 +174,8 @@ def no_value(metric: Metric) -> str | None:
     if metric.metric_type is MetricType.GAUGE:
         return "0"
     return "0" if metric.aggregation in {"count", "sum", "unique"} else None
+
+
+def level_group(metric: Metric, event: MetricEvent) -> Group:
+    """Return the group whose level an event sets: totals have one level per group of the metric, deltas only one."""
+    return tuple(read_text(event.properties, name) for name in metric.group_by) if metric.event_type == "total" else ()

@@ -4,7 +4,7 @@
     for event in ...: stream.add(event)         where `needs_order`: those of each customer by time
     stream.rows()
 
-A test holds it equal to `app.metrics.aggregation.compute` on random events, orders and definitions.
+A test holds it equal to `tests/metrics/recomputation.py` on random events, orders and definitions.
 """
 
 from bisect import bisect_right
@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from decimal import Decimal
 
 from app.errors import BadQuery
-from app.metrics.aggregation import empty_row, level_group
 from app.metrics.cells import Cell, Number, to_cell
 from app.metrics.definition import Metric, MetricType
 from app.metrics.parts import Part
-from app.metrics.query import Answer, Group, MetricEvent, Query, Row, group_order, no_value
+from app.metrics.query import Answer, Group, MetricEvent, Query, Row, group_order, level_group, no_value
 from app.metrics.values import Skip, format_number, read_text
 from app.metrics.window_cells import GaugeCells, RateCells
 from app.metrics.windows import SECOND, SECONDS_OF, Window
@@ -156,7 +155,7 @@ class Stream:
     def rows(self) -> Iterator[Row]:
         """Yield the rows by customer, group and window. Call it once, after the last event."""
         numbers = self._numbers()
-        query, metric = self._query, self._metric
+        query = self._query
         by_key: dict[_Key, set[int]] = {}
         for key, place in (*numbers, *self._skipped):
             by_key.setdefault(key, set()).add(place)
@@ -166,8 +165,8 @@ class Stream:
             for place in range(len(self._windows)) if query.fill else sorted(by_key[key]):
                 yield self._row(key, place, numbers)
         if query.fill and not by_key and query.customer_id is not None and not self._names:
-            for window in self._windows:
-                yield empty_row(metric, query, (query.customer_id, ()), window)
+            for place in range(len(self._windows)):
+                yield self._row((query.customer_id, ()), place, numbers)
 
     def _numbers(self) -> dict[tuple[_Key, int], Number]:
         """Return the result of every window that has one."""

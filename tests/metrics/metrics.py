@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.core.times import parse_time
-from app.metrics.aggregation import compute
 from app.metrics.definition import Metric, parse_metric
 from app.metrics.query import Answer, MetricEvent, Query, Row
+from tests.metrics.recomputation import compute
 
 LATER = parse_time("2100-01-01")
 """A moment at which no event of these tests lies in the future."""

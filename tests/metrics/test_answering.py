@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.metrics.aggregation import compute
 from app.metrics.answer import answer
 from app.metrics.definition import Metric
 from app.metrics.query import Answer, MetricEvent, Query
@@ -16,6 +15,7 @@ from tests.builders import empty
 from tests.metrics.conftest import Keep, keep_events
 from tests.metrics.metrics import LATER, a_metric, a_query, some_events
 from tests.metrics.random_metrics import cases
+from tests.metrics.recomputation import compute
 
 
 def ask(database: Database, metric: Metric, query: Query, now: int = LATER) -> Answer:

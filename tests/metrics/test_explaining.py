@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 
 from app.core.times import parse_time
 from app.errors import NotFound
-from app.metrics.aggregation import compute
 from app.metrics.answer import answer, to_metric_event
 from app.metrics.definition import Metric, MetricType
 from app.metrics.explain import EventStanding, Share, explain, explain_call
@@ -20,6 +19,7 @@ from tests.builders import empty, rows_of
 from tests.metrics.conftest import Keep, keep_events
 from tests.metrics.metrics import LATER, a_metric, a_query, some_events
 from tests.metrics.random_metrics import cases
+from tests.metrics.recomputation import compute
 
 
 def listed(

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from app.core.json_text import decode
 from app.core.lotus import make_event
 from app.core.times import format_time
-from app.metrics.aggregation import compute
 from app.metrics.answer import answer, answer_raw, verify
 from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.definition import Metric
@@ -28,6 +27,7 @@ from tests.builders import IDS, NOW, a_record, a_request, empty, know_no_version
 from tests.metrics.conftest import fold_all, keep_events, make_void, publish
 from tests.metrics.metrics import LATER, a_metric
 from tests.metrics.random_metrics import cases
+from tests.metrics.recomputation import compute
 
 TAGS = 1 << TAG_BITS
 DAYS = (None, Unit.SECOND, Unit.MINUTE, Unit.HOUR, Unit.DAY)

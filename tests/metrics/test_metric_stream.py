@@ -4,7 +4,6 @@ from fractions import Fraction
 
 from hypothesis import given
 
-from app.metrics.aggregation import compute, units_in
 from app.metrics.definition import Metric
 from app.metrics.proration import to_buckets
 from app.metrics.query import Answer, MetricEvent, Query
@@ -12,6 +11,7 @@ from app.metrics.stream import Stream, read_from
 from app.metrics.windows import cut, find_zone
 from tests.metrics.metrics import a_metric, a_query
 from tests.metrics.random_metrics import cases
+from tests.metrics.recomputation import compute, units_in
 
 
 def stream(metric: Metric, events: list[MetricEvent], query: Query, now: int) -> Answer:

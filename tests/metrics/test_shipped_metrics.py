@@ -8,10 +8,10 @@ import pytest
 from app.catalog.files import read_folder
 from app.core.times import parse_time
 from app.core.transform.transform import DEFAULT, Transform, parse_transform
-from app.metrics.aggregation import compute
 from app.metrics.catalog import check_metrics
 from app.metrics.definition import Metric
 from app.metrics.query import MetricEvent, Query
+from tests.metrics.recomputation import compute
 
 ROOT = Path(__file__).parent.parent.parent
 METRICS = check_metrics(read_folder(ROOT / "metrics"))

@@ -1,4 +1,4 @@
-"""Reference implementation of metrics: simple and slow. Every faster path must give the same answer.
+"""Metrics recomputed in the plainest way, as the judge: what the service answers must be equal to it.
 
 compute(metric, events, query, now) -> Answer
 
@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import groupby
 
 from app.metrics.definition import Aggregation, Metric, MetricType
-from app.metrics.query import Answer, Group, MetricEvent, Query, Row, group_order, no_value
+from app.metrics.query import Answer, Group, MetricEvent, Query, Row, group_order, level_group, no_value
 from app.metrics.values import (
     ZERO,
     Skip,
@@ -37,7 +37,7 @@ class _Value:
 
     @property
     def number(self) -> Decimal:
-        assert isinstance(self.read, Decimal)  # noqa: S101  guaranteed by the definition of the metric
+        assert isinstance(self.read, Decimal)
         return self.read
 
 
@@ -155,7 +155,7 @@ def _of_numbers(metric: Metric, items: list[_Value]) -> Decimal:
             return divide(_sum(items), len(items))
         case Aggregation.LATEST:
             return numbers[-1]
-    assert metric.percentile is not None  # noqa: S101  parse_metric requires it
+    assert metric.percentile is not None
     return interpolate(sorted(numbers), metric.percentile)
 
 
@@ -168,7 +168,7 @@ def _sum(values: Iterable[_Value]) -> Decimal:
 
 def _rate(metric: Metric, good: list[_Value], window: Window) -> Decimal | None:
     """Return the highest total in the look-back of any event of the window; look-backs may start before the window."""
-    assert metric.granularity is not None  # noqa: S101  parse_metric requires it
+    assert metric.granularity is not None
     span = SECONDS_OF[metric.granularity]
     totals: list[Decimal] = []
     for item in good:
@@ -206,11 +206,6 @@ def _list_levels(metric: Metric, good: list[_Value]) -> _Levels:
     return levels
 
 
-def level_group(metric: Metric, event: MetricEvent) -> Group:
-    """Return the group whose level an event sets: totals have one level per group of the metric, deltas only one."""
-    return tuple(read_text(event.properties, name) for name in metric.group_by) if metric.event_type == "total" else ()
-
-
 def _level_before(levels: _Levels, moment: int) -> Decimal:
     """Return the level just before a moment."""
     return next((level for at, level in reversed(levels) if at < moment), ZERO)
@@ -245,8 +240,8 @@ def _gauge(metric: Metric, zone: tzinfo, levels: _Levels, window: Window) -> Dec
 
 def units_in(metric: Metric, zone: tzinfo, moment: int) -> Fraction:
     """Return the number of proration units in the granularity around a moment: 28 to 31 days, 23 to 25 hours."""
-    assert metric.granularity is not None  # noqa: S101  never called for `total`
-    assert metric.proration is not None  # noqa: S101
+    assert metric.granularity is not None
+    assert metric.proration is not None
     start, end = window_at(zone, metric.granularity, moment)
     if metric.proration is Unit.WEEK:
         # Months are not whole weeks: count days.
