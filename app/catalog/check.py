@@ -34,10 +34,9 @@ class CheckReport:
     examples: int
     """How many were run."""
 
-    def is_fit(self, name: str) -> bool:
-        """Tell whether nothing keeps a transform from being published."""
-        blocked = {problem.name for problem in self.problems if problem.blocking}
-        return name in self.transforms and name not in blocked
+    def fit_names(self) -> set[str]:
+        """Return the names of the transforms that nothing keeps from being published."""
+        return self.transforms.keys() - {problem.name for problem in self.problems if problem.blocking}
 
 
 def no_checkpoint() -> None:

@@ -19,15 +19,31 @@ _PARSED_MAX = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """What is live, according to the database."""
+class LiveTexts:
+    """The documents of one kind that are live, according to the database, as text."""
 
     latest: int | None
-    """Id of the last publication."""
+    """Id of the last publication, of any kind."""
     publications: dict[str, Publication]
     """The last one of each name, unpublished names included."""
     texts: dict[str, str]
     """The live text by name."""
+
+
+def read_live_texts(conn: Connection, kind: str) -> LiveTexts:
+    """Read which documents of a kind are live."""
+    latest = find_latest_id(conn)
+    publications = list_live(conn, kind)
+    digests = {name: row.digest for name, row in publications.items() if row.digest is not None}
+    versions = list_versions(conn, digests.values())
+    texts = {name: versions[digest].text for name, digest in digests.items() if digest in versions}
+    return LiveTexts(latest=latest, publications=publications, texts=texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live(LiveTexts):
+    """The live transforms, parsed."""
+
     transforms: dict[str, Transform]
     """The live texts as this program parses them."""
     unreadable: dict[str, str]
@@ -64,11 +80,8 @@ class Catalog:
 
     def read_live(self, conn: Connection, checkpoint: Callable[[], None] = no_checkpoint) -> Live:
         """Read what is live. `checkpoint` is called after each transform."""
-        latest = find_latest_id(conn)
-        publications = list_live(conn, KIND)
-        digests = {name: row.digest for name, row in publications.items() if row.digest is not None}
-        versions = list_versions(conn, digests.values())
-        texts = {name: versions[digest].text for name, digest in digests.items() if digest in versions}
+        live = read_live_texts(conn, KIND)
+        texts = live.texts
         transforms: dict[str, Transform] = {}
         unreadable: dict[str, str] = {}
         for name in sorted(texts, key=lambda name: (name != DEFAULT, name)):
@@ -84,13 +97,13 @@ class Catalog:
             checkpoint()
         stored = list_versions(conn, (transform.digest for transform in transforms.values()))
         return Live(
-            latest=latest,
-            publications=publications,
+            latest=live.latest,
+            publications=live.publications,
             texts=texts,
             transforms=transforms,
             unreadable=unreadable,
             unstored=tuple(
-                to_version(transform, publications[transform.name].published_at)
+                to_version(transform, live.publications[transform.name].published_at)
                 for transform in transforms.values()
                 if transform.digest not in stored
             ),

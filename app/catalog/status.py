@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from app.catalog.check import CheckReport, Problem, check, failing_examples, no_checkpoint
 from app.catalog.files import Folder
-from app.catalog.live import KIND, Catalog, Live
+from app.catalog.live import KIND, Catalog, Live, LiveTexts
 from app.core.transform.transform import DEFAULT, Transform
 from app.errors import TransformInvalid
 from app.store.engine import Connection
@@ -123,21 +123,30 @@ def _with_problems(status: CatalogStatus, sentences: list[str]) -> CatalogStatus
 
 def _file_statuses(live: Live, checked: CheckReport, folder: Folder, seen_names: set[str]) -> Iterator[FileStatus]:
     """`seen_names`: those whose text was stored before."""
+    fit = checked.fit_names()
     for name in sorted(checked.names | live.texts.keys()):
         publication = live.publications.get(name)
         unseen = name in folder.texts and name not in seen_names
-        if name not in checked.names:
-            state = FileState.NO_FILE
-        elif name in folder.texts and live.texts.get(name) == folder.texts[name]:
-            # Both inherit from the live `_default`, so it is enough to compare the texts.
-            state = FileState.SAME
-        elif not checked.is_fit(name):
-            state = FileState.BROKEN
-        elif unseen and (publication is None or publication.origin == Origin.FILE):
-            # By text, not by digest: an old file on another node is old whatever it inherits today. It was seen
-            # before and is never published automatically again, so a rolling deploy does not go back and forth.
-            state = FileState.NEW
-        else:
-            state = FileState.DRIFT
+        state = file_state(name, folder, live, is_fit=name in fit, unseen=unseen)
         transform = checked.transforms.get(name)
         yield FileStatus(name=name, state=state, transform=transform, live=publication, unseen=unseen)
+
+
+def file_state(name: str, folder: Folder, live: LiveTexts, *, is_fit: bool, unseen: bool) -> FileState:
+    """Compare the file of a document of any kind with what is live under its name.
+
+    `is_fit`: nothing keeps the file from being published. `unseen`: its text was never stored under this name.
+    """
+    if name not in folder.texts and name not in folder.problems:
+        return FileState.NO_FILE
+    if name in folder.texts and live.texts.get(name) == folder.texts[name]:
+        # Transforms inherit from the live `_default` on both sides, so it is enough to compare the texts.
+        return FileState.SAME
+    if not is_fit:
+        return FileState.BROKEN
+    publication = live.publications.get(name)
+    if unseen and (publication is None or publication.origin == Origin.FILE):
+        # By text, not by digest: an old file on another node is old whatever it inherits today. It was seen before and
+        # is never published automatically again, so a rolling deploy does not go back and forth.
+        return FileState.NEW
+    return FileState.DRIFT

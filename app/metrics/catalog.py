@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from app.catalog.files import Folder, read_folder
-from app.catalog.status import FileState
+from app.catalog.live import LiveTexts, read_live_texts
+from app.catalog.status import FileState, file_state
 from app.errors import MetricInvalid, NotFound, Unavailable
 from app.metrics.definition import Metric, parse_metric
 from app.store.engine import Connection, Database
@@ -19,10 +20,9 @@ from app.store.publications import (
     Publication,
     append_publications,
     find_latest_id,
-    list_live,
     lock_publications,
 )
-from app.store.versions import Version, append_versions, find_one_version, find_seen_texts, list_versions
+from app.store.versions import Version, append_versions, find_one_version, find_seen_texts
 
 KIND = "metric"
 
@@ -78,7 +78,7 @@ def check_metrics(folder: Folder) -> MetricCheckReport:
 
 def read_live_metrics(conn: Connection) -> dict[str, Metric]:
     """Return the live metrics by name, without those that this version of the program cannot read."""
-    return _read_live(conn)[0]
+    return _parse_live(read_live_texts(conn, KIND))
 
 
 def get_metric(conn: Connection, name: str, version: str | None = None) -> Metric:
@@ -105,35 +105,25 @@ def get_metric(conn: Connection, name: str, version: str | None = None) -> Metri
 
 def read_metric_statuses(conn: Connection, folder: Folder) -> MetricCatalogStatus:
     """Compare the files of a folder with the live metrics."""
-    live, publications, texts = _read_live(conn)
+    live = read_live_texts(conn, KIND)
+    metrics = _parse_live(live)
     checked = check_metrics(folder)
     seen_names = find_seen_texts(conn, KIND, folder.texts)
     statuses = []
-    for name in sorted({*folder.texts, *checked.problems, *texts}):
-        publication = publications.get(name)
+    for name in sorted({*folder.texts, *checked.problems, *live.texts}):
         unseen = name in folder.texts and name not in seen_names
-        if name not in folder.texts and name not in checked.problems:
-            state = FileState.NO_FILE
-        elif name in texts and texts[name] == folder.texts.get(name):
-            state = FileState.SAME
-        elif name in checked.problems:
-            state = FileState.BROKEN
-        elif unseen and (publication is None or publication.origin == Origin.FILE):
-            state = FileState.NEW
-        else:
-            state = FileState.DRIFT
         statuses.append(
             MetricFileStatus(
                 name=name,
-                state=state,
+                state=file_state(name, folder, live, is_fit=name not in checked.problems, unseen=unseen),
                 file=checked.metrics.get(name),
-                live=live.get(name),
-                publication=publication,
+                live=metrics.get(name),
+                publication=live.publications.get(name),
                 unseen=unseen,
                 problem=checked.problems.get(name),
             )
         )
-    return MetricCatalogStatus(latest=find_latest_id(conn), statuses=tuple(statuses))
+    return MetricCatalogStatus(latest=live.latest, statuses=tuple(statuses))
 
 
 def publish_new_metrics(
@@ -198,17 +188,12 @@ def _publish(
     )
 
 
-def _read_live(conn: Connection) -> tuple[dict[str, Metric], dict[str, Publication], dict[str, str]]:
-    """Return, each by name: the live metrics, the last publications and the live texts."""
-    publications = list_live(conn, KIND)
-    digests = {name: publication.digest for name, publication in publications.items() if publication.digest is not None}
-    versions = list_versions(conn, digests.values())
-    texts = {name: versions[digest].text for name, digest in digests.items() if digest in versions}
+def _parse_live(live: LiveTexts) -> dict[str, Metric]:
     metrics: dict[str, Metric] = {}
-    for name, text in sorted(texts.items()):
+    for name, text in sorted(live.texts.items()):
         try:
             metrics[name] = _parse(name, text)
         except MetricInvalid:
             # Written by a newer version of the program: `metrics list` says so.
             continue
-    return metrics, publications, texts
+    return metrics

@@ -44,7 +44,7 @@ def test_every_yaml_file_of_a_folder_is_a_transform_of_its_name(tmp_path: Path) 
 def test_the_transforms_that_are_shipped_are_fit() -> None:
     checked = check_folder(ROOT / "transforms")
     assert blocking(checked) == []
-    assert all(checked.is_fit(name) for name in checked.names)
+    assert checked.fit_names() == checked.names
     chosen = TransformSet(checked.transforms.values()).choose(a_call(event="Anything")).main
     assert chosen is not None
     assert chosen.name == DEFAULT
