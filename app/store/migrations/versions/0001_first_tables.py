@@ -13,6 +13,15 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Apply."""
+    _create_calls()
+    _create_claims()
+    _create_events()
+    _create_ledger()
+    _create_requests()
+    _create_versions()
+
+
+def _create_calls() -> None:
     op.create_table(
         "calls",
         sa.Column("id", _ID, autoincrement=False, nullable=False),
@@ -63,6 +72,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("outcome != 'stored'"),
         postgresql_where=sa.text("outcome != 'stored'"),
     )
+
+
+def _create_claims() -> None:
     op.create_table(
         "claims",
         sa.Column("message_id", sa.Text(), nullable=False),
@@ -74,6 +86,9 @@ def upgrade() -> None:
         comment="Which call made the events of a message in a lane.",
         sqlite_with_rowid=False,
     )
+
+
+def _create_events() -> None:
     op.create_table(
         "events",
         sa.Column("id", _ID, autoincrement=False, nullable=False),
@@ -101,6 +116,9 @@ def upgrade() -> None:
     )
     op.create_index("events_call", "events", ["call_id"])
     op.create_index("events_customer", "events", ["customer_id", "call_id"])
+
+
+def _create_ledger() -> None:
     op.create_table(
         "ledger",
         sa.Column("minute", _ID, autoincrement=False, nullable=False, comment="minutes since 1970"),
@@ -115,6 +133,9 @@ def upgrade() -> None:
         comment="Counts, written in the transaction of what they count. Each process adds to rows of its own.",
         sqlite_with_rowid=False,
     )
+
+
+def _create_requests() -> None:
     op.create_table(
         "refusals",
         sa.Column("id", _ID, autoincrement=False, nullable=False),
@@ -145,6 +166,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         comment="One row per request that was taken: what its calls share.",
     )
+
+
+def _create_versions() -> None:
     op.create_table(
         "versions",
         sa.Column("digest", sa.LargeBinary(), nullable=False),
