@@ -99,8 +99,21 @@ def _request(
         done = run(raw, read(raw), transforms, moment)
         call = done.call
         assert call is not None, done
-        known = (call.type, call.message_id, call.event, call.user_id)
-        request.records.append(Record(ids.next(moment), request.id, position, moment, "webhook", raw, done, *known))
+        request.records.append(
+            Record(
+                ids.next(moment),
+                moment,
+                done,
+                call.message_id,
+                call.user_id,
+                request.id,
+                position,
+                "webhook",
+                raw,
+                call.type,
+                call.event,
+            )
+        )
     return request
 
 

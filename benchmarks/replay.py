@@ -79,19 +79,19 @@ def seed(database: Database, calls: int) -> None:
             request.records.append(
                 Record(
                     ids.next(now),
+                    now,
+                    done,
+                    call.message_id,
+                    call.user_id,
                     request.id,
                     position,
-                    now,
                     "webhook",
                     raw,
-                    done,
                     call.type,
-                    call.message_id,
                     call.event,
-                    call.user_id,
-                    done.outcome,
-                    done.reason,
-                    done.detail,
+                    outcome=done.outcome,
+                    reason=done.reason,
+                    detail=done.detail,
                 )
             )
         with database.writing() as conn:

@@ -149,7 +149,7 @@ def a_record(done: Run | Lane | LotusEvent | None = None, *, message_id: Any = M
     if message_id is MISSING:
         message_id = done.lanes[0].events[0].idempotency_id if done.lanes else "message-1"
     received = IDS.next(NOW)
-    return Record(received, 0, 0, NOW, "webhook", raw, done, "track", message_id, "API Call", "user-1")
+    return Record(received, NOW, done, message_id, "user-1", 0, 0, "webhook", raw, "track", "API Call")
 
 
 def a_record_of(document: object, transforms: TransformSet) -> Record:
@@ -159,7 +159,7 @@ def a_record_of(document: object, transforms: TransformSet) -> Record:
     done = run(raw, seen, transforms, NOW)
     known = done.call or sketch(seen)
     identifier = IDS.next(NOW)
-    return Record(identifier, 0, 0, NOW, "webhook", raw, done, known.type, known.message_id, known.event, known.user_id)
+    return Record(identifier, NOW, done, known.message_id, known.user_id, 0, 0, "webhook", raw, known.type, known.event)
 
 
 def a_request(*records: Record) -> Request:

@@ -161,17 +161,17 @@ class Ingest:
             request.records.append(
                 Record(
                     self._ids.next(received_at),
+                    received_at,
+                    result,
+                    read.message_id or message_id,
+                    read.user_id,
                     request.id,
                     position,
-                    received_at,
                     route,
                     raw,
-                    result,
                     read.type,
-                    read.message_id or message_id,
                     read.event,
-                    read.user_id,
-                    mapped_after=monotonic_micros() - began,
+                    monotonic_micros() - began,
                 )
             )
 

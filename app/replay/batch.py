@@ -18,7 +18,7 @@ from app.store.commit import OnEvents
 from app.store.engine import Connection
 from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
 from app.store.ids import Ids
-from app.store.record import EventResult, Record, to_key
+from app.store.record import EventResult, MappedCall, to_key
 from app.store.settle import MapAgain, conclude, settle
 
 
@@ -83,15 +83,15 @@ def write(context: BatchContext, decisions: Sequence[Decision]) -> BatchResult:
     replacements = _replace(context, decisions, result)
     voids = [_void(context, replacement) for replacement in chain.from_iterable(replacements.values())]
     blocked = {call_id for call_id, _ in result.notes}
-    records = [
-        (decision, _record(decision))
+    calls = [
+        (decision, _mapped_call(decision))
         for decision in decisions
         if decision.run is not None and decision.row.id not in blocked
     ]
-    changes = _Changes(context, records)
+    changes = _Changes(context, calls)
     stored = settle(
         context.conn,
-        [record for _, record in records if record.run.outcome is not None or record.run.lanes],
+        [call for _, call in calls if call.run.outcome is not None or call.run.lanes],
         context.map_again,
         context.next_id,
         changes.prepare,
@@ -116,8 +116,8 @@ def write(context: BatchContext, decisions: Sequence[Decision]) -> BatchResult:
 class _Changes:
     """The calls of a batch whose outcome changes, or of which an event is replaced."""
 
-    def __init__(self, context: BatchContext, settled: list[tuple[Decision, Record]]) -> None:
-        """`settled` holds the decision and the record of each call."""
+    def __init__(self, context: BatchContext, settled: list[tuple[Decision, MappedCall]]) -> None:
+        """`settled` holds each decision with the call that was settled by it."""
         self._context = context
         self._settled = settled
         self._same = 0
@@ -126,10 +126,10 @@ class _Changes:
         self.call_changes: list[CallChange] = []
 
     def prepare(self) -> None:
-        """Make the changes from the outcomes of the records, and their rows; a second call makes them anew."""
+        """Make the changes from the outcomes of the calls, and their rows; a second call makes them anew."""
         self.call_changes, self._same, self._corrected = [], 0, set()
-        for decision, record in self._settled:
-            change = _to_call_change(decision, record)
+        for decision, call in self._settled:
+            change = _to_call_change(decision, call)
             if decision.correction is not None and decision.correction.replacements:
                 self._corrected.add(decision.row.id)
                 self.call_changes.append(change)
@@ -152,60 +152,47 @@ class _Changes:
         )
 
 
-def _record(decision: Decision) -> Record:
+def _mapped_call(decision: Decision) -> MappedCall:
     row, run = decision.row, decision.run
     assert run is not None  # noqa: S101  only these are written
     if decision.correction is not None:
         named = {lane.name: lane for lane in decision.correction.to_lanes()}
         run = msgspec.structs.replace(run, lanes=tuple(named.get(lane.name, lane) for lane in run.lanes))
-    return Record(
-        row.id,
-        0,
-        0,
-        row.received_at,
-        "",
-        b"",
-        run,
-        None,
-        row.message_id,
-        None,
-        decision.user_id,
-        made_lanes=decision.made_lanes,
-    )
+    return MappedCall(row.id, row.received_at, run, row.message_id, decision.user_id, made_lanes=decision.made_lanes)
 
 
-def _to_call_change(decision: Decision, record: Record) -> CallChange:
-    row, run = decision.row, record.run
-    transform, digest, customer_id = run.transform, run.digest, to_key(record.customer_id)
+def _to_call_change(decision: Decision, call: MappedCall) -> CallChange:
+    row, run = decision.row, call.run
+    transform, digest, customer_id = run.transform, run.digest, to_key(call.customer_id)
     if run.lanes:
         transform, digest = run.lanes[0].transform, run.lanes[0].digest
     if decision.made_lanes:
         right = decision.correction.results if decision.correction else ()
-        results = sorted([*decision.unchanged_results, *right, *_settled(record)], key=_place)
-        # A copy: this may be called again, and must then start from the settled record.
-        record = msgspec.structs.replace(record)
-        conclude(record, results)
+        results = sorted([*decision.unchanged_results, *right, *_settled(call)], key=_place)
+        # A copy: this may be called again, and must then start from the settled call.
+        call = msgspec.structs.replace(call)
+        conclude(call, results)
         transform, digest, customer_id = row.transform, row.transform_digest, row.customer_id
         lane = next((lane for lane in run.lanes if decision.correction and lane.name == results[0].lane), None)
         if lane is not None:
             transform, digest, customer_id = lane.transform, lane.digest, to_key(lane.events[0].customer_id)
     return CallChange(
         row,
-        record.outcome or Outcome.REJECTED,
-        record.reason,
-        record.detail,
+        call.outcome or Outcome.REJECTED,
+        call.reason,
+        call.detail,
         transform,
         digest,
         customer_id,
-        record.results,
+        call.results,
     )
 
 
-def _settled(record: Record) -> tuple[EventResult, ...]:
-    """Return the result of each event settled just now; `record.results` omits a single stored one."""
-    if record.results or not record.run.lanes:
-        return record.results
-    lane = record.run.lanes[0]
+def _settled(call: MappedCall) -> tuple[EventResult, ...]:
+    """Return the result of each event settled just now; `call.results` omits a single stored one."""
+    if call.results or not call.run.lanes:
+        return call.results
+    lane = call.run.lanes[0]
     return (EventResult(lane.name, 0, lane.events[0].idempotency_id, Outcome.STORED),)
 
 

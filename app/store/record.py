@@ -42,28 +42,25 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The event as it would have been, for a conflict: kept and shown, not counted."""
 
 
-class Record(msgspec.Struct, gc=False):
-    """One call with all that is to be stored about it. `settle` fills in what only the database knows."""
+class _Ending(msgspec.Struct, kw_only=True, gc=False):
+    """What `settle` finds out about a call."""
 
-    id: int
-    request_id: int
-    position: int
-    received_at: int
-    route: str
-    raw: bytes
-    run: Run
-    type: str | None
-    message_id: str | None
-    event: str | None
-    user_id: str | None
     outcome: Outcome | None = None
     reason: Reason | None = None
     detail: str | None = None
     results: tuple[EventResult, ...] = ()
-    mapped_after: int | None = None
-    """Microseconds after it was received, as all that is called so."""
     made_lanes: frozenset[str] = frozenset()
-    """Lanes in which it made its events before: for them there is nothing to claim any more."""
+    """Given by a replay: the lanes in which it made its events before. For them there is nothing to claim any more."""
+
+
+class MappedCall(_Ending, gc=False):
+    """A call and its run, as far as `settle` needs to know it; what only the database knows is filled in there."""
+
+    id: int
+    received_at: int
+    run: Run
+    message_id: str | None
+    user_id: str | None
 
     @property
     def message_key(self) -> str | None:
@@ -74,6 +71,19 @@ class Record(msgspec.Struct, gc=False):
     def customer_id(self) -> str | None:
         """Return the customer of its first event, else the call's own user id."""
         return self.run.lanes[0].events[0].customer_id if self.run.lanes else self.user_id
+
+
+class Record(MappedCall, gc=False):
+    """A new call with all that is to be stored about it."""
+
+    request_id: int
+    position: int
+    route: str
+    raw: bytes
+    type: str | None
+    event: str | None
+    mapped_after: int | None = None
+    """Microseconds after it was received, as all that is called so."""
 
 
 class Request(msgspec.Struct):

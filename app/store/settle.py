@@ -28,34 +28,34 @@ from app.store.events import (
     release_claims,
 )
 from app.store.inserts import BoundStatement, pipelined
-from app.store.record import EventResult, Record
+from app.store.record import EventResult, MappedCall
 
 # (connection, call, digest of a version, when the call came) -> the lane that the version makes of it, None if none.
 MapAgain = Callable[[sa.Connection, Call, bytes, int], Lane | None]
 NextId = Callable[[int], int]
 
-_Share = tuple[Record, Lane]
-_Storing = tuple[list[tuple[Record, NewEvent]], BoundStatement]
+_Share = tuple[MappedCall, Lane]
+_Storing = tuple[list[tuple[MappedCall, NewEvent]], BoundStatement]
 
 
 def settle(
     conn: sa.Connection,
-    records: list[Record],
+    calls: Sequence[MappedCall],
     map_again: MapAgain,
     next_id: NextId,
     then: Callable[[], None] = lambda: None,
 ) -> list[NewEvent]:
-    """Store the events of `records` and write each record's outcome, reason, detail and results into it.
+    """Store the events of `calls` and write each call's outcome, reason, detail and results into it.
 
     Returns the new events. `then` prepares what depends on the outcomes: it is called while a server stores the events,
     with the outcomes as if all of them were new, and again if they were not.
     """
     mapped = []
-    for record in records:
-        if record.run.outcome is None:
-            mapped.append(record)
+    for call in calls:
+        if call.run.outcome is None:
+            mapped.append(call)
         else:
-            record.outcome, record.reason, record.detail = record.run.outcome, record.run.reason, record.run.detail
+            call.outcome, call.reason, call.detail = call.run.outcome, call.run.reason, call.run.detail
     if not mapped:
         then()
         return []
@@ -63,20 +63,20 @@ def settle(
 
 
 class _Settlement:
-    """The settlement of one group of mapped records."""
+    """The settlement of one group of mapped calls."""
 
     def __init__(
-        self, conn: sa.Connection, records: list[Record], map_again: MapAgain, then: Callable[[], None]
+        self, conn: sa.Connection, calls: Sequence[MappedCall], map_again: MapAgain, then: Callable[[], None]
     ) -> None:
         self.conn = conn
-        self.records = records
+        self.calls = calls
         self.map_again = map_again
         self.then = then
-        self.results: dict[int, list[EventResult]] = {record.id: [] for record in records}
+        self.results: dict[int, list[EventResult]] = {call.id: [] for call in calls}
         self.new: list[NewEvent] = []
 
     def run(self, next_id: NextId) -> list[NewEvent]:
-        shares = [(record, lane) for record in self.records for lane in record.run.lanes]
+        shares = [(call, lane) for call in self.calls for lane in call.run.lanes]
         while shares:
             winners, losers, storing = self._claim(shares, next_id)
             if self._store(winners, storing, last=not losers) and not losers:
@@ -86,8 +86,8 @@ class _Settlement:
         return self.new
 
     def _conclude(self) -> None:
-        for record in self.records:
-            conclude(record, _in_order(record, self.results[record.id]))
+        for call in self.calls:
+            conclude(call, _in_order(call, self.results[call.id]))
         self.then()
 
     def _claim(self, shares: list[_Share], next_id: NextId) -> tuple[list[_Share], list[_Share], _Storing]:
@@ -105,14 +105,14 @@ class _Settlement:
         if claimed.rowcount != len(new_claims):
             holders = find_claims(self.conn, (claim[0] for claim in new_claims))
             winners = []
-            for record, lane in shares:
-                key, lanes = record.message_key, record.made_lanes
-                first = key is None or lane.name in lanes or holders[key, _slot(record, lane)].call_id == record.id
-                (winners if first else losers).append((record, lane))
+            for call, lane in shares:
+                key, lanes = call.message_key, call.made_lanes
+                first = key is None or lane.name in lanes or holders[key, _slot(call, lane)].call_id == call.id
+                (winners if first else losers).append((call, lane))
         further = [
-            (key, lane.name, lane, record.id)
-            for record, lane in winners
-            if lane.name != MAIN_LANE and (key := record.message_key) is not None
+            (key, lane.name, lane, call.id)
+            for call, lane in winners
+            if lane.name != MAIN_LANE and (key := call.message_key) is not None
         ]
         if further:
             prepare_claims(self.conn, further).send()
@@ -120,8 +120,8 @@ class _Settlement:
 
     def _prepare(self, winners: list[_Share], next_id: NextId) -> _Storing:
         pairs = [
-            (record, NewEvent(next_id(record.received_at), record.id, lane, position))
-            for record, lane in winners
+            (call, NewEvent(next_id(call.received_at), call.id, lane, position))
+            for call, lane in winners
             for position in range(len(lane.events))
         ]
         return pairs, prepare_events(self.conn, [new for _, new in pairs])
@@ -145,11 +145,11 @@ class _Settlement:
         self._release(winners)
         return False
 
-    def _resolve(self, pairs: list[tuple[Record, NewEvent]]) -> None:
+    def _resolve(self, pairs: list[tuple[MappedCall, NewEvent]]) -> None:
         """Find which events were stored, and which were left out for a stored event with the same id."""
         stored = find_stored(self.conn, (_idempotency_id(new) for _, new in pairs))
         fresh = {new.id for _, new in pairs}
-        for record, new in pairs:
+        for call, new in pairs:
             rival = stored.get(_idempotency_id(new))
             if rival is None:
                 # Left out, but not for its idempotency id: another process made the same event id.
@@ -158,12 +158,12 @@ class _Settlement:
                 self.new.append(new)
             # This event itself, stored just now or by an earlier run of the same call; not its twin in the same call.
             own = _is_of_same_lane(new, rival) and (rival.id == new.id or rival.id not in fresh)
-            result = _stored(new) if own else self._compare_with(record, new.lane, new.position, rival)
-            self.results[record.id].append(result)
+            result = _stored(new) if own else self._compare_with(call, new.lane, new.position, rival)
+            self.results[call.id].append(result)
 
-    def _compare_with(self, record: Record, lane: Lane, position: int, rival: StoredEvent) -> EventResult:
+    def _compare_with(self, call: MappedCall, lane: Lane, position: int, rival: StoredEvent) -> EventResult:
         """Compare an event with the one that already has its idempotency id."""
-        again = self._map_again(record, lane, rival.transform_digest)
+        again = self._map_again(call, lane, rival.transform_digest)
         twin, place = (lane, position) if again is None else (again, _find_same(again, lane.events[position], rival))
         equal = place is not None and equals_content(twin, rival.content, place)
         return to_result(lane, position, rival.call_id, equal=equal)
@@ -171,11 +171,11 @@ class _Settlement:
     def _release(self, winners: list[_Share]) -> None:
         """Release the claims of calls that made only conflicts: after a fix they may still make their events."""
         released = set()
-        for record, lane in winners:
-            if (key := record.message_key) is None:
+        for call, lane in winners:
+            if (key := call.message_key) is None:
                 continue
-            results = self.results[record.id]
-            if not record.made_lanes and all(result.result is Outcome.CONFLICT for result in results):
+            results = self.results[call.id]
+            if not call.made_lanes and all(result.result is Outcome.CONFLICT for result in results):
                 released |= {(key, lane.name), (key, MAIN_LANE)}
             elif lane.name != MAIN_LANE and _only_conflicts(results, lane.name):
                 released.add((key, lane.name))
@@ -183,17 +183,17 @@ class _Settlement:
 
     def _compare_losers(self, losers: list[_Share]) -> list[_Share]:
         """Decide the results of the losers; return those that may try again, since the first released its claim."""
-        claimed = find_claims(self.conn, (key for record, _ in losers if (key := record.message_key) is not None))
+        claimed = find_claims(self.conn, (key for call, _ in losers if (key := call.message_key) is not None))
         open_again: list[_Share] = []
-        for record, lane in losers:
-            key = record.message_key or ""
+        for call, lane in losers:
+            key = call.message_key or ""
             # The first call may have had other lanes: then its main lane decides whether this one is the same.
             claim = claimed.get((key, lane.name)) or claimed.get((key, MAIN_LANE))
             if claim is None:
-                open_again.append((record, lane))
+                open_again.append((call, lane))
                 continue
-            equal = self._same(record, lane, claim)
-            self.results[record.id] += [
+            equal = self._same(call, lane, claim)
+            self.results[call.id] += [
                 to_result(lane, position, claim.call_id, equal=equal) for position in range(len(lane.events))
             ]
         return self._without_hopeless(open_again) if open_again else []
@@ -202,45 +202,45 @@ class _Settlement:
         """Drop what would only conflict, so that a message sent a thousand times is not tried a thousand times."""
         stored = find_stored(self.conn, (event.idempotency_id for _, lane in shares for event in lane.events))
         hopeful: list[_Share] = []
-        for record, lane in shares:
+        for call, lane in shares:
             results = [
-                self._compare_with(record, lane, position, rival)
+                self._compare_with(call, lane, position, rival)
                 for position, event in enumerate(lane.events)
                 if (rival := stored.get(event.idempotency_id)) is not None
             ]
             if len(results) == len(lane.events) and _only_conflicts(results, lane.name):
-                self.results[record.id] += results
+                self.results[call.id] += results
             else:
-                hopeful.append((record, lane))
+                hopeful.append((call, lane))
         return hopeful
 
-    def _same(self, record: Record, lane: Lane, claim: Claim) -> bool:
-        again = self._map_again(record, lane, claim.transform_digest)
+    def _same(self, call: MappedCall, lane: Lane, claim: Claim) -> bool:
+        again = self._map_again(call, lane, claim.transform_digest)
         return equals_content(lane if again is None else again, claim.content)
 
-    def _map_again(self, record: Record, lane: Lane, digest: bytes) -> Lane | None:
+    def _map_again(self, call: MappedCall, lane: Lane, digest: bytes) -> Lane | None:
         """Map a call by the version that made the stored event; None if it is this one, or takes no such call."""
-        if digest == lane.digest or record.run.call is None:
+        if digest == lane.digest or call.run.call is None:
             return None
-        return self.map_again(self.conn, record.run.call, digest, record.received_at)
+        return self.map_again(self.conn, call.run.call, digest, call.received_at)
 
 
 def _claims_to_make(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:
     """Return the claims to make: one for each message, with the content of its first lane."""
     rows: list[tuple[str, str, Lane, int]] = []
     last = None
-    for record, lane in shares:
-        key, made = record.message_key, record.made_lanes
-        if key is None or (record is last and not made) or lane.name in made:
+    for call, lane in shares:
+        key, made = call.message_key, call.made_lanes
+        if key is None or (call is last and not made) or lane.name in made:
             continue
-        rows.append((key, lane.name, lane, record.id) if made else (key, MAIN_LANE, record.run.lanes[0], record.id))
-        last = record
+        rows.append((key, lane.name, lane, call.id) if made else (key, MAIN_LANE, call.run.lanes[0], call.id))
+        last = call
     return rows
 
 
-def _slot(record: Record, lane: Lane) -> str:
+def _slot(call: MappedCall, lane: Lane) -> str:
     """Return the lane name under which a call claims its message to make events in `lane`."""
-    return lane.name if record.made_lanes else MAIN_LANE
+    return lane.name if call.made_lanes else MAIN_LANE
 
 
 def _find_same(again: Lane, event: LotusEvent, rival: StoredEvent) -> int | None:
@@ -290,30 +290,30 @@ def _only_conflicts(results: list[EventResult], lane: str) -> bool:
     return all(result.result is Outcome.CONFLICT for result in results if result.lane == lane)
 
 
-def _in_order(record: Record, results: list[EventResult]) -> list[EventResult]:
+def _in_order(call: MappedCall, results: list[EventResult]) -> list[EventResult]:
     """Sort results by the call's lanes, and not by when they were decided."""
-    if len(record.run.lanes) == 1:
+    if len(call.run.lanes) == 1:
         return results
-    places = {lane.name: place for place, lane in enumerate(record.run.lanes)}
+    places = {lane.name: place for place, lane in enumerate(call.run.lanes)}
     return sorted(results, key=lambda result: (places[result.lane], result.position))
 
 
-def conclude(record: Record, results: Sequence[EventResult]) -> None:
+def conclude(call: MappedCall, results: Sequence[EventResult]) -> None:
     """Set a call's outcome from its events' results: conflict if any is, else stored if any is new, else duplicate."""
     if len(results) == 1 and results[0].result is Outcome.STORED:
         # Nearly every call: its one event was stored, which needs no list, since the event itself shows it.
-        record.outcome, record.reason, record.detail, record.results = Outcome.STORED, None, None, ()
+        call.outcome, call.reason, call.detail, call.results = Outcome.STORED, None, None, ()
         return
     for result in results:
         if result.result is Outcome.CONFLICT:
-            record.outcome, record.reason = Outcome.CONFLICT, Reason.CONFLICT
+            call.outcome, call.reason = Outcome.CONFLICT, Reason.CONFLICT
             other = f"call {result.rival}" if result.rival is not None else "another call"
-            record.detail = f"the event {result.idempotency_id!r} is already there with other content, made by {other}"
+            call.detail = f"the event {result.idempotency_id!r} is already there with other content, made by {other}"
             break
     else:
         if any(result.result is Outcome.STORED for result in results):
-            record.outcome, record.reason, record.detail = Outcome.STORED, None, None
+            call.outcome, call.reason, call.detail = Outcome.STORED, None, None
         else:
-            record.outcome, record.reason = Outcome.DUPLICATE, Reason.DUPLICATE
-            record.detail = f"call {results[0].rival} already made this event"
-    record.results = tuple(results)
+            call.outcome, call.reason = Outcome.DUPLICATE, Reason.DUPLICATE
+            call.detail = f"call {results[0].rival} already made this event"
+    call.results = tuple(results)
