@@ -1,11 +1,14 @@
 """Sends requests with calls to the application, judges what became of them, and looks at all that is stored."""
 
+import gc
 import itertools
 import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
@@ -26,6 +29,7 @@ _SHARE = 0.05
 """Of the time, for the lists and for the commands each: what looks at all that is stored takes longer and longer."""
 
 _COMMANDS_LIMIT = 10_000
+_FORK = get_context("fork")
 _TELL_SECONDS = 10.0
 
 _WARM_UP = 0.25
@@ -57,6 +61,17 @@ class _Review:
             self._due_at = ended + (ended - began) / _SHARE
 
 
+def _run_commands(readers: Readers, sender: Connection) -> None:
+    # What was open before the fork is the parent's, and must not be closed here.
+    gc.freeze()
+    try:
+        readers.run_commands(_COMMANDS_LIMIT)
+    except Fault as error:
+        sender.send((str(error), readers.slowest))
+    else:
+        sender.send((None, readers.slowest))
+
+
 class BodyFuzzer:
     """One run over one target."""
 
@@ -75,7 +90,7 @@ class BodyFuzzer:
         self._kinds: Counter[str] = Counter()
         self._lists = _Review(self._look_at_lists)
         self._commands = _Review(self._run_commands)
-        self._listed = self._of_commands = 0
+        self._listed = 0
         self._told_at = 0.0
         self._last_request = 0
         self._numbers: dict[int, int] = {}
@@ -100,7 +115,7 @@ class BodyFuzzer:
                     self._try(None, review.run)
             for fault in self._target.read_log():
                 self._note(fault, None)
-            self.tally.resident.append(resident_bytes() - self._of_commands)
+            self.tally.resident.append(resident_bytes())
             self.tally.judged, self.tally.looked = self._model.judged, self._readers.looked
             if last or time.monotonic() - self._told_at > _TELL_SECONDS:
                 self._told_at = time.monotonic()
@@ -124,13 +139,21 @@ class BodyFuzzer:
         self.tally.reviews["ledger balanced"] += 1
 
     def _run_commands(self) -> None:
-        before = resident_bytes()
+        # As elsewhere, in a process of their own: what is measured here is what the service holds.
+        receiver, sender = _FORK.Pipe(duplex=False)
+        process = _FORK.Process(target=_run_commands, args=(self._readers, sender))
+        process.start()
+        sender.close()
         try:
-            self._readers.run_commands(_COMMANDS_LIMIT)
-            self.tally.reviews["commands"] += 1
-        finally:
-            # They run in a process of their own elsewhere: what is measured is what the service holds.
-            self._of_commands += resident_bytes() - before
+            fault, slowest = receiver.recv()
+        except EOFError:
+            process.join()
+            raise Fault(f"commands ended: with code {process.exitcode}") from None
+        process.join()
+        self._readers.slowest.update(slowest)
+        if fault is not None:
+            raise Fault(fault)
+        self.tally.reviews["commands"] += 1
 
     def _send(self, number: int) -> None:
         request = make_request(self._seed, number, self._captures)

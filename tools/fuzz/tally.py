@@ -25,7 +25,7 @@ class Tally:
     slowest: dict[str, float] = field(default_factory=dict)
     """Seconds of what took longest."""
     resident: list[int] = field(default_factory=list)
-    """Bytes after each block, without what the commands took."""
+    """Bytes after each block."""
     faults: list["Finding"] = field(default_factory=list)
     """The first of each kind."""
     reviews: Counter[str] = field(default_factory=Counter)
