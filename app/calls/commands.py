@@ -161,8 +161,7 @@ def _ids_after(backend: Backend, filters: CallFilters, after: int) -> list[int]:
 
 
 def _write(calls: Sequence[CallDocument], *, as_json: bool) -> None:
-    colour = sys.stdout.isatty()
-    lines = [_to_json(call) if as_json else to_text(_to_line(call), colour=colour) for call in calls]
+    lines = [_to_json(call) if as_json else to_text(_to_line(call), colour=True) for call in calls]
     if lines:
         click.echo("\n".join(lines))
 

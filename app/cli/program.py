@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from app.catalog.backend import Backend, connect_backend
+from app.cli.log_output import wants_colour
 from app.core.text import printable
 from app.errors import SegmentLotusError, Unavailable
 from app.settings import Settings, load
@@ -38,6 +39,9 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        if not wants_colour():
+            # Whatever is echoed then loses its colours; else a pipe does that, and a terminal shows them.
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except SegmentLotusError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.calls.log import CallLog
 from app.catalog.live import Catalog, build_catalog
 from app.catalog.watch import Watcher
+from app.cli.log_output import wants_colour
 from app.clock import clock
 from app.core.credentials import Credentials
 from app.errors import Unavailable
@@ -60,7 +61,7 @@ def build(settings: Settings) -> Service:
     metric_watcher = MetricWatcher(database, settings.metrics_dir, ids, clock)
     metric_watcher.begin()
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
-    call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties)
+    call_log = CallLog(sys.stdout, level=settings.log_level, properties=settings.log_properties, colour=wants_colour())
 
     def log_calls(commit: Commit) -> None:
         call_log.write(commit.records, clock())

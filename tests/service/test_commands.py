@@ -64,13 +64,13 @@ def database(empty: Database) -> Database:
     return empty
 
 
-def desk(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
-    """Return what types a command, in an empty folder with DATABASE_URL set."""
+def desk(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, color: bool = False) -> Type:
+    """Return what types a command, in an empty folder with DATABASE_URL set; `color`: as on a terminal."""
     for setting in SETTINGS:
         monkeypatch.delenv(setting.name, raising=False)
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.chdir(folder)
-    return lambda *words: CliRunner().invoke(commands.main, words)
+    return lambda *words: CliRunner().invoke(commands.main, words, color=color)
 
 
 @pytest.fixture
@@ -89,6 +89,29 @@ def test_the_log_has_the_newest_call_last(database: Database, type_: Type) -> No
     assert lines[0].startswith("2026-11-01 10:00:00.000  stored     API Call")
     assert "\x1b" not in "".join(lines)
     assert [line.split()[2] for line in type_("log", "--limit", "2").stdout.splitlines()] == ["ignored", "rejected"]
+
+
+COLOURED = ("log", "settings", "check", "transforms diff other", "metrics check")
+
+
+@pytest.mark.parametrize(("no_colour", "expected"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_no_command_has_colours_where_no_color_is_set(
+    migrated_sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_colour: str | None, *, expected: bool
+) -> None:
+    type_ = desk(migrated_sqlite_url, tmp_path, monkeypatch, color=True)
+    database = connect(migrated_sqlite_url)
+    post(an_ingest(database), to_raw(a_document()))
+    database.close()
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "broken.yaml").write_text("metric_type: [")
+    (tmp_path / "transforms").mkdir()
+    (tmp_path / "transforms" / "broken.yaml").write_text("match: [")
+    (tmp_path / "transforms" / "other.yaml").write_text("match: {event: API Call}\nevent: {properties: properties}\n")
+    if no_colour is None:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("NO_COLOR", no_colour)
+    assert {words: "\x1b[" in type_(*words.split()).output for words in COLOURED} == dict.fromkeys(COLOURED, expected)
 
 
 @pytest.mark.parametrize(
