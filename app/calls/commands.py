@@ -49,7 +49,9 @@ _PAGE_IDS = 10_000
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new calls, until Ctrl-C.")
-@click.option("--outcome", multiple=True, type=_OUTCOME, help="May be given several times.")
+@click.option(
+    "--outcome", multiple=True, type=_OUTCOME, help="Only calls with this outcome; may be given several times."
+)
 @click.option(
     "--reason",
     type=_REASON,

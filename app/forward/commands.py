@@ -4,7 +4,7 @@ import math
 
 import click
 
-from app.cli.program import open_backend
+from app.cli.program import CommandGroup, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable
@@ -26,15 +26,17 @@ _GROUPED = 100_000
 _LISTED = 1000
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def deliveries() -> None:
     """List deliveries to Lotus, and retry those that failed."""
 
 
 @deliveries.command("list")
-@click.option("--state", type=click.Choice([state.value for state in DeliveryState]))
+@click.option(
+    "--state", type=click.Choice([state.value for state in DeliveryState]), help="The state of the deliveries."
+)
 @click.option("--reason", help="The exact reason, as listed.")
-@click.option("--customer")
+@click.option("--customer", help="The customer of the event.")
 @click.option("--event-name", help="Event name in Lotus.")
 @click.option("--id", help="Idempotency id of the event.")
 @click.option("--since", metavar="WHEN", help="Stored at or after this time, or this long ago: 30m, 1h, 7d.")
@@ -68,9 +70,15 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
 
 
 @deliveries.command("retry")
-@click.option("--state", type=click.Choice([state.value for state in RETRIABLE]), default="failed")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in RETRIABLE]),
+    default="failed",
+    show_default=True,
+    help="The state of the deliveries.",
+)
 @click.option("--reason", help="The exact reason, as listed.")
-@click.option("--customer")
+@click.option("--customer", help="The customer of the event.")
 @click.option("--event-name", help="Event name in Lotus.")
 @click.option("--id", help="Idempotency id of the event.")
 @click.option("--since", metavar="WHEN", help="Stored at or after this time, or this long ago: 30m, 1h, 7d.")

@@ -13,7 +13,7 @@ from app.catalog.backend import Backend
 from app.catalog.files import read_file, to_path
 from app.catalog.live import build_catalog
 from app.catalog.status import CatalogStatus, FileState, FileStatus
-from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.cli.program import CommandGroup, Failure, check_schema, open_database, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
@@ -65,7 +65,7 @@ def open_context() -> CliContext:
     )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def transforms() -> None:
     """See which transforms are live, and decide where a file differs from the live version."""
 

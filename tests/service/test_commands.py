@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import click
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
@@ -13,6 +14,7 @@ from app.calls import commands as review
 from app.calls import commands_retention as retain
 from app.catalog.backend import Backend
 from app.catalog.live import Catalog
+from app.cli.program import first_sentence
 from app.core.outcome import Outcome
 from app.core.transform.transform import TransformSet
 from app.service import commands
@@ -89,6 +91,46 @@ def test_the_log_has_the_newest_call_last(database: Database, type_: Type) -> No
     assert lines[0].startswith("2026-11-01 10:00:00.000  stored     API Call")
     assert "\x1b" not in "".join(lines)
     assert [line.split()[2] for line in type_("log", "--limit", "2").stdout.splitlines()] == ["ignored", "rejected"]
+
+
+def all_commands(
+    name: str = "segment-lotus", command: click.Command = commands.main
+) -> Iterator[tuple[str, click.Command]]:
+    """Every command and every group, by what is typed."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for word, below in command.commands.items():
+            yield from all_commands(f"{name} {word}", below)
+
+
+def test_help_shows_each_command_once_under_what_people_do_and_in_whole_sentences() -> None:
+    shown = CliRunner().invoke(commands.main, ["--help"]).stdout
+    sections = commands.main.sections()
+    assert sorted(name for names in sections.values() for name in names) == sorted(commands.main.commands)
+    titles = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
+    assert [title for title in titles if title != "Options"] == list(sections)
+    for title, names in sections.items():
+        section = shown.partition(f"\n{title}:\n")[2].partition("\n\n")[0]
+        assert re.findall(r"^  (\S+)", section, re.MULTILINE) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [(name, group) for name, group in all_commands() if isinstance(group, click.Group)]
+)
+def test_the_help_of_a_group_cuts_no_sentence(name: str, group: click.Group) -> None:
+    shown = " ".join(CliRunner().invoke(commands.main, [*name.split()[1:], "--help"]).stdout.split())
+    for word, command in group.commands.items():
+        sentence = first_sentence(command)
+        assert re.fullmatch(r"[A-Z].*\.", sentence), f"{word}: {sentence}"
+        assert f" {word} {sentence}" in shown
+
+
+@pytest.mark.parametrize(("name", "command"), list(all_commands()))
+def test_the_help_of_an_option_begins_with_a_capital_and_ends_with_a_full_stop(
+    name: str, command: click.Command
+) -> None:
+    texts = {option.opts[0]: option.help or "" for option in command.params if isinstance(option, click.Option)}
+    assert [option for option, text in texts.items() if not re.fullmatch(r"[A-Z].*(\.|  \[default: .+\])", text)] == []
 
 
 COLOURED = ("log", "settings", "check", "transforms diff other", "metrics check")
