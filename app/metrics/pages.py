@@ -1,10 +1,19 @@
 """The usage pages: the numbers of a metric for a period, and the events behind each number."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, redirect, request
+from flask.typing import ResponseReturnValue
 
 from app.clock import clock
 from app.errors import BadQuery, NotFound
-from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS, ZONES, UsageView, presets, read_address
+from app.metrics.pages_query import (
+    EVENTS_PARAMETERS,
+    PAGE_PARAMETERS,
+    ZONES,
+    UsageView,
+    address_of_preset,
+    list_presets,
+    read_address,
+)
 from app.metrics.pages_view import UNANSWERED, number_text, read_events, read_list, read_usage
 from app.metrics.windows import WINDOWS
 from app.settings import Settings
@@ -19,13 +28,16 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
     folder = settings.metrics_dir
 
     @blueprint.get("/usage", strict_slashes=False)
-    def show() -> Response:
+    def show() -> ResponseReturnValue:
         now = clock()
         try:
             view = read_address(request.args.lists(), PAGE_PARAMETERS)
+            address = address_of_preset(view, now)
         except BadQuery as error:
             values = {**pages.read(read_list(folder)), **UNANSWERED, "problem": error.message, "status": 400}
             return _page(pages, "usage.html", _EMPTY, now, values)
+        if address:
+            return redirect(address, 303)
         if not view.metric:
             # The other parameters stay in the links until a metric is chosen.
             return _page(pages, "usage_list.html", view, now, {**pages.read(read_list(folder)), "folder": str(folder)})
@@ -47,7 +59,7 @@ def _page(pages: Pages, template: str, view: UsageView, now: int, values: Values
         "view": view,
         "windows": [unit.value for unit in WINDOWS],
         "zones": ZONES,
-        "presets": presets(view, now),
+        "presets": list_presets(view, now),
         "number": number_text,
         **values,
     }

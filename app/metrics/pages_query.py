@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -14,7 +15,7 @@ from app.metrics.parameters import USAGE_PARAMETERS
 from app.metrics.windows import Unit, find_zone, window_at
 from app.web.visible import to_visible
 
-PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify")
+PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify", "period")
 EVENTS_PARAMETERS = ("metric", *(name for name in USAGE_PARAMETERS if name not in {"window", "fill"}), "group", "after")
 
 ZONES = (
@@ -105,6 +106,20 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
         return address if len(address) <= _ADDRESS_MAX else None
 
 
+class Preset(NamedTuple):
+    """A period that takes one click."""
+
+    title: str
+    start: str | None
+    end: str | None
+    is_chosen: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in an address."""
+        return self.title.lower().replace(" ", "-")
+
+
 def to_address(path: str, texts: Mapping[str, str | None]) -> str:
     """Return an address with the parameters that are not empty."""
     query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
@@ -138,19 +153,32 @@ def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, .
     return UsageView(texts=texts)
 
 
-def presets(view: UsageView, now: int) -> list[tuple[str, str, bool]]:
-    """Return (title, address, is chosen) of the common periods."""
+def list_presets(view: UsageView, now: int) -> list[Preset]:
+    """Return the common periods. Each is a button of the form, which so sends what was typed beside it."""
     zone = find_zone(view.texts.get("tz", "UTC")) or UTC
     before, this = _months(zone, now)
-    periods: list[tuple[str, str | None, str | None]] = [
-        ("This month", None, None),
-        ("Last month", before, this),
-        ("Last 7 days", "7d", None),
-        ("Last 24 hours", "24h", None),
-        ("Last 365 days", "365d", None),
-    ]
     period = (view.texts.get("start"), view.texts.get("end"))
-    return [(title, view.address(start=start, end=end), (start, end) == period) for title, start, end in periods]
+    return [
+        Preset(title, start, end, (start, end) == period)
+        for title, start, end in (
+            ("This month", None, None),
+            ("Last month", before, this),
+            ("Last 7 days", "7d", None),
+            ("Last 24 hours", "24h", None),
+            ("Last 365 days", "365d", None),
+        )
+    ]
+
+
+def address_of_preset(view: UsageView, now: int) -> str | None:
+    """Return the address of the view with the period that its `period` names; None without one. Raises BadQuery."""
+    name = view.texts.get("period")
+    if name is None:
+        return None
+    presets = {preset.name: preset for preset in list_presets(view, now)}
+    if name not in presets:
+        raise BadQuery(f"period must be one of {', '.join(presets)}; it is {name[:40]!a}")
+    return view.address(start=presets[name].start, end=presets[name].end, period=None)
 
 
 def _months(zone: tzinfo, now: int) -> tuple[str, str]:
