@@ -1,4 +1,4 @@
-"""Deliveries to Lotus: `deliveries list`, `deliveries retry`."""
+"""Deliveries to Lotus: `deliveries list`, `deliveries retry`, `deliveries try-now`."""
 
 import math
 
@@ -15,7 +15,7 @@ from app.forward.outbox import (
     to_delivery_document,
     to_group_document,
 )
-from app.forward.retry import RETRIABLE, retry_matching
+from app.forward.retry import RETRIABLE, retry_matching, try_now
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import DeliveryRow, find_groups, read_deliveries
 from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
@@ -101,6 +101,15 @@ def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
         return
     count = retry_matching(database, filters, clock, seconds=math.inf).count
     click.echo(f"{counted(count, 'delivery', 'deliveries')} queued again.")
+
+
+@deliveries.command("try-now")
+def try_now_() -> None:
+    """Let a worker try Lotus at once where forwarding is paused, without waiting for the end of the pause."""
+    if try_now(open_backend().database):
+        click.echo("A running worker tries Lotus now; `segment-lotus deliveries list` says whether it is still paused.")
+    else:
+        click.echo("Forwarding is not paused.")
 
 
 def _find_newest(conn: Connection, filters: DeliveryFilters, limit: int) -> list[DeliveryRow]:

@@ -79,6 +79,8 @@ class Pages:
         common = {
             "place": request.path,
             "address": full_address(request),
+            # Where a form of the frame leads back to: the answer to another form has no address of its own.
+            "back": full_address(request) if request.method == "GET" else "/",
             "csrf": csrf_token(),
             "signed_in": is_signed_in(),
             "pause": None,
