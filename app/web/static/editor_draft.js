@@ -1,7 +1,7 @@
 /* The text as it is kept: what is live, the draft that is saved, and what is only in this tab. Nothing of it is lost:
    unsaved text stays in the tab's own storage, and where somebody else was first, a person sees both and chooses. */
 
-import { askToPublish } from "./editor_publish.js";
+import { askToPublish, askToUnpublish } from "./editor_publish.js";
 import { askAboutConflict, askAboutDrift, askWhether, showHistory } from "./editor_history.js";
 import { showNotices, showState } from "./editor_standing.js";
 import { link, make, moment } from "./elements.js";
@@ -202,6 +202,21 @@ export class Draft {
     }
   }
 
+  /** Take the live version out of use, after asking. */
+  async unpublish() {
+    const { name, api } = this;
+    try {
+      await this.#refresh();
+      const { live, file } = this.known;
+      if (!live || !(await askToUnpublish({ name, isOfFile: live.origin === "file" && file !== null }))) return;
+      await api.unpublish(live.version);
+      await this.#refresh();
+      this.tell(`${name} is unpublished: within two seconds, no call is mapped by it. Its versions are in the history.`);
+    } catch (error) {
+      this.tell(error.message, "alert");
+    }
+  }
+
   /** Show the versions; put one into the editor, or make it live again. */
   async showHistory() {
     const { name, api } = this;
@@ -305,7 +320,9 @@ export class Draft {
   #showState() {
     if (!this.isReady) return;
     const { known, isDirty, name } = this;
-    showState(known, { isDirty, isLive: this.field.text === this.liveText, writeFile: () => this.#writeFile() });
+    const isLive = this.field.text === this.liveText;
+    const isDefault = this.name === "_default";
+    showState(known, { isDirty, isLive, isDefault, writeFile: () => this.#writeFile() });
     showNotices(known, { name, decide: () => this.#decide() });
   }
 }
