@@ -72,7 +72,7 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     def show_list() -> Response:
         problem = None
         try:
-            query = read_deliveries_query(request.args.lists(), clock())
+            query = read_deliveries_query(request.args.lists(), clock(), pages.localize)
         except BadQuery as error:
             query, problem = to_unusable_query(dict(request.args.lists())), error.message
         return pages.show(
@@ -108,11 +108,11 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.post("/deliveries/retry")
     def ask() -> Response:
-        return pages.show("deliveries_retry.html", _count_work(_read_form()))
+        return pages.show("deliveries_retry.html", _count_work(pages.localize(_read_form())))
 
     @blueprint.post("/deliveries/retry/start")
     def start() -> Response:
-        return pages.show("deliveries_retry.html", _retry_work(_read_form()))
+        return pages.show("deliveries_retry.html", _retry_work(pages.localize(_read_form())))
 
     return blueprint
 

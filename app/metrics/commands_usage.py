@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import click
 
-from app.cli.program import Failure, open_backend
+from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
@@ -56,7 +56,7 @@ def _read_end(_context: click.Context, option: click.Parameter, values: tuple[st
 )
 @click.option("--window", type=click.Choice([unit.value for unit in WINDOWS]), help="Divide the period into these.")
 @click.option("--group-by", metavar="NAMES", help="Group by these properties, not the metric's own; none: no groups.")
-@click.option("--tz", help="The IANA time zone of days and windows.  [default: UTC]")
+@click.option("--tz", help="The IANA time zone of days and windows.  [default: TIME_ZONE]")
 @click.option("--fill", type=click.Choice(["zero"]), help="Include empty windows.")
 @click.option("--version", metavar="DIGEST", help="Use an earlier version: the first digits of its digest.")
 @click.option("--include-future", is_flag=True, help="Count events that are later than now.")
@@ -82,7 +82,7 @@ def usage(
     if include_future:
         params["include_future"] = "true"
     now = clock()
-    query = parse_usage_query(params, now)
+    query = parse_usage_query(params, now, str(read_settings().time_zone))
     if verified and explained:
         raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:

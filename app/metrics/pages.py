@@ -8,7 +8,6 @@ from app.errors import BadQuery, NotFound
 from app.metrics.pages_query import (
     EVENTS_PARAMETERS,
     PAGE_PARAMETERS,
-    ZONES,
     UsageView,
     address_of_preset,
     list_presets,
@@ -18,8 +17,6 @@ from app.metrics.pages_view import UNANSWERED, number_text, read_events, read_li
 from app.metrics.windows import WINDOWS
 from app.settings import Settings
 from app.web.pages import Pages, Values
-
-_EMPTY = UsageView(texts={})
 
 
 def usage(pages: Pages, settings: Settings) -> Blueprint:
@@ -31,11 +28,11 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
     def show() -> ResponseReturnValue:
         now = clock()
         try:
-            view = read_address(request.args.lists(), PAGE_PARAMETERS)
+            view = read_address(request.args.lists(), PAGE_PARAMETERS, str(pages.zone()))
             address = address_of_preset(view, now)
         except BadQuery as error:
             values = {**pages.read(read_list(folder)), **UNANSWERED, "problem": error.message, "status": 400}
-            return _page(pages, "usage.html", _EMPTY, now, values)
+            return _page(pages, "usage.html", UsageView(texts={}, page_zone=str(pages.zone())), now, values)
         if address:
             return redirect(address, 303)
         if not view.metric:
@@ -45,10 +42,12 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.get("/usage/events")
     def events() -> Response:
-        view = read_address(request.args.lists(), EVENTS_PARAMETERS)
+        view = read_address(request.args.lists(), EVENTS_PARAMETERS, str(pages.zone()))
         if not view.metric:
             raise NotFound("the events behind a number are those of a metric: choose one at /usage")
-        return pages.show("usage_events.html", read_events(view, clock()), view=view, number=number_text)
+        return pages.show(
+            "usage_events.html", read_events(view, clock()), zone=view.zone, view=view, number=number_text
+        )
 
     return blueprint
 
@@ -58,10 +57,9 @@ def _page(pages: Pages, template: str, view: UsageView, now: int, values: Values
     context = {
         "view": view,
         "windows": [unit.value for unit in WINDOWS],
-        "zones": ZONES,
         "presets": list_presets(view, now),
         "number": number_text,
         **values,
     }
     status = context.pop("status", 200)
-    return pages.show(template, lambda _reading: context, status=status)
+    return pages.show(template, lambda _reading: context, status=status, zone=view.zone)

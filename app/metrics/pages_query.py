@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, tzinfo
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -12,27 +12,13 @@ from app.core.json_text import encode
 from app.core.times import format_time
 from app.errors import BadQuery
 from app.metrics.parameters import USAGE_PARAMETERS
-from app.metrics.windows import Unit, find_zone, window_at
+from app.metrics.windows import Unit, window_at
 from app.web.visible import to_visible
+from app.zones import find_zone, to_wall
 
 PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify", "period")
 EVENTS_PARAMETERS = ("metric", *(name for name in USAGE_PARAMETERS if name not in {"window", "fill"}), "group", "after")
 
-ZONES = (
-    "UTC",
-    "America/Los_Angeles",
-    "America/New_York",
-    "America/Sao_Paulo",
-    "Asia/Kolkata",
-    "Asia/Singapore",
-    "Asia/Tokyo",
-    "Australia/Sydney",
-    "Europe/Berlin",
-    "Europe/London",
-)
-"""Suggestions for the time zone field, which accepts any other zone, too."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGES_MAX = 10_000
 _CHARS_MAX = 4000
 _ADDRESS_MAX = 3500
@@ -47,6 +33,8 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
 
     texts: dict[str, str]
     """The parameters as they were sent, without the empty ones."""
+    page_zone: str
+    """The time zone where none was asked for."""
 
     @property
     def metric(self) -> str:
@@ -56,7 +44,12 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def usage(self) -> dict[str, str]:
         """The parameters for `parse_usage_query`."""
-        return {name: text for name, text in self.texts.items() if name in USAGE_PARAMETERS}
+        return {"tz": self.page_zone, **{name: text for name, text in self.texts.items() if name in USAGE_PARAMETERS}}
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone that was asked for; None if there is no such zone."""
+        return find_zone(self.usage["tz"])
 
     @property
     def fields(self) -> dict[str, str]:
@@ -131,7 +124,7 @@ def to_typed(text: str) -> str:
     return to_visible(text) if _NOT_HTML.search(text) else text
 
 
-def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...]) -> UsageView:
+def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...], page_zone: str) -> UsageView:
     """Parse the parameters of an address. A form sends its empty fields, too: they count as not given.
 
     Raises:
@@ -150,12 +143,12 @@ def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, .
             raise BadQuery(f"{name} is longer than {_CHARS_MAX:,} characters")
         if filled:
             texts[name] = filled[0]
-    return UsageView(texts=texts)
+    return UsageView(texts=texts, page_zone=page_zone)
 
 
 def list_presets(view: UsageView, now: int) -> list[Preset]:
     """Return the common periods. Each is a button of the form, which so sends what was typed beside it."""
-    zone = find_zone(view.texts.get("tz", "UTC")) or UTC
+    zone = view.zone or UTC
     before, this = _months(zone, now)
     period = (view.texts.get("start"), view.texts.get("end"))
     return [
@@ -189,14 +182,3 @@ def _months(zone: tzinfo, now: int) -> tuple[str, str]:
 def to_day(zone: tzinfo, micros: int) -> str:
     """Return the date of a moment in a zone: `2026-11-23`."""
     return to_wall(zone, micros)[:10]
-
-
-def to_wall(zone: tzinfo, micros: int) -> str:
-    """Return the local time of a moment in a zone: `2026-11-23 17:30:12`.
-
-    A local time that occurs twice gets its offset from UTC: `2026-10-25 02:00:00 +01:00`.
-    """
-    moment = (_EPOCH + timedelta(microseconds=micros)).astimezone(zone)
-    wall = moment.isoformat(" ", "seconds")
-    is_twice = moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset()
-    return f"{wall[:19]} {wall[19:]}" if is_twice else wall[:19]

@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, Dialog, expect
 
-from tests.browser.conftest import WIDE, Visitor
+from tests.browser.conftest import NARROW, WIDE, Visitor
 from tests.browser.editing import EVENT_LINE, Editor
 from tests.builders import SECRET
 from tests.served import ADMIN_TOKEN, ROOT, Served, served
@@ -171,6 +173,23 @@ def test_what_was_made_here_is_taken_out_here_and_what_a_file_made_with_its_file
     ann.publish()
     assert FIRST in live_text(service, "unpublished")
     expect(somebody("_default").page.get_by_role("button", name="Unpublish…")).to_be_hidden()
+
+
+def test_the_editor_tells_times_in_the_zone_that_the_browser_chose(somebody: Open, service: Served) -> None:
+    ann = somebody("kept")
+    published = service.get("/api/v1/transforms/kept", ADMIN_TOKEN).json["live"]["published_at"]
+    standing = ann.page.locator("#standing")
+    for zone in ("Asia/Kathmandu", "America/St_Johns", ""):
+        ann.page.set_viewport_size(NARROW)
+        ann.page.get_by_text("Change", exact=True).click()
+        ann.page.get_by_label("Time zone in this browser").fill(zone)
+        ann.visitor.check()
+        ann.page.get_by_role("button", name="Use it").click()
+        expect(ann.page.get_by_text("Times on this page are in")).to_have_text(
+            f"Times on this page are in {zone or 'UTC'}."
+        )
+        local = datetime.fromisoformat(published).astimezone(ZoneInfo(zone or "UTC"))
+        expect(standing).to_contain_text(local.strftime("%Y-%m-%d %H:%M"))
 
 
 def test_unsaved_text_outlives_leaving_and_an_ended_session(somebody: Open, service: Served) -> None:

@@ -184,6 +184,15 @@ def test_windows_are_told_in_their_zone(type_: Desk) -> None:
     assert len(filled.splitlines()) == 1 + 31
 
 
+def test_days_are_those_of_time_zone_unless_another_is_asked_for(type_: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("usage", "used", *OCTOBER, "--window", "day", "--group-by", "none", "--customer", "ann")
+    utc, berlin = said(type_(*words)), said(type_(*words, "--tz", "Europe/Berlin"))
+    assert utc != berlin
+    monkeypatch.setenv("TIME_ZONE", "Europe/Berlin")
+    assert said(type_(*words)) == berlin
+    assert said(type_(*words, "--tz", "UTC")) == utc
+
+
 def test_usage_is_csv_and_json(type_: Desk) -> None:
     lines = said(type_("usage", "used", *OCTOBER, "--format", "csv")).splitlines()
     assert lines[0] == "customer_id,kind,window_start,window_end,value,events_count,skipped"

@@ -4,7 +4,7 @@
 import { askToPublish, askToUnpublish } from "./editor_publish.js";
 import { askAboutConflict, askAboutDrift, askWhether, showHistory } from "./editor_history.js";
 import { showNotices, showState } from "./editor_standing.js";
-import { link, make, moment } from "./elements.js";
+import { link, make, moment, zone } from "./elements.js";
 
 export class Draft {
   /**
@@ -81,7 +81,7 @@ export class Draft {
     const chosen = await askAboutConflict({
       title: "Somebody else was first",
       sentence: theirs
-        ? `Somebody saved another draft on ${moment(theirs.saved_at)} UTC, after you began. Nothing was overwritten.`
+        ? `Somebody saved another draft on ${moment(theirs.saved_at)} (${zone}), after you began. Nothing was overwritten.`
         : "Somebody published or discarded this draft after you began. Nothing was overwritten.",
       theirs: their,
       mine,
@@ -146,7 +146,7 @@ export class Draft {
   async #liveMoved(mine) {
     const before = { known: this.known, revision: this.revision, saved: this.saved };
     await this.#learn();
-    const when = this.known.live ? ` on ${moment(this.known.live.published_at)} UTC` : "";
+    const when = this.known.live ? ` on ${moment(this.known.live.published_at)} (${zone})` : "";
     const chosen = await askAboutConflict({
       title: "Somebody else published first",
       sentence: `Another version went live${when}, after you began. Nothing was overwritten.`,
