@@ -128,6 +128,14 @@ def test_every_command_has_its_row_with_its_options_and_every_row_is_a_command()
     assert documented == command_options()
 
 
+def test_the_page_of_commands_has_the_sections_of_the_help() -> None:
+    documented = {}
+    for section in page("cli").split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        documented[title] = {typed.strip("`").split()[1] for (typed,) in first_cells(text)}
+    assert documented == {title: set(names) for title, names in main.sections().items()}
+
+
 def test_every_path_with_a_method_is_a_route() -> None:
     paths = {path for path in re.findall(r"`(?:[A-Z]+ )?(/[^ `?]*)`", page("api")) if path != "/v1/*"}
     assert paths

@@ -114,6 +114,23 @@ def test_a_basic_pair_without_user_or_password_is_refused_by_its_number(pair: st
 
 
 @pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("europe/berlin", "Europe/Berlin"),
+        ("Kolkata", "Asia/Kolkata"),
+        ("Europe/Vien", "Europe/Vienna"),
+        ("Mars/Base", ""),
+    ],
+)
+def test_a_time_zone_that_there_is_not_is_refused_with_those_that_are_near(text: str, near: str) -> None:
+    assert str(load({"TIME_ZONE": "Europe/Berlin"}).time_zone) == "Europe/Berlin"
+    message = refusal_of({"TIME_ZONE": text})
+    assert message.startswith("TIME_ZONE must be the IANA name of a time zone, such as Europe/Berlin")
+    assert message.endswith("?)." if near else "Berlin.")
+    assert near in message.partition(" (did you mean ")[2]
+
+
+@pytest.mark.parametrize(
     ("text", "value"), [("1", True), ("TRUE", True), ("yes", True), ("0", False), ("False", False), ("no", False)]
 )
 def test_a_switch_can_be_said_in_words(text: str, value: bool) -> None:

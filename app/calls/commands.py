@@ -49,7 +49,9 @@ _PAGE_IDS = 10_000
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new calls, until Ctrl-C.")
-@click.option("--outcome", multiple=True, type=_OUTCOME, help="May be given several times.")
+@click.option(
+    "--outcome", multiple=True, type=_OUTCOME, help="Only calls with this outcome; may be given several times."
+)
 @click.option(
     "--reason",
     type=_REASON,
@@ -161,8 +163,7 @@ def _ids_after(backend: Backend, filters: CallFilters, after: int) -> list[int]:
 
 
 def _write(calls: Sequence[CallDocument], *, as_json: bool) -> None:
-    colour = sys.stdout.isatty()
-    lines = [_to_json(call) if as_json else to_text(_to_line(call), colour=colour) for call in calls]
+    lines = [_to_json(call) if as_json else to_text(_to_line(call), colour=True) for call in calls]
     if lines:
         click.echo("\n".join(lines))
 

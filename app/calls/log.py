@@ -127,11 +127,14 @@ def to_text(line: CallLine, *, colour: bool) -> str:
 class CallLog:
     """Writes the line of each call to a stream."""
 
-    def __init__(self, stream: IO[str], clock: Callable[[], int], *, level: str, properties: bool) -> None:
-        """`clock` gives microseconds since 1970."""
+    def __init__(
+        self, stream: IO[str], clock: Callable[[], int], *, level: str, properties: bool, colour: bool
+    ) -> None:
+        """`clock` gives microseconds since 1970. `colour`: on a terminal, the outcome of each call has one."""
         self._stream = stream
         self._clock = clock
         self._terminal = stream.isatty()
+        self._colour = colour
         self._least = _LEVELS[level.lower()]
         self._properties = properties
 
@@ -151,7 +154,7 @@ class CallLog:
             line = to_line(record, now, properties=self._properties)
             if _LEVELS[line.level] < self._least:
                 return None
-            return to_text(line, colour=True) if self._terminal else _json(line)
+            return to_text(line, colour=self._colour) if self._terminal else _json(line)
         except Exception as error:  # noqa: BLE001  the other lines of the commit must be written
             # Only the type: the message may quote what a sender wrote.
             why = type(error).__name__

@@ -42,7 +42,7 @@ def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Bluep
     @blueprint.get("/calls")
     def calls() -> Response:
         try:
-            query = parse_query(request.args.lists(), clock())
+            query = parse_query(request.args.lists(), clock(), pages.localize)
         except BadQuery as error:
             return pages.show("calls.html", status=400, **_invalid_query_values(error))
         return pages.show("calls.html", _calls(query), problem=None, **_choices())
@@ -51,7 +51,7 @@ def debugger(pages: Pages, settings: Settings, panels: Sequence[Panel]) -> Bluep
     def newer() -> Response:
         params = dict(request.args.lists())
         newest = parse_id("newest", "".join(params.pop("newest", ["0"])[:1]))
-        work = _newer(parse_query(params.items(), clock()), newest)
+        work = _newer(parse_query(params.items(), clock(), pages.localize), newest)
         return pages.show("calls_newer.html", work, fragment=True)
 
     @blueprint.get("/calls/<call_id>")

@@ -29,7 +29,7 @@ def problem_pages(pages: Pages) -> Blueprint:
     @blueprint.get("/problems")
     def show() -> Response:
         texts = read_parameters(*_PARAMETERS)
-        work = _find(texts)
+        work = _find(pages.localize(texts))
 
         def read(backend: Backend) -> Values:
             return {"problems": work(backend)}

@@ -7,6 +7,7 @@ import msgspec
 
 from app.store.query import CALL_PARAMETERS, parse_call_filters, parse_id
 from app.store.review_sources import CallFilters
+from app.web.pages import Localize
 from app.web.parameters import to_texts
 
 SINCE_DEFAULT = "7d"
@@ -56,7 +57,7 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
         return f"{path}?{query}" if query else path
 
 
-def parse_query(params: Iterable[tuple[str, list[str]]], now: int) -> CallQuery:
+def parse_query(params: Iterable[tuple[str, list[str]]], now: int, localize: Localize) -> CallQuery:
     """Parse the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
 
     A form sends its empty fields too: they count as absent.
@@ -71,7 +72,7 @@ def parse_query(params: Iterable[tuple[str, list[str]]], now: int) -> CallQuery:
         filter_texts["since"] = since
     return CallQuery(
         texts=texts,
-        filters=parse_call_filters(filter_texts, now),
+        filters=parse_call_filters(localize(filter_texts), now),
         q=texts.get("q"),
         before=None if before is None else parse_id("before", before),
         since=since,

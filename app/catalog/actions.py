@@ -1,4 +1,4 @@
-"""What a person does with transforms: publish the file, pull the live text, roll back to an earlier version."""
+"""What a person does with transforms: publish, unpublish, pull the live text, roll back to an earlier version."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +64,8 @@ class CatalogActions:
             file, live = status.find(name), status.live
             if file is None:
                 raise NotFound(f"there is no {to_path(self._folder, name)}, and nothing is live under that name")
-            if file.state is FileState.NO_FILE and name == DEFAULT:
-                raise TransformInvalid(f"{DEFAULT} cannot be unpublished: all others inherit from it")
+            if file.state is FileState.NO_FILE:
+                _check_not_default(name)
             if blocking := status.blocking(name):
                 raise TransformInvalid("\n".join(blocking))
             transform = None
@@ -132,6 +132,35 @@ class CatalogActions:
                     return _make_live(publisher, live, transform, Origin.EDITOR)
         raise _overtaken()
 
+    def unpublish(self, name: str, expected: bytes | None = None) -> Change:
+        """Take the live version of a name out of use; no file takes its place before a person publishes one.
+
+        `expected`: the digest of the version that the person saw as live; None: whichever it is.
+
+        Raises:
+            NotFound: nothing is live under that name.
+            EditConflict: another version is live.
+            TransformInvalid: it comes from its file, which is there; or it is `_default`.
+
+        """
+        path = to_path(self._folder, name)
+        for _ in range(_TRIES):
+            with self._database.reading() as conn:
+                live = self._catalog.read_live(conn)
+            publication = live.publications.get(name)
+            if publication is None or publication.digest is None:
+                raise NotFound(f"nothing is live under the name {name!r}")
+            _check_not_default(name)
+            if expected is not None and publication.digest != expected:
+                raise EditConflict("another version went live meanwhile; nothing was unpublished")
+            if publication.origin == Origin.FILE and path.exists():
+                raise TransformInvalid(f"{name} comes from {path}: delete that file, and then unpublish {name}")
+            with self._publishing(live) as publisher:
+                if publisher is not None:
+                    publisher.unpublish(name, Origin.EDITOR)
+                    return Change(before=live.texts.get(name), after=None, digest=None)
+        raise _overtaken()
+
     def find_version(self, conn: Connection, name: str, digest_prefix: str | None) -> Version:
         """Return the live version of a name, or the one whose digest begins with `digest_prefix`. Raises NotFound."""
         if digest_prefix is not None:
@@ -188,6 +217,11 @@ class CatalogActions:
             if versions[digest].text != live.texts.get(name):
                 return versions[digest]
         raise NotFound(f"{name} has no earlier version")
+
+
+def _check_not_default(name: str) -> None:
+    if name == DEFAULT:
+        raise TransformInvalid(f"{DEFAULT} cannot be unpublished: all others inherit from it")
 
 
 def _make_live(publisher: Publisher, live: Live, transform: Transform, origin: Origin) -> Change:

@@ -1,7 +1,8 @@
-"""The configuration of logging: where log lines go, and in which format."""
+"""The configuration of logging: where log lines go, and in which format; and whether output has colours."""
 
 import io
 import logging
+import os
 import sys
 from typing import IO, Any
 
@@ -9,6 +10,11 @@ import msgspec
 import structlog
 
 from app.core.text import readable
+
+
+def wants_colour() -> bool:
+    """Whether a terminal may get colours: not where NO_COLOR is set, see https://no-color.org."""
+    return not os.environ.get("NO_COLOR")
 
 
 def configure(level: str) -> None:
@@ -20,7 +26,7 @@ def configure(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    to_people = structlog.dev.ConsoleRenderer()
+    to_people = structlog.dev.ConsoleRenderer(colors=wants_colour())
     to_programs = structlog.processors.JSONRenderer(serializer=_encode)
     renderer: Any = to_people if sys.stdout.isatty() else to_programs
     structlog.configure(

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from app.catalog.backend import Backend, connect_backend
+from app.cli.log_output import wants_colour
 from app.core.text import printable
 from app.errors import SegmentLotusError, Unavailable
 from app.settings import Settings, load
@@ -33,17 +35,55 @@ class Failure(click.ClickException):
         click.echo("\n".join(lines), file=file, err=file is None)
 
 
-class Program(click.Group):
+class CommandGroup(click.Group):
+    """A group whose help shows the whole first sentence of each command; click would cut it to one line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
+        """Write the commands, by section if there are any."""
+        for title, names in self.sections().items():
+            with formatter.section(title):
+                formatter.write_dl([(name, first_sentence(self.commands[name])) for name in names])
+
+    def sections(self) -> dict[str, list[str]]:
+        """Return the names of the commands by the title that they stand under."""
+        return {"Commands": sorted(self.commands)}
+
+
+class Program(CommandGroup):
     """The top-level command group. Its errors are sentences, never tracebacks."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._sections: dict[str, list[str]] = {}
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands that belong to one thing that people do."""
+        for command in commands:
+            self.add_command(command)
+        self._sections[title] = [str(command.name) for command in commands]
+
+    def sections(self) -> dict[str, list[str]]:
+        """Return the names of the commands by the title that they stand under."""
+        return self._sections
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        if not wants_colour():
+            # Whatever is echoed then loses its colours; else a pipe does that, and a terminal shows them.
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except SegmentLotusError as error:
             raise Failure(error.message) from error
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+
+
+def first_sentence(command: click.Command) -> str:
+    """Return the first sentence of the help of a command."""
+    text = " ".join((command.help or "").split())
+    # A full stop inside of a word, as in `.env`, ends nothing.
+    return re.split(r"(?<=\.) ", text, maxsplit=1)[0]
 
 
 @contextlib.contextmanager

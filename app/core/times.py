@@ -5,7 +5,7 @@ Integers, because SQLite gives datetimes back without their zone, and because th
 """
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
@@ -73,6 +73,25 @@ def parse_time(value: Any) -> int:
     raise TimeInvalid(f"A time is text or a number, not {_NAMES.get(type(value), type(value).__name__)}.")
 
 
+def localized(text: str, zone: tzinfo) -> str:
+    """Return a time that says no zone as that time in `zone`, written in UTC; any other text as it is.
+
+    Of a time that the clocks skip there, or show twice, the offset from before the change is taken.
+    """
+    try:
+        micros = parse_time(text)
+    except TimeInvalid:
+        return text
+    if _says_zone(text.strip()):
+        return text
+    try:
+        offset = zone.utcoffset(_EPOCH_WITHOUT_ZONE + timedelta(microseconds=micros)) or timedelta()
+        return format_time(micros - offset // timedelta(microseconds=1))
+    except (OverflowError, TimeInvalid):
+        # The first or the last day of all.
+        return text
+
+
 def format_time(micros: int) -> str:
     """Write microseconds since the epoch as RFC 3339 in UTC, always with six digits: `2026-11-01T10:00:00.123000Z`.
 
@@ -126,6 +145,14 @@ def _parse_loosely(text: str) -> int:
         raise TimeInvalid(f"{_quote(text)} is not a time: {error}.") from None
     since = moment - _EPOCH + timedelta(days=ends_day)
     return _in_range(since // timedelta(microseconds=1), text)
+
+
+def _says_zone(text: str) -> bool:
+    """Whether a text that is a time says what it is in UTC, too: by a zone, or as a number."""
+    if _NUMBER.fullmatch(text):
+        return True
+    match = _MOMENT.fullmatch(text)
+    return match["zone"] is not None if match else datetime.fromisoformat(text).tzinfo is not None
 
 
 def _zone(match: re.Match[str]) -> timezone:

@@ -14,7 +14,7 @@ from app.forward.outbox import (
     to_delivery_document,
     to_group_document,
 )
-from app.forward.retry import retry_matching, retry_one, to_retriable
+from app.forward.retry import retry_matching, retry_one, to_retriable, try_now
 from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
@@ -59,15 +59,7 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
 
     @blueprint.get("/deliveries/groups")
     def groups() -> Response:
-        filters = parse_delivery_filters(read_parameters("since", "until"), clock())
-
-        def work(backend: Backend) -> object:
-            with backend.database.reading() as conn:
-                rows, edge = find_groups(conn, filters)
-            since = None if edge is None else format_time(micros_of(edge))
-            return {"groups": [to_group_document(group) for group in rows], "looked_back_to": since}
-
-        return to_json(offload(work))
+        return to_json(offload(_groups_work()))
 
     @blueprint.get("/deliveries/<event_id>")
     def delivery(event_id: str) -> Response:
@@ -91,12 +83,28 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     def retry() -> Response:
         return to_json(offload(_retry_work()))
 
+    @blueprint.post("/deliveries/try-now")
+    def try_lotus() -> Response:
+        return to_json({"paused": offload(lambda backend: try_now(backend.database))})
+
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
         number = parse_id("the id of an event", event_id)
         return to_json({"retried": offload(lambda backend: retry_one(backend.database, number, clock))})
 
     return blueprint
+
+
+def _groups_work() -> Work:
+    filters = parse_delivery_filters(read_parameters("since", "until"), clock())
+
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
+            rows, edge = find_groups(conn, filters)
+        since = None if edge is None else format_time(micros_of(edge))
+        return {"groups": [to_group_document(group) for group in rows], "looked_back_to": since}
+
+    return work
 
 
 def _retry_work() -> Work:

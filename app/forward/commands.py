@@ -1,10 +1,10 @@
-"""Deliveries to Lotus: `deliveries list`, `deliveries retry`."""
+"""Deliveries to Lotus: `deliveries list`, `deliveries retry`, `deliveries try-now`."""
 
 import math
 
 import click
 
-from app.cli.program import open_backend
+from app.cli.program import CommandGroup, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable
@@ -15,7 +15,7 @@ from app.forward.outbox import (
     to_delivery_document,
     to_group_document,
 )
-from app.forward.retry import RETRIABLE, retry_matching
+from app.forward.retry import RETRIABLE, retry_matching, try_now
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import DeliveryRow, find_groups, read_deliveries
 from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
@@ -26,15 +26,17 @@ _GROUPED = 100_000
 _LISTED = 1000
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def deliveries() -> None:
     """List deliveries to Lotus, and retry those that failed."""
 
 
 @deliveries.command("list")
-@click.option("--state", type=click.Choice([state.value for state in DeliveryState]))
+@click.option(
+    "--state", type=click.Choice([state.value for state in DeliveryState]), help="The state of the deliveries."
+)
 @click.option("--reason", help="The exact reason, as listed.")
-@click.option("--customer")
+@click.option("--customer", help="The customer of the event.")
 @click.option("--event-name", help="Event name in Lotus.")
 @click.option("--id", help="Idempotency id of the event.")
 @click.option("--since", metavar="WHEN", help="Stored at or after this time, or this long ago: 30m, 1h, 7d.")
@@ -68,9 +70,15 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
 
 
 @deliveries.command("retry")
-@click.option("--state", type=click.Choice([state.value for state in RETRIABLE]), default="failed")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in RETRIABLE]),
+    default="failed",
+    show_default=True,
+    help="The state of the deliveries.",
+)
 @click.option("--reason", help="The exact reason, as listed.")
-@click.option("--customer")
+@click.option("--customer", help="The customer of the event.")
 @click.option("--event-name", help="Event name in Lotus.")
 @click.option("--id", help="Idempotency id of the event.")
 @click.option("--since", metavar="WHEN", help="Stored at or after this time, or this long ago: 30m, 1h, 7d.")
@@ -93,6 +101,15 @@ def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
         return
     count = retry_matching(database, filters, clock, seconds=math.inf).count
     click.echo(f"{counted(count, 'delivery', 'deliveries')} queued again.")
+
+
+@deliveries.command("try-now")
+def try_now_() -> None:
+    """Let a worker try Lotus at once where forwarding is paused, without waiting for the end of the pause."""
+    if try_now(open_backend().database):
+        click.echo("A running worker tries Lotus now; `segment-lotus deliveries list` says whether it is still paused.")
+    else:
+        click.echo("Forwarding is not paused.")
 
 
 def _find_newest(conn: Connection, filters: DeliveryFilters, limit: int) -> list[DeliveryRow]:

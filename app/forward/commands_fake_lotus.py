@@ -24,7 +24,13 @@ class _FaultType(click.ParamType[PlannedFault]):
 
 
 @click.command("fake-lotus")
-@click.option("--port", type=click.IntRange(0, 65535), default=8300, show_default=True, help="0: any free port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8300,
+    show_default=True,
+    help="The port to listen on; 0 is any free one.",
+)
 @click.option("--key", default="a-key", show_default=True, help="The API key that it accepts.")
 @click.option(
     "--fault",

@@ -15,7 +15,7 @@ from app.errors import BadQuery, NotFound
 from app.forward.api import RETRY_SECONDS
 from app.forward.outbox import parse_delivery_filters, to_delivery_document
 from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, to_unusable_query
-from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable
+from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable, try_now
 from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_lists import (
     ATTEMPTS,
@@ -72,7 +72,7 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     def show_list() -> Response:
         problem = None
         try:
-            query = read_deliveries_query(request.args.lists(), clock())
+            query = read_deliveries_query(request.args.lists(), clock(), pages.localize)
         except BadQuery as error:
             query, problem = to_unusable_query(dict(request.args.lists())), error.message
         return pages.show(
@@ -101,13 +101,18 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
         pages.read(lambda backend: retry_one(backend.database, number, clock))
         return go_to(request.form.get("back") or f"/deliveries/{number}")
 
+    @blueprint.post("/deliveries/try-now")
+    def try_lotus() -> Response:
+        pages.read(lambda backend: try_now(backend.database))
+        return go_to(request.form.get("back") or "/deliveries")
+
     @blueprint.post("/deliveries/retry")
     def ask() -> Response:
-        return pages.show("deliveries_retry.html", _count_work(_read_form()))
+        return pages.show("deliveries_retry.html", _count_work(pages.localize(_read_form())))
 
     @blueprint.post("/deliveries/retry/start")
     def start() -> Response:
-        return pages.show("deliveries_retry.html", _retry_work(_read_form()))
+        return pages.show("deliveries_retry.html", _retry_work(pages.localize(_read_form())))
 
     return blueprint
 

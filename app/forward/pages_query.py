@@ -8,6 +8,7 @@ import msgspec
 from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters
 from app.forward.sql_search import DeliveryFilters
 from app.store.query import parse_id
+from app.web.pages import Localize
 from app.web.parameters import to_texts
 
 RANGES = (("1h", "Last hour"), ("1d", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
@@ -35,7 +36,7 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
         return f"/deliveries?{query}" if query else "/deliveries"
 
 
-def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int) -> DeliveryQuery:
+def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int, localize: Localize) -> DeliveryQuery:
     """Parse the parameters of the address; `now` in microseconds since 1970. Raises BadQuery.
 
     A form sends its empty fields too: they are ignored.
@@ -44,7 +45,7 @@ def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int)
     before = texts.pop("before", None)
     return DeliveryQuery(
         texts=texts,
-        filters=parse_delivery_filters(texts, now),
+        filters=parse_delivery_filters(localize(texts), now),
         before=None if before is None else parse_id("before", before),
     )
 

@@ -1,4 +1,4 @@
-"""Retries of failed deliveries: one, those with one reason, or a time range."""
+"""Retries: of failed deliveries (one, those with one reason, or a time range), and of a destination that is paused."""
 
 import secrets
 import time
@@ -9,6 +9,7 @@ import msgspec
 
 from app.errors import BadQuery, NotFound
 from app.forward.sql_deliveries import DeliveryState, hasten, retry
+from app.forward.sql_destination import probe_now
 from app.forward.sql_lists import get_delivery
 from app.forward.sql_search import DeliveryFilters, search_deliveries
 from app.store import ledger
@@ -83,3 +84,9 @@ def retry_one(database: Database, event_id: int, clock: Callable[[], int]) -> bo
         counts = retry(conn, [event_id], now)
         ledger.append(conn, Ids(secrets.randbelow).tag, now, counts)
         return bool(counts[ledger.DELIVERY, DeliveryState.WAITING.value, ""]) or hasten(conn, event_id, now)
+
+
+def try_now(database: Database) -> bool:
+    """End the wait of a pause: a running worker tries Lotus within a second. Returns False if there is no pause."""
+    with database.writing() as conn:
+        return probe_now(conn)

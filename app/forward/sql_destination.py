@@ -72,6 +72,11 @@ def resume(conn: sa.Connection) -> None:
     )
 
 
-def probe_now(conn: sa.Connection) -> None:
-    """Make the probe due now: the cause may have been fixed."""
-    conn.execute(sa.update(destinations).where(destinations.c.name == LOTUS).values(probe_at=0))
+def probe_now(conn: sa.Connection) -> bool:
+    """Make the probe due now: the cause may have been fixed. False: it is not paused."""
+    changed = conn.execute(
+        sa.update(destinations)
+        .where(destinations.c.name == LOTUS, destinations.c.trouble.is_not(None))
+        .values(probe_at=0)
+    )
+    return bool(changed.rowcount == 1)

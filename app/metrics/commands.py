@@ -12,7 +12,7 @@ from app.catalog.check import check as check_transforms
 from app.catalog.files import read_folder
 from app.catalog.live import build_catalog
 from app.catalog.status import FileState
-from app.cli.program import Failure, between_steps, open_backend, read_settings
+from app.cli.program import CommandGroup, Failure, between_steps, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
@@ -69,7 +69,7 @@ class MetricStatusDocument(msgspec.Struct, kw_only=True):
     problem: str | None
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def metrics() -> None:
     """List, check, publish, build and explain metrics."""
 

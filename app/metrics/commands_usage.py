@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import click
 
-from app.cli.program import Failure, open_backend
+from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
@@ -26,14 +26,37 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _FORMATS = ("table", "csv", "json")
 
 
+def _read_end(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the text of one end of the period, under whichever of its names it came."""
+    if len(values) > 1:
+        raise click.UsageError(f"{' and '.join(option.opts)} name the same end of the period: give it once.")
+    return values[0] if values else None
+
+
 @click.command()
 @click.argument("name")
 @click.option("--customer", "customer_id", help="Only this customer.")
-@click.option("--start", metavar="WHEN", help="A day, a time, or a duration back: 2026-10-01, 7d. Default: this month.")
-@click.option("--end", metavar="WHEN", help="The exclusive end, in the same forms. Default: now.")
+@click.option(
+    "--start",
+    "--since",
+    "start",
+    metavar="WHEN",
+    multiple=True,
+    callback=_read_end,
+    help="A day, a time, or a duration back: 2026-10-01, 7d. Default: this month.",
+)
+@click.option(
+    "--end",
+    "--until",
+    "end",
+    metavar="WHEN",
+    multiple=True,
+    callback=_read_end,
+    help="The exclusive end, in the same forms. Default: now.",
+)
 @click.option("--window", type=click.Choice([unit.value for unit in WINDOWS]), help="Divide the period into these.")
 @click.option("--group-by", metavar="NAMES", help="Group by these properties, not the metric's own; none: no groups.")
-@click.option("--tz", help="The IANA time zone of days and windows.  [default: UTC]")
+@click.option("--tz", help="The IANA time zone of days and windows.  [default: TIME_ZONE]")
 @click.option("--fill", type=click.Choice(["zero"]), help="Include empty windows.")
 @click.option("--version", metavar="DIGEST", help="Use an earlier version: the first digits of its digest.")
 @click.option("--include-future", is_flag=True, help="Count events that are later than now.")
@@ -59,7 +82,7 @@ def usage(
     if include_future:
         params["include_future"] = "true"
     now = clock()
-    query = parse_usage_query(params, now)
+    query = parse_usage_query(params, now, str(read_settings().time_zone))
     if verified and explained:
         raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:

@@ -16,7 +16,7 @@ from app.metrics.definition import Metric, MetricType
 from app.metrics.explain import EventExplanation, Share, SharePage
 from app.metrics.parameters import to_after
 from app.metrics.query import Answer, Row
-from app.metrics.windows import find_zone
+from app.zones import find_zone
 
 # Rows per piece of a CSV file.
 _PIECE = 1000

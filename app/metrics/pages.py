@@ -1,16 +1,22 @@
 """The usage pages: the numbers of a metric for a period, and the events behind each number."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, redirect, request
+from flask.typing import ResponseReturnValue
 
 from app.clock import clock
 from app.errors import BadQuery, NotFound
-from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS, ZONES, UsageView, presets, read_address
+from app.metrics.pages_query import (
+    EVENTS_PARAMETERS,
+    PAGE_PARAMETERS,
+    UsageView,
+    address_of_preset,
+    list_presets,
+    read_address,
+)
 from app.metrics.pages_view import UNANSWERED, number_text, read_events, read_list, read_usage
 from app.metrics.windows import WINDOWS
 from app.settings import Settings
 from app.web.pages import Pages, Values
-
-_EMPTY = UsageView(texts={})
 
 
 def usage(pages: Pages, settings: Settings) -> Blueprint:
@@ -19,13 +25,16 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
     folder = settings.metrics_dir
 
     @blueprint.get("/usage", strict_slashes=False)
-    def show() -> Response:
+    def show() -> ResponseReturnValue:
         now = clock()
         try:
-            view = read_address(request.args.lists(), PAGE_PARAMETERS)
+            view = read_address(request.args.lists(), PAGE_PARAMETERS, str(pages.zone()))
+            address = address_of_preset(view, now)
         except BadQuery as error:
             values = {**pages.read(read_list(folder)), **UNANSWERED, "problem": error.message, "status": 400}
-            return _page(pages, "usage.html", _EMPTY, now, values)
+            return _page(pages, "usage.html", UsageView(texts={}, page_zone=str(pages.zone())), now, values)
+        if address:
+            return redirect(address, 303)
         if not view.metric:
             # The other parameters stay in the links until a metric is chosen.
             return _page(pages, "usage_list.html", view, now, {**pages.read(read_list(folder)), "folder": str(folder)})
@@ -33,10 +42,12 @@ def usage(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.get("/usage/events")
     def events() -> Response:
-        view = read_address(request.args.lists(), EVENTS_PARAMETERS)
+        view = read_address(request.args.lists(), EVENTS_PARAMETERS, str(pages.zone()))
         if not view.metric:
             raise NotFound("the events behind a number are those of a metric: choose one at /usage")
-        return pages.show("usage_events.html", read_events(view, clock()), view=view, number=number_text)
+        return pages.show(
+            "usage_events.html", read_events(view, clock()), zone=view.zone, view=view, number=number_text
+        )
 
     return blueprint
 
@@ -46,10 +57,9 @@ def _page(pages: Pages, template: str, view: UsageView, now: int, values: Values
     context = {
         "view": view,
         "windows": [unit.value for unit in WINDOWS],
-        "zones": ZONES,
-        "presets": presets(view, now),
+        "presets": list_presets(view, now),
         "number": number_text,
         **values,
     }
     status = context.pop("status", 200)
-    return pages.show(template, lambda _reading: context, status=status)
+    return pages.show(template, lambda _reading: context, status=status, zone=view.zone)

@@ -1,7 +1,5 @@
 """The panel of metrics on a call's page: which counted its events, with what value, and which did not and why."""
 
-from datetime import UTC
-
 import msgspec
 
 from app.metrics.catalog import read_live_metrics
@@ -12,6 +10,7 @@ from app.metrics.windows import Unit, window_at
 from app.store.engine import Connection
 from app.store.review import WholeCall
 from app.web.pages import Values
+from app.web.zone import page_zone
 
 SHOWN_MAX = 100
 """Explanations that the page shows; the API gives all of them."""
@@ -52,11 +51,12 @@ def _to_event_count(explanation: EventExplanation) -> EventCount:
 
 
 def _to_address(explanation: EventExplanation) -> str:
-    first, last = window_at(UTC, Unit.DAY, explanation.event.time_created)
+    zone = page_zone()
+    first, last = window_at(zone, Unit.DAY, explanation.event.time_created)
     texts = {
         "metric": explanation.metric.name,
         "customer_id": explanation.event.customer_id,
-        "start": to_day(UTC, first),
-        "end": to_day(UTC, last),
+        "start": to_day(zone, first),
+        "end": to_day(zone, last),
     }
     return to_address("/usage", texts)

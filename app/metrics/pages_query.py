@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, tzinfo
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -12,26 +13,12 @@ from app.core.text import to_visible
 from app.core.times import format_time
 from app.errors import BadQuery
 from app.metrics.parameters import USAGE_PARAMETERS
-from app.metrics.windows import Unit, find_zone, window_at
+from app.metrics.windows import Unit, window_at
+from app.zones import find_zone, to_wall
 
-PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify")
+PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify", "period")
 EVENTS_PARAMETERS = ("metric", *(name for name in USAGE_PARAMETERS if name not in {"window", "fill"}), "group", "after")
 
-ZONES = (
-    "UTC",
-    "America/Los_Angeles",
-    "America/New_York",
-    "America/Sao_Paulo",
-    "Asia/Kolkata",
-    "Asia/Singapore",
-    "Asia/Tokyo",
-    "Australia/Sydney",
-    "Europe/Berlin",
-    "Europe/London",
-)
-"""Suggestions for the time zone field, which accepts any other zone, too."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGES_MAX = 10_000
 _CHARS_MAX = 4000
 _ADDRESS_MAX = 3500
@@ -46,6 +33,8 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
 
     texts: dict[str, str]
     """The parameters as they were sent, without the empty ones."""
+    page_zone: str
+    """The time zone where none was asked for."""
 
     @property
     def metric(self) -> str:
@@ -55,7 +44,12 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def usage(self) -> dict[str, str]:
         """The parameters for `parse_usage_query`."""
-        return {name: text for name, text in self.texts.items() if name in USAGE_PARAMETERS}
+        return {"tz": self.page_zone, **{name: text for name, text in self.texts.items() if name in USAGE_PARAMETERS}}
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone that was asked for; None if there is no such zone."""
+        return find_zone(self.usage["tz"])
 
     @property
     def fields(self) -> dict[str, str]:
@@ -105,6 +99,20 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
         return address if len(address) <= _ADDRESS_MAX else None
 
 
+class Preset(NamedTuple):
+    """A period that takes one click."""
+
+    title: str
+    start: str | None
+    end: str | None
+    is_chosen: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in an address."""
+        return self.title.lower().replace(" ", "-")
+
+
 def to_address(path: str, texts: Mapping[str, str | None]) -> str:
     """Return an address with the parameters that are not empty."""
     query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
@@ -116,7 +124,7 @@ def to_typed(text: str) -> str:
     return to_visible(text) if _NOT_HTML.search(text) else text
 
 
-def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...]) -> UsageView:
+def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...], page_zone: str) -> UsageView:
     """Parse the parameters of an address. A form sends its empty fields, too: they count as not given.
 
     Raises:
@@ -135,22 +143,35 @@ def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, .
             raise BadQuery(f"{name} is longer than {_CHARS_MAX:,} characters")
         if filled:
             texts[name] = filled[0]
-    return UsageView(texts=texts)
+    return UsageView(texts=texts, page_zone=page_zone)
 
 
-def presets(view: UsageView, now: int) -> list[tuple[str, str, bool]]:
-    """Return (title, address, is chosen) of the common periods."""
-    zone = find_zone(view.texts.get("tz", "UTC")) or UTC
+def list_presets(view: UsageView, now: int) -> list[Preset]:
+    """Return the common periods. Each is a button of the form, which so sends what was typed beside it."""
+    zone = view.zone or UTC
     before, this = _months(zone, now)
-    periods: list[tuple[str, str | None, str | None]] = [
-        ("This month", None, None),
-        ("Last month", before, this),
-        ("Last 7 days", "7d", None),
-        ("Last 24 hours", "24h", None),
-        ("Last 365 days", "365d", None),
-    ]
     period = (view.texts.get("start"), view.texts.get("end"))
-    return [(title, view.address(start=start, end=end), (start, end) == period) for title, start, end in periods]
+    return [
+        Preset(title, start, end, (start, end) == period)
+        for title, start, end in (
+            ("This month", None, None),
+            ("Last month", before, this),
+            ("Last 7 days", "7d", None),
+            ("Last 24 hours", "24h", None),
+            ("Last 365 days", "365d", None),
+        )
+    ]
+
+
+def address_of_preset(view: UsageView, now: int) -> str | None:
+    """Return the address of the view with the period that its `period` names; None without one. Raises BadQuery."""
+    name = view.texts.get("period")
+    if name is None:
+        return None
+    presets = {preset.name: preset for preset in list_presets(view, now)}
+    if name not in presets:
+        raise BadQuery(f"period must be one of {', '.join(presets)}; it is {name[:40]!a}")
+    return view.address(start=presets[name].start, end=presets[name].end, period=None)
 
 
 def _months(zone: tzinfo, now: int) -> tuple[str, str]:
@@ -161,14 +182,3 @@ def _months(zone: tzinfo, now: int) -> tuple[str, str]:
 def to_day(zone: tzinfo, micros: int) -> str:
     """Return the date of a moment in a zone: `2026-11-23`."""
     return to_wall(zone, micros)[:10]
-
-
-def to_wall(zone: tzinfo, micros: int) -> str:
-    """Return the local time of a moment in a zone: `2026-11-23 17:30:12`.
-
-    A local time that occurs twice gets its offset from UTC: `2026-10-25 02:00:00 +01:00`.
-    """
-    moment = (_EPOCH + timedelta(microseconds=micros)).astimezone(zone)
-    wall = moment.isoformat(" ", "seconds")
-    is_twice = moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset()
-    return f"{wall[:19]} {wall[19:]}" if is_twice else wall[:19]

@@ -18,7 +18,7 @@ from app.metrics.definition import Metric, MetricType
 from app.metrics.documents import to_shares_document
 from app.metrics.explain import explain, filter_text
 from app.metrics.pages_chart import adds_up, draw, is_stacked
-from app.metrics.pages_query import UsageView, to_wall
+from app.metrics.pages_query import UsageView
 from app.metrics.parameters import parse_after, parse_group, parse_usage_query, to_after
 from app.metrics.progress import BuildProgress, read_progress
 from app.metrics.query import Answer, Query, Row
@@ -26,6 +26,7 @@ from app.metrics.values import ZERO, add, format_number
 from app.metrics.windows import SECONDS_OF, WINDOWS, Unit
 from app.store.engine import Connection
 from app.web.pages import Values, Work
+from app.zones import to_wall
 
 ROWS = 100
 """Rows per page of the table, and events per page of their list."""

@@ -12,9 +12,10 @@ from app.errors import BadQuery
 from app.metrics.query import Query
 from app.metrics.schema import MAX_GROUPS
 from app.metrics.sql_events import Place
-from app.metrics.windows import SECOND, WINDOWS, Unit, find_zone, window_at
+from app.metrics.windows import SECOND, WINDOWS, Unit, window_at
 from app.store.ids import ID_MAX
 from app.store.query import check_texts, parse_moment
+from app.zones import find_zone, zone_hint
 
 USAGE_PARAMETERS = ("customer_id", "start", "end", "window", "group_by", "tz", "fill", "include_future", "version")
 """`version` is not part of the query: it selects the definition of the metric."""
@@ -28,7 +29,7 @@ _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9]{1,19})")
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  local time, whose zone is a parameter
 
 
-def parse_usage_query(texts: Mapping[str, str], now: int) -> Query:
+def parse_usage_query(texts: Mapping[str, str], now: int, default_tz: str = "UTC") -> Query:
     """Parse a query; `texts` has some of USAGE_PARAMETERS. The default period is the current month up to now.
 
     Raises:
@@ -36,10 +37,10 @@ def parse_usage_query(texts: Mapping[str, str], now: int) -> Query:
 
     """
     check_texts({name: texts[name] for name in ("customer_id", "group_by", "version") if name in texts})
-    tz = texts.get("tz", "UTC")
+    tz = texts.get("tz", default_tz)
     zone = find_zone(tz)
     if zone is None:
-        raise BadQuery(f"tz must be the IANA name of a time zone, such as Europe/Berlin; it is {tz[:40]!a}")
+        raise BadQuery(f"tz {zone_hint(tz)}; it is {tz[:40]!a}")
     end = parse_local("end", texts["end"], zone, now) if "end" in texts else now
     start = (
         parse_local("start", texts["start"], zone, now)

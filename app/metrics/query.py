@@ -20,8 +20,8 @@ from app.metrics.windows import (
     Unit,
     Window,
     cut,
-    find_zone,
 )
+from app.zones import find_zone
 
 MAX_WINDOWS = 100_000
 """About the minutes of two months. Each is a number: a query for more is a mistake."""

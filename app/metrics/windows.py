@@ -5,11 +5,9 @@ Monday. An hour or a minute never spans a change of the clocks: in the night whe
 hours from 02:00 to 03:00; where the clocks change by half an hour, one hour is only half as long.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
 SECOND = 1_000_000
 
@@ -48,26 +46,9 @@ _ORDINAL_OF_1970 = date(1970, 1, 1).toordinal()
 _DAY_SECONDS = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Excludes files that are not zones, such as `localtime` and `posixrules`, and paths.
-_ZONE = re.compile(r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
-_LONGEST_ZONE = 64
-
 FIRST_YEAR = 1900
 LAST_YEAR = 2200
 """Windows are within these years: today's calendar applies, and no arithmetic leaves the years of Python."""
-
-
-def find_zone(name: str) -> tzinfo | None:
-    """Return the time zone of an IANA name, or None if there is none."""
-    if name == "UTC":
-        return UTC
-    if len(name) <= _LONGEST_ZONE and _ZONE.fullmatch(name):
-        try:
-            return ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            # Not found, not in the zone file format, or a folder such as `America`.
-            pass
-    return None
 
 
 def cut(zone: tzinfo, unit: Unit, start: int, end: int) -> Iterator[Window]:

@@ -113,12 +113,12 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
 
     @blueprint.post("/replays")
     def ask() -> Response:
-        replay_request = parse_replay_request(_form())
+        replay_request = parse_replay_request(pages.localize(_form()))
         return pages.show("replay_ask.html", lambda backend: replays.preview(backend, replay_request))
 
     @blueprint.post("/replays/start")
     def start() -> Response:
-        replay_request = parse_replay_request(_form())
+        replay_request = parse_replay_request(pages.localize(_form()))
         return go_to(f"/replays/{replays.start(pages.read(lambda backend: replays.prepare(backend, replay_request)))}")
 
     @blueprint.get("/replays/<replay_id>")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.calls.log import CallLog
 from app.catalog.live import Catalog, build_catalog
 from app.catalog.watch import Watcher
+from app.cli.log_output import wants_colour
 from app.clock import clock
 from app.core.credentials import Credentials
 from app.errors import Unavailable
@@ -60,7 +61,9 @@ def build(settings: Settings) -> Service:
     metric_watcher = MetricWatcher(database, settings.metrics_dir, ids, clock)
     metric_watcher.begin()
     telemetry = Telemetry(shared="PROMETHEUS_MULTIPROC_DIR" in os.environ)
-    call_log = CallLog(sys.stdout, clock, level=settings.log_level, properties=settings.log_properties)
+    call_log = CallLog(
+        sys.stdout, clock, level=settings.log_level, properties=settings.log_properties, colour=wants_colour()
+    )
     committer = Committer(database, ids, catalog.map_again, event_hooks(ids, forwards=bool(settings.lotus_api_key)))
     writer = Writer(committer, telemetry.watch_commit, call_log.watch_commit)
     ingest = Ingest(

@@ -59,11 +59,9 @@ def schema(*, metric: bool) -> None:
     click.echo(schema_text(METRIC_SCHEMA if metric else SCHEMA), nl=False)
 
 
-_COMMANDS = (serve, init, migrate, send, log, show, ledger, refused, retention, replay, settings)
-_OF_BACKUP = (backup, restore)
-_OF_FORWARDING = (worker, deliveries, doctor, forward, reconcile, fake_lotus)
-_OF_TRANSFORMS = (new, try_, check, schema, transforms, preview)
-_OF_METRICS = (metrics, usage)
-
-for command in (*_COMMANDS, *_OF_BACKUP, *_OF_FORWARDING, *_OF_TRANSFORMS, *_OF_METRICS):
-    main.add_command(command)
+main.add_section("Set up and run", init, migrate, settings, serve)
+main.add_section("Calls", send, log, show, ledger, refused)
+main.add_section("Transforms", new, try_, check, preview, transforms, replay, schema)
+main.add_section("Metrics and usage", usage, metrics)
+main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
+main.add_section("Operate", doctor, backup, restore, retention)

@@ -53,6 +53,7 @@ from app.web.pages import Pages, protect
 from app.web.parameters import check_address
 from app.web.sessions import set_up_sessions
 from app.web.sign_in import SignIn
+from app.web.zone import zone_choice
 
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
@@ -70,7 +71,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
     offload = offload or OnThisThread(Backend(database=service.database, catalog=service.catalog))
     set_up_sessions(app, settings.admin_token, offload)
-    pages = Pages(offload, find_pause if settings.lotus_api_key else None)
+    pages = Pages(offload, settings.time_zone, find_pause if settings.lotus_api_key else None)
     in_flight = app.extensions[IN_FLIGHT] = InFlight(
         settings.max_inflight_bytes, settings.max_body_bytes, service.telemetry.show_in_flight
     )
@@ -87,6 +88,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         deliveries_api(offload, settings.admin_token),
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
+        zone_choice(pages.blueprint("zone")),
         overview(pages, service),
         debugger(pages, settings, (metrics_panel, delivery_panel)),
         delivery_pages(pages, settings),

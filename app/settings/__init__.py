@@ -6,6 +6,7 @@ setting and what to do, and never shows its value, which may be a secret.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import tzinfo
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from app.settings.values import (
     parse_log_level,
     parse_lotus_host,
     parse_public_url,
+    parse_time_zone,
 )
 
 T = TypeVar("T")
@@ -144,6 +146,11 @@ class Settings:
         parse_log_level, "info", "The lowest level that is logged: debug, info, warning or error."
     )
     log_properties: bool = _setting(parse_bool, "0", "1 includes each event's properties in its log line.")
+    time_zone: tzinfo = _setting(  # noqa: RUF009 (a field)
+        parse_time_zone,
+        "UTC",
+        "The time zone of the pages and of `usage`, such as Europe/Berlin, where nobody asks for another.",
+    )
     web_concurrency: int = _setting(parse_int(1, 64), "2", "How many worker processes answer requests.")
 
 

@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Callable
+from datetime import tzinfo
 from urllib.parse import urlsplit
+
+from app.zones import find_zone, zone_hint
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -118,3 +121,11 @@ def parse_log_level(text: str) -> str:
         message = "must be debug, info, warning or error"
         raise ValueError(message)
     return level
+
+
+def parse_time_zone(text: str) -> tzinfo:
+    """Return the time zone of an IANA name."""
+    zone = find_zone(text)
+    if zone is None:
+        raise ValueError(zone_hint(text))
+    return zone

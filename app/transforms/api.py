@@ -27,7 +27,14 @@ from app.transforms.documents import DraftDocument, to_draft_document, to_versio
 from app.transforms.sandboxes import Sandboxes
 from app.transforms.sql_drafts import DraftConflict, discard_draft, save_draft
 from app.transforms.traffic import CALLS_FOR_PATHS, list_ids_for, list_paths
-from app.transforms.workbench import ImpactRequest, PreviewRequest, PublishRequest, ResolveRequest, RollbackRequest
+from app.transforms.workbench import (
+    ImpactRequest,
+    PreviewRequest,
+    PublishRequest,
+    ResolveRequest,
+    RollbackRequest,
+    UnpublishRequest,
+)
 from app.web.application import body_limit
 from app.web.body import Limit
 from app.web.errors import to_json
@@ -162,6 +169,11 @@ def _add_sandbox_jobs(blueprint: Blueprint, sandboxes: Sandboxes) -> None:
     def rollback(name: str) -> Response:
         _read_body(RollbackRequest)
         return _json_response(sandboxes.work("rollback", name, request.get_data()))
+
+    @blueprint.post("/<name>/unpublish")
+    def unpublish(name: str) -> Response:
+        _read_body(UnpublishRequest)
+        return _json_response(sandboxes.work("unpublish", name, request.get_data()))
 
     @blueprint.post("/<name>/resolve")
     def resolve(name: str) -> Response:

@@ -13,7 +13,7 @@ from app.catalog.backend import Backend
 from app.catalog.files import read_file, to_path
 from app.catalog.live import build_catalog
 from app.catalog.status import CatalogStatus, FileState, FileStatus
-from app.cli.program import Failure, check_schema, open_database, read_settings
+from app.cli.program import CommandGroup, Failure, check_schema, open_database, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
@@ -65,7 +65,7 @@ def open_context() -> CliContext:
     )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def transforms() -> None:
     """See which transforms are live, and decide where a file differs from the live version."""
 
@@ -135,16 +135,23 @@ def publish(*, name: str, yes: bool) -> None:
     context = open_context()
     file = context.status().find(name)
     if file and file.state is FileState.NO_FILE and not yes:
-        path = to_path(context.folder, name)
-        click.confirm(
-            f"There is no {path}. Unpublish {name}? Its calls then go to the next transform that takes them, or to"
-            " _default.",
-            abort=True,
-        )
+        click.confirm(f"There is no {to_path(context.folder, name)}. {_ask_to_unpublish(name)}", abort=True)
     change = context.actions.publish(name)
     _print_change(name, change, file)
     if change.after is None:
-        click.echo(f"{name} is unpublished. All nodes map without it within two seconds.")
+        click.echo(_unpublished_text(name))
+
+
+@transforms.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def unpublish(*, name: str, yes: bool) -> None:
+    """Take a transform that was published from the editor, or whose file was deleted, out of use."""
+    context = open_context()
+    if not yes:
+        click.confirm(_ask_to_unpublish(name), abort=True)
+    _print_change(name, context.actions.unpublish(name), None)
+    click.echo(_unpublished_text(name))
 
 
 @transforms.command()
@@ -194,6 +201,17 @@ def history(*, name: str) -> None:
 
 
 transforms.add_command(check)
+
+
+def _ask_to_unpublish(name: str) -> str:
+    return (
+        f"Unpublish {name}? Its calls then go to the next transform that takes them, or to _default; what none takes is"
+        " ignored as no_transform."
+    )
+
+
+def _unpublished_text(name: str) -> str:
+    return f"{name} is unpublished. All nodes map without it within two seconds."
 
 
 def to_diff(before: str | None, after: str | None, before_name: str, after_name: str) -> str:
@@ -248,7 +266,7 @@ def _to_hint(status: CatalogStatus, file: FileStatus) -> str:
                 else (f"was unpublished: publish {file.name}, or delete the file")
             )
         case FileState.NO_FILE:
-            return f"pull {file.name}, or publish {file.name} to unpublish it"
+            return f"pull {file.name}, or unpublish {file.name}"
         case FileState.BROKEN:
             return "the file is not used" + (", the live version stays" if is_live else "")
         case FileState.NEW:

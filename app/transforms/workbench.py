@@ -71,6 +71,12 @@ class RollbackRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     version: str
 
 
+class UnpublishRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The version to unpublish, which its author saw as live."""
+
+    live: str
+
+
 class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Which side is right where a file differs from the live version."""
 
@@ -158,10 +164,7 @@ class DraftWorkbench:
 
     def publish(self, name: str, request: PublishRequest) -> bytes:
         """Make a text live. Raises EditConflict, TransformInvalid."""
-        try:
-            expected = bytes.fromhex(request.live) if request.live is not None else None
-        except ValueError:
-            raise NotFound(f"{request.live!r} is not a version") from None
+        expected = _to_digest(request.live) if request.live is not None else None
         self._try_on_calls(name, request.text)
         change = self._actions.publish_text(name, request.text, expected)
         is_discarded = self._discard_draft(name, request.text, request.revision)
@@ -181,13 +184,19 @@ class DraftWorkbench:
         self._try_on_calls(name, text)
         return self._version_json(self._actions.roll_back(name, request.version).digest)
 
+    def unpublish(self, name: str, request: UnpublishRequest) -> bytes:
+        """Take the live version out of use. Raises NotFound, EditConflict, TransformInvalid."""
+        return self._version_json(self._actions.unpublish(name, _to_digest(request.live)).digest)
+
     def resolve(self, name: str, request: ResolveRequest) -> bytes:
         """Publish the file, or write the live text into it. Raises NotFound, TransformInvalid."""
         path = to_path(self._folder, name)
         if request.take == "file":
             if not path.exists():
                 # Publishing a file that is gone unpublishes the transform: nobody means that by a click.
-                raise NotFound(f"there is no {path.name}; to unpublish {name}: segment-lotus transforms publish {name}")
+                raise NotFound(
+                    f"there is no {path.name}; to unpublish {name}: segment-lotus transforms unpublish {name}"
+                )
             return self._version_json(self._actions.publish(name).digest)
         try:
             return self._version_json(self._actions.pull(name).digest)
@@ -247,6 +256,13 @@ class DraftWorkbench:
         except DraftConflict:
             return False
         return True
+
+
+def _to_digest(version: str) -> bytes:
+    try:
+        return bytes.fromhex(version)
+    except ValueError:
+        raise NotFound(f"{version!r} is not a version") from None
 
 
 class _CheckedDraft:

@@ -4,8 +4,9 @@ A page is a view of the functions that the JSON API and the command line call, t
 `offload` runs it, so that no page, however large, delays a webhook request.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from datetime import tzinfo
+from functools import cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.core.text import counted, to_visible
-from app.core.times import format_time
+from app.core.times import format_time, localized
 from app.errors import SegmentLotusError, Unauthorized
 from app.store.engine import Connection
 from app.web.errors import to_status, to_unavailable
@@ -25,14 +26,22 @@ from app.web.offload import Offload
 from app.web.parameters import full_address
 from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
 from app.web.sign_in import to_way_back
+from app.web.zone import find_chosen_zone, page_zone, showing_in, to_moment
+from app.zones import COMMON
 
 Values = dict[str, Any]
 Work = Callable[[Backend], Values]
+
+Localize = Callable[[Mapping[str, str]], dict[str, str]]
+"""`Pages.localize`."""
 
 FindPause = Callable[[Connection, int], object | None]
 """(connection, now) -> why forwarding to Lotus is paused; None if it is not."""
 
 _HERE = Path(__file__).parent
+
+_TIMES = frozenset({"since", "until", "range"})
+"""The parameters of pages that are times."""
 
 _HEADERS = {
     # Scripts, styles and pictures are ours and come as files: what a call holds can never run as one.
@@ -51,9 +60,10 @@ _HEADERS = {
 class Pages:
     """Renders pages. One per application."""
 
-    def __init__(self, offload: Offload, find_pause: FindPause | None = None) -> None:
-        """`find_pause` returns what the banner of each page shows."""
+    def __init__(self, offload: Offload, zone: tzinfo, find_pause: FindPause | None = None) -> None:
+        """`zone`: of browsers that chose none. `find_pause` returns what the banner of each page shows."""
         self._offload = offload
+        self._zone = zone
         self._find_pause = find_pause
 
     def blueprint(self, name: str) -> Blueprint:
@@ -68,31 +78,60 @@ class Pages:
         """Run a read of the database away from the loop. It may not use Flask's request."""
         return self._offload(work)
 
+    def zone(self) -> tzinfo:
+        """Return the time zone of the pages for the browser of this request."""
+        return find_chosen_zone() or self._zone
+
+    def localize(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Return parameters whose times say what they are in UTC: those that were typed without a zone are local."""
+        zone = self.zone()
+        return {name: localized(text, zone) if name in _TIMES else text for name, text in texts.items()}
+
     def show(
-        self, template: str, work: Work | None = None, status: int = 200, *, fragment: bool = False, **values: Any
+        self,
+        template: str,
+        work: Work | None = None,
+        status: int = 200,
+        *,
+        fragment: bool = False,
+        zone: tzinfo | None = None,
+        **values: Any,
     ) -> Response:
         """Render a page with `values`, and those that `work` reads from the database.
 
-        `fragment`: a part of a page, without the banner.
+        `fragment`: a part of a page, without the banner. `zone`: the zone that was asked for on this page alone.
         """
+        shown_in = zone or self.zone()
         common = {
             "place": request.path,
             "address": full_address(request),
+            # Where a form of the frame leads back to: the answer to another form has no address of its own.
+            "back": full_address(request) if request.method == "GET" else "/",
             "csrf": csrf_token(),
             "signed_in": is_signed_in(),
+            "default_zone": str(self._zone),
+            "chosen_zone": str(find_chosen_zone() or ""),
             "pause": None,
         }
         find_pause = None if fragment else self._find_pause
 
-        def render(backend: Backend) -> str:
-            more = work(backend) if work else {}
-            if find_pause:
-                with backend.database.reading() as conn:
-                    more = {**more, "pause": find_pause(conn, clock())}
+        def fill(more: Values) -> str:
             return _templates().get_template(template).render({**common, **values, **more})
 
-        # Without `work` no database is read: an error of the database must not prevent its own message.
-        text = self._offload(render) if work else _templates().get_template(template).render({**common, **values})
+        def read_and_fill(read: Work, backend: Backend) -> str:
+            with showing_in(shown_in):
+                more = read(backend)
+                if find_pause:
+                    with backend.database.reading() as conn:
+                        more = {**more, "pause": find_pause(conn, clock())}
+                return fill(more)
+
+        if work:
+            text = self._offload(partial(read_and_fill, work))
+        else:
+            # No database is read: an error of the database must not prevent its own message.
+            with showing_in(shown_in):
+                text = fill({})
         # Half of a surrogate pair that a template did not handle is shown as JSON writes it.
         return Response(text.encode(errors="backslashreplace"), status, content_type=_HTML)
 
@@ -131,7 +170,10 @@ def _templates() -> Environment:
     version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
     templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
     templates.filters["counted"] = counted
+    templates.globals["zone"] = lambda: str(page_zone())
+    templates.globals["common_zones"] = COMMON
     templates.filters["moment"] = to_moment
+    templates.filters["rfc3339"] = format_time
     templates.filters["visible"] = to_visible
     return templates
 
@@ -140,9 +182,3 @@ def protect(response: Response) -> Response:
     """Tell the browser what a page may do."""
     response.headers.update(_HEADERS)
     return response
-
-
-def to_moment(micros: int) -> str:
-    """Return a time as people read it: `2026-11-23 17:30:12.345` in UTC."""
-    text = format_time(micros)
-    return f"{text[:10]} {text[11:23]}"

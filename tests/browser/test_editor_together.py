@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, Dialog, expect
 
-from tests.browser.conftest import WIDE, Visitor
+from tests.browser.conftest import NARROW, WIDE, Visitor
 from tests.browser.editing import EVENT_LINE, Editor
 from tests.builders import SECRET
 from tests.served import ADMIN_TOKEN, ROOT, Served, served
@@ -24,7 +26,7 @@ def transforms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("together") / "transforms"
     shutil.copytree(ROOT / "transforms", folder)
     usual = (folder / "api_call.yaml").read_text()
-    for name in ("drafted", "published", "rolled", "drifted", "kept", "discarded"):
+    for name in ("drafted", "published", "rolled", "drifted", "kept", "discarded", "unpublished"):
         (folder / f"{name}.yaml").write_text(usual.replace("event: API Call", f"event: {name}"))
     return folder
 
@@ -143,6 +145,51 @@ def test_drift_is_resolved_by_a_person_who_sees_both(somebody: Open, service: Se
     expect(ann.said).to_contain_text("The file is live.")
     assert FIRST in live_text(service, "drifted")
     assert FIRST in ann.text.input_value()
+
+
+def test_what_was_made_here_is_taken_out_here_and_what_a_file_made_with_its_file(
+    somebody: Open, service: Served, transforms: Path
+) -> None:
+    ann = somebody("unpublished")
+    unpublish = ann.page.get_by_role("button", name="Unpublish…")
+    unpublish.click()
+    expect(ann.dialog).to_contain_text("The live version comes from the file unpublished.yaml: delete that file")
+    ann.visitor.check()
+    ann.answer("Close")
+    (transforms / "unpublished.yaml").unlink()
+    ann.add_line(EVENT_LINE, FIRST)
+    ann.publish()
+    unpublish.click()
+    expect(ann.dialog).to_contain_text("ignored as no_transform")
+    ann.answer("Cancel")
+    assert FIRST in live_text(service, "unpublished")
+    unpublish.click()
+    ann.visitor.check()
+    ann.answer("Unpublish")
+    expect(ann.said).to_contain_text("is unpublished")
+    expect(unpublish).to_be_hidden()
+    assert service.get("/api/v1/transforms/unpublished", ADMIN_TOKEN).json["live"] is None
+    # The text is still there, and goes live again by a click.
+    ann.publish()
+    assert FIRST in live_text(service, "unpublished")
+    expect(somebody("_default").page.get_by_role("button", name="Unpublish…")).to_be_hidden()
+
+
+def test_the_editor_tells_times_in_the_zone_that_the_browser_chose(somebody: Open, service: Served) -> None:
+    ann = somebody("kept")
+    published = service.get("/api/v1/transforms/kept", ADMIN_TOKEN).json["live"]["published_at"]
+    standing = ann.page.locator("#standing")
+    for zone in ("Asia/Kathmandu", "America/St_Johns", ""):
+        ann.page.set_viewport_size(NARROW)
+        ann.page.get_by_text("Change", exact=True).click()
+        ann.page.get_by_label("Time zone in this browser").fill(zone)
+        ann.visitor.check()
+        ann.page.get_by_role("button", name="Use it").click()
+        expect(ann.page.get_by_text("Times on this page are in")).to_have_text(
+            f"Times on this page are in {zone or 'UTC'}."
+        )
+        local = datetime.fromisoformat(published).astimezone(ZoneInfo(zone or "UTC"))
+        expect(standing).to_contain_text(local.strftime("%Y-%m-%d %H:%M"))
 
 
 def test_unsaved_text_outlives_leaving_and_an_ended_session(somebody: Open, service: Served) -> None:

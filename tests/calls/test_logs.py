@@ -56,9 +56,15 @@ def settled(record: Record | None = None, outcome: Outcome = Outcome.STORED, rea
     return record
 
 
-def written(*records: Record, stream: io.StringIO | None = None, level: str = "info", properties: bool = False) -> str:
+def written(
+    *records: Record,
+    stream: io.StringIO | None = None,
+    level: str = "info",
+    properties: bool = False,
+    colour: bool = True,
+) -> str:
     stream = stream or io.StringIO()
-    log = CallLog(stream, lambda: NOW + 12_345, level=level, properties=properties)
+    log = CallLog(stream, lambda: NOW + 12_345, level=level, properties=properties, colour=colour)
     log.watch_commit(Commit(records=records, seconds=0.0, waiting=0))
     return stream.getvalue()
 
@@ -304,13 +310,13 @@ def test_half_a_surrogate_pair_in_another_line_does_not_lose_it(logs: pytest.Cap
     assert line["event"].startswith("half")
 
 
-def on_a_terminal(code: str) -> str:
+def on_a_terminal(code: str, **variables: str) -> str:
     """Run Python with its output on a pseudo-terminal; return what it wrote."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **variables},
         stdout=theirs,
         stderr=theirs,
         stdin=subprocess.DEVNULL,
@@ -341,6 +347,23 @@ def test_on_a_terminal_other_lines_are_for_people_and_a_traceback_shows_no_value
     assert not shown.startswith("{")
     assert "RuntimeError" in shown
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(("no_colour", "colours"), [("", True), ("1", False)])
+def test_no_line_of_the_service_has_colours_where_no_color_is_set(
+    migrated_sqlite_url: str, no_colour: str, *, colours: bool
+) -> None:
+    shown = on_a_terminal(
+        "import structlog; from app.cli.log_output import configure; configure('info')\n"
+        "from app.service.build import build; from app.settings import Settings\n"
+        "from tests.builders import SECRET, a_document, post, to_raw\n"
+        f"service = build(Settings(database_url={migrated_sqlite_url!r}, segment_shared_secrets=(SECRET,)))\n"
+        "post(service.ingest, to_raw(a_document()))\n"
+        "structlog.get_logger('web').warning('another line')\n",
+        NO_COLOR=no_colour,
+    )
+    lines = {what: line for line in shown.splitlines() for what in ("stored", "another line") if what in line}
+    assert {what: "\x1b[" in line for what, line in lines.items()} == {"stored": colours, "another line": colours}
 
 
 PRIVATE = {

@@ -2,12 +2,13 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.times import MAX_MICROS, MIN_MICROS, TimeInvalid, format_time, parse_time
+from app.core.times import MAX_MICROS, MIN_MICROS, TimeInvalid, format_time, localized, parse_time
 
 from .examples import often
 
@@ -96,6 +97,34 @@ def test_a_written_time_reads_as_it_was(micros: int) -> None:
     assert parse_time(format_time(micros)) == micros
     assert parse_time(format_time(micros).replace("T", " ")) == micros
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", format_time(micros))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-01", "2026-10-31T23:00:00.000000Z"),
+        ("2026-11-01 10:00", "2026-11-01T09:00:00.000000Z"),
+        ("2026-07-01T10:00:00.5", "2026-07-01T08:00:00.500000Z"),
+        ("2026-11-01T10", "2026-11-01T09:00:00.000000Z"),
+        (" 2026-7-1 9:00 ", "2026-07-01T07:00:00.000000Z"),
+        # The clocks go from 02:00 to 03:00, and back from 03:00 to 02:00.
+        ("2026-03-29 02:30", "2026-03-29T01:30:00.000000Z"),
+        ("2026-10-25 02:30", "2026-10-25T00:30:00.000000Z"),
+    ],
+)
+def test_a_time_without_a_zone_can_be_read_in_one(text: str, expected: str) -> None:
+    assert localized(text, ZoneInfo("Europe/Berlin")) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2026-11-01T10:00:00Z", "2026-11-01 10:00 UTC", "2026-11-01T10:00+02:00", "2026-11-01T10:00:00 -3"),
+        *("1793527200", "1793527200.5", "7d", "soon", "", "2026", "0001-01-01", "x" * 1000),
+    ],
+)
+def test_whatever_says_its_zone_or_is_no_time_stays_as_it_is(text: str) -> None:
+    assert localized(text, ZoneInfo("Europe/Berlin")) == text
 
 
 @often

@@ -59,6 +59,18 @@ def test_the_numbers_tell_of_the_outbox_and_of_a_pause(forwarding: Site, address
     assert page["destination"]["trouble"] == "key"
 
 
+def test_a_pause_is_ended(forwarding: Site, lotus: FakeLotus, address: str) -> None:
+    path = "/api/v1/deliveries/try-now"
+    send(forwarding, "m-1")
+    assert ask_for(forwarding, path, {}) == {"paused": False}
+    a_worker(forwarding.service.database, address, key="wrong").step()
+    assert forwarding.client.post(path).status_code == 401
+    assert a_worker(forwarding.service.database, address).step() > 0
+    assert ask_for(forwarding, path, {}) == {"paused": True}
+    a_worker(forwarding.service.database, address).step()
+    assert list(lotus.events) == ["m-1"]
+
+
 def test_without_a_key_nothing_is_queued(site: Site) -> None:
     send(site, "m-1")
     assert get(site, "/api/v1/deliveries?state=waiting")["deliveries"] == []  # type: ignore[index]

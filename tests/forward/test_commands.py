@@ -52,6 +52,15 @@ def type_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: Database, a
     return lambda *words: CliRunner().invoke(main, words)
 
 
+def test_a_pause_is_ended(type_: Type, database: Database, lotus: FakeLotus, address: str) -> None:
+    store(database, [a_recent("id-1")])
+    assert type_("deliveries", "try-now").output == "Forwarding is not paused.\n"
+    a_worker(database, address, key="wrong").step()
+    assert type_("deliveries", "try-now").output.startswith("A running worker tries Lotus now;")
+    a_worker(database, address).step()
+    assert list(lotus.events) == ["id-1"]
+
+
 def test_what_was_stored_before_is_queued_later_once(type_: Type, database: Database) -> None:
     store(database, [a_recent(f"id-{number}") for number in range(5)], forwards=False)
     # Events of tests are stored on 2026-11-01, or later where other tests moved the clock of their ids.

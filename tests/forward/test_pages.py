@@ -266,6 +266,28 @@ def test_a_pause_is_told_on_every_page_at_the_price_of_one_query(forwarding: Sit
     assert "is paused" not in page(forwarding, "/")
 
 
+@pytest.mark.parametrize("path", ["/deliveries", "/calls?outcome=stored", "/"])
+def test_a_pause_is_ended_from_the_page_that_tells_of_it(
+    forwarding: Site, lotus: FakeLotus, address: str, path: str
+) -> None:
+    send(forwarding)
+    forward(forwarding, address, key="wrong")
+    text = page(forwarding, path)
+    (form,) = re.findall(r'<form method="post" action="/deliveries/try-now">.*?</form>', text, re.DOTALL)
+    words = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    assert forwarding.client.post("/deliveries/try-now", data={**words, "csrf": "wrong"}).status_code == 403
+    assert "one is tried again at" in page(forwarding, path)
+    answer = forwarding.client.post("/deliveries/try-now", data=words)
+    assert (answer.status_code, answer.location) == (303, path)
+    text = page(forwarding, path)
+    assert "one is tried again now" in text
+    assert "Try now" not in text
+    assert not lotus.events
+    a_worker(forwarding.service.database, address).step()
+    assert len(lotus.events) == 1
+    assert "is paused" not in page(forwarding, path)
+
+
 def test_the_overview_counts_deliveries_where_there_are_any(forwarding: Site, address: str) -> None:
     send(forwarding, 3, timestamp=now())
     forward(forwarding, address)

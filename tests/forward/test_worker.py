@@ -14,8 +14,9 @@ from app.forward.fake_lotus.faults import Fault, PlannedFault
 from app.forward.fake_lotus.rules import INVALID_JSON
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.forward.lotus import Lotus
+from app.forward.retry import try_now
 from app.forward.sql_deliveries import void_deliveries
-from app.forward.sql_destination import read_destination
+from app.forward.sql_destination import Destination, pause, read_destination
 from app.forward.sql_lists import list_attempts
 from app.forward.timing import back_off, pause_for
 from app.forward.verdict import LotusAnswer
@@ -24,6 +25,7 @@ from app.store.schema import attempted, attempts, deliveries, events
 from tests.builders import an_event, rows_of, values_of
 from tests.forward.forwarding import (
     DAY,
+    HOUR,
     SECOND,
     Clock,
     a_recent,
@@ -192,6 +194,23 @@ def test_while_it_is_paused_nothing_is_sent_and_after_it_the_batches_grow(
     work(worker, time)
     assert [count for count, _ in lotus.requests] == [100, 1, 2, 4, 8, 16, 32, 57]
     assert list(lotus.events) == [f"id-{number:03}" for number in range(120)]
+
+
+def test_a_pause_that_is_ended_by_hand_is_noticed_within_a_second(
+    database: Database, lotus: FakeLotus, address: str
+) -> None:
+    assert not try_now(database)
+    store(database, [a_recent("id-1")])
+    worker = a_worker(database, address)
+    with database.writing() as conn:
+        pause(conn, Destination(), "network", "gone", now=clock(), probe_at=clock() + HOUR)
+    assert 0 < worker.step() <= 1
+    assert not lotus.events
+    assert try_now(database)
+    worker.step()
+    assert list(lotus.events) == ["id-1"]
+    assert not try_now(database)
+    assert balanced(database) == {"delivered": 1}
 
 
 def test_lotus_is_away_and_comes_back(database: Database, lotus: FakeLotus) -> None:

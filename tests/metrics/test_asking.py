@@ -6,7 +6,8 @@ from app.core.times import format_time, parse_time
 from app.errors import BadQuery
 from app.metrics.parameters import parse_after, parse_group, parse_local, parse_usage_query, to_after
 from app.metrics.query import Query
-from app.metrics.windows import Unit, find_zone
+from app.metrics.windows import Unit
+from app.zones import find_zone
 
 NOW = parse_time("2026-11-23T17:30:00Z")
 

@@ -161,6 +161,17 @@ def test_usage_is_a_table(type_: Desk) -> None:
     assert "2026-10-01 00:00:00+00:00 to 2026-11-01 00:00:00+00:00, UTC" in result.stderr
 
 
+def test_the_ends_of_a_period_have_two_names(type_: Desk) -> None:
+    table = type_("usage", "used", *OCTOBER)
+    assert type_("usage", "used", "--since", "2026-10-01", "--until", "2026-11-01").output == table.output
+    assert type_("usage", "used", "--since", "2026-10-01", "--end", "2026-11-01").output == table.output
+    for words in (("--since", "7d"), ("--start", "7d"), ("--until", "1d")):
+        result = type_("usage", "used", *OCTOBER, *words)
+        assert result.exit_code == 2
+        assert "name the same end of the period: give it once." in result.stderr
+    assert "--start and --since name" in type_("usage", "used", *OCTOBER, "--since", "7d").stderr
+
+
 def test_windows_are_told_in_their_zone(type_: Desk) -> None:
     words = ("usage", "used", *OCTOBER, "--window", "day", "--tz", "Europe/Berlin", "--group-by", "none")
     lines = said(type_(*words)).splitlines()
@@ -171,6 +182,15 @@ def test_windows_are_told_in_their_zone(type_: Desk) -> None:
     ]
     filled = said(type_(*words, "--fill", "zero", "--customer", "ann"))
     assert len(filled.splitlines()) == 1 + 31
+
+
+def test_days_are_those_of_time_zone_unless_another_is_asked_for(type_: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("usage", "used", *OCTOBER, "--window", "day", "--group-by", "none", "--customer", "ann")
+    utc, berlin = said(type_(*words)), said(type_(*words, "--tz", "Europe/Berlin"))
+    assert utc != berlin
+    monkeypatch.setenv("TIME_ZONE", "Europe/Berlin")
+    assert said(type_(*words)) == berlin
+    assert said(type_(*words, "--tz", "UTC")) == utc
 
 
 def test_usage_is_csv_and_json(type_: Desk) -> None:

@@ -8,7 +8,8 @@ from app.metrics.definition import Metric
 from app.metrics.proration import to_buckets
 from app.metrics.query import Answer, MetricEvent, Query
 from app.metrics.stream import Stream, read_from
-from app.metrics.windows import cut, find_zone
+from app.metrics.windows import cut
+from app.zones import find_zone
 from tests.metrics.metrics import a_metric, a_query
 from tests.metrics.random_metrics import cases
 from tests.metrics.recomputation import compute, units_in

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.times import format_time, parse_time
-from app.metrics.windows import SECOND, Unit, count_windows, cut, day_start, find_zone, window_at
+from app.metrics.windows import SECOND, Unit, count_windows, cut, day_start, window_at
+from app.zones import find_zone
 
 
 def zone(name: str) -> tzinfo:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import html5lib
 import pytest
 import sqlalchemy as sa
 
@@ -316,9 +317,82 @@ def test_without_events_it_says_what_to_do(visited: Site) -> None:
 
 def test_periods_of_a_click_are_those_of_the_time_zone(visited: Site) -> None:
     text = page(visited, "/usage?metric=tokens&start=7d")
-    assert re.search('start=7d" aria-current="true">Last 7 days', text)
-    (last,) = re.findall(r'href="([^"]+)">Last month', text)
-    assert re.search(r"start=\d{4}-\d\d-01&amp;end=\d{4}-\d\d-01", last)
+    assert re.findall('value="([a-z0-9-]+)" aria-current="true"', text) == ["last-7-days"]
+    for period, expected in (
+        ("this-month", ""),
+        ("last-month", r"&start=\d{4}-\d\d-01&end=\d{4}-\d\d-01"),
+        ("last-24-hours", "&start=24h"),
+    ):
+        answer = visited.client.get(f"/usage?metric=tokens&start=7d&end=1d&period={period}")
+        assert answer.status_code == 303
+        assert re.fullmatch(f"/usage.metric=tokens{expected}", answer.location)
+    assert "period must be one of this-month, last-month" in html.unescape(page(visited, "/usage?period=ever", 400))
+
+
+CHOSEN = {
+    "metric": "tokens",
+    "customer_id": "ann",
+    "start": "2026-10-01",
+    "end": "2026-11-01",
+    "window": "day",
+    "group_by": "model",
+    "tz": "Asia/Tokyo",
+    "fill": "zero",
+    "include_future": "true",
+}
+
+
+def form_of(text: str) -> dict[str, str]:
+    """Return the fields that a browser sends with the form of the page."""
+    form = html5lib.parse(text, namespaceHTMLElements=False).find(".//form[@action='/usage']")
+    fields = {field.get("name"): field.get("value", "") for field in form.iter("input")}
+    for select in form.iter("select"):
+        options = [option.get("value", option.text) for option in select.iter("option")]
+        chosen = [option.get("value", option.text) for option in select.iter("option") if "selected" in option.attrib]
+        fields[select.get("name")] = (chosen or options)[0]
+    return fields
+
+
+def send_form(site: Site, fields: dict[str, str]) -> str:
+    """Send the form; return the page after its redirects."""
+    answer = site.client.get("/usage", query_string=fields, follow_redirects=True)
+    assert answer.status_code == 200
+    return answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metric": "calls"},
+        {"customer_id": "bob"},
+        {"start": "2026-10-02"},
+        {"end": "2026-10-15"},
+        {"window": "week"},
+        {"group_by": "none"},
+        {"tz": "UTC"},
+        {"fill": ""},
+        {"include_future": ""},
+        {"period": "last-7-days"},
+        {"period": "this-month"},
+    ],
+    ids=str,
+)
+def test_whatever_is_chosen_stays_when_something_else_is_changed(visited: Site, change: dict[str, str]) -> None:
+    store(visited, "m-1", "2026-10-05", userId="ann")
+    shown = form_of(send_form(visited, CHOSEN))
+    assert {name: text for name, text in shown.items() if text} == CHOSEN
+    after = form_of(send_form(visited, {**shown, **change}))
+    period = {"last-7-days": {"start": "7d", "end": ""}, "this-month": {"start": "", "end": ""}}
+    assert after == {**shown, **period.get(change.get("period", ""), change)}
+
+
+def test_the_list_of_metrics_keeps_what_was_chosen(visited: Site) -> None:
+    (back,) = re.findall(r'<p class="hint"><a href="([^"]+)">Usage</a>', send_form(visited, CHOSEN))
+    text = page(visited, html.unescape(back))
+    assert "What was chosen before stays:" in text
+    assert "ann" in text
+    (link,) = re.findall(r'<a class="strong" href="([^"]+)"><bdi>most', text)
+    assert form_of(page(visited, html.unescape(link))) == {**form_of(send_form(visited, CHOSEN)), "metric": "most"}
 
 
 def test_hostile_names_are_shown_as_text(visited: Site) -> None:

@@ -10,7 +10,7 @@ from app.metrics.definition import parse_metric
 from app.metrics.pages_chart import STEPS_MAX, Chart, draw, to_short
 from app.metrics.pages_view import best_window, meaning_text, moment_text, number_text
 from app.metrics.query import Row
-from app.metrics.windows import find_zone
+from app.zones import find_zone
 from tests.metrics.test_pages import MOST, SEATS, SUM
 
 

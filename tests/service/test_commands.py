@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import click
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
@@ -13,6 +14,7 @@ from app.calls import commands as review
 from app.calls import commands_retention as retain
 from app.catalog.backend import Backend
 from app.catalog.live import Catalog
+from app.cli.program import first_sentence
 from app.core.outcome import Outcome
 from app.core.transform.transform import TransformSet
 from app.service import commands
@@ -64,13 +66,13 @@ def database(empty: Database) -> Database:
     return empty
 
 
-def desk(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Type:
-    """Return what types a command, in an empty folder with DATABASE_URL set."""
+def desk(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, color: bool = False) -> Type:
+    """Return what types a command, in an empty folder with DATABASE_URL set; `color`: as on a terminal."""
     for setting in SETTINGS:
         monkeypatch.delenv(setting.name, raising=False)
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.chdir(folder)
-    return lambda *words: CliRunner().invoke(commands.main, words)
+    return lambda *words: CliRunner().invoke(commands.main, words, color=color)
 
 
 @pytest.fixture
@@ -89,6 +91,69 @@ def test_the_log_has_the_newest_call_last(database: Database, type_: Type) -> No
     assert lines[0].startswith("2026-11-01 10:00:00.000  stored     API Call")
     assert "\x1b" not in "".join(lines)
     assert [line.split()[2] for line in type_("log", "--limit", "2").stdout.splitlines()] == ["ignored", "rejected"]
+
+
+def all_commands(
+    name: str = "segment-lotus", command: click.Command = commands.main
+) -> Iterator[tuple[str, click.Command]]:
+    """Every command and every group, by what is typed."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for word, below in command.commands.items():
+            yield from all_commands(f"{name} {word}", below)
+
+
+def test_help_shows_each_command_once_under_what_people_do_and_in_whole_sentences() -> None:
+    shown = CliRunner().invoke(commands.main, ["--help"]).stdout
+    sections = commands.main.sections()
+    assert sorted(name for names in sections.values() for name in names) == sorted(commands.main.commands)
+    titles = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
+    assert [title for title in titles if title != "Options"] == list(sections)
+    for title, names in sections.items():
+        section = shown.partition(f"\n{title}:\n")[2].partition("\n\n")[0]
+        assert re.findall(r"^  (\S+)", section, re.MULTILINE) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [(name, group) for name, group in all_commands() if isinstance(group, click.Group)]
+)
+def test_the_help_of_a_group_cuts_no_sentence(name: str, group: click.Group) -> None:
+    shown = " ".join(CliRunner().invoke(commands.main, [*name.split()[1:], "--help"]).stdout.split())
+    for word, command in group.commands.items():
+        sentence = first_sentence(command)
+        assert re.fullmatch(r"[A-Z].*\.", sentence), f"{word}: {sentence}"
+        assert f" {word} {sentence}" in shown
+
+
+@pytest.mark.parametrize(("name", "command"), list(all_commands()))
+def test_the_help_of_an_option_begins_with_a_capital_and_ends_with_a_full_stop(
+    name: str, command: click.Command
+) -> None:
+    texts = {option.opts[0]: option.help or "" for option in command.params if isinstance(option, click.Option)}
+    assert [option for option, text in texts.items() if not re.fullmatch(r"[A-Z].*(\.|  \[default: .+\])", text)] == []
+
+
+COLOURED = ("log", "settings", "check", "transforms diff other", "metrics check")
+
+
+@pytest.mark.parametrize(("no_colour", "expected"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_no_command_has_colours_where_no_color_is_set(
+    migrated_sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_colour: str | None, *, expected: bool
+) -> None:
+    type_ = desk(migrated_sqlite_url, tmp_path, monkeypatch, color=True)
+    database = connect(migrated_sqlite_url)
+    post(an_ingest(database), to_raw(a_document()))
+    database.close()
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "broken.yaml").write_text("metric_type: [")
+    (tmp_path / "transforms").mkdir()
+    (tmp_path / "transforms" / "broken.yaml").write_text("match: [")
+    (tmp_path / "transforms" / "other.yaml").write_text("match: {event: API Call}\nevent: {properties: properties}\n")
+    if no_colour is None:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("NO_COLOR", no_colour)
+    assert {words: "\x1b[" in type_(*words.split()).output for words in COLOURED} == dict.fromkeys(COLOURED, expected)
 
 
 @pytest.mark.parametrize(

@@ -475,6 +475,41 @@ def test_an_earlier_version_is_live_again_after_a_rollback_and_drift_is_resolved
     assert desk.get("/api_call")["state"] == "same"
 
 
+def test_what_was_published_from_the_editor_is_unpublished_and_its_calls_go_to_the_default(desk: Desk) -> None:
+    version = desk.do("POST", "/made_here/publish", text=TEXT.replace("API Call", "Made Here"), live=None)["version"]
+    assert desk.live("made_here")["origin"] == "editor"
+    assert desk.refused("POST", "/made_here/unpublish", 409, live="0" * 32)["code"] == "edit_conflict"
+    assert desk.refused("POST", "/made_here/unpublish", 404, live="what")["code"] == "not_found"
+    assert desk.do("POST", "/made_here/unpublish", live=version) == {"version": None}
+    document = desk.get("/made_here")
+    assert document["live"] is None
+    assert [(one["version"], one["origin"]) for one in document["history"]] == [(None, "editor"), (version, "editor")]
+    assert desk.refused("POST", "/made_here/unpublish", 404, live=version)["code"] == "not_found"
+    desk.service.watcher.look()
+    desk.send(event="Made Here", properties={"tokens": 1})
+    answer = desk.client.get("/api/v1/calls?event=Made%20Here", headers=HEADERS)
+    assert [call["transform"] for call in json.loads(answer.get_data())["calls"]] == ["_default"]
+    # It can be brought back.
+    assert desk.do("POST", "/made_here/rollback", version=version) == {"version": version}
+
+
+def test_what_its_file_keeps_live_is_unpublished_after_the_file_is_gone_and_stays_so(desk: Desk) -> None:
+    version = desk.live()["version"]
+    told = desk.refused("POST", "/api_call/unpublish", 400, live=version)
+    assert (told["code"], "api_call.yaml: delete that file" in told["message"]) == ("transform_invalid", True)
+    (desk.folder / "api_call.yaml").unlink()
+    assert desk.do("POST", "/api_call/unpublish", live=version) == {"version": None}
+    (desk.folder / "api_call.yaml").write_text(TWICE)
+    assert desk.get("/api_call")["state"] == "drift"
+
+
+def test_the_default_is_not_unpublished(desk: Desk) -> None:
+    version = desk.live("_default")["version"]
+    (desk.folder / "_default.yaml").unlink()
+    told = desk.refused("POST", "/_default/unpublish", 400, live=version)
+    assert told["message"] == "_default cannot be unpublished: all others inherit from it"
+
+
 # --- Limits and guards
 
 
@@ -487,6 +522,7 @@ def test_an_earlier_version_is_live_again_after_a_rollback_and_drift_is_resolved
         ("POST", "/api_call/impact"),
         ("POST", "/api_call/publish"),
         ("POST", "/api_call/rollback"),
+        ("POST", "/api_call/unpublish"),
         ("POST", "/api_call/resolve"),
     ],
 )

@@ -347,6 +347,22 @@ def test_a_transform_without_a_file_is_taken_out_after_asking(desk: Desk) -> Non
     assert "was unpublished" in said(desk("transforms", "list"))
 
 
+def test_a_transform_is_unpublished_after_asking_unless_its_file_keeps_it_live(desk: Desk) -> None:
+    assert "order comes from transforms/order.yaml: delete that file" in said(
+        desk("transforms", "unpublish", "order", "--yes"), 1
+    )
+    desk.write(order=ONE + "# changed\n")
+    said(desk("transforms", "publish", "order"))
+    said(desk("transforms", "rollback", "order"))
+    assert said(desk("transforms", "unpublish", "order", input="n\n"), 1).startswith(
+        "Unpublish order? Its calls then go to"
+    )
+    assert desk.states()["order"] == "drift"
+    assert "is unpublished" in said(desk("transforms", "unpublish", "order", "--yes"))
+    assert "nothing is live under the name 'order'" in said(desk("transforms", "unpublish", "order", "--yes"), 1)
+    assert "cannot be unpublished" in said(desk("transforms", "unpublish", "_default", "--yes"), 1)
+
+
 def test_a_new_default_says_what_was_published_anew(desk: Desk) -> None:
     desk.write(default=DEFAULT_TEXT + "# changed\n")
     output = said(desk("transforms", "publish", "_default"))

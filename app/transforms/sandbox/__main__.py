@@ -35,6 +35,7 @@ from app.transforms.workbench import (
     PublishRequest,
     ResolveRequest,
     RollbackRequest,
+    UnpublishRequest,
 )
 
 # It shares two processors with what answers Segment, which goes first.
@@ -85,6 +86,7 @@ def _actions(workbench: DraftWorkbench) -> dict[str, tuple[Callable[[str, Any], 
         "impact": (workbench.impact, ImpactRequest),
         "publish": (workbench.publish, PublishRequest),
         "rollback": (workbench.rollback, RollbackRequest),
+        "unpublish": (workbench.unpublish, UnpublishRequest),
         "resolve": (workbench.resolve, ResolveRequest),
     }
 

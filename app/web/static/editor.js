@@ -205,6 +205,7 @@ for (const button of document.querySelectorAll("[data-pane]")) {
 at("save").addEventListener("click", () => draft.save());
 at("publish").addEventListener("click", () => draft.publish());
 at("discard").addEventListener("click", () => draft.discard());
+at("unpublish").addEventListener("click", () => draft.unpublish());
 at("history").addEventListener("click", () => draft.showHistory());
 at("save-example").addEventListener("click", saveExample);
 document.addEventListener("selectionchange", showCaret);

@@ -57,6 +57,7 @@ export function apiOf(name) {
     impact: (text, signal) => ask("POST", `${base}/impact`, { text, last: 1000 }, signal),
     publish: (text, live, revision) => ask("POST", `${base}/publish`, { text, live, revision }),
     rollBack: (version) => ask("POST", `${base}/rollback`, { version }),
+    unpublish: (live) => ask("POST", `${base}/unpublish`, { live }),
     resolve: (take) => ask("POST", `${base}/resolve`, { take }),
   };
 }

@@ -1,10 +1,10 @@
 /* The text as it is kept: what is live, the draft that is saved, and what is only in this tab. Nothing of it is lost:
    unsaved text stays in the tab's own storage, and where somebody else was first, a person sees both and chooses. */
 
-import { askToPublish } from "./editor_publish.js";
+import { askToPublish, askToUnpublish } from "./editor_publish.js";
 import { askAboutConflict, askAboutDrift, askWhether, showHistory } from "./editor_history.js";
 import { showNotices, showState } from "./editor_standing.js";
-import { link, make, moment } from "./elements.js";
+import { link, make, moment, zone } from "./elements.js";
 
 export class Draft {
   /**
@@ -81,7 +81,7 @@ export class Draft {
     const chosen = await askAboutConflict({
       title: "Somebody else was first",
       sentence: theirs
-        ? `Somebody saved another draft on ${moment(theirs.saved_at)} UTC, after you began. Nothing was overwritten.`
+        ? `Somebody saved another draft on ${moment(theirs.saved_at)} (${zone}), after you began. Nothing was overwritten.`
         : "Somebody published or discarded this draft after you began. Nothing was overwritten.",
       theirs: their,
       mine,
@@ -146,7 +146,7 @@ export class Draft {
   async #liveMoved(mine) {
     const before = { known: this.known, revision: this.revision, saved: this.saved };
     await this.#learn();
-    const when = this.known.live ? ` on ${moment(this.known.live.published_at)} UTC` : "";
+    const when = this.known.live ? ` on ${moment(this.known.live.published_at)} (${zone})` : "";
     const chosen = await askAboutConflict({
       title: "Somebody else published first",
       sentence: `Another version went live${when}, after you began. Nothing was overwritten.`,
@@ -199,6 +199,21 @@ export class Draft {
     } catch (error) {
       if (error.status === 409) await this.#draftMoved(error.said.draft, mine);
       else this.tell(error.message, "alert");
+    }
+  }
+
+  /** Take the live version out of use, after asking. */
+  async unpublish() {
+    const { name, api } = this;
+    try {
+      await this.#refresh();
+      const { live, file } = this.known;
+      if (!live || !(await askToUnpublish({ name, isOfFile: live.origin === "file" && file !== null }))) return;
+      await api.unpublish(live.version);
+      await this.#refresh();
+      this.tell(`${name} is unpublished: within two seconds, no call is mapped by it. Its versions are in the history.`);
+    } catch (error) {
+      this.tell(error.message, "alert");
     }
   }
 
@@ -305,7 +320,9 @@ export class Draft {
   #showState() {
     if (!this.isReady) return;
     const { known, isDirty, name } = this;
-    showState(known, { isDirty, isLive: this.field.text === this.liveText, writeFile: () => this.#writeFile() });
+    const isLive = this.field.text === this.liveText;
+    const isDefault = this.name === "_default";
+    showState(known, { isDirty, isLive, isDefault, writeFile: () => this.#writeFile() });
     showNotices(known, { name, decide: () => this.#decide() });
   }
 }

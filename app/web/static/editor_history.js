@@ -60,7 +60,7 @@ export async function showHistory({ name, history, mine, textOf }) {
               "button",
               { type: "button", value: String(index), disabled: !one.version, onclick: () => ((chosen = one), look()) },
               make("code", {}, tellWhat(one)),
-              make("span", { class: "pick-name" }, index === 0 ? "live" : ""),
+              make("span", { class: "pick-name" }, index === 0 && one.version ? "live" : ""),
               make("time", { datetime: one.published_at }, moment(one.published_at).slice(0, 16)),
               make("span", { class: "pick-more" }, originOf(one.origin)),
             ),

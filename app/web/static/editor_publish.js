@@ -35,6 +35,27 @@ export function askToPublish({ name, isLive, impact, liveText, text }) {
   });
 }
 
+/** Ask whether to unpublish; returns whether to. A transform of a file ends with the file: then it is said how. */
+export async function askToUnpublish({ name, isOfFile }) {
+  const sentences = isOfFile
+    ? [
+        `The live version comes from the file ${name}.yaml: delete that file in the transforms folder.`,
+        "The transform stays live until it is then unpublished here.",
+      ]
+    : [
+        "It goes out of use on all nodes within two seconds. Its calls are then taken by the next transform that matches",
+        "them, or by _default; what none takes is ignored as no_transform. Stored calls and events stay as they are, and",
+        "the text stays in the history.",
+      ];
+  const cancel = { value: "cancel", label: isOfFile ? "Close" : "Cancel", kind: isOfFile ? "primary" : null };
+  const said = await askPerson({
+    title: isOfFile ? `${name} comes from a file` : `Unpublish ${name}?`,
+    choices: isOfFile ? [cancel] : [cancel, { value: "unpublish", label: "Unpublish", kind: "danger" }],
+    show: ({ body }) => fill(body, make("p", {}, sentences.join(" "))),
+  });
+  return said === "unpublish";
+}
+
 function textPart(liveText, text) {
   if (liveText === null) return null;
   const changed = diffView(liveText, text, "From the live text to the draft");

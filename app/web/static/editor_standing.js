@@ -7,7 +7,7 @@ const minute = (live) => moment(live.published_at).slice(0, 16);
 const soft = (...inside) => make("span", { class: "soft" }, inside);
 
 /** Show in the head of the page what is live and what is saved, and which buttons make sense. */
-export function showState({ live, draft, state }, { isDirty, isLive, writeFile }) {
+export function showState({ live, draft, state }, { isDirty, isLive, isDefault, writeFile }) {
   const liveChip = live
     ? [chip("live", "ok"), soft(make("code", {}, live.version.slice(0, 8)), ` ${originOf(live.origin)}, ${minute(live)}`)]
     : chip("not live yet", "warn");
@@ -21,6 +21,7 @@ export function showState({ live, draft, state }, { isDirty, isLive, writeFile }
   at("save").disabled = !isDirty;
   at("publish").disabled = isLive;
   at("discard").hidden = !(draft || (isDirty && live));
+  at("unpublish").hidden = !live || isDefault;
   at("history").disabled = false;
 }
 

@@ -38,8 +38,32 @@ export const at = (id) => document.getElementById(id);
 /** "1 event", "2 events", "1,000 events". */
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
-/** A time as people read it, in UTC as everywhere here: `2026-11-23 17:30:12`. */
-export const moment = (text) => (text ? `${text.slice(0, 10)} ${text.slice(11, 19)}` : "");
+const PARTS = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+
+function clockOf(timeZone) {
+  return new Intl.DateTimeFormat("en-CA", { ...PARTS, hourCycle: "h23", timeZone });
+}
+
+/** The clock of the page's zone; of UTC where the browser does not know that zone. */
+function pageClock() {
+  try {
+    return clockOf(document.documentElement.dataset.zone);
+  } catch {
+    return clockOf("UTC");
+  }
+}
+
+const clock = pageClock();
+
+/** The time zone in which times are shown. */
+export const zone = clock.resolvedOptions().timeZone;
+
+/** A time of the API as people read it, in the zone of the page: `2026-11-23 17:30:12`. */
+export function moment(text) {
+  if (!text) return "";
+  const part = Object.fromEntries(clock.formatToParts(new Date(text)).map(({ type, value }) => [type, value]));
+  return `${part.year}-${part.month}-${part.day} ${part.hour}:${part.minute}:${part.second}`;
+}
 
 /** A button that looks like a link. */
 export const link = (label, act) => make("button", { type: "button", class: "link", onclick: act }, label);

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from app.core.jmespath.call import Function, wrong_type
 from app.core.jmespath.functions.arguments import function, invalid_value, string, template, whole_number
 from app.core.jmespath.functions.decimals import ROUNDED, WIDE, Number, exact_number, plain_number, round_result
 from app.core.times import TimeInvalid, format_time, parse_time
 from app.errors import ExpressionFailed
+from app.zones import find_zone
 
 _SECOND = 1_000_000
 _MICROS: Mapping[str, int] = {
@@ -49,9 +49,6 @@ _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 _UTC = frozenset({"UTC", "GMT", "Z"})
 # Phones say `GMT+03:00` or `GMT+3` where they know no name. IANA's `Etc/GMT+3` is three hours the other way.
 _OFFSET = re.compile(r"(?:UTC|GMT)?(?P<sign>[+-])(?P<hours>[01]?[0-9]|2[0-3])(?::?(?P<minutes>[0-5][0-9]))?")
-# `localtime`, `posixrules` and paths are files, but not names of zones.
-_ZONE = re.compile(r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
-_LONGEST_ZONE = 64
 
 
 def _micros(name: str, position: int, value: Any) -> int:
@@ -177,13 +174,7 @@ def _find_zone(name: str) -> tzinfo | None:
     if offset:
         size = timedelta(hours=int(offset["hours"]), minutes=int(offset["minutes"] or 0))
         return timezone(-size if offset["sign"] == "-" else size)
-    if len(name) <= _LONGEST_ZONE and _ZONE.fullmatch(name):
-        try:
-            return ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            # Missing, not in the format of a zone, or a folder such as `America`.
-            return None
-    return None
+    return find_zone(name)
 
 
 def _is_time_zone(value: Any) -> bool:
