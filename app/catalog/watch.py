@@ -15,7 +15,7 @@ from app.errors import TransformInvalid, Unavailable
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.publications import find_latest_id
-from app.store.writer import give_way
+from app.store.writer import yield_now
 
 # A publication must be seen everywhere within two seconds: a file is read once two looks in a row found it unchanged,
 # since its editor may still be writing, and the other processes see the publication with their next look.
@@ -134,7 +134,7 @@ class Watcher:
         if current != self._read and fingerprint(self._folder) != current:
             return False
         status, published = publish_new(
-            self._database, self._catalog, files, self._ids.next, self._clock, checkpoint=give_way
+            self._database, self._catalog, files, self._ids.next, self._clock, checkpoint=yield_now
         )
         changed = self._catalog.activate(status.live)
         self.status, self._latest, self._files, self._read = status, status.live.latest, files, current
