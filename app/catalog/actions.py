@@ -207,5 +207,5 @@ def _overtaken() -> Unavailable:
 def _unreachable(live: Live, transform: Transform) -> Iterator[str]:
     unchanged = [other for other in live.transforms.values() if other.name != transform.name]
     for finding in lint(TransformSet([*unchanged, transform])):
-        if finding.grave and finding.transform == transform.name:
+        if finding.blocking and finding.transform == transform.name:
             yield transform.source.invalid(finding.path, finding.sentence).message

@@ -85,7 +85,7 @@ def check(
         ]
     for finding in lint(TransformSet(transforms.values())):
         place = transforms[finding.transform].source.invalid(finding.path, finding.sentence)
-        problems.append(Problem(name=finding.transform, sentence=place.message, blocking=finding.grave))
+        problems.append(Problem(name=finding.transform, sentence=place.message, blocking=finding.blocking))
     return CheckReport(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
 
 

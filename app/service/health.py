@@ -13,7 +13,7 @@ from app.forward.api import expose_deliveries
 from app.service.build import Service
 from app.store.engine import RowRefused
 from app.store.migrate import is_current
-from app.web.draining import Draining
+from app.web.drain import Drain
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.sessions import require_admin
@@ -30,7 +30,7 @@ class Check:
     sentence: str
 
 
-def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
+def health(service: Service, drain: Drain, offload: Offload) -> Blueprint:
     """Return `/healthz`, `/readyz` and `/metrics`."""
     blueprint = Blueprint("health", __name__)
     admin = require_admin(service.settings.admin_token)
@@ -44,7 +44,7 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        checks = [_draining(draining), *looked_up(), _transforms(service)]
+        checks = [_process(drain), *looked_up(), _transforms(service)]
         ready = all(check.ok for check in checks)
         answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
         if _is_admin():
@@ -88,8 +88,8 @@ def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
     return remember
 
 
-def _draining(draining: Draining) -> Check:
-    return Check("process", not draining.started, "shutting down" if draining.started else "accepting requests")
+def _process(drain: Drain) -> Check:
+    return Check("process", not drain.started, "shutting down" if drain.started else "accepting requests")
 
 
 def _database(service: Service) -> list[Check]:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 TAG_BITS = 12
 ID_MAX = (1 << 63) - 1
 _LEAP_MICROS = 60_000_000
-"""A clock that is this far behind the last id was set back, not just slowed. Ids run a few seconds ahead of the clock at
-most (a large batch, a request that waited)."""
+"""A clock this far behind the last id was set back, not just slowed. Ids run at most a few seconds ahead of
+the clock (a large batch, a request that waited)."""
 
 EPOCH_MICROS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 

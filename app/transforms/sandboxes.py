@@ -4,7 +4,7 @@ import msgspec
 
 from app.errors import Unavailable
 from app.settings import Settings
-from app.transforms.sandbox.calling import Sandbox, SandboxFailed
+from app.transforms.sandbox.client import Sandbox, SandboxFailed
 from app.transforms.sandbox.wire import Setup
 from app.web.errors import to_unavailable
 

@@ -83,7 +83,7 @@ class ProblemDocument(msgspec.Struct, kw_only=True):
     line: int
     column: int
     message: str
-    grave: bool
+    blocking: bool
 
 
 class DraftWorkbench:
@@ -168,7 +168,7 @@ class DraftWorkbench:
         return encode(
             {
                 "version": change.digest.hex() if change.digest else None,
-                "heirs": change.inheriting,
+                "inheriting": change.inheriting,
                 "draft_kept": not is_discarded,
             }
         )
@@ -266,7 +266,7 @@ class _CheckedDraft:
         for finding in lint(self.with_draft):
             if finding.transform == name:
                 where = draft.source.invalid(finding.path, finding.sentence)
-                self.problems.append(_to_problem(where, name, blocking=finding.grave))
+                self.problems.append(_to_problem(where, name, blocking=finding.blocking))
         if name == DEFAULT:
             for sentence in breaks_inheriting(catalog, live, draft, set()):
                 self.problems.append(_to_problem(TransformInvalid(sentence), name, blocking=True))
@@ -287,7 +287,7 @@ class _CheckedDraft:
 def _to_problem(error: DocumentInvalid, name: str, *, blocking: bool) -> ProblemDocument:
     line, column = error.place or (1, 1)
     sentence = error.sentence.removeprefix(f"{name}.yaml: ")
-    return ProblemDocument(line=line, column=column, message=sentence, grave=blocking)
+    return ProblemDocument(line=line, column=column, message=sentence, blocking=blocking)
 
 
 def _to_run_document(result: Run) -> dict[str, Any]:

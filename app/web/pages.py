@@ -1,7 +1,7 @@
 """What all pages share: access, rendering, and security headers.
 
-A page is a view of the functions that the JSON API and the command line call, too. It is read and rendered where
-`offload` runs it, so that no page, however large, delays a webhook request.
+A page shows the results of the same functions that the JSON API and the command line call. It is read and rendered
+through `offload`, so that no page, however large, delays a webhook request.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.parameters import full_address
 from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
-from app.web.sign_in import to_way_back
+from app.web.sign_in import to_return_path
 
 Values = dict[str, Any]
 Work = Callable[[Backend], Values]
@@ -35,7 +35,7 @@ FindPause = Callable[[Connection, int], object | None]
 _HERE = Path(__file__).parent
 
 _HEADERS = {
-    # Scripts, styles and pictures are ours and come as files: what a call holds can never run as one.
+    # Scripts, styles and pictures are our own files: no content of a call can ever run.
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
     ),
@@ -43,7 +43,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # They show customers' data.
+    # Pages show customers' data.
     "Cache-Control": "no-store",
 }
 
@@ -65,7 +65,7 @@ class Pages:
         return blueprint
 
     def read(self, work: Callable[[Backend], Any]) -> Any:
-        """Run a read of the database away from the loop. It may not use Flask's request."""
+        """Run a read of the database off the event loop. It may not use Flask's request."""
         return self._offload(work)
 
     def show(
@@ -99,7 +99,7 @@ class Pages:
     def show_error(self, error: Exception) -> Response:
         """Return the page of an error; without a session, the sign-in form instead."""
         if isinstance(error, Unauthorized):
-            place = to_way_back(full_address(request))
+            place = to_return_path(full_address(request))
             return self.show("sign_in.html", status=401, next=place, wrong=None)
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
@@ -119,7 +119,7 @@ _HTML = "text/html; charset=utf-8"
 
 @cache
 def _templates() -> Environment:
-    """Return the templates, which are compiled once in a process, however many applications it makes."""
+    """Return the templates; they are compiled once per process, even if it makes several applications."""
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=select_autoescape(default=True),
@@ -127,7 +127,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # A file's address changes with what it holds, so that a browser may keep it.
+    # The address of a file changes with its content, so that browsers can cache it.
     version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
     templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
     templates.filters["counted"] = counted
@@ -137,12 +137,12 @@ def _templates() -> Environment:
 
 
 def protect(response: Response) -> Response:
-    """Tell the browser what a page may do."""
+    """Add the security headers of a page."""
     response.headers.update(_HEADERS)
     return response
 
 
 def to_moment(micros: int) -> str:
-    """Return a time as people read it: `2026-11-23 17:30:12.345` in UTC."""
+    """Format a time for people: `2026-11-23 17:30:12.345`, in UTC."""
     text = format_time(micros)
     return f"{text[:10]} {text[11:23]}"

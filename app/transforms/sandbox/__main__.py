@@ -1,6 +1,6 @@
 """The sandbox: `python -m app.transforms.sandbox`, with a socket as standard input.
 
-Started by app.transforms.sandbox.calling.
+Started by app.transforms.sandbox.client.
 
 It does one job after another. It ends when the service is gone or a job exceeds its time, even in the middle of a job.
 """
