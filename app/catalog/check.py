@@ -1,4 +1,4 @@
-"""Checks whether a set of transforms can be published: does it parse, do its examples pass, is each reachable."""
+"""Checks whether a set of transforms can be published: that all parse, pass their examples, and can be reached."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Problem:
     sentence: str
     """With file, line and column."""
     blocking: bool
-    """It keeps the transform from being published."""
+    """Whether it prevents publishing the transform."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +35,13 @@ class CheckReport:
     """How many were run."""
 
     def is_fit(self, name: str) -> bool:
-        """Tell whether nothing keeps a transform from being published."""
+        """Tell whether a transform can be published."""
         blocked = {problem.name for problem in self.problems if problem.blocking}
         return name in self.transforms and name not in blocked
 
 
 def no_checkpoint() -> None:
-    """Do nothing: nobody waits for this process."""
+    """Do nothing: no request waits for this process."""
 
 
 def check(
@@ -66,7 +66,7 @@ def check(
     for name in sorted(texts, key=lambda name: (name != DEFAULT, name)):
         parent = None if name == DEFAULT else default or transforms.get(DEFAULT)
         if name != DEFAULT and parent is None:
-            # Without it nothing else can be read, and that is no fault of the others.
+            # The others cannot be read without it, which is not their fault.
             break
         try:
             transforms[name] = parse(name, texts[name], parent)

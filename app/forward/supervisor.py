@@ -24,7 +24,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 LIVED_SECONDS = 60.0
 """A worker that lived this long did not fail at its start, so the pause starts again at the shortest."""
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 _OUR_OWN = {WITH_WORKER, "PROMETHEUS_MULTIPROC_DIR"}
 
@@ -55,13 +55,13 @@ class WorkerProcess:
         self._lock = lock
 
     def keep(self) -> None:
-        """Start supervising, in a thread. Returns at once."""
+        """Start supervising, on a thread. Returns at once."""
         threading.Thread(target=self._run, name="worker", daemon=True).start()
 
     def _run(self) -> None:
         with self._lock.open("ab") as lock:
-            while not _is_taken(lock):
-                time.sleep(_LOOK_SECONDS)
+            while not _try_lock(lock):
+                time.sleep(_CHECK_SECONDS)
             pause = 0.0
             while not self._drain.started:
                 began = time.monotonic()
@@ -81,7 +81,7 @@ class WorkerProcess:
             return str(error)
 
 
-def _is_taken(lock: IO[bytes]) -> bool:
+def _try_lock(lock: IO[bytes]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

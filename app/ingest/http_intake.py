@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request
 
 from app.errors import RequestRefused, SegmentLotusError, Unavailable
 from app.ingest.ingest import Ingest
-from app.ingest.refused import Refused
+from app.ingest.refused_requests import RefusedRequests
 from app.ingest.submission import Submission
 from app.store.record import Record
 from app.store.writer import isolated
@@ -41,7 +41,7 @@ class Intake:
         self,
         ingest: Ingest,
         limit: Limit,
-        refused: Refused,
+        refused: RefusedRequests,
         in_flight: InFlight,
         drain: Drain,
         *,
@@ -65,7 +65,8 @@ class Intake:
     def take(self, environ: dict[str, Any], limit: Limit, admit: Callable[[], Submission]) -> list[Record]:
         """Process one request: check its head, read its body, and store its calls; returns after the commit.
 
-        `admit` checks the head. Of a request that it refuses, only so much is read that the sender gets the answer.
+        `admit` checks the head. If it refuses the request, the body is read only as far as needed for the sender to get
+        the answer.
 
         Raises:
             RequestRefused: it is not accepted; it is counted and stored among the refused requests.
@@ -125,7 +126,7 @@ class Endpoint(ABC):
     """Each is matched with and without a trailing slash: a redirect would turn a POST into an empty GET."""
     methods: ClassVar[frozenset[str]]
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Of every answer."""
+    """The headers of every answer."""
     answers_options: ClassVar[bool] = False
     """Whether it has its own route for OPTIONS, in place of Flask's."""
 

@@ -23,7 +23,7 @@ from app.ingest.http_intake import Endpoint, Intake, shortcut
 from app.ingest.http_native import NativeTrack
 from app.ingest.http_tracking import Tracking
 from app.ingest.http_webhook import Webhook
-from app.ingest.refused import Refused
+from app.ingest.refused_requests import RefusedRequests
 from app.metrics.api import usage_api
 from app.metrics.pages import usage
 from app.metrics.pages_call import metrics_panel
@@ -122,7 +122,7 @@ def _make_intake(service: Service, in_flight: InFlight, drain: Drain) -> Intake:
     return Intake(
         service.ingest,
         Limit(service.settings.max_body_bytes, "MAX_BODY_BYTES"),
-        Refused(service.database, service.ids, clock),
+        RefusedRequests(service.database, service.ids, clock),
         in_flight,
         drain,
         time_request=service.telemetry.time_request,

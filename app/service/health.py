@@ -36,7 +36,7 @@ def health(service: Service, drain: Drain, offload: Offload) -> Blueprint:
     admin = require_admin(service.settings.admin_token)
 
     # Cached: anybody may ask, and each check takes the write lock.
-    looked_up = _remembered(lambda: [*_database(service), _disk(service)])
+    read_checks = _cached(lambda: [*_database(service), _disk(service)])
 
     @blueprint.get("/healthz")
     def healthz() -> Response:
@@ -44,7 +44,7 @@ def health(service: Service, drain: Drain, offload: Offload) -> Blueprint:
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        checks = [_process(drain), *looked_up(), _transforms(service)]
+        checks = [_process(drain), *read_checks(), _transforms(service)]
         ready = all(check.ok for check in checks)
         answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
         if _is_admin():
@@ -71,21 +71,21 @@ def health(service: Service, drain: Drain, offload: Offload) -> Blueprint:
     return blueprint
 
 
-def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
-    """Return `look` with its result cached for a second. Concurrent callers wait for the same result."""
+def _cached(read: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
+    """Return `read` with its result cached for a second. Concurrent callers wait for the same result."""
     checks: list[Check] = []
     until = 0.0
-    looking = threading.Lock()
+    lock = threading.Lock()
 
-    def remember() -> list[Check]:
+    def read_cached() -> list[Check]:
         nonlocal checks, until
-        with looking:
+        with lock:
             if time.monotonic() >= until:
-                checks = look()
+                checks = read()
                 until = time.monotonic() + _KEPT_SECONDS
             return checks
 
-    return remember
+    return read_cached
 
 
 def _process(drain: Drain) -> Check:

@@ -44,7 +44,7 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     transform: str | None
     transform_digest: bytes | None
     results: tuple[StoredResult, ...]
-    """The result of each event; empty where all were simply stored."""
+    """The result of each event; empty if all were simply stored."""
     mapped_after: int | None
     """Microseconds after it was received."""
     idempotency_ids: tuple[str, ...]

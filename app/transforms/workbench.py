@@ -1,7 +1,7 @@
-"""Work on texts that nobody has checked yet: preview, comparison, publishing.
+"""Work on unchecked texts: preview, comparison, publishing.
 
-A draft may be slow or large, however good its author is. So all of this runs in the sandbox, a process of its own,
-and never where calls come in. The results are JSON, ready to be sent.
+A draft may be slow or large, however good its author is. So all of this runs in the sandbox, a separate process, and
+never in the process that receives calls. The results are JSON, ready to be sent.
 """
 
 import time
@@ -72,7 +72,7 @@ class RollbackRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which side is right where a file differs from the live version."""
+    """Which side is right if a file differs from the live version."""
 
     take: Literal["file", "live"]
 
@@ -186,7 +186,7 @@ class DraftWorkbench:
         path = to_path(self._folder, name)
         if request.take == "file":
             if not path.exists():
-                # Publishing a file that is gone unpublishes the transform: nobody means that by a click.
+                # Publishing a file that is gone would unpublish the transform, which nobody intends by a click.
                 raise NotFound(f"there is no {path.name}; to unpublish {name}: segment-lotus transforms publish {name}")
             return self._version_json(self._actions.publish(name).digest)
         try:

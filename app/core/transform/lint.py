@@ -1,4 +1,4 @@
-"""Find what is suspicious about transforms that are all valid."""
+"""Find suspicious places in valid transforms."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Finding:
     """Where in the file."""
     sentence: str
     blocking: bool
-    """It cannot have been intended; `check` fails because of it."""
+    """Whether it cannot have been intended, so that `check` fails."""
 
 
 def lint(transforms: TransformSet) -> Iterator[Finding]:
