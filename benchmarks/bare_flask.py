@@ -5,11 +5,11 @@
 
 from flask import Flask, request
 
-from app.web.draining import Draining
+from app.web.drain import Drain
 
 app = Flask(__name__)
 # For our own worker class, which tells the application when it begins to stop.
-app.extensions["segment_lotus_draining"] = Draining()
+app.extensions["segment_lotus_drain"] = Drain()
 
 
 @app.post("/webhooks/segment")

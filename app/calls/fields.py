@@ -1,4 +1,4 @@
-"""Where each field of an event comes from: its expression, and the file that holds it."""
+"""The origin of each field of an event: its expression, and the file that contains it."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -38,7 +38,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _LOG = structlog.get_logger("log")
 
 _time_text = lru_cache(maxsize=1)(format_time)
-"""The calls of one request came at the same time, and writing it costs as much as the rest of a line."""
+"""Cached: the calls of a request have the same time, and formatting it costs as much as the rest of a line."""
 
 # A pipe writes this much atomically (POSIX's PIPE_BUF on Linux), so that the lines of two workers do not mix.
 _PIECE_BYTES = 4096

@@ -61,7 +61,7 @@ class EventDocument(msgspec.Struct, kw_only=True):
 
 
 class ResultDocument(msgspec.Struct, kw_only=True):
-    """What became of one event of a call."""
+    """The result of one event of a call."""
 
     lane: str
     position: int

@@ -17,7 +17,7 @@ from app.store.engine import Connection, Database
 from app.store.publications import Origin, Publication, find_latest_id, list_history
 from app.store.versions import Version, append_versions, find_one_version, get_version, list_versions
 
-# Another try is needed only where somebody else published in between; ten in a row take a crowd of publishers.
+# A retry is only needed if somebody else published in between; ten in a row would take a crowd of publishers.
 _TRIES = 10
 
 
@@ -26,12 +26,12 @@ class Change:
     """What an action changed."""
 
     before: str | None
-    """The text that was live, or that the file had; None: there was none."""
+    """The text that was live, or that was in the file; None if there was none."""
     after: str | None
     digest: bytes | None
     """The version that is live now."""
     inheriting: tuple[str, ...] = ()
-    """Names that were published anew because they inherit from it."""
+    """Names that were published again because they inherit from it."""
 
 
 class CatalogActions:
@@ -50,7 +50,7 @@ class CatalogActions:
             return compare_with_live(conn, self._catalog, read_folder(self._folder))
 
     def publish(self, name: str) -> Change:
-        """Make the file of a name live; where there is no file, unpublish the name.
+        """Make the file of a name live; if there is no file, unpublish the name.
 
         Raises:
             NotFound: there is no file, and nothing is live.
@@ -192,7 +192,7 @@ class CatalogActions:
             yield publisher
 
     def _parse_publishable(self, live: Live, name: str, text: str) -> Transform:
-        """Parse a text that is to go live. Raises TransformInvalid with everything that keeps it from that."""
+        """Parse a text to be published. Raises TransformInvalid with everything that prevents that."""
         default = None if name == DEFAULT else live.transforms.get(DEFAULT)
         if name != DEFAULT and default is None:
             raise TransformInvalid(f"{DEFAULT}, which all transforms inherit from, is not live yet; publish it first")
@@ -213,7 +213,7 @@ class CatalogActions:
         digests = [publication.digest for publication in self.history(conn, name) if publication.digest is not None]
         versions = list_versions(conn, digests)
         for digest in digests:
-            # A new `_default` publishes the same text anew; that is no change of this transform.
+            # A new `_default` publishes the same text again; that does not change this transform.
             if versions[digest].text != live.texts.get(name):
                 return versions[digest]
         raise NotFound(f"{name} has no earlier version")
@@ -241,5 +241,5 @@ def _overtaken() -> Unavailable:
 def _unreachable(live: Live, transform: Transform) -> Iterator[str]:
     unchanged = [other for other in live.transforms.values() if other.name != transform.name]
     for finding in lint(TransformSet([*unchanged, transform])):
-        if finding.grave and finding.transform == transform.name:
+        if finding.blocking and finding.transform == transform.name:
             yield transform.source.invalid(finding.path, finding.sentence).message

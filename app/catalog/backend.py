@@ -1,4 +1,4 @@
-"""What it takes to read stored calls and map them: a database and the versions in it."""
+"""What reading and mapping stored calls needs: a database, and the versions in it."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Backend:
 def connect_backend(database_url: str, pseudonym_key: str, *, bulk: bool = False, serving: bool = False) -> Backend:
     """Return a backend with connections of its own.
 
-    `bulk`: it goes through all of the database. `serving`: it answers somebody who sent a request.
+    `bulk`: it processes the whole database. `serving`: a request waits for its answers.
 
     Raises:
         SettingInvalid: DATABASE_URL names no supported database.

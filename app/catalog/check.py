@@ -1,4 +1,4 @@
-"""Checks whether a set of transforms can be published: does it parse, do its examples pass, is each reachable."""
+"""Checks whether a set of transforms can be published: that all parse, pass their examples, and can be reached."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Problem:
     sentence: str
     """With file, line and column."""
     blocking: bool
-    """It keeps the transform from being published."""
+    """Whether it prevents publishing the transform."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,12 @@ class CheckReport:
     """How many were run."""
 
     def fit_names(self) -> set[str]:
-        """Return the names of the transforms that nothing keeps from being published."""
+        """Return the names of the transforms that can be published."""
         return self.transforms.keys() - {problem.name for problem in self.problems if problem.blocking}
 
 
 def no_checkpoint() -> None:
-    """Do nothing: nobody waits for this process."""
+    """Do nothing: no request waits for this process."""
 
 
 def check(
@@ -65,7 +65,7 @@ def check(
     for name in sorted(texts, key=lambda name: (name != DEFAULT, name)):
         parent = None if name == DEFAULT else default or transforms.get(DEFAULT)
         if name != DEFAULT and parent is None:
-            # Without it nothing else can be read, and that is no fault of the others.
+            # The others cannot be read without it, which is not their fault.
             break
         try:
             transforms[name] = parse(name, texts[name], parent)
@@ -84,7 +84,7 @@ def check(
         ]
     for finding in lint(TransformSet(transforms.values())):
         place = transforms[finding.transform].source.invalid(finding.path, finding.sentence)
-        problems.append(Problem(name=finding.transform, sentence=place.message, blocking=finding.grave))
+        problems.append(Problem(name=finding.transform, sentence=place.message, blocking=finding.blocking))
     return CheckReport(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
 
 

@@ -1,4 +1,4 @@
-"""The live transforms of this process, and every earlier version by digest."""
+"""The live transforms of this process, and all earlier versions by digest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,7 +120,7 @@ class Catalog:
         return None
 
     def activate(self, live: Live) -> bool:
-        """Map by `live` from now on; return whether that changes anything. All its versions must be stored."""
+        """Map by `live` from now on; return whether that is a change. All its versions must be stored."""
         before = {transform.digest for transform in self.active.transforms}
         self._latest = live.latest
         if before == {transform.digest for transform in live.transforms.values()}:
@@ -130,7 +130,7 @@ class Catalog:
         return True
 
     def refresh(self, database: Database) -> bool:
-        """Read what is live and map by it from now on; return whether that changes anything. Raises Unavailable.
+        """Read what is live and map by it from now on; return whether that is a change. Raises Unavailable.
 
         It writes, in a transaction of its own, only versions that a new engine makes of the live texts, once.
         """
@@ -144,7 +144,7 @@ class Catalog:
         return self.activate(live)
 
     def find_transform(self, conn: Connection, digest: bytes) -> Transform | None:
-        """Return a version by digest; None where it is unknown or this program cannot read it any more."""
+        """Return a version by digest; None if it is unknown or this program cannot read it any more."""
         transform = self._by_digest.get(digest)
         if transform is None and (transform := self._load(conn, digest)) is not None:
             self._by_digest[digest] = transform
@@ -163,10 +163,10 @@ class Catalog:
         return transform if transform.digest == digest else None
 
     def map_again(self, conn: Connection, call: Call, digest: bytes, received_at: int) -> Lane | None:
-        """Map a call by an earlier version; None where that version is unknown or makes no event of it.
+        """Map a call by an earlier version; None if that version is unknown or makes no event of it.
 
-        A version that does not accept the call says nothing about it: another event under the same idempotency
-        id must stay a conflict, even where that version would have mapped it to the same event.
+        A version that does not accept the call is no evidence: another event with the same idempotency id must stay a
+        conflict, even if that version would have mapped it to the same event.
         """
         transform = self.find_transform(conn, digest)
         if transform is None or not transform.accepts(call):

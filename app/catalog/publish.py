@@ -15,7 +15,7 @@ from app.store.versions import append_versions
 NextId = Callable[[int], int]
 Clock = Callable[[], int]
 
-# Another try is needed only where somebody else published in between; ten in a row take a crowd of publishers.
+# A retry is only needed if somebody else published in between; ten in a row would take a crowd of publishers.
 _TRIES = 10
 
 
@@ -33,7 +33,7 @@ class Publisher:
     def publish(self, live: Live, transforms: Iterable[tuple[Transform, Origin]]) -> None:
         """Make versions live in place of `live`.
 
-        With a new `_default`, all that inherit from it are published anew, with their own text and origin.
+        With a new `_default`, all that inherit from it are published again, with their own text and origin.
         """
         chosen = {transform.name: (transform, origin) for transform, origin in transforms}
         default = chosen[DEFAULT][0] if DEFAULT in chosen else live.transforms.get(DEFAULT)
@@ -82,7 +82,7 @@ def publish_new(
         with database.reading() as conn:
             status = compare_with_live(conn, catalog, folder, checkpoint)
         new = [file.transform for file in status.in_state(FileState.NEW) if file.transform is not None]
-        # Stored, and so seen: a file that waits for a person must not be published later, once a person has chosen
+        # Store it, which marks it as seen: a file that waits for a decision must not be published after a person chose
         # otherwise.
         drifted = status.in_state(FileState.DRIFT)
         waiting = [file.transform for file in drifted if file.transform is not None and file.unseen]

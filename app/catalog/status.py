@@ -1,4 +1,4 @@
-"""Compares files with what is live: which are published automatically, and which wait for a person."""
+"""Compares files with the live versions: which are published automatically, and which need a decision."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class FileStatus:
     name: str
     state: FileState
     transform: Transform | None
-    """The file, parsed; None where there is no file, or where it cannot be read."""
+    """The file, parsed; None if there is none, or it cannot be read."""
     live: Publication | None
     """The last publication of the name; its digest is None if it was unpublished."""
     unseen: bool
@@ -56,7 +56,7 @@ class CatalogStatus:
         return [file for file in self.files if file.state in states]
 
     def find(self, name: str) -> FileStatus | None:
-        """Return the status of one name; None where it has no file and is not live."""
+        """Return the status of one name; None if it has no file and is not live."""
         return next((file for file in self.files if file.name == name), None)
 
     def blocking(self, name: str) -> list[str]:

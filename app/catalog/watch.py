@@ -15,13 +15,13 @@ from app.errors import TransformInvalid, Unavailable
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.publications import find_latest_id
-from app.store.writer import give_way
+from app.store.writer import yield_now
 
-# A publication must be seen everywhere within two seconds: a file is read once two looks in a row found it unchanged,
-# since its editor may still be writing, and the other processes see the publication with their next look.
+# A publication must be seen everywhere within two seconds: a file is read after two checks in a row find it unchanged,
+# since an editor may still be writing it, and other processes see the publication at their next check.
 _STEP_SECONDS = 0.5
 
-# A start waits this long at most for files that are being written.
+# A start waits at most this long for files that are being written.
 _SETTLE_SECONDS = 10
 
 _DRIFTED = "transform drifted"
@@ -39,12 +39,12 @@ class Watcher:
         self._clock = clock
         self._files: Folder = Folder(texts={}, problems={})
         self._read: object = None
-        self._noticed: object = None
+        self._last_seen: object = None
         self._latest: int | None = None
         self._logged: frozenset[str] = frozenset()
         self._trouble: str | None = None
         self.status: CatalogStatus | None = None
-        """How the files compare with what is live; None before the first look."""
+        """How the files compare with what is live; None before the first check."""
         self.published: list[str] = []
         """Names that were published and not logged yet."""
         self._changed = False
@@ -58,14 +58,14 @@ class Watcher:
 
         """
         until = time.monotonic() + _SETTLE_SECONDS
-        while not self._look(fingerprint(self._folder)) and time.monotonic() < until:
+        while not self._update(fingerprint(self._folder)) and time.monotonic() < until:
             time.sleep(_STEP_SECONDS)
         if not self._catalog.active.transforms:
             why = "\n".join(self.problems())
             raise TransformInvalid(why or f"{self._folder} has no transforms")
 
     def watch(self) -> None:
-        """Keep looking, on a thread of its own, for as long as the process lives."""
+        """Start the daemon thread that checks for changes for the life of the process."""
         threading.Thread(target=self._watch, name="transforms", daemon=True).start()
 
     def _watch(self) -> None:
@@ -74,24 +74,24 @@ class Watcher:
             try:
                 self.look()
             except Unavailable as error:
-                # What is active stays active; a later look may reach the database again.
+                # What is active stays active; the next check tries the database again.
                 self._log_trouble(error.message)
-            except Exception as error:  # noqa: BLE001  whatever it is, what is active stays active
+            except Exception as error:  # noqa: BLE001  whatever happens, what is active stays active
                 self._log_trouble(repr(error), exc_info=True)
             else:
                 self._trouble = None
 
     def look(self) -> None:
-        """Look once at the files and at the database. Raises Unavailable."""
-        current = fingerprint(self._folder)
-        settled, self._noticed = current == self._noticed, current
-        if settled and current != self._read:
-            self._look(current)
+        """Check the files and the database once, and update what changed. Raises Unavailable."""
+        state = fingerprint(self._folder)
+        settled, self._last_seen = state == self._last_seen, state
+        if settled and state != self._read:
+            self._update(state)
         else:
             with self._database.reading() as conn:
                 latest = find_latest_id(conn)
             if latest != self._latest:
-                self._look(self._read)
+                self._update(self._read)
         self.log_changes()
 
     def problems(self) -> list[str]:
@@ -125,25 +125,25 @@ class Watcher:
             log(lines[sentence], message=sentence)
         self._logged = frozenset(lines)
 
-    def _look(self, current: object) -> bool:
-        """Publish and activate; `current` is the fingerprint of the folder, which is read only if that has changed.
+    def _update(self, state: object) -> bool:
+        """Publish and activate; `state` is the fingerprint of the folder, which is only read if that has changed.
 
         Returns False, and does nothing, if a file changes while the folder is read.
         """
-        files = self._files if current == self._read else read_folder(self._folder)
-        if current != self._read and fingerprint(self._folder) != current:
+        files = self._files if state == self._read else read_folder(self._folder)
+        if state != self._read and fingerprint(self._folder) != state:
             return False
         status, published = publish_new(
-            self._database, self._catalog, files, self._ids.next, self._clock, checkpoint=give_way
+            self._database, self._catalog, files, self._ids.next, self._clock, checkpoint=yield_now
         )
         changed = self._catalog.activate(status.live)
-        self.status, self._latest, self._files, self._read = status, status.live.latest, files, current
+        self.status, self._latest, self._files, self._read = status, status.live.latest, files, state
         self.published += published
         self._changed = self._changed or changed
         return True
 
     def _log_trouble(self, trouble: str, *, exc_info: bool = False) -> None:
-        """Log what keeps the watcher from looking, unless it was logged last."""
+        """Log why a check failed, unless that was the last thing logged."""
         if trouble != self._trouble:
             _LOG.warning("transforms not looked up; what is active stays active", message=trouble, exc_info=exc_info)
         self._trouble = trouble

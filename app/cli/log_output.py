@@ -45,12 +45,12 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # At every start it logs which plugins it found.
+    # It logs its plugins at every start.
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _make_tolerant(stream: IO[str]) -> None:
-    """Let a stream accept any text, whatever the locale: JSON is UTF-8, and a terminal shows what it can."""
+    """Make a stream accept any text, whatever the locale: JSON in UTF-8, and on a terminal with replacements."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 

@@ -43,16 +43,16 @@ class Credentials:
 
         Raises:
             SignatureMissing: the request has no credential at all.
-            SignatureMismatch: X-Signature fits none of the secrets (and no other credential is valid).
+            SignatureMismatch: X-Signature matches none of the secrets (and no other credential is valid).
             Unauthorized: there is only an Authorization header, and it is not valid.
 
         """
         return self.check_head(signature, authorization) or self.check_signature(body, signature or "")
 
     def check_head(self, signature: str | None, authorization: str | None) -> Auth | None:
-        """Authenticate a request before its body is read; None where the signature has to be checked with the body.
+        """Authenticate a request before its body is read; None if the signature has to be checked with the body.
 
-        Raises what `authenticate` does, where no body could make the request valid.
+        Raises what `authenticate` does if no body could make the request valid.
         """
         if authorization:
             scheme, _, credential = authorization.partition(" ")
@@ -84,14 +84,14 @@ class Credentials:
         return scheme.lower() == "basic" and matches_any(_decode_basic(credential).removesuffix(":"), self.write_keys)
 
     def require_write_keys(self) -> None:
-        """Raise Unauthorized where no write keys are configured, so that none could be valid."""
+        """Raise Unauthorized if no write keys are configured, so that none could be valid."""
         if not self.write_keys:
             raise Unauthorized("SEGMENT_WRITE_KEYS is not set, so the tracking API is off")
 
     def check_write_key(self, body: bytes, authorization: str | None) -> None:
-        """Check the write key inside a body, where the header's was not valid. Raises Unauthorized."""
-        # As text first: only a body that contains a valid key is worth parsing. Bodies of strangers nest, and half a
-        # kilobyte of gzip costs 66 ms.
+        """Check the write key in a body, if the header had no valid one. Raises Unauthorized."""
+        # Search as text first, and parse only a body that contains a valid key: half a kilobyte of gzip, deeply nested,
+        # costs 66 ms.
         keys = list_write_keys(body)
         if any(matches_any(key, self.write_keys) for key in keys) and matches_any(
             find_write_key(body) or "", self.write_keys

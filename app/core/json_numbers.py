@@ -1,4 +1,4 @@
-"""Numbers in JSON values: give equal numbers one form, and refuse those that JSON cannot hold."""
+"""Numbers in JSON values: gives equal numbers the same form, and refuses those that JSON cannot represent."""
 
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,7 @@ _HUGE = 10**19
 
 
 class NotFinite(ValueError):
-    """A number is infinite or NaN, which JSON cannot hold. `path` is its place in the value, "" for the top."""
+    """A number is infinite or NaN, which JSON cannot represent. `path` is its place in the value, "" for the top."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -33,7 +33,7 @@ def whole_digits(number: float) -> int:
 
 
 def by_value(value: Any) -> Any:
-    """Return a value as `with_numbers_by_value` does, where a number in it is known to have another form."""
+    """Do what `with_numbers_by_value` does, for a value that is known to have a number in another form."""
     kind = value.__class__
     if kind is dict:
         return {key: by_value(inner) for key, inner in value.items()}
@@ -60,7 +60,7 @@ def _short_form(number: int) -> float | int:
 
 def holds_other_form(value: Any) -> bool:
     """Tell whether a number in a value has another form, or is infinite or NaN."""
-    # Most values are text; no value costs a function call.
+    # Most values are text; none costs a function call.
     levels: list[Any] = [value.values()] if value.__class__ is dict else [(value,)]
     for level in levels:  # it grows while it is walked
         for item in level:
@@ -71,7 +71,7 @@ def holds_other_form(value: Any) -> bool:
                 if not -_HUGE < item < _HUGE:
                     return True
             elif kind is float:
-                # The difference: not 0 where it is infinite or NaN.
+                # The difference: not 0 if it is infinite or NaN.
                 if (item.is_integer() and -_HUGE < item < _HUGE) or item - item != 0:
                     return True
             elif kind is dict:

@@ -84,7 +84,7 @@ def mend(text: bytes) -> bytes:
 
 
 def describe(text: bytes) -> str | None:
-    """Return a sentence that names the first invalid token of a call and its position; None where all are valid.
+    """Return a sentence that names the first invalid token of a call and its position; None if all are valid.
 
     Words that mean "no value" are quoted; other values never are.
     """

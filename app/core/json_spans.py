@@ -1,7 +1,7 @@
-r"""Cut JSON text into parts with their original bytes: those are what is stored of a call, and what is signed.
+r"""Cut JSON text into parts with their original bytes, which are what is stored of a call, and what is signed.
 
-msgspec does the cutting at a third of a microsecond a kilobyte. Where it refuses (a lone surrogate such as `"\ud83d"`,
-very deep nesting), there is one fallback each, which gives the same spans.
+msgspec cuts a kilobyte in a third of a microsecond. For each thing it refuses (a lone surrogate such as `"\ud83d"`,
+very deep nesting) there is one fallback, which gives the same spans.
 """
 
 import json
@@ -28,10 +28,10 @@ _FIRST_WINDOWS = (4 << 10, 64 << 10, 1 << 20)
 """How much of a body is read to find its first element: an ordinary call; Segment's limit; our own limit."""
 
 _DEEP_WINDOW = 64 << 10
-"""How far the end of a first element that nests too deep for C is searched; it takes Python 100 ns a bracket."""
+"""How far to search for the end of a first element that nests too deep for C; Python takes 100 ns a bracket."""
 
 _MANY_COMMAS = 1_000_000
-"""Beyond this an array is cut by hand, which can stop early: msgspec would first make 56 bytes for each element."""
+"""Beyond this an array is cut by hand, which can stop early: msgspec would first allocate 56 bytes per element."""
 
 
 _TOKENS_BETWEEN_CHECKPOINTS = 4_096
@@ -84,7 +84,7 @@ def split_array(raw: bytes, most: int | None = None, checkpoint: Checkpoint = no
 def split_object(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> dict[str, bytes]:
     """Cut the text of a JSON object into its members: key, and the original bytes of the value, as `split_array` does.
 
-    Of a repeated key the last one counts. Raises UnparsableJson when the text is no object.
+    Of a repeated key the last one counts. Raises UnparsableJson if the text is not an object.
     """
     text = trim(raw)
     try:
@@ -157,7 +157,7 @@ def first_element(raw: bytes) -> bytes | None:
 def _mask_surrogates(text: bytes) -> bytes:
     r"""Return text of the same length and structure in which no escape is a surrogate, so that msgspec accepts it.
 
-    `\ud83d` becomes `\u083d`. Where the backslash is itself escaped, a letter of a string changes, no more.
+    `\ud83d` becomes `\u083d`. If the backslash is itself escaped, only a letter of a string changes.
     """
     return text.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
 
@@ -269,7 +269,7 @@ def _too_many(most: int) -> TooLarge:
 
 
 def _end_of_value(window: bytes) -> int | None:
-    """Return where the JSON value at the start of `window` ends; None when it goes on after it or is not JSON."""
+    """Return where the JSON value at the start of `window` ends; None if it continues beyond it or is not JSON."""
     text = window.decode("utf-8", "surrogateescape")  # the window may end inside a character
     try:
         end = _SPAN_ONLY.raw_decode(text)[1]

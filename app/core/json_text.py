@@ -1,7 +1,7 @@
-r"""Read JSON as it really arrives, and write it in one canonical form.
+r"""Read JSON as senders write it, and write it in one canonical form.
 
-The fast path is msgspec. It refuses what Segment's senders do send (a lone surrogate such as `"\ud83d"`, a BOM,
-`1e400`), and so each reader here has one fallback. Both paths give the same answer for the same bytes, at any depth
+The fast path is msgspec. It refuses some of what Segment's senders send (a lone surrogate such as `"\ud83d"`, a BOM,
+`1e400`), so each reader here has one fallback. Both paths give the same answer for the same bytes, at any depth
 of the Python stack that occurs: a replayed call must read as it did the first time.
 """
 
@@ -15,14 +15,14 @@ from app.core.json_numbers import by_value, holds_other_form, is_finite, refuse_
 from app.errors import UnparsableJson
 
 MAX_DEPTH = 200
-"""How deep a document may nest. Real calls stay below 20; what recurses over a document later (json, deepcopy, a
-template) must fit into Python's 1,000 frames, and some need three for each level."""
+"""How deep a document may nest. Real calls stay below 20; later recursion over a document (json, deepcopy, a template)
+must fit into Python's 1,000 frames, and some need three per level."""
 
 MAX_INTEGER_DIGITS = 400
 """Longer integers are read as an infinite float, which the event rules refuse. A float ends at 309 digits."""
 
 _RAW_KEY = f"raw JSON of {MAX_DEPTH}"
-"""The key of a dict that stands for raw JSON. Compared by identity: made at run time, so no decoded text is it."""
+"""The key of a dict that stands for raw JSON. Compared by identity: made at run time, so decoding never gives it."""
 
 _BOM = b"\xef\xbb\xbf"
 WHITESPACE = b" \t\n\r"
@@ -36,7 +36,7 @@ _STRIDE = MAX_INTEGER_DIGITS // 4
 _BRACKET, _BACKSLASH = b"[\\"
 
 _TOO_SHORT_TO_DOUBT = min(2 * MAX_DEPTH, MAX_INTEGER_DIGITS)
-"""Up to this length a text can neither nest too deep nor hold too long an integer."""
+"""A text up to this length can neither nest too deep nor contain too long an integer."""
 
 
 class TooDeep(UnparsableJson):
@@ -99,7 +99,7 @@ def decode(raw: bytes) -> Any:
 
 def nests_too_deep(document: Any, encoded: bytes) -> bool:
     """Tell whether a document nests deeper than MAX_DEPTH, so that `decode` would refuse it. `encoded` is its JSON."""
-    # A byte is found ten times faster than it is counted; and eight times faster as a number than as bytes.
+    # Finding a byte is ten times faster than counting it, and eight times faster as an int than as bytes.
     brackets = encoded.count(b"{") + (encoded.count(b"[") if _BRACKET in encoded else 0)
     return brackets > MAX_DEPTH and _nests_too_deep(document)
 
@@ -134,9 +134,9 @@ def encode_canonical(value: Any) -> bytes:
 
 
 def encode_both(value: Any) -> tuple[bytes, bytes]:
-    """Write a decoded value as `encode_canonical` does, twice: as it came, and with its numbers by value.
+    """Write a decoded value as `encode_canonical` does, twice: as received, and with its numbers by value.
 
-    Both are the same object where nothing differs. Raises NotFinite as `encode_canonical` does, RecursionError for a
+    Both are the same object if nothing differs. Raises NotFinite as `encode_canonical` does, RecursionError for a
     value that nests too deep to be encoded.
     """
     try:
@@ -152,7 +152,7 @@ def encode_both(value: Any) -> tuple[bytes, bytes]:
 
 def contains_nul(encoded: bytes) -> bool:
     r"""Tell whether JSON text has a NUL character (`\u0000`) in a string or key; an escaped backslash is not one."""
-    # Few texts hold a backslash, and one byte is found much faster than six.
+    # Few texts contain a backslash, and one byte is found much faster than six.
     return _BACKSLASH in encoded and b"\\u0000" in encoded and _REAL_NUL.search(encoded) is not None
 
 

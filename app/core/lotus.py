@@ -17,9 +17,9 @@ IDEMPOTENCY_ID_MAX = 255
 CUSTOMER_ID_MAX = 50
 
 FIRST_MICROS = parse_time("2000-01-01")
-"""Earlier times are how senders write a time that is not set: year 1, 1970, 1899. Nothing that is billed is older."""
+"""Earlier times stand for a time that is not set: year 1, 1970, 1899. Nothing that is billed is older."""
 
-# 128 bits: enough that two contents never meet by accident, and half the bytes of a full digest on every row.
+# 128 bits: no accidental collisions, and half the bytes of a full digest on every row.
 DIGEST_BYTES = 16
 
 _KINDS = {
@@ -41,16 +41,16 @@ class LotusEvent(msgspec.Struct, frozen=True, gc=False):
     time_created: int
     """Microseconds since 1970 in UTC."""
     properties: str
-    """A JSON object as text, keys sorted, so that equal properties are equal text."""
+    """A JSON object as text with sorted keys, so that equal properties are equal text."""
     content: bytes
     """Digest of event_name, customer_id and properties: two events with the same digest have the same content. Time is
-    not part of it, and equal numbers count as equal (2 and 2.0), though `properties` keep them as they came."""
+    not part of it, and equal numbers count as equal (2 and 2.0), though `properties` keep them as received."""
 
 
 def make_event(
     event_name: object, idempotency_id: object, customer_id: object, time_created: object, properties: object
 ) -> LotusEvent:
-    """Make a checked event from the values that a transform gives for its fields.
+    """Make a checked event from the values of its fields.
 
     Numbers become text for the two ids (42 and 42.0 are "42"); `properties` may be None.
 
@@ -81,7 +81,7 @@ def former_content(event: LotusEvent) -> bytes:
 
 def content_digest(event_name: str, customer_id: str, properties: bytes) -> bytes:
     """Return the 16-byte digest of an event's content. `properties` is canonical JSON with its numbers by value."""
-    # The parts hold no NUL (the rules above), so it separates them beyond doubt.
+    # The rules above exclude NUL from the parts, so it separates them unambiguously.
     return blake2b(
         b"%b\0%b\0%b" % (event_name.encode(), customer_id.encode(), properties), digest_size=DIGEST_BYTES
     ).digest()
@@ -122,7 +122,7 @@ def to_id_text(field: str, value: object) -> str:
     if type(value) is float and isfinite(value):
         return str(whole_digits(value)) if value.is_integer() else repr(value)
     if type(value) is Decimal:
-        # What our own arithmetic gives where a JSON number would not be exact.
+        # From our own arithmetic, if a JSON number would not be exact.
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     raise EventInvalid(field, f"{field} is {_kind_name(value)}; it must be text or a number")
@@ -134,7 +134,7 @@ def _check_text(field: str, text: str, longest: int) -> str:
     if len(text) > longest:
         raise EventInvalid(field, f"{field} has {len(text)} characters; Lotus takes at most {longest}")
     if "\0" in text:
-        # Lotus accepts it and its consumer then dies of it.
+        # Lotus accepts it, and its consumer then crashes.
         raise EventInvalid(field, f"{field} holds a NUL character, which Lotus cannot store")
     if not text.isascii():
         try:
@@ -145,7 +145,7 @@ def _check_text(field: str, text: str, longest: int) -> str:
 
 
 def _properties_json(properties: object) -> tuple[bytes, bytes]:
-    """Return properties as canonical JSON twice: with numbers as they came, and with numbers by value."""
+    """Return properties as canonical JSON twice: with numbers as received, and with numbers by value."""
     if properties is None:
         return b"{}", b"{}"
     if type(properties) is not dict:

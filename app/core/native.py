@@ -1,7 +1,7 @@
 """Events in Lotus's own format, from `/api/track/`: checked, and stored as they are.
 
-They have no message id and no transform. A built-in that changes nothing takes the transform's place; its name has a
-colon, which no file name can have.
+They have no message id and no transform. A built-in name stands for the transform; it has a colon, which no file name
+can have.
 """
 
 from hashlib import blake2b
@@ -17,7 +17,7 @@ from app.errors import CallRejected, EventInvalid
 ROUTE: Final = "/api/track/"
 
 TYPE: Final = "event"
-"""Takes the place of a Segment call's type."""
+"""Stands for a Segment call's type."""
 
 NAME: Final = "built-in:lotus"
 DIGEST: Final = blake2b(b"built-in:lotus 1", digest_size=DIGEST_BYTES).digest()
@@ -28,13 +28,13 @@ NO_CUSTOMER = "No customer_id provided"
 INVALID_TIME = "Invalid time_created"
 NO_NAME = "No event_name provided"
 NO_JSON = "Invalid JSON"
-"""In Lotus this concerns a whole request; here one event."""
+"""In Lotus this is about a whole request; here, about one event."""
 
 _REQUIRED = (("idempotency_id", NO_ID), ("customer_id", NO_CUSTOMER), ("event_name", NO_NAME))
 
 
 class NativeEvent(msgspec.Struct, frozen=True):
-    """The decoded document of a call that is already an event; it takes the place of a Segment call's document."""
+    """The decoded document of a native event; it stands for a Segment call's document."""
 
     value: Any
     """Any JSON value, an Unread, or an Unparsed."""
@@ -44,7 +44,7 @@ def check_event(native: NativeEvent) -> LotusEvent:
     """Check an event and return it.
 
     Raises:
-        CallRejected: it is no object, or could not be read.
+        CallRejected: it is not an object, or could not be read.
         EventInvalid: it breaks a rule; the sentence says which, in Lotus's wording where Lotus has one.
 
     """

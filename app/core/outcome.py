@@ -12,7 +12,7 @@ class Outcome(StrEnum):
     IGNORED = "ignored"
     REJECTED = "rejected"
 
-    # Enum's own is a Python function, and each call is counted several times by its outcome.
+    # Enum's own __hash__ is a slow Python function, and each call is counted several times by its outcome.
     __hash__ = str.__hash__
 
 

@@ -1,4 +1,4 @@
-"""One call of Segment: its bytes become a document, and the document is checked."""
+"""Decodes and checks one Segment call."""
 
 import contextlib
 from enum import Enum
@@ -18,7 +18,7 @@ decoded, since a decoded call can take thirty times its bytes in memory."""
 
 
 class Unread(Enum):
-    """Takes the place of the document of a call that is not decoded; the value is the error sentence."""
+    """Stands for the document of a call that is not decoded; the value is the error sentence."""
 
     TOO_LARGE = f"The call is larger than {MAX_CALL_BYTES} bytes."
     OVER_TRACKING_LIMIT = "The call is larger than 32768 bytes, Segment's limit for its tracking API."
@@ -26,12 +26,12 @@ class Unread(Enum):
 
 
 class Unparsed(msgspec.Struct, frozen=True):
-    """Takes the place of the document of a call that is not JSON, usually because of one token in it."""
+    """Stands for the document of a call that is not JSON, usually because of one token."""
 
     sentence: str
     """Which token, and where."""
     mended: Any = None
-    """The document with null for each token that is not JSON, to identify the call; None where that fails too."""
+    """The document with null for each token that is not JSON, to identify the call; None if that fails too."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -54,7 +54,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The readable fields of a rejected call. Each as in Call; None where it cannot be read."""
+    """The readable fields of a rejected call. Each as in Call; None if it cannot be read."""
 
     type: str | None = None
     message_id: str | None = None

@@ -1,4 +1,4 @@
-"""What Segment sends: a request body is cut into its calls, each with its own bytes.
+"""Cuts a request body into its calls, each with its original bytes.
 
 The forms are those of Segment's destinations and libraries: one object; an array (Webhooks); an array of
 `{"json": call}` (Extensible Webhook); `{"batch": [...]}` (SDKs). One bad call never makes the whole body fail.
@@ -37,13 +37,13 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     """How the body held its calls. An empty body is `single` with no items."""
 
     items: Sequence[bytes]
-    """Each call's own bytes as they came; inside `{"json": ...}` the inner value's."""
+    """Each call's bytes as received; inside `{"json": ...}`, those of the inner value."""
 
     envelope: bytes | None = None
-    """For a batch: a JSON object of the members beside `batch`, except writeKey, values as they came. Else None."""
+    """For a batch: a JSON object of the members beside `batch`, except writeKey, values as received. Else None."""
 
     documents: Sequence[Any] | None = None
-    """The documents, one for each item, where the body had to be decoded to be cut; else None."""
+    """The documents, one per item, if the body had to be decoded to be cut; else None."""
 
     def __iter__(self) -> Iterator[tuple[bytes, Any]]:
         """Yield each call's bytes and its document as from `read`: decoded once, and only when it is reached."""
@@ -71,11 +71,11 @@ _STARTS_WITH_JSON = re.compile(rb'\{[ \t\n\r]*"json"')
 def parse_body(raw: bytes, checkpoint: Checkpoint = no_checkpoint) -> Body:
     """Cut a request body (inflated) into its calls.
 
-    An empty body has no calls. A top-level scalar or null is one call, and every element of an array is one, whatever
-    it is: `parse_call` rejects those that are none.
+    An empty body has no calls. A top-level scalar or null is one call, and so is every element of an array, whatever it
+    is: `parse_call` rejects those that are not calls.
 
-    An object is a batch when its `batch` is an array and it has no text as `type`. An object, of an array each element
-    on its own, is unwrapped when its first key is `json`, that is an object or null, and it has no `type`.
+    An object is a batch if its `batch` is an array and its `type` is not text. An object, or each element of an array,
+    is unwrapped if its first key is `json`, with an object or null as value, and it has no `type`.
 
     Raises UnparsableJson when the body is not JSON, TooLarge for more than MAX_CALLS calls or more than MAX_CALL_BYTES
     beside a batch. `checkpoint` is called regularly while a large body is cut.

@@ -32,7 +32,7 @@ def sign(body: bytes, secret: str) -> str:
 
 
 def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
-    """Check an `X-Signature` header against a body's bytes as they came (after inflating), under any of the secrets.
+    """Check an `X-Signature` header against the bytes of an inflated body, with any of the secrets.
 
     Returns WHOLE when the signature covers all calls in the body: the body itself, or the only element of an array;
     FIRST_CALL when an array has more elements than the signed one. Upper-case hex and white space around the header
@@ -46,7 +46,7 @@ def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
     expected = bytes.fromhex(digits)
     # A single call has no elements.
     first = None if raw.startswith(b"{") else first_element(raw)
-    if first is not None:  # before the whole body, which is a thousand times as long
+    if first is not None:  # first, since the whole body may be a thousand times as long
         inner = _inner_json(first)
         if _is_signed(first, expected, secrets) or (inner is not None and _is_signed(inner, expected, secrets)):
             return Coverage.WHOLE if _is_only_element(raw, first) else Coverage.FIRST_CALL
@@ -80,7 +80,7 @@ def _is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
 
 
 def _inner_json(element: bytes) -> bytes | None:
-    """Return what stands between `{"json":` and the last bracket; None if the element is not wrapped like that.
+    """Return the text between `{"json":` and the last bracket; None if the element is not wrapped like that.
 
     Whether it is one JSON value is not checked: Segment signs nothing else, so other text never matches.
     """

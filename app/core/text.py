@@ -40,11 +40,11 @@ def json_lines(text: bytes) -> list[str]:
 
 
 def schema_text(schema: dict[str, Any]) -> str:
-    """Return a JSON Schema as it stands in `docs/`, ready to be written to a file."""
+    """Return a JSON Schema as text, as in `docs/`, ready to be written to a file."""
     return json.dumps(schema, indent=2) + "\n"
 
 
-# Control characters but tab and newline, signs of direction, byte order mark, halves of surrogate pairs, no-characters.
+# Control characters except tab and newline, direction marks, byte order mark, surrogates, noncharacters.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufdd0-\ufdef\ufff9-\uffff"
     "\ud800-\udfff" + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(1, 17)) + "]"
@@ -52,10 +52,10 @@ _HIDDEN = re.compile(
 
 
 def to_visible(text: str) -> str:
-    r"""Return a text in which every character can be seen: what a browser hides, turns around or refuses is escaped.
+    r"""Return a text in which every character is visible: what a browser hides, reorders or refuses is escaped.
 
-    Control characters are no valid HTML, and a sign of direction could make one value look like another. JSON writes
-    all of them as \u202e too, so what is shown is still what came.
+    Control characters are not valid HTML, and a direction mark could make one value look like another. The escapes are
+    those of JSON, such as \u202e, so what is shown is still what was received.
     """
     return text if text.isascii() and text.isprintable() else _HIDDEN.sub(_escaped, text)
 

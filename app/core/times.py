@@ -1,6 +1,6 @@
-"""Read times in every form that occurs in calls, as integer microseconds since 1970-01-01T00:00:00 UTC.
+"""Read times in all forms that occur in calls, as integer microseconds since 1970-01-01T00:00:00 UTC.
 
-Integers, because SQLite gives datetimes back without their zone, and because they compare and bucket exactly.
+Integers, because SQLite returns datetimes without their zone, and because they compare and bucket exactly.
 `parse_time` lists the forms.
 """
 
@@ -25,15 +25,15 @@ _MICROS_PER_UNIT = (
     (10**20, Decimal("0.001")),
 )
 """Seconds, milliseconds, microseconds or nanoseconds, distinguished by size. Below 10**11 a number is seconds (up to
-the year 5138), so milliseconds are understood from 1973-03-03 on; each next unit is a thousand times larger."""
+the year 5138), so milliseconds are recognised from 1973-03-03 on; each further unit is a thousand times larger."""
 
 _WHOLE_MICROS_PER_UNIT = tuple((limit, int(micros)) for limit, micros in _MICROS_PER_UNIT if micros >= 1)
 
 _EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
-"""Wide enough for every number that _NUMBER takes, so nothing is rounded before the microsecond."""
+"""Wide enough for every number that matches _NUMBER, so nothing is rounded before the microsecond."""
 
 _LONGEST = 64
-"""No time is written in more characters; longer text is not looked at."""
+"""No time is written with more characters; longer text is refused unread."""
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,30})?")
 _MOMENT = re.compile(

@@ -31,11 +31,11 @@ _TYPES = ("track", "identify", "page", "screen", "group", "alias")
 
 TYPE_OF: dict[str, str | None] = {
     **{f"{PREFIX}{kind}": kind for kind in _TYPES},
-    # What analytics.js calls in a browser: the first letter.
+    # The paths of analytics.js in a browser: the first letter.
     **{f"{PREFIX}{kind[0]}": kind for kind in _TYPES},
     **{f"{PREFIX}{name}": None for name in ("batch", "import", "b")},
 }
-"""By route: the type of a call that names none; None where each item of the batch names its own."""
+"""By route: the type of a call that has none; None for a batch, whose items have their own."""
 
 HIDDEN = "(hidden)"
 """Replaces a write key in the stored bytes: the key gives access to this service and is not part of the event."""
@@ -46,7 +46,7 @@ _LARGE_CORRECTION = _DAY
 _LOOKS_BACK = 30 * _DAY
 _LOOKS_AHEAD = _DAY
 
-# For bytes that are no JSON object: whatever a reader may take for a key is hidden, wherever it stands.
+# For bytes that are not a JSON object: hides whatever might be read as a key, anywhere.
 _WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*)"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
@@ -94,7 +94,7 @@ def list_write_keys(body: bytes) -> list[str]:
 
 
 def find_write_key(body: bytes) -> str | None:
-    """Return a request body's own write key, or None. Raises UnparsableJson where the body is no valid JSON object."""
+    """Return a request body's own write key, or None. Raises UnparsableJson if the body is no valid JSON object."""
     text = trim(body)
     if not text.startswith(b"{"):
         return None
@@ -121,7 +121,7 @@ def hide_write_key(raw: bytes, document: Any) -> tuple[bytes, Any]:
         document["writeKey"] = HIDDEN
         return replace_member(raw, "writeKey", f'"{HIDDEN}"'.encode()), document
     hidden = hide_write_keys(raw)
-    # With a key gone that was no UTF-8, the rest may be JSON.
+    # If the key was not UTF-8, the rest may be JSON without it.
     return hidden, document if hidden == raw else read(hidden)
 
 
@@ -149,7 +149,7 @@ def read_envelope(envelope: bytes | None) -> Envelope:
 
 
 def has_message_id(document: Any) -> bool:
-    """Tell whether a call has a message id of its own; true also for what is no object and cannot have one."""
+    """Tell whether a call has its own message id; also true for what is not an object, and cannot have one."""
     return type(document) is not dict or document.get("messageId") not in (None, "")
 
 
@@ -158,8 +158,8 @@ def complete(
 ) -> Any:
     """Return a call as Segment would have passed it on. `document` is the decoded `raw` and is changed in place.
 
-    `message_id` is used where the call has none. What is no object is returned unchanged; a call beyond Segment's
-    limit becomes an Unread, and one whose envelope is no JSON an Unparsed.
+    `message_id` is used if the call has none. What is not an object is returned unchanged; a call beyond Segment's
+    limit becomes an Unread, and one whose envelope is not JSON an Unparsed.
     """
     if len(raw) > MAX_CALL_BYTES:
         return Unread.OVER_TRACKING_LIMIT
@@ -182,7 +182,7 @@ def complete(
 
 
 def describe_completion(route: str, document: Any) -> str | None:
-    """Say in words what `complete` changed in a call; None for other routes and for what is no object."""
+    """Describe what `complete` changed in a call; None for other routes, and for what is not an object."""
     if route not in TYPE_OF or type(document) is not dict:
         return None
     changes = [f"it was received at {document['receivedAt']}"]
@@ -227,7 +227,7 @@ def _merge(below: dict[str, Any], above: Any) -> Any:
 
 
 def _set_times(document: dict[str, Any], sent_with_batch: Any, received_at: int) -> None:
-    # The batch's wins: it belongs to the request, and an SDK that retries leaves its items as they are.
+    # The batch's value wins: it is that of the request, while an SDK does not change the items of a retry.
     sent_at = document.get("sentAt") if _is_empty(sent_with_batch) else sent_with_batch
     if _is_empty(document.get("sentAt")) and not _is_empty(sent_at):
         document["sentAt"] = sent_at

@@ -34,7 +34,7 @@ class YamlInvalid(ValueError):
 
 
 def value_at(value: Any, path: Path) -> Any:
-    """Follow keys and indexes into a JSON value; None where one of them is not there."""
+    """Follow keys and indexes into a JSON value; None if one of them is not there."""
     for key in path:
         if isinstance(value, dict):
             value = value.get(key)

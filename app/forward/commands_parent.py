@@ -9,7 +9,7 @@ import threading
 GRACE_SECONDS = 5.0
 """Time for the request to Lotus that is in flight. One that is cut off is sent again, and Lotus drops the copy."""
 
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
@@ -37,7 +37,7 @@ def _request_signal() -> None:
 
 def _watch(parent: int, stopping: threading.Event) -> None:
     while os.getppid() == parent:
-        threading.Event().wait(_LOOK_SECONDS)
+        threading.Event().wait(_CHECK_SECONDS)
     stopping.set()
     threading.Event().wait(GRACE_SECONDS)
     # A database or a Lotus that does not answer would keep the process alive for longer.

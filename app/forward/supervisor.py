@@ -17,14 +17,14 @@ from typing import IO
 import structlog
 
 from app.settings import WITH_WORKER, Settings
-from app.web.draining import Draining
+from app.web.drain import Drain
 
 SHORTEST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 LIVED_SECONDS = 60.0
 """A worker that lived this long did not fail at its start, so the pause starts again at the shortest."""
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 _OUR_OWN = {WITH_WORKER, "PROMETHEUS_MULTIPROC_DIR"}
 
@@ -41,7 +41,7 @@ def next_pause(pause: float, lived_seconds: float) -> float:
 class WorkerProcess:
     """Keeps one worker running while this process lives and is not draining."""
 
-    def __init__(self, settings: Settings, draining: Draining, lock: Path) -> None:
+    def __init__(self, settings: Settings, drain: Drain, lock: Path) -> None:
         """`lock`: the lock file that all processes of the service share."""
         inherited = {name: text for name, text in os.environ.items() if name not in _OUR_OWN}
         # The service's own values, even if `.env` has changed since: it must forward this database and no other.
@@ -51,25 +51,25 @@ class WorkerProcess:
             "LOTUS_API_KEY": settings.lotus_api_key,
         }
         self._environment = {**inherited, **own}
-        self._draining = draining
+        self._drain = drain
         self._lock = lock
 
     def keep(self) -> None:
-        """Start supervising, in a thread. Returns at once."""
+        """Start supervising, on a thread. Returns at once."""
         threading.Thread(target=self._run, name="worker", daemon=True).start()
 
     def _run(self) -> None:
         with self._lock.open("ab") as lock:
-            while not _is_taken(lock):
-                time.sleep(_LOOK_SECONDS)
+            while not _try_lock(lock):
+                time.sleep(_CHECK_SECONDS)
             pause = 0.0
-            while not self._draining.started:
+            while not self._drain.started:
                 began = time.monotonic()
                 code = self._start_and_wait()
                 pause = next_pause(pause, time.monotonic() - began)
                 # Before anything is logged: Ctrl-C ends the worker first, and then this process.
                 time.sleep(pause)
-                if not self._draining.started:
+                if not self._drain.started:
                     _LOG.warning("the worker ended; starting another one", code=code, after_seconds=pause)
 
     def _start_and_wait(self) -> int | str:
@@ -81,7 +81,7 @@ class WorkerProcess:
             return str(error)
 
 
-def _is_taken(lock: IO[bytes]) -> bool:
+def _try_lock(lock: IO[bytes]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What an answer of Lotus means for the events of the request. Values in, values out.
+"""Interprets an answer of Lotus for the events of the request. Values in, values out.
 
 201 is not enough: the body says which events failed. A reason is about the event and final, or it is temporary; what is
 not about an event (the key, the broker, the server, the network) is a trouble of the whole destination. So is an answer

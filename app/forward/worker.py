@@ -180,7 +180,7 @@ class ForwardWorker:
                 break
             self._size = min(self._size * 2, MAX_EVENTS)
             self._record(token, destination, attempt, self._results(verdict, batch, attempt))
-            # The destination is open again, as far as this worker knows.
+            # As far as this worker knows, the destination is open again.
             destination = Destination()
         unsent = [item.waiting for batch in (*halves, ready) for item in batch]
         if unsent:

@@ -14,13 +14,13 @@ from flask import Blueprint, Response, request
 
 from app.errors import RequestRefused, SegmentLotusError, Unavailable
 from app.ingest.ingest import Ingest
-from app.ingest.refused import Refused
+from app.ingest.refused_requests import RefusedRequests
 from app.ingest.submission import Submission
 from app.store.record import Record
 from app.store.writer import isolated
 from app.web.application import body_limit
 from app.web.body import Limit, read_beginning, read_body
-from app.web.draining import Draining
+from app.web.drain import Drain
 from app.web.errors import to_response, to_unavailable
 from app.web.in_flight import InFlight
 
@@ -41,16 +41,16 @@ class Intake:
         self,
         ingest: Ingest,
         limit: Limit,
-        refused: Refused,
+        refused: RefusedRequests,
         in_flight: InFlight,
-        draining: Draining,
+        drain: Drain,
         *,
         time_request: Callable[[float], None],
         count_refused: Callable[[str], None],
     ) -> None:
         """`limit` of any body. `time_request` gets the seconds of each accepted request, `count_refused` each code."""
         self.ingest = ingest
-        self.draining = draining
+        self.drain = drain
         self.limit = limit
         self._in_flight = in_flight
         # A metric that cannot be recorded must not change an answer.
@@ -65,7 +65,8 @@ class Intake:
     def take(self, environ: dict[str, Any], limit: Limit, admit: Callable[[], Submission]) -> list[Record]:
         """Process one request: check its head, read its body, and store its calls; returns after the commit.
 
-        `admit` checks the head. Of a request that it refuses, only so much is read that the sender gets the answer.
+        `admit` checks the head. If it refuses the request, the body is read only as far as needed for the sender to get
+        the answer.
 
         Raises:
             RequestRefused: it is not accepted; it is counted and stored among the refused requests.
@@ -89,17 +90,17 @@ class Intake:
         body = b""
         reservation = self._in_flight.reserve(environ["wsgi.input"])
         try:
-            if self.draining.started:
-                self.draining.refuse()
+            if self.drain.started:
+                self.drain.refuse()
             try:
                 submission = admit()
             except RequestRefused:
                 body = read_beginning(environ, reservation)
                 raise
             if submission.auth is not None:
-                reservation.verify()
+                reservation.mark_verified()
             body = read_body(environ, limit, reservation)
-            records = store(submission, body, reservation.verify)
+            records = store(submission, body, reservation.mark_verified)
         except (RequestRefused, Unavailable) as error:
             self._note(error, environ, body)
             raise
@@ -125,7 +126,7 @@ class Endpoint(ABC):
     """Each is matched with and without a trailing slash: a redirect would turn a POST into an empty GET."""
     methods: ClassVar[frozenset[str]]
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Of every answer."""
+    """The headers of every answer."""
     answers_options: ClassVar[bool] = False
     """Whether it has its own route for OPTIONS, in place of Flask's."""
 
@@ -165,7 +166,7 @@ class Endpoint(ABC):
 def shortcut(
     flask: "WSGIApplication",
     endpoints: Iterable[Endpoint],
-    draining: Draining,
+    drain: Drain,
     note_forwarded: Callable[[], None] | None = None,
 ) -> "WSGIApplication":
     """Return an application that answers requests to the endpoints as their routes do, and passes on all others.
@@ -184,10 +185,10 @@ def shortcut(
             status, body = endpoint.answer(environ)
         except Exception as error:  # noqa: BLE001  as Flask answers unknown errors
             response = endpoint.error_response(error if isinstance(error, SegmentLotusError) else to_unavailable(error))
-            draining.hang_up(response, environ)
+            drain.hang_up(response, environ)
             return response(environ, start_response)
         headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), *endpoint.headers]
-        if draining.started:
+        if drain.started:
             headers.append(("Connection", "close"))
         start_response(status, headers)
         return [body]

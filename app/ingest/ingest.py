@@ -19,8 +19,8 @@ from app.store.ids import Ids
 from app.store.record import Record, Request
 from app.store.writer import MAX_CALLS_PER_COMMIT, Turn, Writer
 
-# Beyond Segment's largest batch, 4,000 calls, or about twice their bytes, a request takes several commits. During a
-# commit nobody else is answered, so each is small; smaller ones would take longer in total.
+# A request larger than Segment's largest batch, 4,000 calls, or about twice its bytes, takes several commits. During a
+# commit no other request is answered, so each is small; even smaller ones would take longer in total.
 _WHOLE_BYTES = 8 << 20
 _PART_CALLS = 1000
 _PART_BYTES = 1 << 20
@@ -124,7 +124,7 @@ class Ingest:
     def _keep_in_parts(
         self, request: Request, submission: Submission, parsed: Body, transforms: TransformSet, checkpoint: Checkpoint
     ) -> list[Record]:
-        """Store a request in several commits, so that nobody waits for all of it."""
+        """Store a request in several commits, so that no other request waits for all of it."""
         items = submission.items(parsed, request.received_at, retriable=True)
         stored: list[Record] = []
         part = request

@@ -1,6 +1,6 @@
 """A request whose head has been checked and whose body has not been read yet.
 
-One class for each kind of sender: it knows what authenticates the request, and how the calls in its body are read.
+Each kind of sender has a class that authenticates its requests and reads the calls in their bodies.
 """
 
 import uuid
@@ -19,36 +19,36 @@ _DIGEST_BYTES = 16
 
 
 Item = tuple[bytes, Any, str | None]
-"""One call of a request: the bytes to keep; the decoded document, as `pipeline.run` takes it; and the message id that
-was derived for it, where it brings none and needs one."""
+"""One call of a request: the bytes to store; the decoded document, as `pipeline.run` takes it; and the message id
+derived for it, if it has none and needs one."""
 
 
 class _Sender(ABC):
-    """What all kinds of requests have."""
+    """The base of all kinds of requests."""
 
     route: str
 
     @abstractmethod
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:
-        """Yield the calls of a body, read as this kind of sender means them.
+        """Yield the calls of a body, interpreted for this kind of sender.
 
-        `retriable`: the request may be kept in part and sent again. A call without a message id then gets one that it
-        gets again on the retry, so that it is recognised.
+        `retriable`: the request may be stored in part and sent again. A call without a message id then gets the same
+        derived one each time, so that it is recognised.
         """
 
 
 class HeadSubmission(_Sender):
-    """A request that its head alone authenticates."""
+    """A request that is authenticated by its head alone."""
 
     auth: Auth
     """What authenticated it."""
 
 
 class BodySubmission(_Sender):
-    """A request that its body may have to authenticate."""
+    """A request that may have to be authenticated by its body."""
 
     auth: Auth | None
-    """What authenticated it already; None where only the body can."""
+    """What has authenticated it; None if only the body can."""
 
     @abstractmethod
     def verify(self, body: bytes) -> Auth:
@@ -67,7 +67,7 @@ class WebhookSubmission(BodySubmission):
     route = WEBHOOK
 
     def __init__(self, credentials: Credentials, signature: str | None, authorization: str | None) -> None:
-        """Check the headers X-Signature and Authorization. Raises RequestRefused where no body could be authentic."""
+        """Check the headers X-Signature and Authorization. Raises RequestRefused if no body could be authentic."""
         self.auth = credentials.check_head(signature, authorization)
         self._credentials = credentials
         self._signature = signature or ""
@@ -77,7 +77,7 @@ class WebhookSubmission(BodySubmission):
         return self._credentials.check_signature(body, self._signature)
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:  # noqa: ARG002
-        """Yield the calls as they came."""
+        """Yield the calls unchanged."""
         for position, (raw, document) in enumerate(body):
             missing = retriable and not tracking.has_message_id(document)
             yield raw, document, derive_message_id(raw, position) if missing else None
@@ -89,7 +89,7 @@ class TrackingSubmission(BodySubmission):
     def __init__(self, credentials: Credentials, authorization: str | None, route: str) -> None:
         """Check the header Authorization; `route` is one of `tracking.TYPE_OF`.
 
-        A key that is missing or wrong in the header may still be in the body. Raises Unauthorized where none is set.
+        A key that is missing or wrong in the header may still be in the body. Raises Unauthorized if none is set.
         """
         self.auth = Auth.WRITE_KEY if credentials.accepts_write_key(authorization) else None
         self.route = route
@@ -102,7 +102,7 @@ class TrackingSubmission(BodySubmission):
         return Auth.WRITE_KEY
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:
-        """Yield each call with the bytes to keep, and with what Segment would have added."""
+        """Yield each call with the bytes to store, completed as Segment would have done."""
         envelope = tracking.read_envelope(body.envelope)
         for position, (sent, decoded) in enumerate(body):
             raw, document = tracking.hide_write_key(sent, decoded)
@@ -127,10 +127,10 @@ class NativeSubmission(HeadSubmission):
         self.auth = Auth.API_KEY
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:  # noqa: ARG002
-        """Yield the events. Each brings an idempotency id, by which it is recognised when it is sent again."""
+        """Yield the events. Each has an idempotency id, by which it is recognised if it is sent again."""
         return ((raw, NativeEvent(document), None) for raw, document in body)
 
 
 def derive_message_id(raw: bytes, position: int) -> str:
-    """Return a message id for a call that brings none: the same whenever the call is sent again in the same place."""
+    """Return a message id for a call without one: the same each time the call is sent at the same position."""
     return f"segment-lotus-{blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()}-{position}"

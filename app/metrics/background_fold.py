@@ -41,7 +41,7 @@ class BackgroundFold:
         except Unavailable as error:
             # Answers stay correct: they read the events that are not in buckets.
             self._say(error.message)
-        except Exception as error:  # noqa: BLE001  no error here may keep a call from being stored
+        except Exception as error:  # noqa: BLE001  no error here may prevent a call from being stored
             self._say(repr(error))
         else:
             self._trouble = None

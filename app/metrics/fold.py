@@ -55,7 +55,7 @@ EVENTS_PER_STEP = 20_000
 """Events of one fold. Large, so that many events of a customer become one update of a bucket."""
 
 BUILD_EVENTS = 1000
-"""Events of history in one step of a service: a build is in no hurry."""
+"""Events of history in one step of a service: a build is not urgent."""
 
 PATIENCE_MICROS = 3_000_000
 """How long a service lets commits gather, unless there are enough for a step."""
@@ -68,7 +68,7 @@ _EVENTS_PER_CHECKPOINT = 25
 _KEYS_AT_ONCE = 200
 
 HELD_MICROS = 2_000_000
-"""How long the process that took the last step keeps the others from taking one."""
+"""How long the process that took the last step prevents others from taking one."""
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class BucketBuilder:
             folds = get_folds(conn)
         if folds.holder == self._holder or folds.held_until < self._clock():
             return True
-        # The holder's clock may be ahead of ours: after so long without a step it holds nothing, whatever it wrote.
+        # The holder's clock may be ahead of ours: after this long without a step its claim has expired in any case.
         now = time.monotonic()
         if folds != self._folds:
             self._folds, self._folds_since = folds, now

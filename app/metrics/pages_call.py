@@ -25,7 +25,7 @@ class EventCount(msgspec.Struct, frozen=True, kw_only=True):
     value: str | None
     why: str | None
     address: str | None
-    """None where no number of that day can be asked for."""
+    """None if no number of that day can be asked for."""
 
 
 def metrics_panel(conn: Connection, whole: WholeCall, now: int) -> Values:

@@ -30,13 +30,13 @@ class MetricWatcher:
         self._folder = folder
         self._ids = ids
         self._clock = clock
-        self._noticed: object = None
+        self._last_seen: object = None
         self._read: object = None
         self._logged: frozenset[tuple[str, str]] = frozenset()
 
     def begin(self) -> None:
         """Publish new files once. An unreachable database or an invalid file is only logged."""
-        self._try(self._look, fingerprint(self._folder))
+        self._try(self._update, fingerprint(self._folder))
 
     def watch(self) -> None:
         """Start the daemon thread that checks the folder for the life of the process."""
@@ -46,9 +46,9 @@ class MetricWatcher:
         """Check the folder once and publish what changed. Raises Unavailable."""
         state = fingerprint(self._folder)
         # Read files only if two checks in a row agree, since an editor may still be writing.
-        settled, self._noticed = state == self._noticed, state
+        settled, self._last_seen = state == self._last_seen, state
         if settled and state != self._read:
-            self._look(state)
+            self._update(state)
 
     def _watch(self) -> None:
         while True:
@@ -61,10 +61,10 @@ class MetricWatcher:
         except Unavailable as error:
             # Live metrics stay live; the next check tries the database again.
             self._log({("metric files not read; live metrics stay live", error.message)})
-        except Exception as error:  # noqa: BLE001  no error of metrics may keep a call from being stored
+        except Exception as error:  # noqa: BLE001  no error of metrics may prevent a call from being stored
             self._log({("metric files not read; live metrics stay live", repr(error))})
 
-    def _look(self, state: object) -> None:
+    def _update(self, state: object) -> None:
         files = read_folder(self._folder)
         published = publish_new_metrics(self._database, files, self._ids.next, self._clock)
         if published:

@@ -32,7 +32,7 @@ class RateCells:
         self._counts: Counter[int] = Counter()
 
     def add(self, place: int, second: int, number: Decimal) -> None:
-        """Add an event in window number `place` (-1: before the first). `number` is 1 where events are counted."""
+        """Add an event in window number `place` (-1: before the first). `number` is 1 if events are counted."""
         if second != self._second:
             self._close()
             self._second, self._open = second, number

@@ -1,6 +1,6 @@
 """Replays on pages and as JSON: request, preview, start, progress and stop.
 
-Nobody starts one by accident: the page first shows how many calls it covers, and a dry run of some of them.
+To prevent accidents, the page first shows how many calls it covers, and a dry run of some of them.
 """
 
 import secrets

@@ -1,1 +1,1 @@
-"""The only place where things are put together: build, the Flask application, and what looks across wings."""
+"""Where everything is assembled: the composition root, the Flask application, and what spans several wings."""

@@ -9,7 +9,7 @@ from app.cli.program import Failure, check_schema, open_database, read_settings
 from app.core.text import counted
 from app.errors import Unavailable
 from app.service.ledger import read_ledger
-from app.store.backup import copy_backup, copy_beside, nobody_else, publish, replace_database, seal
+from app.store.backup import copy_backup, copy_beside, exclusive_use, publish, replace_database, seal
 from app.store.engine import connect
 from app.store.migrate import find_revision, is_current
 
@@ -69,7 +69,7 @@ def restore(file: Path) -> None:
     if target.exists() and file.samefile(target):
         raise Failure(f"{file} is the database itself")
     former = target.with_name(f"{target.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}")
-    with copy_beside(target) as copy, nobody_else(target):
+    with copy_beside(target) as copy, exclusive_use(target):
         copy_backup(file, copy)
         what = _check(copy)
         seal(copy)

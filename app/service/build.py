@@ -25,7 +25,7 @@ from app.settings import Settings
 from app.store.commit import Committer, OnEvents
 from app.store.engine import Database, connect
 from app.store.ids import Ids
-from app.store.writer import Writer, give_way
+from app.store.writer import Writer, yield_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def build(settings: Settings) -> Service:
         telemetry=telemetry,
         watcher=watcher,
         metric_watcher=metric_watcher,
-        folding=BackgroundFold(BucketBuilder(database, ids.tag, clock, give_way)),
+        folding=BackgroundFold(BucketBuilder(database, ids.tag, clock, yield_now)),
     )
 
 

@@ -72,25 +72,25 @@ def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     except SettingInvalid:
         return
     database = open_database(settings)
-    connected = _look("database", lambda: _database(database))
+    connected = _run_check("database", lambda: _database(database))
     yield connected
     if connected.ok and database.file is None:
-        yield _look("locks", lambda: _locks(database))
-    yield _look("pages", lambda: _pages(database, seconds))
-    yield _look("disk", lambda: _disk(settings, database))
-    yield _look("transforms", lambda: _transforms(settings))
+        yield _run_check("locks", lambda: _locks(database))
+    yield _run_check("pages", lambda: _pages(database, seconds))
+    yield _run_check("disk", lambda: _disk(settings, database))
+    yield _run_check("transforms", lambda: _transforms(settings))
     yield _signature(settings)
     yield _keys("tracking", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
     yield _keys("track-api", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
     yield _lotus(settings)
     if connected.ok:
-        yield _look("proxy", lambda: _proxy(settings, database))
-        yield _look("outbox", lambda: _outbox(settings, database))
+        yield _run_check("proxy", lambda: _proxy(settings, database))
+        yield _run_check("outbox", lambda: _outbox(settings, database))
 
 
-def _look(name: str, look: Callable[[], Diagnosis]) -> Diagnosis:
+def _run_check(name: str, check: Callable[[], Diagnosis]) -> Diagnosis:
     try:
-        return look()
+        return check()
     except (SegmentLotusError, RowRefused) as error:
         return Diagnosis(name, ok=False, sentence=str(error))
 

@@ -36,7 +36,7 @@ def write_first_env(path: Path) -> bool:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(_TEXT.format(shared_secret=secrets.token_urlsafe(32), admin_token=secrets.token_urlsafe(32)))
     except OSError:
-        # On the next start, half a file would look like one that a person wrote.
+        # At the next start, a partial file would pass for one that a person wrote.
         path.unlink()
         raise
     return True

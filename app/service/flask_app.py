@@ -23,7 +23,7 @@ from app.ingest.http_intake import Endpoint, Intake, shortcut
 from app.ingest.http_native import NativeTrack
 from app.ingest.http_tracking import Tracking
 from app.ingest.http_webhook import Webhook
-from app.ingest.refused import Refused
+from app.ingest.refused_requests import RefusedRequests
 from app.metrics.api import usage_api
 from app.metrics.pages import usage
 from app.metrics.pages_call import metrics_panel
@@ -45,19 +45,19 @@ from app.web import errors
 from app.web.application import IN_FLIGHT, Application
 from app.web.body import Limit
 from app.web.deadlines import GAUGE
-from app.web.draining import EXTENSION, Draining
-from app.web.entrance import sign_in_pages
+from app.web.drain import EXTENSION, Drain
 from app.web.in_flight import InFlight
 from app.web.offload import Offload, OnThisThread, OnThreads
 from app.web.pages import Pages, protect
 from app.web.parameters import check_address
 from app.web.sessions import set_up_sessions
 from app.web.sign_in import SignIn
+from app.web.sign_in_pages import sign_in_pages
 from app.web.zone import zone_choice
 
 
 def create_app(service: Service, offload: Offload | None = None) -> Flask:
-    """Return the application of a service. `app.extensions[EXTENSION]` is its Draining.
+    """Return the application of a service. `app.extensions[EXTENSION]` is its Drain.
 
     `offload` runs the reads of the JSON API and the pages: by default in the calling thread, with the service's
     connections.
@@ -65,7 +65,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     app = Application("app.web")
     # No request is redirected to a normalised path: Segment's POST would arrive as an empty GET.
     app.url_map.merge_slashes = False
-    draining = app.extensions[EXTENSION] = Draining()
+    drain = app.extensions[EXTENSION] = Drain()
     app.extensions[GAUGE] = service.telemetry.note_connections
     settings = service.settings
     sandboxes = app.extensions[SANDBOXES] = Sandboxes(settings)
@@ -75,13 +75,13 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
     in_flight = app.extensions[IN_FLIGHT] = InFlight(
         settings.max_inflight_bytes, settings.max_body_bytes, service.telemetry.show_in_flight
     )
-    intake = _make_intake(service, in_flight, draining)
+    intake = _make_intake(service, in_flight, drain)
     webhook = Webhook(intake)
     endpoints: tuple[Endpoint, ...] = (webhook, Tracking(intake), NativeTrack(intake))
     replays = Replays(service.database, ReplayProcesses(settings), replay_hooks)
     for blueprint in (
         *(endpoint.blueprint() for endpoint in endpoints),
-        health(service, draining, offload),
+        health(service, drain, offload),
         api(offload, settings.admin_token),
         ledger_api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
@@ -105,7 +105,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         app.register_blueprint(blueprint)
 
     def hang_up(response: Response) -> Response:
-        return draining.hang_up(response, request.environ)
+        return drain.hang_up(response, request.environ)
 
     errors.register(app, lambda error: protect(pages.show_error(error)))
     app.before_request(check_address)
@@ -115,18 +115,18 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
     note_forwarded = None if settings.trusted_proxies else ProxyWatch(service.database).note
-    answer = shortcut(app.wsgi_app, endpoints, draining, note_forwarded)
+    answer = shortcut(app.wsgi_app, endpoints, drain, note_forwarded)
     app.wsgi_app = answer  # type: ignore[assignment,method-assign]
     return app
 
 
-def _make_intake(service: Service, in_flight: InFlight, draining: Draining) -> Intake:
+def _make_intake(service: Service, in_flight: InFlight, drain: Drain) -> Intake:
     return Intake(
         service.ingest,
         Limit(service.settings.max_body_bytes, "MAX_BODY_BYTES"),
-        Refused(service.database, service.ids, clock),
+        RefusedRequests(service.database, service.ids, clock),
         in_flight,
-        draining,
+        drain,
         time_request=service.telemetry.time_request,
         count_refused=service.telemetry.count_refused,
     )

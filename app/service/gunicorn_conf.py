@@ -14,7 +14,7 @@ from app.service.metrics_folder import make_metrics_folder, remove_abandoned
 from app.settings import list_warnings, load_for_serving
 
 _settings = load_for_serving(os.environ, Path(".env"))
-_MEMORY_DISK = "/dev/shm"  # noqa: S108  the point is that it is memory
+_MEMORY_DISK = "/dev/shm"  # noqa: S108  it is in memory, which is the purpose
 
 
 def _memory_folder() -> str:

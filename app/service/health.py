@@ -13,7 +13,7 @@ from app.forward.api import expose_deliveries
 from app.service.build import Service
 from app.store.engine import RowRefused
 from app.store.migrate import is_current
-from app.web.draining import Draining
+from app.web.drain import Drain
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.sessions import require_admin
@@ -30,13 +30,13 @@ class Check:
     sentence: str
 
 
-def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
+def health(service: Service, drain: Drain, offload: Offload) -> Blueprint:
     """Return `/healthz`, `/readyz` and `/metrics`."""
     blueprint = Blueprint("health", __name__)
     admin = require_admin(service.settings.admin_token)
 
     # Cached: anybody may ask, and each check takes the write lock.
-    looked_up = _remembered(lambda: [*_database(service), _disk(service)])
+    read_checks = _cached(lambda: [*_database(service), _disk(service)])
 
     @blueprint.get("/healthz")
     def healthz() -> Response:
@@ -44,7 +44,7 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        checks = [_draining(draining), *looked_up(), _transforms(service)]
+        checks = [_process(drain), *read_checks(), _transforms(service)]
         ready = all(check.ok for check in checks)
         answer: dict[str, object] = {"status": "ready" if ready else "not ready"}
         if _is_admin():
@@ -71,25 +71,25 @@ def health(service: Service, draining: Draining, offload: Offload) -> Blueprint:
     return blueprint
 
 
-def _remembered(look: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
-    """Return `look` with its result cached for a second. Concurrent callers wait for the same result."""
+def _cached(read: Callable[[], list[Check]]) -> Callable[[], list[Check]]:
+    """Return `read` with its result cached for a second. Concurrent callers wait for the same result."""
     checks: list[Check] = []
     until = 0.0
-    looking = threading.Lock()
+    lock = threading.Lock()
 
-    def remember() -> list[Check]:
+    def read_cached() -> list[Check]:
         nonlocal checks, until
-        with looking:
+        with lock:
             if time.monotonic() >= until:
-                checks = look()
+                checks = read()
                 until = time.monotonic() + _KEPT_SECONDS
             return checks
 
-    return remember
+    return read_cached
 
 
-def _draining(draining: Draining) -> Check:
-    return Check("process", not draining.started, "shutting down" if draining.started else "accepting requests")
+def _process(drain: Drain) -> Check:
+    return Check("process", not drain.started, "shutting down" if drain.started else "accepting requests")
 
 
 def _database(service: Service) -> list[Check]:

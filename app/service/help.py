@@ -1,6 +1,6 @@
 """The documentation under /help: the pages of `docs/`, as they are in this checkout or wheel.
 
-`app/service/docs` has a symbolic link to each page; a wheel has the text in its place. So both are read in one way.
+`app/service/docs` has a symbolic link to each page; in a wheel, the text itself. So both are read in the same way.
 """
 
 from functools import cache
@@ -36,12 +36,12 @@ def help_pages(pages: Pages) -> Blueprint:
 
 @cache
 def article(name: str) -> Article:
-    """Return a page of the documentation. It is rendered once in a process."""
+    """Return a page of the documentation. It is rendered once per process."""
     return render(_files()[name].read_text(encoding="utf-8"), to_address)
 
 
 def to_address(link: str) -> str | None:
-    """Return where a link of the documentation leads; None for a file of the checkout that is not shown here."""
+    """Return the address of a link in the documentation; None for a file that is not shown here."""
     path, _, anchor = link.partition("#")
     name = path.removesuffix(".md")
     if not path or link.startswith("https://"):
@@ -54,5 +54,5 @@ def to_address(link: str) -> str | None:
 
 @cache
 def _files() -> dict[str, Path]:
-    """Return the file of each page by its name. Only these are ever read, whatever an address says."""
+    """Return the file of each page by name. No other file is ever read, whatever the address."""
     return {file.stem: file for file in sorted(_FOLDER.glob("*.md"))}

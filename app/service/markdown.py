@@ -1,4 +1,4 @@
-"""Markdown as HTML that can stand on a page: no raw HTML, the anchors of GitHub, and links only where they may lead."""
+"""Renders Markdown as HTML for a page: no raw HTML, the anchors of GitHub, and only permitted links."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ToAddress = Callable[[str], str | None]
-"""(link as it is written) -> where it leads on the page; None: its text stays, and is no link."""
+"""(link as written) -> its address on the page; None: only its text is shown."""
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
 _TITLE = 3
-"""The tokens of the title: its beginning, its text, its end."""
+"""The number of tokens of the title: its beginning, its text, its end."""
 
 
 class Heading(msgspec.Struct, frozen=True):
-    """A heading, and the name that links call it by."""
+    """A heading and its anchor."""
 
     text: str
     anchor: str
@@ -29,7 +29,7 @@ class Article(msgspec.Struct, frozen=True):
     title: Heading
     sections: tuple[Heading, ...]
     html: str
-    """What stands below the title."""
+    """What follows the title."""
 
 
 def render(text: str, to_address: ToAddress) -> Article:
@@ -49,7 +49,7 @@ def render(text: str, to_address: ToAddress) -> Article:
 
 
 def _anchor(tokens: list[Token]) -> list[Heading]:
-    """Give each heading its anchor; return the title and the headings of the level below it."""
+    """Set the anchor of each heading; return the title and the headings of the level below it."""
     headings = []
     anchors = set[str]()
     for heading, inline in pairwise(tokens):
@@ -69,7 +69,7 @@ def _anchor(tokens: list[Token]) -> list[Heading]:
 
 
 def _linked(children: list[Token], to_address: ToAddress) -> Iterator[Token]:
-    """Give what a line is made of: links with their addresses, and no pictures."""
+    """Yield the parts of a line, with the addresses of links and without pictures."""
     address: str | None = None
     for child in children:
         if child.type == "image":
@@ -83,7 +83,7 @@ def _linked(children: list[Token], to_address: ToAddress) -> Iterator[Token]:
 
 
 def _framed(tokens: list[Token]) -> Iterator[Token]:
-    """Put what may be wider than the page into a frame that scrolls, also by keyboard."""
+    """Wrap what may be wider than the page in a frame that scrolls, also by keyboard."""
     for token in tokens:
         is_code = token.type in {"fence", "code_block"}
         if is_code or token.type == "table_open":

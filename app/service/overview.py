@@ -44,7 +44,7 @@ RANGES = {
     )
 }
 
-# From the bottom up: what is fine first, what needs attention on top.
+# From the bottom up, so that what needs attention is on top.
 _STACKED = (Outcome.STORED, Outcome.DUPLICATE, Outcome.IGNORED, Outcome.CONFLICT, Outcome.REJECTED)
 
 _STEP_WIDTH = 10
@@ -126,7 +126,7 @@ def _count_deliveries(conn: Connection, span: TimeSpan) -> dict[str, int]:
 
 def draw(counts: Sequence[Counter[str]], span: TimeSpan) -> OutcomeChart:
     """Stack the calls of each step."""
-    # A replay subtracts from the former outcome in the minute it runs: negative counts are not drawn.
+    # A replay subtracts from the former outcome in the minute when it runs; negative counts are not drawn.
     most = max((sum(max(0, count) for count in step.values()) for step in counts), default=0)
     bars: list[OutcomeBar] = []
     for number, step in enumerate(counts):

@@ -17,14 +17,14 @@ _LOG = structlog.get_logger("web")
 
 
 class ProxyWatch:
-    """Remembers that X-Forwarded-For came: a row in the database, once an hour at most."""
+    """Records that requests have X-Forwarded-For: one row in the database, written at most once an hour."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._due_at = float("-inf")
 
     def note(self) -> None:
-        """Note a request with that header; the row is written in the background. Never raises."""
+        """Record a request with that header; the row is written in the background. Never raises."""
         now = time.monotonic()
         if now >= self._due_at:
             self._due_at = now + _PAUSE_SECONDS
@@ -32,7 +32,7 @@ class ProxyWatch:
 
     def _save(self) -> None:
         try:
-            # Not durable: a sighting that a power cut loses will be made again.
+            # Not durable: if a power cut loses it, a later request repeats it.
             with self._database.writing(durable=False) as conn:
                 save_sighting(conn, UNTRUSTED_PROXY, clock())
         except (Unavailable, RowRefused) as error:

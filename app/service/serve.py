@@ -46,7 +46,7 @@ def serve(*, with_worker: bool) -> None:
     sys.stdout.flush()
     if with_worker and settings.lotus_api_key:
         os.environ[WITH_WORKER] = "1"
-    # gunicorn replaces this process, so that whoever started it can stop it.
+    # gunicorn replaces this process, so that the process that started it can also stop it.
     arguments = [
         sys.executable,
         "-m",
@@ -120,7 +120,7 @@ def _show(value: object, *, secret: bool) -> str:
         return str(int(value))
     if value == "":
         return "(none)"
-    # A file has no password; a server's address may.
+    # The URL of a file has no password; that of a server may.
     if secret and not str(value).startswith("sqlite:"):
         return "(hidden)"
     return str(value)

@@ -125,7 +125,7 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
     def arrivals() -> Response:
         return pages.show("setup_arrivals.html", _arrivals, fragment=True)
 
-    # A POST, so that it carries the CSRF token, and is in no history, log or cache.
+    # A POST, so that it needs the CSRF token, and is in no history, log or cache.
     @blueprint.post("/setup/secret")
     def secret() -> Response:
         if request.accept_mimetypes.best == "application/json":
@@ -148,7 +148,7 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
             "plain": address.startswith("http://") and host not in _LOCAL,
             "count": len(settings.segment_shared_secrets),
             "bearer": bool(settings.segment_bearer_tokens or settings.segment_basic_auth),
-            # This request may have come through a proxy, too, before that is noted.
+            # This very request may have come through a proxy, before that is recorded.
             "proxied": not settings.trusted_proxies and "X-Forwarded-For" in request.headers,
             "full_auth": settings.segment_require_full_auth,
             "tester": TESTER,
@@ -156,9 +156,9 @@ def setup(pages: Pages, settings: Settings, webhook: Webhook) -> Blueprint:
             "tested": None,
             **more,
         }
-        return pages.show("setup.html", _look, **values)
+        return pages.show("setup.html", _read_arrivals, **values)
 
-    def _look(backend: Backend) -> Values:
+    def _read_arrivals(backend: Backend) -> Values:
         values = _arrivals(backend)
         if not settings.trusted_proxies:
             with backend.database.reading() as conn:
@@ -208,7 +208,7 @@ def _send_test(webhook: Webhook, settings: Settings) -> Values:
 
 
 def _test_call() -> bytes:
-    """Return a call that is stored like any other, and bills nobody: transforms are about `track` calls."""
+    """Return a call that is stored like any other, but billed to nobody: transforms take `track` calls."""
     now = format_time(clock())
     document = {
         "type": "identify",

@@ -1,7 +1,8 @@
 """Counters for Prometheus, over all workers of one service.
 
-prometheus_client keeps each process's numbers in a memory-mapped file. `app.service.gunicorn_conf` puts those files in
-memory where it can, never on the data disk: on a full disk a write to a mapped file kills the process (bus error).
+prometheus_client keeps the numbers of each process in a memory-mapped file. `app.service.gunicorn_conf` puts those
+files in memory if possible, never on the data disk: on a full disk, writing to a mapped file kills the process (bus
+error).
 """
 
 from collections import Counter as Counts

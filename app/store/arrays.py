@@ -1,7 +1,7 @@
-"""A column of values as one of PostgreSQL's binary arrays, packed in few steps of Python.
+"""Columns of values as PostgreSQL's binary arrays, packed in few steps of Python.
 
-psycopg packs element after element: 0.18 us for a text, 0.26 for a digest, 0.23 for a number, and a call has forty of
-them. This way it is 0.09 and 0.04. The form is that of `array_send` in PostgreSQL's arrayfuncs.c.
+psycopg packs element by element: 0.18 us for a text, 0.26 for a digest, 0.23 for a number, and a call has forty of
+them. This way takes 0.09 and 0.04. The format is that of `array_send` in PostgreSQL's arrayfuncs.c.
 """
 
 import struct
@@ -15,13 +15,13 @@ from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 from sqlalchemy.dialects import postgresql
 
-# One dimension; whether there are nulls; the type of the elements; how many; that the first is number one.
+# Dimensions (1), whether there are nulls, the type of the elements, their number, the lower bound (1).
 _head = struct.Struct("!5I").pack
 _length = struct.Struct("!i").pack
 _NULL = _length(-1)
 
 _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
-    # The first that fits: a BigInteger is an Integer too.
+    # The first match counts: a BigInteger is an Integer too.
     (sa.SmallInteger, "int2"),
     (sa.BigInteger, "int8"),
     (sa.Integer, "int4"),
@@ -31,21 +31,20 @@ _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
 
 
 class Array:
-    """Values ready to be sent."""
+    """An encoded array, ready to be sent."""
 
     __slots__ = ("data", "oid")
 
     def __init__(self, oid: int, data: bytes) -> None:
-        """`oid` is PostgreSQL's number of the array's type."""
+        """`oid` is PostgreSQL's id of the array type."""
         self.oid = oid
         self.data = data
 
 
 def packer(column_type: sa.types.TypeEngine[Any]) -> Callable[[Sequence[Any]], Array]:
-    """Return what makes an array of values of a column of this type; any of them may be None.
+    """Return the function that packs values of this column type into an array; any value may be None.
 
-    What it returns raises OverflowError where a number does not fit, UnicodeEncodeError where a text holds half of a
-    surrogate pair.
+    It raises OverflowError for a number out of range, and UnicodeEncodeError for half of a surrogate pair.
     """
     name = next(name for kind, name in _TYPES if isinstance(column_type, kind))
     info = psycopg.adapters.types[name]
@@ -75,13 +74,13 @@ def packer(column_type: sa.types.TypeEngine[Any]) -> Callable[[Sequence[Any]], A
 def as_arrays(
     names: Sequence[str], packers: Sequence[Callable[[Sequence[Any]], Array]], rows: Sequence[tuple[Any, ...]]
 ) -> dict[str, Array]:
-    """Return rows as the parameters of a statement: an array for each name. Raises what the packers raise."""
+    """Return rows as parameters of a statement, one array per name. Raises what the packers raise."""
     columns = zip(names, packers, zip(*rows, strict=True), strict=True)
     return {name: pack(values) for name, pack, values in columns}
 
 
 def _encoded(values: Sequence[Any]) -> list[bytes | None]:
-    # Asking first whether there is a None takes as long as all of the rest.
+    # Checking for None first would take as long as all the rest.
     try:
         return list(map(str.encode, values))
     except TypeError:
@@ -89,7 +88,7 @@ def _encoded(values: Sequence[Any]) -> list[bytes | None]:
 
 
 def _pack(oid: int, values: Sequence[Any]) -> bytes:
-    """Return an array of values that are bytes already, or None: each after its length."""
+    """Return the encoded array of values that are bytes or None; each is preceded by its length."""
     count = len(values)
     parts = [b""] * (2 * count + 1)
     try:
@@ -105,7 +104,7 @@ def _pack(oid: int, values: Sequence[Any]) -> bytes:
 
 
 class _ArrayDumper(Dumper):
-    """Hands the bytes to psycopg, under the array's type."""
+    """Passes the bytes to psycopg, with the array's type."""
 
     format = Format.BINARY
 
@@ -125,9 +124,9 @@ psycopg.adapters.register_dumper(Array, _ArrayDumper)
 
 
 def among(conn: sa.Connection, column: sa.Column[Any], keys: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """Return the condition that a column holds one of some keys.
+    """Return the condition that a column has one of `keys`.
 
-    On PostgreSQL they are one array: psycopg takes a millisecond to read a statement with hundreds of parameters.
+    On PostgreSQL they are one array: psycopg takes a millisecond to parse a statement with hundreds of parameters.
     """
     if conn.dialect.name == "postgresql":
         return column == sa.any_(sa.bindparam(None, list(keys), type_=postgresql.ARRAY(column.type)))

@@ -1,4 +1,4 @@
-"""Copies of a SQLite file: taken while others write, and put in the place of a database that nobody has open."""
+"""Backups of a SQLite file: copied while others write, and restored over a database that nobody has open."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ from app.store.integrity import check_pages
 from app.store.lease import Lease
 from app.store.sqlite_files import INDEX, LEASE, LOCK, LOG, open_file
 
-# The former database is kept whatever it is like; this only decides whether its log is kept apart.
+# The former database is kept in any case; this only decides whether its log is kept as a separate file.
 _FORMER_CHECK_SECONDS = 10
 
 
 @contextlib.contextmanager
 def copy_beside(target: Path) -> Iterator[Path]:
-    """Give an empty file in the folder of `target`, to become a copy; it is removed at the end, unless it was moved.
+    """Yield an empty file in the folder of `target`, for the copy; removes it at the end, unless it was moved.
 
-    Always of the same name, so that a process that is killed leaves no more than one.
+    Its name is always the same, so that killed processes leave at most one.
 
     Raises:
         Unavailable: a file cannot be written.
@@ -41,7 +41,7 @@ def copy_beside(target: Path) -> Iterator[Path]:
 
 
 def copy_backup(backup: Path, copy: Path) -> None:
-    """Copy the bytes of a backup, and of the log beside it where it has one. The backup is not touched."""
+    """Copy the bytes of a backup, and of its log if there is one. Does not change the backup."""
     shutil.copyfile(backup, copy)
     log = Path(f"{backup}{LOG}")
     if log.exists():
@@ -50,7 +50,7 @@ def copy_backup(backup: Path, copy: Path) -> None:
 
 
 def seal(copy: Path) -> None:
-    """Make one file of a copy that nobody has open, which needs no log beside it; returns when it is on the disk."""
+    """Turn a copy that nobody has open into a single file without a log; returns once it is on disk."""
     with contextlib.closing(open_file(copy, "rw")) as connection:
         connection.execute("PRAGMA journal_mode=DELETE").fetchone()
     _remove_beside(copy)
@@ -59,7 +59,7 @@ def seal(copy: Path) -> None:
 
 
 def publish(copy: Path, target: Path) -> None:
-    """Give a sealed copy its name, in one step; returns when that is on the disk."""
+    """Rename a sealed copy to its final name, atomically; returns once that is on disk."""
     copy.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
@@ -69,10 +69,10 @@ def publish(copy: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def nobody_else(file: Path) -> Iterator[None]:
-    """Keep every process from opening a database. Raises Unavailable where one has it open."""
+def exclusive_use(file: Path) -> Iterator[None]:
+    """Prevent all processes from opening a database. Raises Unavailable if one has it open."""
     lease = Lease(file.with_name(file.name + LEASE))
-    if not lease.take_all():
+    if not lease.take_exclusive():
         raise Unavailable(
             f"{file} is in use: stop the service, its workers and all other `segment-lotus` commands first"
         )
@@ -80,23 +80,23 @@ def nobody_else(file: Path) -> Iterator[None]:
         yield
     finally:
         if not file.exists():
-            # It would tell of a database that was here.
+            # A lease file without a database means that the database was deleted.
             file.with_name(file.name + LEASE).unlink(missing_ok=True)
-        lease.leave()
+        lease.release()
 
 
 def replace_database(copy: Path, file: Path, former: Path) -> bool:
-    """Put a sealed copy in the place of a database, which is kept as `former`; return whether there was one.
+    """Replace a database with a sealed copy, and keep it as `former`; return whether there was one.
 
-    For whoever keeps others out by `nobody_else`. A process that is killed in the middle leaves the one or the other,
-    whole. Raises OSError or sqlite3.Error: nothing was replaced.
+    Only within `exclusive_use`. A process that is killed midway leaves one or the other intact. Raises OSError or
+    sqlite3.Error: nothing was replaced.
     """
     existed = file.exists()
     if existed:
         _hand_over(copy, file)
         _write_log_back(file)
         former.hardlink_to(file)
-    # A log that is left belongs to a database that is damaged, or not here any more.
+    # A log that is still here belongs to a damaged database, or to one that is gone.
     with contextlib.suppress(FileNotFoundError):
         Path(f"{file}{LOG}").rename(f"{former}{LOG}")
     Path(f"{file}{INDEX}").unlink(missing_ok=True)
@@ -106,9 +106,9 @@ def replace_database(copy: Path, file: Path, former: Path) -> bool:
 
 
 def _write_log_back(file: Path) -> None:
-    """Make a database one file, unless it is damaged: then its log stays as it is."""
+    """Checkpoint the log into the database and delete it; leave it unchanged if the database is damaged."""
     with contextlib.suppress(sqlite3.DatabaseError):
-        # Closing a connection that only reads writes nothing back.
+        # A read-only connection does not checkpoint when it is closed.
         with contextlib.closing(open_file(file, "ro")) as connection:
             damaged = check_pages(connection, _FORMER_CHECK_SECONDS).problem
         if not damaged:
@@ -120,7 +120,7 @@ def _write_log_back(file: Path) -> None:
 
 
 def _hand_over(copy: Path, file: Path) -> None:
-    """Let the copy belong to whom the database belongs: who restores it may be another user than the service."""
+    """Give the copy the owner of the database: the user who restores it may not be the one of the service."""
     owner = file.stat()
     with contextlib.suppress(PermissionError):
         for name in (copy, file.with_name(file.name + LEASE)):

@@ -58,17 +58,17 @@ class Committer:
             shares = [(request, record) for request in requests for record in request.records]
             if isinstance(refused, DuplicateKey):
                 self._renumber(shares)
-            self._halve(shares)
+            self._bisect(shares)
 
-    def _halve(self, shares: list[Share]) -> None:
+    def _bisect(self, shares: list[Share]) -> None:
         """Find the refused row by bisection, so that all others are stored."""
         try:
             self._transact(shares)
         except RowRefused as refused:
             if len(shares) > 1:
                 middle = len(shares) // 2
-                self._halve(shares[:middle])
-                self._halve(shares[middle:])
+                self._bisect(shares[:middle])
+                self._bisect(shares[middle:])
                 return
             self._reject(shares[0], refused)
 
@@ -121,7 +121,7 @@ class Committer:
         now = records[0].received_at
         counts = ledger.count_records(records)
         with pipelined(conn):
-            # First: they may draw ids, and nothing of this pipeline is under way while they do.
+            # First, before anything is in the pipeline: they may draw ids.
             if new:
                 for note in self._on_events:
                     counts.update(note(conn, new, (), now))

@@ -60,8 +60,8 @@ class Database:
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         """Yield a connection in a transaction that may write; commits at the end, rolls back on an error.
 
-        Not `durable`: it is atomic and in order, but a power cut may lose it, and whatever came after it, until the
-        next durable one. For work that can then simply be done again.
+        Not `durable`: it is atomic and in order, but a power cut may lose it and all that follow it, up to the next
+        durable one. For work that can simply be repeated.
 
         Raises:
             Unavailable: the database cannot be reached, is locked for 3 s, is full, damaged, or not at its path.
@@ -70,10 +70,10 @@ class Database:
         """
         # One deadline for both: time spent waiting for our lock is not available for another program's.
         until = time.monotonic() + WAIT_SECONDS
-        held = self._sqlite.lock.held(until) if self._sqlite else contextlib.nullcontext()
+        lock = self._sqlite.lock.held(until) if self._sqlite else contextlib.nullcontext()
         synchronous = "FULL" if durable else "NORMAL"
         try:
-            with held, plain_errors(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
+            with lock, plain_errors(), self._begun("BEGIN IMMEDIATE", until, sqlite_synchronous=synchronous) as conn:
                 if not durable and self.file is None:
                     conn.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield conn
@@ -81,7 +81,7 @@ class Database:
                     self._sqlite.check()
         except Unavailable as error:
             if self._sqlite:
-                self._sqlite.look_into(error)
+                self._sqlite.diagnose(error)
             raise
 
     @contextlib.contextmanager
@@ -97,7 +97,7 @@ class Database:
                 yield conn
         except Unavailable as error:
             if self._sqlite:
-                self._sqlite.look_into(error)
+                self._sqlite.diagnose(error)
             raise
 
     def committing(self) -> contextlib.AbstractContextManager[sa.Connection]:

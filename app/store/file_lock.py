@@ -1,6 +1,6 @@
-"""The lock for writers of a SQLite file: a file beside it, awaited in steps that let other greenlets run.
+"""The writers' lock of a SQLite file: a file beside it, polled so that other greenlets run meanwhile.
 
-The lock file also holds a note if the database is damaged: it is read with each commit anyway, so no process stores
+The lock file also holds a note if the database is damaged. Each commit checks the file anyway, so no process stores
 into a database that another one knows to be damaged.
 """
 
@@ -15,9 +15,9 @@ from pathlib import Path
 from app.errors import Unavailable
 
 OWNER_ONLY = 0o600
-"""The mode of all files of a database, as of `.env`."""
+"""The mode of all files of a database, and of `.env`."""
 
-# How long a writer that waits for another process lets its own greenlets run before it asks again.
+# The polling interval while another process holds the lock; other greenlets run meanwhile.
 _LOCK_STEP_SECONDS = 0.0005
 
 _NOTE_BYTES = 2000
@@ -25,7 +25,7 @@ _CLOSED = -1
 
 
 class FileLock:
-    """Admits one writer at a time among all threads and processes on this machine; waiting lets greenlets run."""
+    """Admits one writer at a time among all threads and processes on this machine; greenlets run while it waits."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
@@ -53,7 +53,7 @@ class FileLock:
             self._inside.release()
 
     def note(self, sentence: str) -> None:
-        """Make every writer on this machine fail with this sentence instead of getting the lock. Never raises."""
+        """Make every writer on this machine fail with this message instead of getting the lock. Never raises."""
         with contextlib.suppress(OSError):
             file = self._open()
             try:
@@ -65,7 +65,7 @@ class FileLock:
     def read_note(self) -> str | None:
         """Return the note; None if there is none."""
         try:
-            with open(self._path, "rb") as file:  # noqa: PTH123  once with each commit that a note refuses
+            with open(self._path, "rb") as file:  # noqa: PTH123  for each commit that a note refuses
                 return file.read().decode(errors="replace") or None
         except OSError:
             return None
@@ -81,13 +81,13 @@ class FileLock:
             self._drop()
 
     def _wait(self, until: float) -> None:
-        while not self._taken():
+        while not self._try_lock():
             if time.monotonic() > until:
                 raise Unavailable("the database is busy: another process holds it")
             time.sleep(_LOCK_STEP_SECONDS)
 
-    def _taken(self) -> bool:
-        """Try to lock the file that is at the path now: a lock on a deleted file excludes nobody."""
+    def _try_lock(self) -> bool:
+        """Try to lock the file now at the path: a lock on a deleted file excludes nobody."""
         try:
             if self._file == _CLOSED:
                 self._file = self._open()
@@ -95,7 +95,7 @@ class FileLock:
                 self._identity = status.st_dev, status.st_ino
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Not even a lock that is held may be one that was deleted: its holder would be waited for in vain.
+            # The locked file may have been deleted: waiting for its holder would be pointless.
             self._drop_if_replaced()
             return False
         except OSError as error:
@@ -108,9 +108,9 @@ class FileLock:
         return size is not None
 
     def _drop_if_replaced(self) -> int | None:
-        """Return the size of the file where it is still the one at its path; else close it, and return None."""
+        """Return the size of the file if it is still the one at its path; otherwise close it and return None."""
         try:
-            status = os.stat(self._path)  # noqa: PTH116  with each commit
+            status = os.stat(self._path)  # noqa: PTH116  for each commit
         except OSError:
             status = None
         if status is not None and (status.st_dev, status.st_ino) == self._identity:

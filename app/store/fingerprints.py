@@ -1,4 +1,4 @@
-"""Fingerprints of secrets that stored rows depend on: another secret is noticed before it is used. `conn` first."""
+"""Fingerprints of secrets that stored rows depend on, so that a changed secret is never used. `conn` first."""
 
 from hashlib import scrypt
 
@@ -13,22 +13,22 @@ _FIRST = Insert(fingerprints, ("name", "fingerprint"), skip_known=True)
 
 
 def make_fingerprint(secret: str) -> bytes:
-    """Return 16 bytes that tell one secret from another; slow (50 ms), so that nobody tests guesses by it."""
+    """Return 16 bytes that identify a secret; slow (50 ms), to make guessing it expensive."""
     return scrypt(secret.encode(), salt=b"segment-lotus", n=2**14, r=8, p=1, dklen=16)
 
 
 def keep_fingerprint(conn: sa.Connection, name: str, fingerprint: bytes) -> bytes | None:
-    """Keep a fingerprint where there is none yet; return the one that is kept."""
+    """Store a fingerprint unless there is one; return the stored one."""
     _FIRST.run(conn, [(name, fingerprint)])
     return find_fingerprint(conn, name)
 
 
 def find_fingerprint(conn: sa.Connection, name: str) -> bytes | None:
-    """Return the fingerprint that is kept; None where there is none."""
+    """Return the stored fingerprint; None if there is none."""
     return conn.execute(sa.select(fingerprints.c.fingerprint).where(fingerprints.c.name == name)).scalar()
 
 
 def replace_fingerprint(conn: sa.Connection, name: str, fingerprint: bytes) -> None:
-    """Keep another fingerprint from now on."""
+    """Replace the stored fingerprint."""
     conn.execute(sa.delete(fingerprints).where(fingerprints.c.name == name))
     _FIRST.run(conn, [(name, fingerprint)])

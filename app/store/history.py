@@ -1,4 +1,4 @@
-"""What became of a call before: when its outcome changed, and by which version. `conn` first."""
+"""The history of a call: when its outcome changed, and by which version. `conn` first."""
 
 import msgspec
 import sqlalchemy as sa
@@ -7,7 +7,7 @@ from app.store.schema import outcome_changes
 
 
 class OutcomeChange(msgspec.Struct, frozen=True):
-    """One change of a call's outcome, for people."""
+    """One change of a call's outcome, for display."""
 
     replay_id: int
     changed_at: int
@@ -20,7 +20,7 @@ class OutcomeChange(msgspec.Struct, frozen=True):
 
 
 def list_outcome_changes(conn: sa.Connection, call_id: int) -> list[OutcomeChange]:
-    """Return what replays changed about a call, the first change first."""
+    """Return the changes that replays made to a call, the oldest first."""
     columns = [outcome_changes.c[name] for name in OutcomeChange.__struct_fields__]
     query = sa.select(*columns).where(outcome_changes.c.call_id == call_id).order_by(outcome_changes.c.replay_id)
     return [OutcomeChange(*row) for row in conn.execute(query)]

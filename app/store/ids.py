@@ -1,11 +1,11 @@
 """Ids made by the application: 63 bits, time-ordered, no sequence, so that any number of nodes can write.
 
-The upper 51 bits are microseconds since 2020 (enough until 2091), the lower 12 a tag that each process draws at its
-start. One process never uses a microsecond twice. Two processes can only meet when they drew the same tag and take
-the same microsecond; the primary key then refuses the row, and the writer draws a new tag and tries again.
+The upper 51 bits are microseconds since 2020 (enough until 2091), the lower 12 a random tag that each process draws at
+its start. A process never uses a microsecond twice. Two processes collide only if they drew the same tag and use the
+same microsecond; the primary key then refuses the row, and the writer draws a new tag and tries again.
 
-A clock that leaps ahead and back leaves ids of the future behind. A process does not stay there: it goes on from now,
-under another tag.
+A clock that jumps ahead and back leaves ids from the future behind. The process then continues at the current time,
+with a new tag.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,22 @@ from datetime import UTC, datetime
 TAG_BITS = 12
 ID_MAX = (1 << 63) - 1
 _LEAP_MICROS = 60_000_000
-"""A clock that is so far behind the last id was set back, and not just slowed down. Ids of one moment (a large batch, a
-request that waited) reach a few seconds ahead at most."""
+"""A clock this far behind the last id was set back, not just slowed. Ids run at most a few seconds ahead of
+the clock (a large batch, a request that waited)."""
 
 EPOCH_MICROS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def first_id_at(micros: int) -> int:
-    """Return the smallest id of a moment (microseconds since 1970); ids of that moment and later are not below it.
+    """Return the smallest id of a moment (microseconds since 1970); no id of that moment or later is below it.
 
-    Of a moment before all ids it is 0, and of one after all of them ID_MAX.
+    0 for a moment before all ids, ID_MAX for one after all of them.
     """
     return min(max(0, micros - EPOCH_MICROS) << TAG_BITS, ID_MAX)
 
 
 def micros_of(identifier: int) -> int:
-    """Return the moment an id was made, in microseconds since 1970."""
+    """Return when an id was made, in microseconds since 1970."""
     return (identifier >> TAG_BITS) + EPOCH_MICROS
 
 
@@ -37,7 +37,7 @@ class Ids:
     """Makes the ids of one process."""
 
     def __init__(self, draw_tag: Callable[[int], int]) -> None:
-        """`draw_tag(n)` gives a random number below n."""
+        """`draw_tag(n)` returns a random number below n."""
         self._draw_tag = draw_tag
         self._last = 0
         self.tag = draw_tag(1 << TAG_BITS)
@@ -54,5 +54,5 @@ class Ids:
         return (tick << TAG_BITS) | self.tag
 
     def renew(self) -> None:
-        """Draw another tag: the database said that an id was taken, or the clock was set back."""
+        """Draw a new tag, after an id was taken or the clock was set back."""
         self.tag = self._draw_tag(1 << TAG_BITS)

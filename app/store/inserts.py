@@ -24,7 +24,7 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 def in_binary(statement: str) -> str:
-    """Return a statement whose parameters psycopg sends in binary, as `app.store.arrays` packs them."""
+    """Make psycopg send the parameters of a statement in binary, as `app.store.arrays` packs them."""
     return _PARAMETER.sub(r"%(\1)b", statement)
 
 
@@ -45,7 +45,7 @@ class BoundStatement:
     __slots__ = ("_execute", "_rows", "_text")
 
     def __init__(self, execute: Callable[[str, Any], Any], text: str, rows: Any) -> None:
-        """`execute` is the driver's function; `rows` None: nothing is sent."""
+        """`execute` is the driver's function; if `rows` is None, nothing is sent."""
         self._execute = execute
         self._text = text
         self._rows = rows
@@ -61,8 +61,8 @@ class BoundStatement:
 def pipelined(conn: sa.Connection, rows: int = _MANY) -> AbstractContextManager[object]:
     """Pipeline the statements of this block (PostgreSQL; no-op on SQLite): counts and errors are known only after it.
 
-    Each answer of a PostgreSQL server costs a round trip and a turn of the loop. `rows`: how many rows the block sends;
-    for few, the server is too quick for other work meanwhile, and each answer is awaited.
+    Each answer of a PostgreSQL server costs a round trip and a turn of the event loop. `rows`: how many rows the block
+    sends. For few, there is no pipeline: the server answers before other work could be done.
     """
     if conn.dialect.name == "postgresql" and rows >= _MANY:
         driver: Any = conn.connection.driver_connection
@@ -101,13 +101,13 @@ class Insert:
     def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert rows; return how many of them were new (or added to).
 
-        With `skip_known` the caller sorts the rows by key, since a server has concurrent writers: two that insert the
-        same keys in different orders would deadlock.
+        With `skip_known` the caller must sort the rows by key: on a server, two writers that insert the same keys in
+        different orders would deadlock.
         """
         return self.prepare(conn, rows).send().rowcount
 
     def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
-        """Bind the rows to the statement, so that a server can work meanwhile."""
+        """Bind the rows to the statement; a server can work on others meanwhile."""
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
             return BoundStatement(driver.executemany, self._sqlite, rows or None)

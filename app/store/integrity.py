@@ -1,11 +1,11 @@
-"""Whether the pages of a SQLite file are whole, as far as there is time to look."""
+"""Integrity checks of the pages of a SQLite file, within a time limit."""
 
 import sqlite3
 import time
 from typing import NamedTuple
 
-# Steps of SQLite's machine between two looks at the clock: some milliseconds.
-_STEPS_BETWEEN_LOOKS = 20_000
+# Instructions of SQLite's virtual machine between two checks of the clock: some milliseconds.
+_STEPS_BETWEEN_CHECKS = 20_000
 
 _PROBLEM_LENGTH = 200
 
@@ -13,18 +13,18 @@ _IN_COMMON = "what tables have in common"
 
 
 class Integrity(NamedTuple):
-    """What a look through all pages of a database found."""
+    """The result of a check of all pages."""
 
     problem: str | None
-    """The first thing that is wrong."""
+    """The first damage found."""
     unread: tuple[str, ...]
-    """Tables that were not looked through, for want of time or after a problem."""
+    """Tables that were not fully checked: time ran out, or there was a problem before."""
 
 
 def check_pages(connection: sqlite3.Connection, seconds: float | None) -> Integrity:
-    """Look through each table, and then for what tables have in common: pages that two of them use, or none."""
+    """Check each table, and then for pages that belong to two tables or to none."""
     until = time.monotonic() + seconds if seconds is not None else float("inf")
-    connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS_BETWEEN_LOOKS)
+    connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS_BETWEEN_CHECKS)
     unread = ["sqlite_schema"]
     try:
         rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid").fetchall()

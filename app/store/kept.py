@@ -1,4 +1,4 @@
-"""Stored calls in ascending order of their ids, to be run again. `conn` first.
+"""Reads stored calls in ascending order of ids, for replays. `conn` first.
 
 As in app.store.review, each outcome is read from its own index, so that a few rejected calls among millions are found
 without a scan.
@@ -23,7 +23,7 @@ BYTES_AT_ONCE = 16 << 20
 """The most raw bytes in memory at a time; a call has at most 1 MiB."""
 
 _SLICE = 100
-"""Calls in the first statement: they may have a megabyte each. Later ones read more if these were small."""
+"""Calls in the first statement: each may be a megabyte. Later statements read more if these were small."""
 
 _LONGEST_SLICE = 300
 _LOOKED_AT_ONCE = 5_000
@@ -44,12 +44,12 @@ class ReplayScope(msgspec.Struct, frozen=True, kw_only=True):
     version: bytes | None = None
     """Digest of the version that decided."""
     problem: str | None = None
-    """Only those of one problem, see app.core.problem."""
+    """Only the calls of one problem, see app.core.problem."""
     call_ids: tuple[int, ...] | None = None
 
 
 class KeptCall(msgspec.Struct, frozen=True, gc=False):
-    """The columns of a stored call that running it again needs."""
+    """The columns of a stored call that a replay needs."""
 
     id: int
     received_at: int
@@ -67,10 +67,10 @@ class KeptCall(msgspec.Struct, frozen=True, gc=False):
     route: str = WEBHOOK
     request_id: int = 0
     envelope: bytes | None = None
-    """The envelope of its batch; read only if the call cannot be understood without it."""
+    """The envelope of its batch; only read if the call depends on it."""
 
     def read(self) -> Any:
-        """Decode it as when it arrived. Never fails; it must have its bytes."""
+        """Decode its bytes, which it must have, as when it arrived. Never fails."""
         return read_arrived(
             self.raw or b"",
             route=self.route,
@@ -119,7 +119,7 @@ def count_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -
     return total
 
 
-# What identifies a problem. The sentence of a conflict does not: no two are the same, so it is not read.
+# What identifies a problem. The detail of a conflict is not read: no two are the same.
 _PROBLEM_COLUMNS = (
     calls.c.outcome,
     calls.c.reason,
@@ -131,7 +131,7 @@ _PROBLEM_COLUMNS = (
 
 
 def _find_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
-    """Read in steps until there are enough: only its sentence shows which problem a call belongs to."""
+    """Read in steps until there are enough: no index holds the problem of a call."""
     ids: list[int] = []
     while len(ids) < limit:
         rows: list[Any] = []
@@ -152,14 +152,14 @@ def _count_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, u
         query = sa.select(sa.func.count(), *_PROBLEM_COLUMNS).where(
             calls.c.id > after, calls.c.id <= until, *conditions
         )
-        # Streamed, never all of them in memory: there may be as many sentences as calls.
+        # Streamed, since there may be as many different details as calls.
         rows = conn.execute(query.group_by(*_PROBLEM_COLUMNS).execution_options(yield_per=_LOOKED_AT_ONCE))
         total += sum(row[0] for row in rows if problem_key(*row[1:]) == scope.problem)
     return total
 
 
 def read_kept(conn: sa.Connection, ids: Sequence[int], most_bytes: int = BYTES_AT_ONCE) -> list[KeptCall]:
-    """Return the first of these calls, in the order of their ids: at least one, and all if they are small."""
+    """Return the first of these calls, by id: at least one, and all if they are small."""
     kept_calls: list[KeptCall] = []
     size, start, some_many = 0, 0, _SLICE
     while start < len(ids) and size <= most_bytes:
@@ -175,7 +175,7 @@ def read_kept(conn: sa.Connection, ids: Sequence[int], most_bytes: int = BYTES_A
 
 
 def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]:
-    """Add the envelopes of the batches; calls of the webhook, which are most, need none."""
+    """Add the envelopes of batches; calls of the webhook, which are the majority, need none."""
     request_ids = sorted({row.request_id for row in rows if row.route != WEBHOOK})
     if not request_ids:
         return rows
@@ -188,7 +188,7 @@ def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]
 
 
 def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int, list[OwnEvent]]:
-    """Return the events that these calls made, void ones too, by call and in the order they were made."""
+    """Return the events that these calls made, including void ones, by call, in order of creation."""
     ordered = sorted(call_ids)
     events_of: dict[int, list[OwnEvent]] = {}
     for start in range(0, len(ordered), _EVENTS_SLICE):
@@ -201,7 +201,7 @@ def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int,
 
 
 def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:
-    """Return the conditions of one query for each index to be read."""
+    """Return the conditions of one query per index."""
     narrow: list[sa.ColumnElement[bool]] = []
     if scope.call_ids is not None:
         narrow.append(calls.c.id.in_(scope.call_ids))

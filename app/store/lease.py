@@ -1,7 +1,7 @@
-"""Which processes have a SQLite file open: each holds a share of a lease, and all of them have the same file open.
+"""A lease on a SQLite file: each process that has it open holds a shared lock, and all of them have the same file open.
 
-SQLite keeps using a file that was moved away, and lets the next process open another one beside the same log. So the
-lease file records which file is open (device and inode), and later processes open that one or none.
+SQLite keeps using a file that was moved away, while the next process opens another file with the same log. So the lease
+file records which file is open (device and inode), and later processes open that one or none.
 """
 
 import contextlib
@@ -21,26 +21,26 @@ _CLOSED = -1
 
 
 class Lease:
-    """One share of a lease, or all of it. For one process; not thread-safe."""
+    """The lease of one process, shared or exclusive. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = _CLOSED
 
-    def take_all(self, until: float = 0.0) -> bool:
-        """Take the whole lease; False if another process still has a share of it at `until` (of time.monotonic)."""
+    def take_exclusive(self, until: float = 0.0) -> bool:
+        """Take the lease exclusively; False if another process still holds it at `until` (of time.monotonic)."""
         return self._take(fcntl.LOCK_EX, until)
 
-    def share(self, identity: Identity, until: float) -> bool:
-        """Take a share, for the database file `identity`; return whether no other process had one.
+    def acquire(self, identity: Identity, until: float) -> bool:
+        """Take the lease for the database file `identity`; return whether it is exclusive.
 
-        If none had, the whole lease is held until `let_others_in`.
+        It is if no other process holds it, and stays so until `downgrade`; otherwise it is shared.
 
         Raises:
-            Unavailable: another file is open under this name, or a process still has the whole lease at `until`.
+            Unavailable: another file is open under this name, or a process still holds it exclusively at `until`.
 
         """
-        # Of fixed length, so that it can be overwritten even on a full disk.
+        # Fixed length, so that it can be overwritten even on a full disk.
         name = b"%20d %20d" % identity
         while True:
             if self._take(fcntl.LOCK_EX, 0.0):
@@ -52,31 +52,31 @@ class Lease:
                 raise Unavailable("the database is being checked or restored by another process")
             time.sleep(_STEP_SECONDS)
         if os.pread(self._file, len(name), 0) != name:
-            self.leave()
+            self.release()
             raise Unavailable(
                 "the files of the database were moved or replaced while other processes have them open: "
                 "put them back, or stop all of them and start again"
             )
         return False
 
-    def let_others_in(self) -> None:
-        """Keep only a share of the whole lease."""
+    def downgrade(self) -> None:
+        """Turn an exclusive lease into a shared one."""
         if self._file != _CLOSED:
             fcntl.flock(self._file, fcntl.LOCK_SH)
 
-    def spoil(self) -> None:
-        """Let no other process in until all shares are released. Never raises."""
+    def invalidate(self) -> None:
+        """Refuse other processes until all holders have released the lease. Never raises."""
         with contextlib.suppress(OSError):
             os.pwrite(self._file, b"spoilt", 0)
 
-    def leave(self) -> None:
-        """Release the share."""
+    def release(self) -> None:
+        """Release the lease."""
         if self._file != _CLOSED:
             os.close(self._file)
             self._file = _CLOSED
 
     def is_in_place(self) -> bool:
-        """Whether the lease file that is held is the one at its path."""
+        """Whether the locked lease file is the one at its path."""
         try:
             return self._file != _CLOSED and os.path.samestat(os.fstat(self._file), self._path.stat())
         except OSError:
@@ -86,7 +86,7 @@ class Lease:
         try:
             os.pwrite(self._file, name, 0)
         except OSError as error:
-            self.leave()
+            self.release()
             trouble = os.strerror(error.errno or 0)
             raise Unavailable(f"the lease file beside the database cannot be written: {trouble}") from error
 
@@ -104,7 +104,7 @@ class Lease:
             else:
                 if self.is_in_place():
                     return True
-            self.leave()
+            self.release()
             if time.monotonic() > until:
                 return False
             time.sleep(_STEP_SECONDS)

@@ -1,7 +1,7 @@
-"""The ledger: how many calls and events ended how. Written with what it counts, so it balances at any moment.
+"""The ledger: counts of calls and events by outcome, written in the transactions they count, so it always balances.
 
-Each process adds to rows of its own (a minute, its tag, a result), so no writer waits for another, and the sum of a
-day is a few thousand rows whatever the traffic. A call that gets another outcome is counted down once and up once.
+Each process adds to its own rows (a minute, its tag, a result), so no writer waits for another, and a day is a few
+thousand rows whatever the traffic. A call that changes its outcome is subtracted from the old and added to the new one.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ DELIVERY = "delivery"
 """Subject of the counts of deliveries by their state."""
 
 VOIDED = "voided"
-"""Outcome of an event, beside `stored`: how many of the stored ones were made void since."""
+"""Outcome of an event, beside `stored`: how many of the stored ones have been voided."""
 
 MINUTE = 60_000_000
 
@@ -32,12 +32,12 @@ Entry = tuple[str, str, str]
 
 
 def count_records(records: Iterable[Record]) -> Counter[Entry]:
-    """Count what `append` is to add for these settled records."""
+    """Return the counts that `append` adds for these settled records."""
     counts: Counter[Entry] = Counter()
     with_one_event = 0
     for record in records:
         if record.outcome is Outcome.STORED and not record.results:
-            # Nearly every call, so it takes no look into a table.
+            # Nearly every call, so avoid a dictionary look-up.
             with_one_event += 1
             continue
         counts[CALL, record.outcome or "", record.reason or ""] += 1
@@ -57,7 +57,7 @@ def append(conn: sa.Connection, node: int, micros: int, counts: Counter[Entry]) 
 
 
 def sum_counts(conn: sa.Connection, since: int | None = None, until: int | None = None) -> Counter[Entry]:
-    """Sum the ledger over [since, until), both in microseconds since 1970 and cut to the minute."""
+    """Sum the ledger over [since, until), in microseconds since 1970, rounded down to the minute."""
     query = sa.select(
         ledger.c.subject, ledger.c.outcome, ledger.c.reason, sa.func.sum(ledger.c.count).label("total")
     ).group_by(ledger.c.subject, ledger.c.outcome, ledger.c.reason)
@@ -69,10 +69,10 @@ def sum_counts(conn: sa.Connection, since: int | None = None, until: int | None 
 
 
 def audit_ledger(conn: sa.Connection) -> tuple[Counter[Entry], int]:
-    """Return the ledger's sums, and how many calls there are.
+    """Return the ledger's sums, and the number of stored calls.
 
-    One statement, because each statement of a PostgreSQL transaction sees what was committed before it began; two
-    would differ by the calls that were stored between them. It counts all calls: 0.1 s for a million.
+    In one statement: each statement of a PostgreSQL transaction sees what was committed before it began, so two would
+    differ by the calls stored between them. It counts all calls: 0.1 s for a million.
     """
     total = sa.func.sum(ledger.c.count).label("total")
     entry = (ledger.c.subject, ledger.c.outcome, ledger.c.reason)

@@ -1,4 +1,4 @@
-"""Bring a database to the schema of this program."""
+"""Migrates a database to the schema of this program."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from alembic.util.exc import CommandError
 from app.errors import SettingInvalid
 from app.store.engine import Database
 
-# Any constant: two nodes that migrate at once take turns on it. Not on the ingest path.
+# An arbitrary constant: nodes that migrate at the same time take turns. Not used for ingestion.
 _ADVISORY_LOCK = 7_316_841
 
 
 def migrate(database: Database) -> str:
-    """Apply all migrations that are missing, in one transaction; return the revision it is at then.
+    """Apply all missing migrations in one transaction; return the resulting revision.
 
-    A SQLite file that is not there is made.
+    Creates a SQLite file that does not exist.
 
     Raises:
-        Unavailable: the database cannot be reached or is locked, or it was here and is gone.
+        Unavailable: the database cannot be reached, is locked, or was deleted.
         SettingInvalid: the database is newer than this program.
 
     """
@@ -59,5 +59,5 @@ def _config(conn: sa.Connection) -> Iterator[Config]:
 
 
 def find_revision(conn: sa.Connection) -> str | None:
-    """Return the revision of the schema; None where it has none of this program."""
+    """Return the revision of the schema; None if this program did not make it."""
     return MigrationContext.configure(conn).get_current_revision()

@@ -1,4 +1,4 @@
-"""What the nodes of the service tell each other, and the commands of an operator. `conn` first.
+"""What nodes tell each other and the commands of an operator: ended sessions and sightings. `conn` first.
 
 All times are microseconds since 1970.
 """
@@ -9,7 +9,7 @@ from app.store.inserts import Insert
 from app.store.schema import ended_sessions, sightings
 
 UNTRUSTED_PROXY = "untrusted_proxy"
-"""A request came with X-Forwarded-For, and no proxy is trusted to say so."""
+"""A request had the header X-Forwarded-For, and no proxy is trusted to set it."""
 
 _DAY = 86_400_000_000
 
@@ -18,22 +18,22 @@ _SIGHTINGS = Insert(sightings, ("name", "seen_at"), replace=True)
 
 
 def append_ended_session(conn: sa.Connection, session_id: str, expires_at: int, now: int) -> None:
-    """Remember that a session has ended, and forget those whose cookies expired by themselves."""
+    """Store that a session has ended, and delete those whose cookies have expired."""
     conn.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at <= now))
     _ENDED.run(conn, [(session_id, expires_at)])
 
 
 def list_ended_sessions(conn: sa.Connection, now: int) -> list[str]:
-    """Return the ids of all ended sessions of which a cookie could still be taken."""
+    """Return the ids of all ended sessions whose cookies have not expired."""
     return list(conn.execute(sa.select(ended_sessions.c.id).where(ended_sessions.c.expires_at > now)).scalars())
 
 
 def save_sighting(conn: sa.Connection, name: str, now: int) -> None:
-    """Note that something was seen now."""
+    """Store that something was seen now."""
     _SIGHTINGS.run(conn, [(name, now)])
 
 
 def find_sighting(conn: sa.Connection, name: str, now: int) -> int | None:
-    """Return when something was last seen, to the hour; None where it was not within a day before `now`."""
+    """Return when something was last seen, to the hour; None if not within a day before `now`."""
     query = sa.select(sightings.c.seen_at).where(sightings.c.name == name, sightings.c.seen_at > now - _DAY)
     return conn.execute(query).scalar_one_or_none()

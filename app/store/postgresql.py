@@ -1,8 +1,8 @@
-"""PostgreSQL's connections: three kinds, by how long they wait for a server that says nothing.
+"""PostgreSQL connections, of three kinds: they differ in how long they wait for a silent server.
 
-A server whose processes are stopped, or whose network swallows packets, keeps its connections open; its kernel goes on
-to acknowledge what is sent. Only a clock of our own can tell. Each wait of psycopg goes through `Connection.wait`,
-with and without gevent, so the clock is there.
+A server whose processes are stopped, or whose network drops packets, keeps its connections open, and its kernel keeps
+acknowledging what is sent. Only a timeout of our own detects that. It is in `Connection.wait`, through which all waits
+of psycopg go, with and without gevent.
 """
 
 import socket
@@ -17,50 +17,50 @@ from psycopg.abc import PQGen
 
 from app.errors import SettingInvalid, Unavailable
 
-# A node that vanishes within a commit holds its locks this long. Its own deadline for each answer is a third of that.
+# A node that vanishes during a commit holds its locks this long. Its own timeout for each answer is a third of that.
 VANISHED_SECONDS = 9
-# After 3 s without a word the server asks, and asks three times, each 2 s apart.
+# After 3 s of silence the server sends three probes, 2 s apart.
 _KEEPALIVES_IDLE = "3"
 
 _TRANSACTION_TIMEOUT_SINCE = 170_000
-"""The server's version that has `transaction_timeout`, in libpq's form."""
+"""The first server version that has `transaction_timeout`, in libpq's notation."""
 
-# For so long after a silence nobody asks anew: who has queued behind the one that found it need not find it again.
+# How long after a timeout new requests fail at once: those queued behind it need not wait for a timeout of their own.
 _PAUSE_SECONDS = 1.0
 
 SILENT = "the database does not answer"
 
 _INTERVAL_SECONDS = 0.1
-"""psycopg's own: how often a wait looks for signals."""
+"""psycopg's default: how often a wait checks for signals."""
 
 
 _Kind = TypeVar("_Kind", bound=psycopg.Connection[Any])
 
 
 class Patience(Enum):
-    """What to do about a server that has said nothing for `wait_seconds`."""
+    """What to do about a server that was silent for `wait_seconds`."""
 
-    ENDLESS = "wait on"
-    """For long work that nobody waits for: replays, migrations, commands. It goes on when the server does."""
-    WATCHFUL = "wait on, where the server still takes connections"
-    """For what a process that serves does besides storing calls: a report may take long, and a hung server may not."""
+    ENDLESS = "wait"
+    """For long work that nobody waits for: replays, migrations, commands. It continues when the server does."""
+    WATCHFUL = "wait while the server still accepts connections"
+    """For the other work of a serving process: a report may take long, but must not wait for a hung server."""
     SHORT = "give up"
     """For the group commit."""
 
 
 class LockRelease(NamedTuple):
-    """How the locks of a node that vanishes in a commit are released."""
+    """How the server releases the locks of a node that vanishes during a commit."""
 
     version: str
-    """The server's, as it says it."""
+    """As the server reports it."""
     has_timeout: bool
     """By `transaction_timeout`."""
     has_keepalives: bool
-    """By TCP keepalives. True where the server is on this machine: a node does not vanish without it."""
+    """By TCP keepalives. Also true if the server is on this machine: then a node cannot vanish without it."""
 
 
 def find_lock_release(conn: sa.Connection) -> LockRelease:
-    """Ask the server. `conn` is one of the group commit."""
+    """Ask the server. `conn` is a connection of the group commit."""
     rows = conn.execute(
         sa.text(
             "SELECT current_setting('server_version'), current_setting('transaction_timeout', true),"
@@ -73,27 +73,27 @@ def find_lock_release(conn: sa.Connection) -> LockRelease:
 
 
 class Silence:
-    """Remembers for a moment that the server says nothing, for all connections to it."""
+    """Remembers for a moment that the server is silent. Shared by all connections to it."""
 
     def __init__(self) -> None:
         self._until = 0.0
 
     def begin(self) -> None:
-        """Note that no answer came."""
+        """Record that no answer came."""
         self._until = time.monotonic() + _PAUSE_SECONDS
 
     def refuse(self) -> None:
-        """Raise Unavailable where the server was silent a moment ago."""
+        """Raise Unavailable if the server was silent a moment ago."""
         if time.monotonic() < self._until:
             raise Unavailable(SILENT)
 
 
 class ServerSilent(psycopg.OperationalError):
-    """The server did not answer in time. The connection is closed: what became of the transaction is unknown."""
+    """The server did not answer in time. The connection is closed; the outcome of the transaction is unknown."""
 
 
 class PostgresConnection(psycopg.Connection[Any]):
-    """Waits for answers as long as its engine's Patience says. Made by `create_engine`."""
+    """Waits for answers as long as its engine's Patience allows. Made by `create_engine`."""
 
     dialer: "_Dialer"
     _is_silent = False
@@ -107,9 +107,9 @@ class PostgresConnection(psycopg.Connection[Any]):
             try:
                 return super().wait(gen, interval, dialer.wait_seconds)
             except psycopg.errors._WaitTimeout:  # noqa: SLF001  documented in `wait`, and exported nowhere
-                if dialer.patience is Patience.WATCHFUL and dialer.is_answered():
+                if dialer.patience is Patience.WATCHFUL and dialer.server_answers():
                     continue
-                # Without a word to the server: a cancellation would hang as this did.
+                # Do not tell the server: a cancellation request would hang in the same way.
                 self.close()
                 self._is_silent = True
                 dialer.silence.begin()
@@ -117,9 +117,9 @@ class PostgresConnection(psycopg.Connection[Any]):
         raise ServerSilent(message)
 
     def is_open(self) -> bool:
-        """Tell whether the server has not hung up meanwhile. Costs a microsecond and no round trip."""
+        """Tell whether the server has not closed the connection. Costs a microsecond and no round trip."""
         try:
-            # The first call reads the server's last words, the second its hanging up.
+            # The first call reads the server's last message, the second the end of the stream.
             self.pgconn.consume_input()
             self.pgconn.consume_input()
         except psycopg.OperationalError:
@@ -128,7 +128,7 @@ class PostgresConnection(psycopg.Connection[Any]):
 
 
 class _Dialer:
-    """Makes the connections of one engine, which share what they learn of the server."""
+    """Makes the connections of one engine, and remembers which addresses are silent."""
 
     def __init__(self, silence: Silence, patience: Patience, wait_seconds: float) -> None:
         self.silence = silence
@@ -142,7 +142,7 @@ class _Dialer:
     ) -> PostgresConnection:
         """Connect; SQLAlchemy's `do_connect`.
 
-        Raises psycopg.OperationalError, Unavailable within a silence, SettingInvalid where the database is not UTF-8.
+        Raises psycopg.OperationalError, Unavailable during a Silence, SettingInvalid if the database is not UTF-8.
         """
         self.silence.refuse()
         self._parameters = parameters
@@ -150,21 +150,21 @@ class _Dialer:
         connection.dialer = self
         _check_encoding(connection)
         if self.patience is Patience.SHORT and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
-            # An older server would refuse a connection that asks for it in its options.
+            # Not in the connection options: an older server would refuse the connection.
             connection.autocommit = True
             connection.execute(f"SET transaction_timeout = '{VANISHED_SECONDS}s'")
             connection.autocommit = False
         return connection
 
     def check_out(self, connection: PostgresConnection, _record: object, _proxy: object) -> None:
-        """Let nobody have a connection that is of no use; SQLAlchemy's `checkout`."""
+        """Refuse to hand out a dead connection; SQLAlchemy's `checkout`."""
         self.silence.refuse()
         if not connection.is_open():
-            # After a restart of the server none of them is.
+            # The server probably restarted: then all of them are dead.
             raise sa.exc.InvalidatePoolError
 
-    def is_answered(self) -> bool:
-        """Ask with a new connection whether the server answers. What it answers does not matter."""
+    def server_answers(self) -> bool:
+        """Tell whether the server answers a new connection, even if with an error."""
         try:
             self._dial(psycopg.Connection).close()
         except psycopg.errors.ConnectionTimeout:
@@ -176,8 +176,8 @@ class _Dialer:
     def _dial(self, kind: type[_Kind]) -> _Kind:
         """Connect to the first address of the host that answers.
 
-        psycopg would give each of them the whole time, and `localhost` has two. Here one that is silent ends the
-        attempt, and the next attempt begins with the one after it.
+        psycopg would give each address the whole timeout, and `localhost` has two. Here a silent address ends the
+        attempt, and the next attempt begins with the address after it.
         """
         addresses = deque(_resolve(self._parameters))
         addresses.rotate(-self._silent_addresses)
@@ -195,7 +195,7 @@ class _Dialer:
 
 
 def _check_encoding(connection: psycopg.Connection[Any]) -> None:
-    """Raise SettingInvalid for a database that cannot hold every text. The server says it of itself on connecting."""
+    """Raise SettingInvalid for a database that cannot store all of Unicode. The server reports it on connecting."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding not in {"UTF8", None}:
         name = connection.info.dbname
@@ -209,14 +209,14 @@ def _check_encoding(connection: psycopg.Connection[Any]) -> None:
 def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_seconds: float) -> sa.Engine:
     """Return an engine that opens nothing yet.
 
-    `silence` is shared by all engines of one server. `wait_seconds`: for a connection, for a lock, and, by `patience`,
-    for an answer.
+    `silence` is shared by all engines of one server. `wait_seconds` limits the wait for a connection, for a lock, and,
+    depending on `patience`, for an answer.
     """
     options = {"synchronous_commit": "on", "timezone": "UTC"}
     if patience is Patience.SHORT:
-        # Before the wait for the answer ends: a lock that is held says nothing about the server.
+        # Less than the timeout for an answer: a held lock does not mean that the server hangs.
         options["lock_timeout"] = f"{int(wait_seconds * 1000) - 500}ms"
-        # The server looks for the node in turn; keepalives and not transaction_timeout alone, which is new in 17.
+        # The server detects a vanished node. Not by transaction_timeout alone, which is new in 17.
         options |= {
             "tcp_keepalives_idle": _KEEPALIVES_IDLE,
             "tcp_keepalives_interval": "2",
@@ -227,16 +227,16 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
         options["lock_timeout"] = f"{int(wait_seconds * 1000)}ms"
     engine = sa.create_engine(
         url,
-        # Who commits in a group is one at a time; the other connection is for /readyz. The last one used is the next to
-        # be: it has the statements prepared.
+        # Only one group commit runs at a time; the other connection is for /readyz. Last in, first out: the connection
+        # used last has the statements prepared.
         pool_size=2 if patience is Patience.SHORT else 5,
         pool_use_lifo=True,
         pool_timeout=wait_seconds,
         connect_args={
             "connect_timeout": int(wait_seconds),
-            # Whatever PGCLIENTENCODING or the URL says: the drivers send UTF-8.
+            # The drivers send UTF-8, whatever PGCLIENTENCODING or the URL says.
             "client_encoding": "utf8",
-            # A server whose machine is gone answers nothing, not even that it is gone.
+            # If the machine of the server is gone, nothing resets the connection.
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 2,
@@ -246,13 +246,13 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
     )
     dialer = _Dialer(silence, patience, wait_seconds)
     sa.event.listen(engine, "do_connect", dialer.connect)
-    # No question before each use whether the connection still lives: that is a round trip for every commit.
+    # Instead of SQLAlchemy's pool_pre_ping, which costs a round trip for every commit.
     sa.event.listen(engine, "checkout", dialer.check_out)
     return engine
 
 
 def _resolve(parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the addresses of a host as parameters of a connection; nothing, where that is for psycopg to find out."""
+    """Return connection parameters for each address of the host; one without an address if psycopg must resolve it."""
     host = parameters.get("host", "")
     if not host or host.startswith("/") or "," in host or "hostaddr" in parameters:
         return [{}]

@@ -1,4 +1,4 @@
-"""Which version of each document is and was live. Rows are only ever added; the last one of a name counts."""
+"""Which version of each document is and was live. Append-only; the last row of a name counts."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -35,14 +35,13 @@ def lock_publications(conn: sa.Connection) -> None:
     """Block other publications until the end of this transaction; reads and ingestion continue."""
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("LOCK TABLE publications IN SHARE ROW EXCLUSIVE MODE"))
-    # On SQLite a writer is alone already.
+    # SQLite has only one writer anyway.
 
 
 def append_publications(conn: sa.Connection, published: Sequence[Publication]) -> None:
     """Make versions live, in this order. Only under `lock_publications`.
 
-    A later publication has a larger id, whatever the clocks of two nodes: an id that is not above the last one is
-    raised.
+    Ids ascend even if the clocks of nodes differ: an id that is not above the last one is increased.
     """
     last = find_latest_id(conn) or 0
     moved = []
@@ -53,7 +52,7 @@ def append_publications(conn: sa.Connection, published: Sequence[Publication]) -
 
 
 def find_latest_id(conn: sa.Connection) -> int | None:
-    """Return the id of the last publication: while it is unchanged, so are all live versions."""
+    """Return the id of the last publication; as long as it is the same, so are all live versions."""
     return conn.execute(sa.select(sa.func.max(publications.c.id))).scalar()
 
 

@@ -1,7 +1,7 @@
-"""What a person asks for, as text: query parameters of the JSON API and options of the command line become filters.
+"""Parses filters: the query parameters of the JSON API and the options of the command line.
 
-The names are the same in both places. Whatever cannot be used is a BadQuery that names the parameter and says what is
-taken instead; nothing is ever left out of a query in silence.
+The names are the same in both places. Whatever is invalid raises a BadQuery that names the parameter and says what is
+accepted; no parameter is ever silently ignored.
 """
 
 import re
@@ -30,7 +30,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def parse_call_filters(texts: Mapping[str, str], now: int) -> CallFilters:
-    """Read the filters of calls; `texts` holds some of CALL_PARAMETERS, `now` is in microseconds since 1970."""
+    """Parse the filters of calls; `texts` has some of CALL_PARAMETERS, `now` is in microseconds since 1970."""
     reason = _parse_name("reason", texts["reason"], Reason) if "reason" in texts else None
     outcomes = tuple(
         _parse_name("outcome", name.strip(), Outcome) for name in texts.get("outcome", "").split(",") if name
@@ -52,7 +52,7 @@ def parse_call_filters(texts: Mapping[str, str], now: int) -> CallFilters:
 
 
 def parse_event_filters(texts: Mapping[str, str], now: int) -> EventFilters:
-    """Read the filters of events; `texts` holds some of EVENT_PARAMETERS."""
+    """Parse the filters of events; `texts` has some of EVENT_PARAMETERS."""
     voided = texts.get("voided")
     if voided not in {None, "true", "false"}:
         raise BadQuery(f"voided must be true or false; it is {_quote(voided or '')}")
@@ -69,14 +69,14 @@ def parse_event_filters(texts: Mapping[str, str], now: int) -> EventFilters:
 
 
 def check_texts(texts: Mapping[str, str]) -> None:
-    """Raise BadQuery for a text that no database takes: nothing that is kept holds a NUL or half a surrogate pair."""
+    """Raise BadQuery for text that no database stores: with a NUL, or half of a surrogate pair."""
     for name, text in texts.items():
         if _NO_TEXT.search(text):
             raise BadQuery(f"{name} must be text without NUL or half surrogate pairs; it is {_quote(text)}")
 
 
 def parse_moment(name: str, text: str, now: int) -> int:
-    """Read a time, or a duration back from `now` (1h, 30m, 7d), into microseconds since 1970."""
+    """Parse a time, or a duration before `now` (1h, 30m, 7d), to microseconds since 1970."""
     duration = _DURATION.fullmatch(text.strip())
     if duration:
         moment = now - int(duration[1]) * _SECONDS_OF[duration[2]] * 1_000_000
@@ -90,7 +90,7 @@ def parse_moment(name: str, text: str, now: int) -> int:
 
 
 def parse_limit(text: str | None) -> int:
-    """Read how many are wanted at most."""
+    """Parse the maximum number of results."""
     if text is None:
         return LIMIT_DEFAULT
     if not (re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= LIMIT_MAX):
@@ -99,14 +99,14 @@ def parse_limit(text: str | None) -> int:
 
 
 def parse_id(name: str, text: str) -> int:
-    """Read an id that this program made."""
+    """Parse an id that this program made."""
     if not (_ID.fullmatch(text) and int(text) <= ID_MAX):
         raise BadQuery(f"{name} must be an id as this API gives it, up to 19 digits; it is {_quote(text)}")
     return int(text)
 
 
 def parse_place(text: str) -> Place:
-    """Read where a page of events ended."""
+    """Parse the end of the previous page of events."""
     call_id, dot, event_id = text.partition(".")
     if not (dot and _ID.fullmatch(call_id) and _ID.fullmatch(event_id)) or max(int(call_id), int(event_id)) > ID_MAX:
         raise BadQuery(f"before must be what the page before gave as next; it is {_quote(text)}")

@@ -1,4 +1,4 @@
-"""The last requests that were turned away as a whole, so that a person can see why nothing arrives. `conn` first."""
+"""The last refused requests, so that a person can see why no calls arrive. `conn` first."""
 
 from collections.abc import Iterable
 
@@ -30,7 +30,7 @@ class Refusal(msgspec.Struct):
 
 
 def append_refusals(conn: sa.Connection, refused: Iterable[Refusal]) -> None:
-    """Keep refusals and forget all but the last KEPT."""
+    """Store refusals, and delete all but the last KEPT."""
     _REFUSALS.run(conn, [msgspec.structs.astuple(refusal) for refusal in refused])
     oldest = sa.select(refusals.c.id).order_by(refusals.c.id.desc()).offset(KEPT - 1).limit(1).scalar_subquery()
     conn.execute(sa.delete(refusals).where(refusals.c.id < oldest))

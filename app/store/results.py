@@ -1,4 +1,4 @@
-"""What became of each event of a call, as it stands in `calls.results`: one writer, one reader."""
+"""The results of the events of a call, as stored in `calls.results`: one writer, one reader."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,21 +13,21 @@ from app.store.record import EventResult
 
 
 class StoredResult(msgspec.Struct, frozen=True):
-    """What became of one event of a call."""
+    """The result of one event of a call."""
 
     lane: str
     position: int
     idempotency_id: str
     result: Outcome
     rival: int | None = None
-    """Id of the call whose event was there first."""
+    """Id of the call whose event was stored first."""
     event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    """JSON of the event as it would have been, for a conflict."""
+    """For a conflict, the JSON of the event that was not stored."""
 
     def read_event(self) -> dict[str, Any] | None:
-        """Return the event as JSON values; None where there is none.
+        """Return the event as JSON values; None if there is none.
 
-        Its properties may nest as deep as `decode` reads, so each member is read by itself.
+        Each member is decoded separately, since its properties may nest as deep as `decode` reads.
         """
         if self.event is msgspec.UNSET:
             return None
@@ -38,16 +38,16 @@ _decode = msgspec.json.Decoder(tuple[StoredResult, ...]).decode
 
 
 def results_text(results: Sequence[EventResult]) -> str | None:
-    """Return results as JSON; None where there are none."""
+    """Return results as JSON; None if there are none."""
     return encode(results).decode() if results else None
 
 
 def read_results(text: str) -> tuple[StoredResult, ...]:
-    """Return what `results_text` wrote; an event in it stays the JSON it was. Raises UnparsableJson."""
+    """Parse what `results_text` wrote; events stay JSON. Raises UnparsableJson."""
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        # Mostly half of a surrogate pair in an event.
+        # Usually half of a surrogate pair in an event.
         return _read_tolerantly(text)
 
 
@@ -67,8 +67,8 @@ def _read_one(element: bytes) -> StoredResult:
 
 
 def to_event_results(text: str | None) -> tuple[EventResult, ...]:
-    """Return what `results_text` wrote, to be written again. Raises UnparsableJson."""
-    # Raw, and not a decoded event: its numbers are written again as they were.
+    """Parse what `results_text` wrote, to write it again. Raises UnparsableJson."""
+    # Events stay raw JSON, so that their numbers keep their form.
     return tuple(
         EventResult(
             result.lane,

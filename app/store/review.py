@@ -1,4 +1,4 @@
-"""Stored calls for display: newest first by any filter, and one call completely. `conn` first.
+"""Reads stored calls for display: lists by any filter, newest first, and single calls in full. `conn` first.
 
 Which index answers a filter is chosen in app.store.review_sources.
 """
@@ -44,11 +44,11 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     transform: str | None
     transform_digest: bytes | None
     results: tuple[StoredResult, ...]
-    """The result of each event; empty where all were simply stored."""
+    """The result of each event; empty if all were simply stored."""
     mapped_after: int | None
     """Microseconds after it was received."""
     idempotency_ids: tuple[str, ...]
-    """Of the events it made, or would have made."""
+    """The ids of the events it made, or would have made."""
 
 
 class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     shape: str | None
     envelope: bytes | None
     verified_at: int | None
-    """When this step was done, like the next three, in microseconds since 1970; None if it was not recorded."""
+    """When this step ended, as the next three, in microseconds since 1970; None if it was not recorded."""
     parsed_at: int | None
     mapped_at: int | None
     """Its transform was chosen, and its events were made and checked."""
@@ -71,10 +71,10 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     same_message: tuple[CallRow, ...]
     """The newest other calls with the same message id."""
     changes: tuple[OutcomeChange, ...] = ()
-    """What replays changed about it, the first change first."""
+    """The changes that replays made, the oldest first."""
 
     def read(self) -> Any:
-        """Decode its bytes as when it arrived; it must have them. Never fails."""
+        """Decode its bytes, which it must have, as when it arrived. Never fails."""
         return read_arrived(
             self.raw or b"",
             route=self.call.route,
@@ -106,7 +106,7 @@ def list_call_ids(
 
 
 def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
-    """Return the calls with these ids, in the order of the ids; missing ones are left out."""
+    """Return the calls with these ids, in the order given, without missing ones."""
     columns = [calls.c[name] for name in CallRow.__struct_fields__ if name != "idempotency_ids"]
     rows: dict[int, sa.Row[Any]] = {}
     for start in range(0, len(ids), _SLICE):
@@ -182,7 +182,7 @@ def _to_call(row: sa.Row[Any], idempotency_ids: tuple[str, ...]) -> CallRow:
     try:
         columns["results"] = results = read_results(row.results) if row.results else ()
     except UnparsableJson as error:
-        # One damaged row must not fail the list: it is shown, with what is wrong.
+        # One damaged row must not break the whole list: it is shown with its error.
         columns["detail"] = "; ".join(filter(None, (row.detail, error.message)))
         results = ()
     return CallRow(**columns, idempotency_ids=tuple(result.idempotency_id for result in results) or idempotency_ids)

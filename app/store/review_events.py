@@ -1,6 +1,6 @@
-"""Reading events for people. `conn` first.
+"""Reads events for display. `conn` first.
 
-Newest first by the call that made them: both indexes that lead to events, by call and by customer, are in this order.
+Newest first by the call that made them: the indexes by call and by customer are both in this order.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from app.store.record import to_key
 from app.store.schema import events
 
 Place = tuple[int, int]
-"""(call id, event id): where an event stands in that order."""
+"""(call id, event id): the position of an event in that order."""
 
 
 class EventFilters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events are asked for; None leaves a thing open."""
+    """Which events to find; None: any."""
 
     customer: str | None = None
     event_name: str | None = None
@@ -31,9 +31,9 @@ class EventFilters(msgspec.Struct, frozen=True, kw_only=True):
     call_id: int | None = None
     voided: bool | None = None
     since: int | None = None
-    """Their calls came at this moment or later, in microseconds since 1970."""
+    """When their calls were received, in microseconds since 1970, included."""
     until: int | None = None
-    """Their calls came before this moment."""
+    """The same, excluded."""
 
 
 class EventRow(EventFields, frozen=True):
@@ -47,10 +47,10 @@ class EventRow(EventFields, frozen=True):
     base_id: str | None = None
     """Its idempotency id before any correction; None: the same."""
     revision: int | None = None
-    """2 and more: it was made by a correction."""
+    """2 or more: a correction made it."""
 
     def to_values(self) -> dict[str, Any]:
-        """Return it as JSON values, under Lotus's names; its properties are None where they cannot be read."""
+        """Return it as JSON values, with Lotus's names; properties that cannot be read are None."""
         try:
             properties = decode(self.properties.encode())
         except (UnparsableJson, UnicodeEncodeError):
@@ -110,7 +110,7 @@ def _conditions(filters: EventFilters) -> list[sa.ColumnElement[bool]]:
 
 
 def to_event(row: sa.Row[Any]) -> EventRow:
-    """Return an event from a row of all columns of `events`, under the id that it was made with."""
+    """Return the event of a row with all columns of `events`; it has the id it was made with."""
     values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
     values["idempotency_id"] = public_id(row.idempotency_id, row.base_id, row.revision)
     return EventRow(**values)

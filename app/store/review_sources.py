@@ -1,9 +1,9 @@
 """Chooses the indexes that answer the filters of calls. `conn` first.
 
-Nothing here may scan a million calls if an index selects the matching ones. No one index holds all calls
-of a customer or of a message: the hot path pays for each index, so stored calls are found through `events` and
-`claims`, the others through partial indexes. Hence *sources*: each is one query that reads call ids, newest first,
-from one index; a page is the newest of what its sources give.
+Nothing here may scan a million calls if an index selects the matching ones. No single index holds all calls of a
+customer or of a message, since the hot path pays for each index: stored calls are found through `events` and `claims`,
+the others through partial indexes. Hence *sources*: each is a query that reads call ids from one index, newest first; a
+page is the newest ids of all its sources.
 """
 
 from collections.abc import Iterable
@@ -23,12 +23,12 @@ _ID_DIGITS = len(str(ID_MAX))
 
 _OUTCOME_OF = {reason: outcome for outcome, reasons in REASONS_OF.items() for reason in reasons}
 
-# Word for word the condition of the partial indexes, and a literal: a bound value would not prove that they hold it.
+# Exactly the condition of the partial indexes, with a literal: with a bound value they could not be used.
 _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
 
 
 class CallFilters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls are searched for; None or (): any."""
+    """Which calls to find; None or (): any."""
 
     outcomes: tuple[Outcome, ...] = ()
     reason: Reason | None = None
@@ -49,16 +49,16 @@ class RowSource:
     """One index that selects calls."""
 
     key: sa.ColumnElement[int]
-    """The column that holds the call's id in this index, by which it is ordered."""
+    """The column with the call's id, by which the index is ordered."""
     leading: tuple[sa.ColumnElement[bool], ...]
-    """The conditions that the index decides."""
+    """The conditions that the index answers."""
     narrow: tuple[sa.ColumnElement[bool], ...] = ()
-    """The conditions that need each row the index selects: the rarer they match, the longer the scan."""
+    """The conditions that are checked on each row the index selects: the fewer match, the longer the scan."""
     joined: bool = False
-    """Whether the index is not of `calls`: a call may occur in it more than once."""
+    """Whether the index is of another table, in which a call may occur more than once."""
 
     def select(self, *columns: sa.ColumnElement[Any], low: int, high: int) -> sa.Select[Any]:
-        """Return the query of what the index leads to, between two ids (both excluded), newest first."""
+        """Return the query that reads the index between two ids (both excluded), newest first."""
         query = sa.select(*columns).where(self.key > low, self.key < high, *self.leading)
         if self.joined:
             query = query.join(calls, calls.c.id == self.key).distinct()
@@ -66,19 +66,19 @@ class RowSource:
 
 
 def id_range(filters: CallFilters, after: int | None, before: int | None) -> tuple[int, int]:
-    """Return the ids between which (both excluded) the calls lie, of the filters' time and of two ids."""
+    """Return the range of ids (both excluded) of the filters' period and of two ids."""
     low = max(-1 if after is None else after, first_id_since(filters.since, 0) - 1)
     high = min(ID_MAX if before is None else before, first_id_since(filters.until, ID_MAX))
     return low, high
 
 
 def read_source(conn: sa.Connection, source: RowSource, low: int, high: int, limit: int) -> Iterable[int]:
-    """Return the newest `limit` ids of a source between two ids (both excluded), however far it has to walk."""
+    """Return the newest `limit` ids of a source between two ids (both excluded), however many rows that scans."""
     return conn.execute(source.select(source.key, low=low, high=high).where(*source.narrow).limit(limit)).scalars()
 
 
 def call_sources(filters: CallFilters) -> list[RowSource]:
-    """Choose the indexes for these filters; every other filter is a condition on the calls found there."""
+    """Choose the indexes for these filters; all other filters become conditions on the calls found there."""
     outcomes = set(filters.outcomes or Outcome)
     if filters.reason is not None:
         outcomes &= {_OUTCOME_OF[filters.reason]}
@@ -94,7 +94,7 @@ def call_sources(filters: CallFilters) -> list[RowSource]:
     else:
         by_event = () if filters.event is None else (calls.c.event == to_key(filters.event),)
         if len(outcomes) < len(Outcome):
-            # One source for each: an index that is ordered by outcome and then by id gives the newest of one outcome.
+            # One source per outcome: the index is ordered by outcome, then by id.
             return [_outcome_source(outcome, by_event, narrow[:-1]) for outcome in sorted(outcomes)]
         leading = [RowSource(calls.c.id, by_event)]
         narrow = narrow[1:] if by_event else narrow
@@ -102,7 +102,7 @@ def call_sources(filters: CallFilters) -> list[RowSource]:
 
 
 def _narrow(filters: CallFilters, outcomes: set[Outcome]) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions beside outcome, customer and id; the one on the event is the first."""
+    """Return the conditions other than outcome, customer and id; the one on the event comes first."""
     conditions: list[sa.ColumnElement[bool]] = []
     if filters.event is not None:
         conditions.append(calls.c.event == to_key(filters.event))
@@ -119,7 +119,7 @@ def _outcome_source(
     outcome: Outcome, by_event: tuple[sa.ColumnElement[bool], ...], narrow: tuple[sa.ColumnElement[bool], ...]
 ) -> RowSource:
     if outcome is Outcome.STORED:
-        # Stored calls are most of all calls: walking down from the newest meets them soon, without an index.
+        # Most calls are stored: a scan from the newest finds them soon, without an index.
         return RowSource(calls.c.id, by_event, (calls.c.outcome == outcome.value, *narrow[len(by_event) :]))
     return RowSource(calls.c.id, (calls.c.outcome == outcome.value, _NOT_STORED), narrow)
 
@@ -138,7 +138,7 @@ def message_sources(message_key: str | None) -> list[RowSource]:
     """Return the indexes that lead to the calls of a message."""
     return [
         RowSource(claims.c.call_id, (claims.c.message_id == message_key,), joined=True),
-        # One condition for SQLite's index, one for PostgreSQL's. What came unstored and was stored since has a claim.
+        # The conditions of SQLite's index and of PostgreSQL's. Calls that were stored later have a claim.
         RowSource(calls.c.id, (calls.c.message_id == message_key, _NOT_STORED, calls.c.came_unstored.is_not(None))),
     ]
 

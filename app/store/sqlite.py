@@ -1,7 +1,7 @@
-"""A SQLite file that stays open while an operator moves, deletes, replaces or damages it.
+"""A SQLite file that may be moved, deleted, replaced or damaged while it is open.
 
-SQLite itself goes on storing into a file that has no name any more. So each transaction looks whether the files that
-are open are those at their paths, and what cannot be read to be whole is told to all processes by the lock file.
+SQLite keeps writing to a file that was moved or deleted. So each transaction checks that the open files are still those
+at their paths. Damage is recorded in the lock file, where all processes see it.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from app.store.sqlite_files import INDEX, LEASE, LOCK, LOG, open_file, tighten
 
 
 class Displaced(Unavailable):
-    """The file that is open does not stand at its path any more."""
+    """The open file is no longer the one at its path."""
 
 
 class Damaged(Unavailable):
@@ -37,16 +37,16 @@ class Damaged(Unavailable):
         )
 
 
-class _Place(NamedTuple):
-    """Which files stand at the paths of a database."""
+class _Files(NamedTuple):
+    """The identities of the files at the paths of a database."""
 
     main: Identity | None
     log: Identity | None
-    shared: Identity | None
+    wal_index: Identity | None
 
 
 class SqliteFile:
-    """The file of a database with all that belongs to it."""
+    """A database file with its lock, lease and engine."""
 
     def __init__(self, url: sa.URL, path: Path, *, bulk: bool) -> None:
         """`bulk`: as for `app.store.engine.connect`."""
@@ -57,16 +57,16 @@ class SqliteFile:
         self._pragmas = (*PRAGMAS, *BULK_PRAGMAS) if bulk else PRAGMAS
         self._main = str(path)
         self._log = self._index = ""
-        self._open: _Place | None = None
+        self._open: _Files | None = None
         self._anchor: sqlite3.Connection | None = None
-        """Open for as long as the file is: SQLite deletes its log with the last connection, and one that a kill or a
-        Ctrl-C breaks off may be the last of the pool."""
+        """Keeps the file open: SQLite deletes the log with the last connection, and a kill or Ctrl-C may close the last
+        one of the pool."""
         self._size = self._largest = 0
-        """Bytes of the database: at the last look, and at most. It never becomes smaller but by VACUUM."""
+        """Bytes of the database: at the last check, and the maximum seen. Only VACUUM makes it smaller."""
         self._opening = threading.Lock()
 
     def check(self) -> None:
-        """Look whether the files that are open are those at their paths; costs 4 us.
+        """Check that the open files are those at their paths; costs 4 us.
 
         Raises:
             Displaced: they are not.
@@ -75,16 +75,16 @@ class SqliteFile:
         """
         if self._open is None:
             return
-        if self._look() != self._open:
-            raise Displaced(self._complaint())
+        if self._identify_files() != self._open:
+            raise Displaced(self._describe_displacement())
         self._check_size()
 
     def recover(self) -> None:
-        """Save what was committed, where a file is not at its path any more; nothing where all is well.
+        """Save committed data if a file is no longer at its path; does nothing if all are.
 
-        The log that is open may have no name, or be left behind beside another database. So it is written into the
-        database that is open, wherever that is now. Going on from there is for the next start: connections of this
-        process share what SQLite knows of the log, and cannot open another one beside it.
+        The open log may be unlinked, or be left beside another database. So it is checkpointed into the open database,
+        wherever that is now. This process cannot continue after that, only the next start can: its connections share
+        SQLite's state of the log, and cannot open another log.
 
         Raises:
             Displaced: a file is not at its path.
@@ -93,43 +93,43 @@ class SqliteFile:
         """
         if self._open is None:
             return
-        if (place := self._look()) == self._open:
+        if (current := self._identify_files()) == self._open:
             self._check_size()
             return
-        complaint = self._complaint()
-        only_database = place == self._open._replace(main=place.main)
-        # Not where another lease is in force: the log at the path may be that of another database by now.
+        reason = self._describe_displacement()
+        only_database = current == self._open._replace(main=current.main)
+        # Only while our lease is in force: otherwise the log at the path may belong to another database.
         if self._lease.is_in_place():
             with contextlib.suppress(Unavailable, sqlite3.Error, DBAPIError):
-                # A log that stays at its path is emptied, so that it cannot be taken for that of another database.
+                # Truncate a log that stays at its path, so that SQLite cannot apply it to another database.
                 self._write_log_back("TRUNCATE" if only_database else "PASSIVE")
-            if place.main == self._open.main:
-                self._lease.spoil()
-        raise Displaced(complaint)
+            if current.main == self._open.main:
+                self._lease.invalidate()
+        raise Displaced(reason)
 
     def close(self) -> None:
         """Close all files."""
         self.engine.dispose()
-        self._let_go()
+        self._release()
         self.lock.close()
 
-    def look_into(self, error: Unavailable) -> None:
-        """Do what can be done about trouble before its user hears of it.
+    def diagnose(self, error: Unavailable) -> None:
+        """Look for the cause of an error before it is reported.
 
-        Of damage all processes hear: none stores anything until `check_integrity` has found all well. And where the
-        file is gone, that is what is to be said, and not that the lock beside it is gone, too. Raises Displaced.
+        Damage is noted for all processes: none stores anything until `check_integrity` finds none. If the file is gone,
+        raises an error that says so, instead of one about the missing lock file. Raises Displaced, Unavailable.
         """
         if isinstance(error, Damaged):
             self.lock.note(error.message)
         else:
             self.recover()
-            self._find()
+            self._identify_main()
 
     def copy_to(self, copy: Path) -> None:
-        """Copy the database, as it is at one moment, into an empty file.
+        """Copy a snapshot of the database into an empty file.
 
-        In one step: a copy in several begins anew with each commit of another process, and never ends. Writers do not
-        wait for it; the log cannot begin anew before it ends. Raises sqlite3.Error where the copy cannot be written.
+        In one step: a copy in several steps restarts at each commit of another process, and might never end. Writers do
+        not wait for it, but the log cannot be reset until it ends. Raises sqlite3.Error if the copy cannot be written.
         """
         with self.engine.connect() as conn, contextlib.closing(open_file(copy, "rw")) as target:
             target.execute("PRAGMA synchronous=OFF")
@@ -137,9 +137,9 @@ class SqliteFile:
             driver.backup(target, pages=-1)
 
     def check_integrity(self, seconds: float | None) -> Integrity:
-        """Look through all pages, for so many seconds at most (None: to the end).
+        """Check all pages, for at most `seconds` (None: to the end).
 
-        What is found wrong is noted for all processes; a note is taken back where all was read and is well.
+        Damage is noted for all processes; a complete check that finds none clears the note.
         """
         with self.engine.connect() as conn:
             driver: Any = conn.connection.driver_connection
@@ -154,7 +154,7 @@ class SqliteFile:
             self.lock.clear_note()
 
     def _make_engine(self, url: sa.URL) -> sa.Engine:
-        # A connection to a file costs little, and one that is not shared needs no care about threads.
+        # Connections to a file are cheap, and unshared ones raise no questions of thread safety.
         engine = sa.create_engine(url, creator=self._connect)
 
         @sa.event.listens_for(engine, "begin")
@@ -170,30 +170,30 @@ class SqliteFile:
         return engine
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file that stands at the path, and no other than the one that is open already."""
+        """Open the file at the path; it must be the one that is open already, if any."""
         with self._opening:
-            return self._connect_next()
+            return self._connect_locked()
 
-    def _connect_next(self) -> sqlite3.Connection:
+    def _connect_locked(self) -> sqlite3.Connection:
         self.check()
         until = time.monotonic() + WAIT_SECONDS
-        main = self._find()
+        main = self._identify_main()
         first = self._open is None
-        alone = first and self._lease.share(main, until)
+        exclusive = first and self._lease.acquire(main, until)
         try:
-            connection = self._prepare(main, until, alone=alone)
+            connection = self._prepare(main, until, exclusive=exclusive)
             if first:
                 self._anchor = open_patiently(self.path, self._pragmas, until)
         except BaseException:
             if first:
-                self._let_go()
+                self._release()
             raise
-        if alone:
-            self._lease.let_others_in()
+        if exclusive:
+            self._lease.downgrade()
         return connection
 
-    def _find(self) -> Identity:
-        """Return which file stands at the path. Raises Unavailable where that can be no database."""
+    def _identify_main(self) -> Identity:
+        """Return the identity of the file at the path. Raises Unavailable if it is missing or empty."""
         try:
             status = self.path.stat()
         except OSError:
@@ -202,54 +202,54 @@ class SqliteFile:
                 "`segment-lotus migrate` makes an empty one"
             ) from None
         if not status.st_size:
-            # SQLite takes it for a new database, and deletes the log beside it.
+            # SQLite would treat it as a new database, and delete the log beside it.
             raise Unavailable(f"{self.path} is empty: put the database back, or `segment-lotus restore` a backup")
         return status.st_dev, status.st_ino
 
-    def _prepare(self, main: Identity, until: float, *, alone: bool) -> sqlite3.Connection:
-        if alone:
+    def _prepare(self, main: Identity, until: float, *, exclusive: bool) -> sqlite3.Connection:
+        if exclusive:
             tighten(self.path)
-        # Whoever had it open last did not close it, or knew it to be damaged. Nobody else has it open while we look.
-        doubtful = alone and (self._has_log() or self.lock.read_note() is not None)
+        # Not closed cleanly, or known to be damaged. The lease keeps all others out during the check.
+        suspect = exclusive and (self._has_log() or self.lock.read_note() is not None)
         connection = open_patiently(self.path, self._pragmas, until)
         try:
-            self._settle(main)
-            if doubtful:
+            self._remember_files(main)
+            if suspect:
                 self._note(check_pages(connection, WAIT_SECONDS))
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._anchor is not None:
             self._anchor.close()
         self._open = self._anchor = None
-        self._lease.leave()
+        self._lease.release()
 
-    def _settle(self, main: Identity) -> None:
-        """Remember which files are open now. Raises Displaced where they are not those of before."""
+    def _remember_files(self, main: Identity) -> None:
+        """Record the identities of the open files. Raises Displaced if they differ from those recorded before."""
         real = os.path.realpath(self._main)
         self._log, self._index = real + LOG, real + INDEX
-        place = self._look()
-        if place.main != main or (self._open is not None and place != self._open):
-            raise Displaced(self._complaint())
-        self._open, self._largest = place, self._size
+        current = self._identify_files()
+        if current.main != main or (self._open is not None and current != self._open):
+            raise Displaced(self._describe_displacement())
+        self._open, self._largest = current, self._size
 
-    def _look(self) -> _Place:
+    def _identify_files(self) -> _Files:
         try:
             status = os.stat(self._main)  # noqa: PTH116  with each commit
         except OSError:
             main = None
         else:
             main, self._size = (status.st_dev, status.st_ino), status.st_size
-        return _Place(main, _identify(self._log), _identify(self._index))
+        return _Files(main, _identify(self._log), _identify(self._index))
 
     def _check_size(self) -> None:
-        """Notice `cp backup database`: what stands in the log is not of that file, and the log is not in it."""
+        """Detect `cp backup database` by its smaller size: the log does not belong to that file."""
         size = self._size
         if size < self._largest:
-            # Again: another thread may have looked earlier, and said so later.
+            # Measure again: another thread may have stored an older size.
             with contextlib.suppress(OSError):
                 size = self.path.stat().st_size
         if size < self._largest:
@@ -258,7 +258,7 @@ class SqliteFile:
             raise overwritten
         self._largest = size
 
-    def _complaint(self) -> str:
+    def _describe_displacement(self) -> str:
         main = _identify(self._main)
         if main is None:
             return (

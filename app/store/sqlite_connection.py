@@ -1,4 +1,4 @@
-"""One connection to a SQLite file: how it is set up, and how it waits for another program that holds the file."""
+"""Connections to a SQLite file: their settings, and how they wait while another program locks the file."""
 
 import sqlite3
 import time
@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.store.sqlite_files import open_file
 
-# Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to say 503.
+# Segment waits 5 s for an answer; after 3 s of waiting for the database there is still time to answer 503.
 WAIT_SECONDS = 3.0
 
 PRAGMAS = (
@@ -19,22 +19,22 @@ PRAGMAS = (
     "synchronous=FULL",
     "cache_size=-16000",
     "temp_store=MEMORY",
-    # 32 MB of log between checkpoints: pages of a random key are written once for many commits. Measured: a quarter
-    # of the time of a commit against SQLite's 4 MB.
+    # 32 MB of log between checkpoints, so that index pages of random keys are written once for many commits. Measured:
+    # a commit takes a quarter of the time it takes with SQLite's default of 4 MB.
     "wal_autocheckpoint=8000",
     "busy_timeout=0",
 )
 
-# For one process that writes thousands of rows with each commit. They touch some 120 MB of pages of random keys; a
-# smaller cache writes and reads them twice in one transaction. And its log is written back by `checkpoint`, after
-# commits: within one, a thread that reads ahead would keep the log from ever beginning anew.
+# For one process that writes thousands of rows per commit. They touch some 120 MB of index pages of random keys, which
+# a smaller cache would spill and read again within a transaction. `checkpoint` writes its log back between commits: an
+# automatic checkpoint during a commit could never reset the log, because a thread is reading ahead.
 BULK_PRAGMAS = ("cache_size=-150000", "wal_autocheckpoint=0")
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def open_patiently(path: Path, pragmas: Sequence[str], until: float) -> sqlite3.Connection:
-    """Open a file that is there, with its log, and set the connection up; `until` as for `run_patiently`.
+    """Open an existing file and its log, and set the connection up; `until` as for `run_patiently`.
 
     Raises sqlite3.Error.
     """
@@ -42,7 +42,7 @@ def open_patiently(path: Path, pragmas: Sequence[str], until: float) -> sqlite3.
     try:
         for pragma in pragmas:
             run_patiently(partial(connection.execute, f"PRAGMA {pragma}"), until)
-        # Only a read opens the log of a file that had none so far.
+        # A file without a log gets one only at the first read.
         run_patiently(lambda: connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall(), until)
     except BaseException:
         connection.close()
@@ -51,7 +51,7 @@ def open_patiently(path: Path, pragmas: Sequence[str], until: float) -> sqlite3.
 
 
 def run_patiently(step: Callable[[], object], until: float) -> None:
-    """Run a SQLite statement, again while another program holds the file, until then (of time.monotonic)."""
+    """Run a SQLite statement, retrying until `until` (of time.monotonic) while another program locks the file."""
     while True:
         try:
             step()

@@ -1,4 +1,4 @@
-"""The files of a SQLite database: how they are named, made and opened, and who may read them."""
+"""The files of a SQLite database: their names, creation, opening and permissions."""
 
 import contextlib
 import os
@@ -12,26 +12,26 @@ from app.store.file_lock import OWNER_ONLY
 _EVERYBODY = 0o007
 
 LOG, INDEX, LOCK, LEASE = "-wal", "-shm", ".lock", ".lease"
-"""What is put behind the name of the database for the files beside it. The first two are SQLite's own."""
+"""Suffixes of the files beside the database. The first two are SQLite's own."""
 
 
 def open_file(path: Path, mode: str) -> sqlite3.Connection:
-    """Open a file that is there; `mode` is one of SQLite's. Makes none, whatever the mode."""
+    """Open an existing file; `mode` is SQLite's. Never creates one, whatever the mode."""
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         timeout=0,
         check_same_thread=False,
-        # None: Python's sqlite3 must not begin transactions behind our back.
+        # None: Python's sqlite3 must not begin transactions implicitly.
         isolation_level=None,
     )
 
 
 def create_file(path: Path) -> None:
-    """Make an empty database, for its owner alone; nothing where there is a file already.
+    """Create an empty database that only its owner can access; does nothing if the file exists.
 
     Raises:
-        Unavailable: there was a database here, or no file can be made.
+        Unavailable: files of a former database are still there, or no file can be created.
 
     """
     if path.exists():
@@ -49,7 +49,7 @@ def create_file(path: Path) -> None:
         connection = open_file(draft, "rw")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
-        # Of two who make one at once, the second takes that of the first.
+        # If two processes create it at once, the second uses the file of the first.
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(draft)
     except OSError as error:
@@ -59,10 +59,10 @@ def create_file(path: Path) -> None:
 
 
 def tighten(path: Path) -> None:
-    """Let nobody in whom only an old version of this program let in. A group that a person let in stays."""
+    """Remove access for others, which old versions of this program granted. Access of the group is kept."""
     for suffix in ("", LOG, INDEX, LOCK):
         file = path.with_name(path.name + suffix)
-        # It may not be there, or not be ours.
+        # The file may be missing, or belong to another user.
         with contextlib.suppress(OSError):
             if file.stat().st_mode & _EVERYBODY:
                 file.chmod(OWNER_ONLY)

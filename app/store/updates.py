@@ -29,7 +29,7 @@ class Update:
         return self.prepare(conn, rows).send().rowcount
 
     def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
-        """Bind the rows to the statement, so that a server can work meanwhile."""
+        """Bind the rows to the statement; a server can work on others meanwhile."""
         driver: Any = conn.connection.driver_connection
         if conn.dialect.name == "sqlite":
             return BoundStatement(driver.executemany, self._sqlite, rows or None)
@@ -59,5 +59,5 @@ class Update:
             column.is_not_distinct_from(value) if column.nullable else column == value
             for column, value in zip(self._known, known, strict=True)
         ]
-        # Ordered: SQLAlchemy would set columns in the table's order, and the values of a row go by place.
+        # Ordered: SQLAlchemy would set columns in the table's order, but values are bound by position.
         return sa.update(self._table).where(*same).ordered_values(*zip(self._new, new, strict=True))

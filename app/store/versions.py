@@ -1,4 +1,4 @@
-"""Document texts by digest: every text that was ever live, or waited for a decision. `conn` first."""
+"""Document texts by digest: each that was ever live or waited for a decision. `conn` first."""
 
 from collections.abc import Iterable, Mapping
 
@@ -40,7 +40,7 @@ def get_version(conn: sa.Connection, digest: bytes) -> Version:
 
 
 def list_versions(conn: sa.Connection, digests: Iterable[bytes]) -> dict[bytes, Version]:
-    """Return the stored ones of these versions, by digest."""
+    """Return those of these versions that are stored, by digest."""
     rows = conn.execute(sa.select(versions).where(versions.c.digest.in_(set(digests))))
     return {row.digest: Version(**row._mapping) for row in rows}  # noqa: SLF001
 

@@ -86,7 +86,7 @@ class _Entry:
     wake: threading.Lock = field(default_factory=threading.Lock)
 
 
-def give_way() -> None:
+def yield_now() -> None:
     """Yield to other requests, and let those that have arrived begin."""
     time.sleep(_BLINK_SECONDS)
 
@@ -102,7 +102,7 @@ class Turn:
     def checkpoint(self) -> None:
         """Yield if five milliseconds have passed since the last time."""
         if time.monotonic() > self._until:
-            give_way()
+            yield_now()
             self._until = time.monotonic() + _TURN_SECONDS
 
 
@@ -140,7 +140,7 @@ class Writer:
                 self._commit_queued()
         finally:
             if not entry.done and entry in self._queue:
-                # Stopped while it waited: the lead must not be handed to a request that is gone.
+                # Interrupted while waiting: the lead must not be handed to a request that is gone.
                 self._queue.remove(entry)
             if entry.leads:
                 self._hand_over()
@@ -151,9 +151,9 @@ class Writer:
         """Hand the lead to the first request that waits, if any."""
         while True:
             if self._queue:
-                heir = self._queue[0]
-                heir.leads = True
-                heir.wake.release()
+                next_leader = self._queue[0]
+                next_leader.leads = True
+                next_leader.wake.release()
                 return
             self._lead.release()
             # A request that came in between found the lead taken, and waits.
@@ -199,7 +199,7 @@ class Writer:
         queued = 0
         while queued < len(self._queue):
             queued = len(self._queue)
-            give_way()
+            yield_now()
         entries: list[_Entry] = []
         size = 0
         while self._queue and (not entries or size + len(self._queue[0].request.records) <= MAX_CALLS_PER_COMMIT):

@@ -1,6 +1,6 @@
 """The JSON API of transforms: live versions, drafts, preview, publishing. Needs the admin token or a session.
 
-Whatever runs an unchecked text goes to the sandbox, a process of its own; see app.transforms.sandbox.
+Unchecked texts only run in the sandbox, a separate process; see app.transforms.sandbox.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ _LAST_MAX = 10_000
 
 
 class SaveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A draft to save; `revision` is that of the draft it was begun from, 0 where there was none.
+    """A draft to save; `revision` is that of the draft it was begun from, 0 if there was none.
 
     `base` is the live version that a new draft was begun from; without it, the one that is live now.
     """
@@ -92,7 +92,7 @@ def _add_reads(blueprint: Blueprint, offload: Offload, sandboxes: Sandboxes, fol
     def show(name: str) -> Response:
         read_parameters()
         to_path(folder, name)
-        # Whoever looks at a transform will soon want a preview.
+        # A person who opens a transform will soon want a preview.
         sandboxes.warm()
         return to_json(offload(lambda backend: _show(backend, folder, name)))
 
@@ -254,7 +254,7 @@ def _json_response(body: bytes) -> Response:
 
 
 def _invalid_response(error: TransformInvalid) -> Response:
-    # Only here: a sender of calls that got a 400 would never send them again.
+    # A 400 only here: Segment does not resend calls after a 400.
     return to_json({"code": error.code, "message": error.message}, 400)
 
 

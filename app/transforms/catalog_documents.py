@@ -108,7 +108,7 @@ def find_live_transform(conn: Connection, catalog: Catalog, name: str) -> Transf
 
 
 def _names(status: CatalogStatus, drafted: set[str]) -> list[str]:
-    # A name that was unpublished and has no file is history, and not in the list.
+    # An unpublished name without a file is history, and not listed.
     return sorted({*(file.name for file in status.files), *drafted})
 
 

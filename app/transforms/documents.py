@@ -11,7 +11,7 @@ from app.transforms.functions import FunctionDocument
 from app.transforms.sql_drafts import Draft
 
 DRAFT_ONLY = "draft"
-"""State of a name that is neither live nor in a file: there is a draft of it at most."""
+"""The state of a name that is neither live nor in a file: at most, it has a draft."""
 
 
 class ListedTransform(msgspec.Struct, kw_only=True):
@@ -99,7 +99,7 @@ class TransformDocument(msgspec.Struct, kw_only=True):
     history: list[PublicationDocument]
     functions: tuple[FunctionDocument, ...]
     problems: list[str]
-    """What keeps the file from being published."""
+    """What prevents publishing the file."""
 
 
 class VersionDocument(msgspec.Struct, kw_only=True):

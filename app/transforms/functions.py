@@ -19,7 +19,7 @@ def _documents(*lines: tuple[str, str]) -> tuple[FunctionDocument, ...]:
     return tuple(FunctionDocument(signature.partition("(")[0], signature, sentence) for signature, sentence in lines)
 
 
-# What docs/functions.md says, without its backticks.
+# The lines of docs/functions.md, without its backticks.
 OURS = _documents(
     ("if(condition, then[, else])", "then if the condition is true, else else (or null)"),
     ("coalesce(value, ...)", 'the first that is not null; keeps 0, false and ""'),

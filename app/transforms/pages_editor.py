@@ -115,7 +115,7 @@ def _read_similar(conn: Connection, event: str, call: Call | None) -> Iterator[C
 
 
 def _read_call(conn: Connection, call_id: int) -> Call | None:
-    """Return a stored call; None where it cannot be parsed, or its bytes were removed. Raises NotFound."""
+    """Return a stored call; None if it cannot be parsed, or its bytes were removed. Raises NotFound."""
     rows = read_kept(conn, [min(call_id, ID_MAX)])
     if not rows:
         raise NotFound(f"there is no call {call_id}")

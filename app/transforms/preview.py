@@ -1,4 +1,4 @@
-"""What a draft would have made of stored calls, beside what is live. Reads only, and holds a few samples at a time.
+"""Compares what a draft and the live versions make of stored calls. Reads only, and holds few samples in memory.
 
 Both sides are whole sets of transforms; in the draft's, the draft replaces the live version of its name. So the report
 also shows calls that the draft takes from other transforms.
@@ -47,12 +47,12 @@ class Sample(msgspec.Struct, kw_only=True):
     detail: str | None = None
     """The detail of this call's outcome."""
     before: Any = None
-    """The value by what is live; None for a call that made no event."""
+    """The value made by the live versions; None for a call that made no event."""
     after: Any = None
 
 
 class NullRate(msgspec.Struct, kw_only=True):
-    """How often a path is null or missing in the events of a side; None where that side made no events."""
+    """How often a path is null or missing in the events of a side; None if that side made no events."""
 
     path: str
     active: float | None

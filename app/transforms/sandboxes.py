@@ -4,7 +4,7 @@ import msgspec
 
 from app.errors import Unavailable
 from app.settings import Settings
-from app.transforms.sandbox.calling import Sandbox, SandboxFailed
+from app.transforms.sandbox.client import Sandbox, SandboxFailed
 from app.transforms.sandbox.wire import Setup
 from app.web.errors import to_unavailable
 
@@ -18,11 +18,11 @@ _WORK_IDLE_SECONDS = 60
 _MEMORY_BYTES = 768 << 20
 
 SANDBOXES = "segment_lotus_sandboxes"
-"""Where the Flask application keeps its Sandboxes, in `extensions`."""
+"""The key of the Sandboxes in the application's `extensions`."""
 
 
 class Sandboxes:
-    """Where drafts run. Nobody's preview waits while somebody else's draft runs on a thousand calls."""
+    """The sandboxes of a worker: no preview waits while another draft runs on a thousand calls."""
 
     def __init__(self, settings: Settings) -> None:
         self.quick = Sandbox(_setup(settings, _PREVIEW_IDLE_SECONDS))
@@ -37,20 +37,20 @@ class Sandboxes:
         return _ask(self.quick, "preview", name, request, PREVIEW_SECONDS)
 
     def work(self, action: str, name: str, request: bytes) -> bytes:
-        """Do an action that may take longer. Raises as `preview`."""
+        """Do an action that may take longer. Raises what `preview` does."""
         return _ask(self.slow, action, name, request, WORK_SECONDS)
 
     def publish(self, name: str, text: str, request: bytes) -> bytes:
-        """Make a text live. Raises as `preview`.
+        """Make a text live. Raises what `preview` does.
 
-        It is refused where reading it, or running its examples, takes long: once it is live, every node reads it where
-        calls come in.
+        It is refused if reading it or running its examples takes long: once it is live, every node reads it in the
+        process that receives calls.
         """
         _ask(self.slow, "preview", name, msgspec.json.encode({"text": text}), CHECK_SECONDS)
         return self.work("publish", name, request)
 
     def close(self) -> None:
-        """End both processes. Without this, they end as soon as the process of the service is gone."""
+        """End both processes. Otherwise they end when the process of the service does."""
         self.quick.close()
         self.slow.close()
 

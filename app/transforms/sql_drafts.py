@@ -36,7 +36,7 @@ _DRAFTS = Insert(drafts, ("name", "text", "revision", "base", "saved_at"), skip_
 
 
 def find_draft(conn: sa.Connection, name: str) -> Draft | None:
-    """Return the draft of a name; None where there is none."""
+    """Return the draft of a name; None if there is none."""
     row = conn.execute(sa.select(drafts).where(drafts.c.name == name, drafts.c.text.is_not(None))).one_or_none()
     return None if row is None else Draft(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
 
@@ -47,7 +47,7 @@ def list_drafted(conn: sa.Connection) -> set[str]:
 
 
 def save_draft(conn: sa.Connection, name: str, text: str, revision: int, base: bytes | None, now: int) -> Draft:
-    """Save a text as the draft of a name; `revision` is that of the draft it is based on, 0 where there was none.
+    """Save a text as the draft of a name; `revision` is that of the draft it is based on, 0 if there was none.
 
     `base` is used for a new draft only. Saving the text that the draft already has succeeds whatever the revision: a
     retry after a lost answer must not look like a conflict. Raises DraftConflict.
@@ -70,7 +70,7 @@ def save_draft(conn: sa.Connection, name: str, text: str, revision: int, base: b
 
 
 def discard_draft(conn: sa.Connection, name: str, revision: int, now: int) -> None:
-    """Discard the draft of a name; does nothing where there is none. Raises DraftConflict."""
+    """Discard the draft of a name; does nothing if there is none. Raises DraftConflict."""
     draft = find_draft(conn, name)
     if draft is None:
         return

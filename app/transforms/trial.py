@@ -1,4 +1,4 @@
-"""Maps the newest stored calls by a text before it goes live: what is slow for them is slow for the next ones."""
+"""Maps the newest stored calls by a text before it goes live: if it is slow for them, it is slow for later ones."""
 
 import time
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from app.store.kept import KeptCall
 TRIED_CALLS = 200
 
 MAX_CALL_SECONDS = 0.25
-"""Processor time, so that a busy machine refuses nothing. A usual call takes 0.0001 s; all other calls wait for it."""
+"""Processor time, so that a busy machine does not matter. A usual call takes 0.0001 s; all other calls wait for it."""
 
 _TRIED_SECONDS = 4
 

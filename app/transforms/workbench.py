@@ -1,7 +1,7 @@
-"""Work on texts that nobody has checked yet: preview, comparison, publishing.
+"""Work on unchecked texts: preview, comparison, publishing.
 
-A draft may be slow or large, however good its author is. So all of this runs in the sandbox, a process of its own,
-and never where calls come in. The results are JSON, ready to be sent.
+A draft may be slow or large, however good its author is. So all of this runs in the sandbox, a separate process, and
+never in the process that receives calls. The results are JSON, ready to be sent.
 """
 
 import time
@@ -78,7 +78,7 @@ class UnpublishRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
 
 class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which side is right where a file differs from the live version."""
+    """Which side is right if a file differs from the live version."""
 
     take: Literal["file", "live"]
 
@@ -89,7 +89,7 @@ class ProblemDocument(msgspec.Struct, kw_only=True):
     line: int
     column: int
     message: str
-    grave: bool
+    blocking: bool
 
 
 class DraftWorkbench:
@@ -171,7 +171,7 @@ class DraftWorkbench:
         return encode(
             {
                 "version": change.digest.hex() if change.digest else None,
-                "heirs": change.inheriting,
+                "inheriting": change.inheriting,
                 "draft_kept": not is_discarded,
             }
         )
@@ -193,7 +193,7 @@ class DraftWorkbench:
         path = to_path(self._folder, name)
         if request.take == "file":
             if not path.exists():
-                # Publishing a file that is gone unpublishes the transform: nobody means that by a click.
+                # Publishing a file that is gone would unpublish the transform, which nobody intends by a click.
                 raise NotFound(
                     f"there is no {path.name}; to unpublish {name}: segment-lotus transforms unpublish {name}"
                 )
@@ -282,7 +282,7 @@ class _CheckedDraft:
         for finding in lint(self.with_draft):
             if finding.transform == name:
                 where = draft.source.invalid(finding.path, finding.sentence)
-                self.problems.append(_to_problem(where, name, blocking=finding.grave))
+                self.problems.append(_to_problem(where, name, blocking=finding.blocking))
         if name == DEFAULT:
             for sentence in breaks_inheriting(catalog, live, draft, set()):
                 self.problems.append(_to_problem(TransformInvalid(sentence), name, blocking=True))
@@ -303,7 +303,7 @@ class _CheckedDraft:
 def _to_problem(error: DocumentInvalid, name: str, *, blocking: bool) -> ProblemDocument:
     line, column = error.place or (1, 1)
     sentence = error.sentence.removeprefix(f"{name}.yaml: ")
-    return ProblemDocument(line=line, column=column, message=sentence, grave=blocking)
+    return ProblemDocument(line=line, column=column, message=sentence, blocking=blocking)
 
 
 def _to_run_document(result: Run) -> dict[str, Any]:

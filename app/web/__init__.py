@@ -1,1 +1,1 @@
-"""What is said over HTTP. The only room with Flask."""
+"""HTTP: connections, bodies, sessions, errors, and what all pages share."""

@@ -1,6 +1,7 @@
-"""The Flask application and its requests: how each body is read, within the limit of its route.
+"""The Flask application and its requests: each body is read within the limit of its route.
 
-`app.web.body` reads the body once the guards of a route have checked the head; a request that they refuse is not read.
+`app.web.body` reads the body after the guards of a route have checked the head; the body of a refused request is not
+read.
 A view whose limit differs from the usual one sets it with `body_limit`.
 """
 
@@ -19,7 +20,7 @@ from app.web.in_flight import Reservation
 View = TypeVar("View", bound=Callable[..., object])
 
 ORDINARY = Limit(64 << 10, "the limit of this address")
-"""The limit of a view that sets none: forms, filters."""
+"""The limit of views that set none: forms, filters."""
 
 IN_FLIGHT = "segment_lotus_in_flight"
 
@@ -44,7 +45,7 @@ def limit_of(view: Callable[..., object]) -> Limit | None:
 
 
 class BoundedRequest(Request):
-    """A request whose body is read completely, or not at all."""
+    """A request whose body is read completely or not at all."""
 
     _reservation: Reservation | None = None
 
@@ -85,5 +86,5 @@ class Application(Flask):
         return super().dispatch_request()
 
     def get_send_file_max_age(self, filename: str | None) -> int | None:  # noqa: ARG002
-        """Let browsers cache files whose address has a version, see app.web.pages; a module's imports have none."""
+        """Let browsers cache files whose address has a version, see app.web.pages; imports of a module have none."""
         return _YEAR if "v" in request.args else None

@@ -9,18 +9,18 @@ from app.core.tracking import MAX_BATCH_BYTES
 from app.errors import TooLarge, Unavailable, UnparsableJson
 from app.store.refusals import BODY_START_BYTES
 from app.store.writer import Turn
-from app.web.draining import LEFT_UNREAD
+from app.web.drain import LEFT_UNREAD
 from app.web.in_flight import CHUNK_BYTES, Reservation
 
 RATIO_MAX = 100
-"""The most times its size that a body may inflate to while its sender is unauthenticated; it applies beyond
-RATIO_FREE_BYTES, the largest batch of Segment's tracking API. Calls that differ only in a counter reach 120."""
+"""The highest inflation ratio of a body whose sender is not authenticated; it applies beyond RATIO_FREE_BYTES, the
+largest batch of Segment's tracking API. Calls that differ only in a counter reach 120."""
 
 RATIO_FREE_BYTES = MAX_BATCH_BYTES
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
-# A gzip body may be several members in sequence; each costs a copy of the rest of its chunk.
+# A gzip body may consist of several members; each costs a copy of the rest of its chunk.
 _MEMBERS_MAX = 10_000
 
 # int() refuses thousands of digits.
@@ -62,10 +62,10 @@ def read_body(environ: dict[str, Any], limit: Limit, reservation: Reservation) -
 
 
 def read_beginning(environ: dict[str, Any], reservation: Reservation) -> bytes:
-    """Read at most 64 KiB of a body that is refused in any case; return its beginning, to be shown.
+    """Read at most 64 KiB of a body that is refused anyway; return its beginning, to be stored.
 
-    So the sender of an ordinary body has finished sending when the answer comes, and receives it. Then the connection
-    is closed, since its sender is not authenticated. A compressed body is inflated only as far as it is stored. Never
+    So the sender of an ordinary body has finished sending when the answer arrives, and reads it. Then the connection is
+    closed, since its sender is not authenticated. A compressed body is inflated only as far as it is stored. Never
     raises.
     """
     environ[LEFT_UNREAD] = True
@@ -118,7 +118,7 @@ def _read_parts(environ: dict[str, Any], limit: Limit, reservation: Reservation)
 def _read(
     stream: IO[bytes], size: int, parts: list[bytes], reservation: Reservation, limit: Limit | None = None
 ) -> None:
-    """Read up to `size` bytes into `parts`, reserving only bytes that arrived: a length alone must not block others."""
+    """Read up to `size` bytes into `parts`. Reserves only bytes that arrived: a mere length must not block others."""
     left = size
     while left and (part := stream.read(min(CHUNK_BYTES, left))):
         left -= len(part)
@@ -127,8 +127,8 @@ def _read(
         reservation.grow(len(part))
         parts.append(part)
         if left:
-            reservation.wait()
-    reservation.go_on()
+            reservation.begin_wait()
+    reservation.end_wait()
 
 
 def _inflate(parts: list[bytes], limit: Limit, reservation: Reservation) -> bytes:
@@ -139,7 +139,7 @@ def _inflate(parts: list[bytes], limit: Limit, reservation: Reservation) -> byte
     size = 0
     turn = Turn()
     try:
-        for piece in _inflated(_let_go(parts, reservation)):
+        for piece in _inflated(_release_each(parts, reservation)):
             turn.checkpoint()
             size += len(piece)
             if size > limit.most:
@@ -156,8 +156,8 @@ def _inflate(parts: list[bytes], limit: Limit, reservation: Reservation) -> byte
     return b"".join(inflated)
 
 
-def _let_go(parts: list[bytes], reservation: Reservation) -> Iterator[bytes]:
-    """Yield the parts one by one, and release their bytes: a body need not be held both raw and inflated."""
+def _release_each(parts: list[bytes], reservation: Reservation) -> Iterator[bytes]:
+    """Yield the parts, and release the bytes of each: a body need not be held both raw and inflated."""
     parts.reverse()
     while parts:
         part = parts.pop()
@@ -166,7 +166,7 @@ def _let_go(parts: list[bytes], reservation: Reservation) -> Iterator[bytes]:
 
 
 def _inflated(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Inflate in small pieces, of the input (zlib copies the rest of it each time) and of the output."""
+    """Inflate in small pieces, both of the input (zlib copies the rest of it each time) and of the output."""
     inflater = None
     members = 0
     for part in parts:

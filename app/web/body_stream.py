@@ -1,7 +1,7 @@
-"""The body of a request as WSGI reads it, sized or in chunks: strict, bounded, and never a byte of the next request.
+"""The body of a request as a WSGI stream, with a length or in chunks: strict, bounded, and never past its end.
 
-Whatever the headers say about another protocol, there is none: a body ends where its length or its last chunk says
-(RFC 9112, sections 6 and 7).
+The body ends where its length or its last chunk says (RFC 9112, sections 6 and 7), even if the headers ask for another
+protocol.
 """
 
 import re
@@ -16,14 +16,14 @@ TRAILER_LINES = 64
 TRAILER_BYTES = 8 * 1024
 CHUNK_HEAD_BYTES = 4 * 1024
 EXTENSION_BYTES = 64 * 1024
-"""Of all chunks of a body."""
+"""The sum over all chunks of a body."""
 
 DISCARD_BYTES = 64 * 1024
-"""The most of a body that nobody read and that is thrown away, so that the connection can be kept."""
+"""The most bytes of an unread body that are discarded to keep the connection."""
 
 _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,16})(;[^\x00-\x08\x0a-\x1f\x7f]*)?").fullmatch
 
-# What the framing of one chunk costs, in bytes of a body that are received in the same time: 2 us.
+# The cost of the framing of a chunk, 2 us, as the number of bytes received in the same time.
 _CHUNK_COST = 256
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,11 +48,11 @@ class BodyStream:
     )
 
     def __init__(self, connection: ClientConnection, length: int | None, *, chunked: bool, owes_continue: bool) -> None:
-        """`owes_continue`: the client sends the body once it is told to."""
+        """`owes_continue`: the client waits for 100 Continue before it sends the body."""
         self._connection = connection
         self._chunked = chunked
         self._left = length or 0
-        """Bytes of the body, or of this chunk."""
+        """Unread bytes of the body, or of the current chunk."""
         self.ended = not chunked and not length
         """Whether the whole body was read."""
         self._owes_continue = owes_continue
@@ -63,19 +63,19 @@ class BodyStream:
 
     @property
     def last_byte_at(self) -> float:
-        """When the last bytes came, on the clock of `time.monotonic`."""
+        """When the last bytes arrived, by time.monotonic."""
         return self._connection.last_byte_at
 
     def abandon(self) -> None:
-        """Give the body up: whoever reads it gets StreamBroken at once. Any greenlet may call this."""
-        # One that was read to its end is no longer what the connection is about.
+        """Stop reading the body: its reader gets StreamBroken at once. Any greenlet may call this."""
+        # After its end, the connection belongs to the answer or the next request.
         if not self.ended:
             self._connection.abandon()
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return `size` bytes, fewer only at the end; without a size all that is left.
+        """Return `size` bytes, fewer only at the end; without a size, all that is left.
 
-        Raises StreamBroken: the client stopped, is gone, or framed the body wrongly.
+        Raises StreamBroken: the client stopped sending, is gone, or framed the body incorrectly.
         """
         if size is None or size < 0:
             size = sys.maxsize
@@ -90,7 +90,7 @@ class BodyStream:
         return bytes(whole)
 
     def readline(self, size: int | None = -1) -> bytes:
-        """Return a line with its end, or `size` bytes of it. Raises StreamBroken."""
+        """Return a line including its end, or `size` bytes of it. Raises StreamBroken."""
         if size is None or size < 0:
             size = sys.maxsize
         line = bytearray()
@@ -99,7 +99,7 @@ class BodyStream:
         return bytes(line)
 
     def readlines(self, hint: int | None = None) -> list[bytes]:
-        """Return the lines, those that begin after `hint` bytes left out. Raises StreamBroken."""
+        """Return the lines, except those that begin after `hint` bytes. Raises StreamBroken."""
         lines = []
         size = 0
         while line := self.readline():
@@ -113,12 +113,12 @@ class BodyStream:
         return iter(self.readline, b"")
 
     def discard(self) -> bool:
-        """Throw away what has come of the rest, without a wait, DISCARD_BYTES at most.
+        """Discard the rest of the body as far as it has arrived, without waiting, at most DISCARD_BYTES.
 
-        Returns whether the body has ended: only then the next request can be read.
+        Returns whether the body has ended: only then can the next request be read.
         """
         left = DISCARD_BYTES
-        # A client that still waits to be told to send the body may send it or not: nobody knows what comes next.
+        # A client that waits for 100 Continue may or may not send the body: what comes next is unknown.
         if not self._owes_continue:
             try:
                 while not self.ended and left > 0:
@@ -128,7 +128,7 @@ class BodyStream:
         return self.ended and not self._connection.abandoned
 
     def _read_some(self, size: int, phase: Phase | None = Phase.BODY, *, up_to_line: bool = False) -> bytes:
-        """Return between one byte and `size` of them; none where that shows the end of the body."""
+        """Return from one to `size` bytes; none at the end of the body."""
         if self._error is not None:
             raise self._error
         try:
@@ -150,7 +150,7 @@ class BodyStream:
         return data
 
     def _advance(self, phase: Phase | None) -> bool:
-        """See that the next byte in the buffer is one of the body; False where the body has ended."""
+        """Advance to the next byte of the body, receiving if necessary; False if the body has ended."""
         connection = self._connection
         if self._owes_continue:
             self._owes_continue = False
@@ -162,7 +162,7 @@ class BodyStream:
         return True
 
     def _begin_chunk(self, phase: Phase | None) -> bool:
-        """Read up to the data of the next chunk; False where it is the last, after its trailers."""
+        """Read up to the data of the next chunk; False after the last chunk and its trailers."""
         connection = self._connection
         connection.spend(_CHUNK_COST)
         if self._in_chunk:

@@ -1,9 +1,9 @@
-"""One TCP connection: the bytes that have come and are not used yet, what it waits for and since when.
+"""A TCP connection: its unread bytes, what it waits for, and since when.
 
-gevent reads a socket through a file object, with a timeout for each read. That cannot tell whether bytes are there
-already, which decides about fairness and about who may be closed, and a client that sends a byte now and then never
-runs into the timeout. Here a connection only notes its phase and since when it waits; app.web.deadlines looks at the
-notes twice a second. That costs a request two attributes and no timer.
+gevent reads a socket through a file object, with a timeout for each read. That cannot tell whether bytes have arrived,
+on which fairness and the choice of connections to close depend, and a client that sends a byte now and then never
+reaches the timeout. Here a connection only records its phase and when it began to wait, and app.web.deadlines checks
+that twice a second. That costs a request two attributes and no timer.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ import gevent
 from gevent.hub import get_hub
 
 TURN_BYTES = 64 * 1024
-"""After so many bytes without a wait, the loop turns to the other connections."""
+"""After this many bytes without a wait, the connection yields to others."""
 
 LINGER_BYTES = 1024 * 1024
-"""The most that is read and thrown away after an answer, so that the answer is heard: closing a socket with unread
-bytes resets the connection, and the client may lose what it has not read yet."""
+"""The most bytes that are read and discarded after an answer. Closing a socket with unread bytes resets the
+connection, and the client may lose an answer that it has not read yet."""
 
 _PIECE_BYTES = 64 * 1024
 
-# Not zero: gevent answers sleep(0) without a look at the sockets.
+# Not zero: gevent returns from sleep(0) without polling the sockets.
 _BLINK_SECONDS = 1e-9
 
 
@@ -34,25 +34,25 @@ class Phase(Enum):
     NEW = auto()
     """Its first byte."""
     HEAD = auto()
-    """The rest of a head."""
+    """The rest of the head."""
     BODY = auto()
-    """More of a body."""
+    """More of the body."""
     ANSWER = auto()
-    """That the client takes more of an answer."""
+    """The client to read more of the answer."""
     KEPT = auto()
     """The next request, after at least one."""
     CLOSING = auto()
-    """The client's end of a connection that is closed on our side."""
+    """The client to close a connection that we have closed on our side."""
     SERVING = auto()
     """Nothing: a request is being answered."""
 
 
 class ConnectionLost(OSError):
-    """The client is gone, or was given up."""
+    """The client is gone, or was disconnected."""
 
 
 class DeadlineMissed(ConnectionLost):
-    """The client did not do in time what it was waited for."""
+    """The client exceeded the deadline of the phase."""
 
 
 class LineTooLong(ValueError):
@@ -60,7 +60,7 @@ class LineTooLong(ValueError):
 
 
 class ClientConnection:
-    """A connection, used by one greenlet at a time. What others may call meanwhile says so."""
+    """A connection, used by one greenlet at a time. Methods that others may call say so."""
 
     __slots__ = (
         "_hub",
@@ -71,13 +71,13 @@ class ClientConnection:
         "abandoned",
         "address",
         "buffer",
+        "had_to_wait",
         "last_byte_at",
         "lingers",
         "payload",
         "phase",
         "position",
         "since",
-        "waited",
         "waiter",
     )
 
@@ -87,20 +87,20 @@ class ClientConnection:
         self.address = address
         self.buffer = b""
         self.position = 0
-        """Where in the buffer the next byte to be used stands."""
+        """The index of the next unread byte in the buffer."""
         self.phase = Phase.NEW
         self.since = self.last_byte_at = time.monotonic()
-        """When the phase began; the time of the last bytes that came."""
+        """When the phase began, and when the last bytes arrived."""
         self.waiter: Any = None
-        """The greenlet that waits for the client at this moment."""
-        self.waited = True
-        """Whether the last bytes had to be waited for."""
+        """The greenlet that is waiting for the client, if any."""
+        self.had_to_wait = True
+        """Whether the last read had to wait for bytes."""
         self.payload = 0
         """Bytes of the current body, without its framing."""
         self.abandoned = False
-        """Whether nothing is received any more, but for what is thrown away at the end."""
+        """Whether reading has stopped, except for bytes that are discarded at the end."""
         self.lingers = True
-        """Whether the end waits until the client has heard the answer."""
+        """Whether `end` waits until the client has read the answer."""
         self._socket = client
         self._hub = get_hub()
         self._readable = self._hub.loop.io(client.fileno(), 1)
@@ -110,9 +110,9 @@ class ClientConnection:
     # --- Bytes
 
     def fill(self, phase: Phase | None) -> bool:
-        """Receive more bytes into the buffer; False at the end of what the client sends.
+        """Receive more bytes into the buffer; False at the end of the stream.
 
-        Where none are there it waits in this phase, or, with None, raises BlockingIOError. Raises ConnectionLost.
+        If there are none it waits in `phase`, or raises BlockingIOError if `phase` is None. Raises ConnectionLost.
         """
         data = self._receive(phase)
         self.last_byte_at = time.monotonic()
@@ -123,7 +123,7 @@ class ClientConnection:
         return bool(data)
 
     def take(self, size: int) -> bytes:
-        """Return up to `size` bytes of the buffer, and use them up."""
+        """Remove up to `size` bytes from the buffer and return them."""
         end = self.position + size
         data = self.buffer[self.position : end]
         if end >= len(self.buffer):
@@ -139,7 +139,7 @@ class ClientConnection:
         Raises:
             LineTooLong: it has more than `limit` bytes.
             ConnectionLost: the client is gone.
-            BlockingIOError: `phase` is None, and the line has not come.
+            BlockingIOError: `phase` is None, and the line has not arrived.
 
         """
         while (end := self.buffer.find(b"\r\n", self.position, self.position + limit + 2)) < 0:
@@ -158,14 +158,14 @@ class ClientConnection:
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
-                # Each piece that is taken begins a new wait.
+                # After each piece that is sent, a new wait begins.
                 self.phase = Phase.SERVING
                 self._wait(self._writable_watcher(), Phase.ANSWER)
             except OSError as error:
                 raise ConnectionLost from error
 
     def has_bytes(self) -> bool:
-        """Whether bytes have come that were not looked at, in the buffer or still in the kernel. Never waits."""
+        """Whether there are unread bytes, in the buffer or in the kernel. Never waits."""
         if self.position < len(self.buffer):
             return True
         try:
@@ -176,39 +176,39 @@ class ClientConnection:
     # --- Turns
 
     def spend(self, cost: int) -> None:
-        """Count work that was done without a wait, in bytes; after TURN_BYTES the others have their turn."""
+        """Count work done without a wait, in bytes, and yield after TURN_BYTES."""
         self._since_turn += cost
         if self._since_turn >= TURN_BYTES:
-            self.give_way()
+            self.yield_now()
 
-    def give_way(self) -> None:
-        """Let the other connections run, those first whose bytes have arrived meanwhile."""
+    def yield_now(self) -> None:
+        """Let other connections run, including those whose bytes have just arrived."""
         self._since_turn = 0
         gevent.sleep(_BLINK_SECONDS)
 
     # --- Ends
 
     def interrupt(self, error: ConnectionLost) -> None:
-        """Raise an error where the connection waits. Only in the hub, where it is sure to wait still."""
+        """Raise an error in the waiting greenlet. Call it in the hub only, where the greenlet is sure to wait still."""
         if self.waiter is not None:
             self.waiter.throw(error)
 
     def abandon(self) -> None:
-        """Receive no more: whoever reads a body, now or later, gets ConnectionLost. Any greenlet may call this."""
+        """Stop reading: a reader of the body, now or later, gets ConnectionLost. Any greenlet may call this."""
         self.abandoned = True
-        self._hub.loop.run_callback(self._stop_reading)
+        self._hub.loop.run_callback(self._interrupt_reader)
 
-    def _stop_reading(self) -> None:
+    def _interrupt_reader(self) -> None:
         if self.abandoned and self.phase is Phase.BODY:
             self.interrupt(ConnectionLost())
 
     def end(self, *, used_up: bool) -> None:
-        """See that what was sent is heard, before it is closed. `used_up`: all that the client sent was used."""
+        """Make sure that the client gets the answer before `close`. `used_up`: all that the client sent was read."""
         if not self.lingers:
             return
         self.abandoned = False
         left = LINGER_BYTES
-        # Gone already, or nothing to wait for, or it took too long: it is closed all the same.
+        # The client is gone, has nothing more to send, or takes too long: the connection is closed in any case.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             while left > 0 and (data := self._receive(None if used_up else Phase.CLOSING)):
@@ -225,7 +225,7 @@ class ClientConnection:
     # --- Waiting
 
     def _receive(self, phase: Phase | None) -> bytes:
-        self.waited = False
+        self.had_to_wait = False
         while not self.abandoned:
             try:
                 data: bytes = self._socket.recv(_PIECE_BYTES)
@@ -243,7 +243,7 @@ class ClientConnection:
         if self.phase is not phase:
             self.phase = phase
             self.since = time.monotonic()
-        self.waited = True
+        self.had_to_wait = True
         self.waiter = gevent.getcurrent()
         try:
             self._hub.wait(watcher)

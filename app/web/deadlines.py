@@ -1,15 +1,15 @@
-"""How long a client is waited for, and who goes first when a worker has no room for more connections.
+"""Deadlines of connections, and which to close when a worker has too many.
 
 | waits for | seconds |
 |---|---|
 | the first byte | 10 |
 | the rest of a head | 10, from its first byte |
-| a body | 30, and longer as long as it comes at 16 KiB/s or more on average |
-| that an answer is taken | 30 without progress |
+| a body | 30, or longer while it arrives at 16 KiB/s or more on average |
+| the client to read the answer | 30 without progress |
 | the next request on a kept connection | 75 |
-| the client's end of a closed connection | 2 |
+| the client to close a closed connection | 2 |
 
-75 is longer than the 60 of nginx and of most load balancers: they close an idle connection, and never find that we did.
+75 is longer than the 60 of nginx and most load balancers, so that they close idle connections and we do not.
 """
 
 import heapq
@@ -21,10 +21,10 @@ from gevent.hub import get_hub
 
 from app.web.connection import ClientConnection, ConnectionLost, DeadlineMissed, Phase
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 
 GAUGE = "segment_lotus_connections"
-"""Where the Flask application keeps, in `extensions`, what is told how many connections there are. It stands here
+"""The key in the application's `extensions` of the function that gets the number of connections. It is defined here
 because gunicorn's first process must not import the application: see app.service.gunicorn_conf."""
 
 _SECONDS = {
@@ -38,10 +38,10 @@ _SECONDS = {
 _BODY_BYTES_PER_SECOND = 16 * 1024
 
 _CROWDED = 0.75
-"""The share of connections beyond which kept ones are closed before their time."""
+"""The fraction of connections in use above which kept ones are closed early."""
 
 _BATCH = 0.02
-"""The share of connections that is closed at once when a worker is full: to look for one costs as much."""
+"""The fraction of connections that is closed together when a worker is full: finding one costs as much."""
 
 _LOG_SECONDS = 10.0
 
@@ -52,50 +52,50 @@ _LOG = structlog.get_logger("web")
 
 
 class Connections:
-    """All connections of a worker. Its methods are for the hub: there nothing changes while they look."""
+    """All connections of a worker. Its methods run in the hub, where nothing changes meanwhile."""
 
-    def __init__(self, most: int, count: Callable[[int], None], now: Callable[[], float] = time.monotonic) -> None:
-        """`most`: connections that this worker serves at one time. `count` is told now and then how many there are."""
+    def __init__(self, most: int, report: Callable[[int], None], now: Callable[[], float] = time.monotonic) -> None:
+        """`most`: the connections that this worker serves at a time. `report` gets their number at each check."""
         self.full = False
-        """Whether there was no room lately: answers end their connections as long as this lasts."""
+        """Whether the worker was full recently: meanwhile, each answer ends its connection."""
         self._most = most
-        self._count = count
+        self._report = report
         self._now = now
         self._connections = set[ClientConnection]()
-        self._looked_at = now()
+        self._checked_at = now()
         self._logged_at = -_LOG_SECONDS
 
     def add(self, connection: ClientConnection) -> None:
-        """Watch a connection from now on; make room where it is the last that there is room for. Any greenlet may."""
+        """Add a connection; if it takes the last place, make room for others. Any greenlet may call this."""
         self._connections.add(connection)
         if len(self._connections) >= self._most:
             get_hub().loop.run_callback(self.make_room)
 
     def remove(self, connection: ClientConnection) -> None:
-        """Watch it no more. Any greenlet may."""
+        """Remove a connection. Any greenlet may call this."""
         self._connections.discard(connection)
 
-    def look(self) -> None:
-        """Give up whoever is late, and where it is crowded the kept connections that have been idle longest."""
+    def check(self) -> None:
+        """Close overdue connections, and the longest idle of the kept ones if there are too many."""
         now = self._now()
-        late = now - self._looked_at - LOOK_SECONDS
-        self._looked_at = now
+        delay = now - self._checked_at - CHECK_SECONDS
+        self._checked_at = now
         for connection in list(self._connections):
-            if late > LOOK_SECONDS:
-                # The loop was held up: what came meanwhile was not read, and that is no client's fault.
-                connection.since += late
+            if delay > CHECK_SECONDS:
+                # The loop was blocked and read nothing meanwhile, which is not the client's fault.
+                connection.since += delay
             elif connection.waiter is not None and _is_overdue(connection, now):
                 connection.interrupt(DeadlineMissed())
-        crowd = len(self._connections) - int(self._most * _CROWDED)
-        if crowd > 0:
-            self._close(heapq.nsmallest(crowd, self._waiting(_KEPT), key=_since))
-        # They may all have been busy when the last one came.
+        excess = len(self._connections) - int(self._most * _CROWDED)
+        if excess > 0:
+            self._close(heapq.nsmallest(excess, self._waiting(_KEPT), key=_since))
+        # All may have been busy when the last one was added.
         self.make_room()
         self.full = self.full and len(self._connections) >= self._most * (1 - 2 * _BATCH)
-        self._count(len(self._connections))
+        self._report(len(self._connections))
 
     def make_room(self) -> None:
-        """Where this worker is full, give up those that have kept it waiting longest: kept connections, then any."""
+        """If this worker is full, close the connections that wait longest: kept ones first, else any."""
         used = len(self._connections)
         if used < self._most:
             return
@@ -117,11 +117,11 @@ class Connections:
             )
 
     def end_idle(self) -> None:
-        """Close those that have no request under way."""
+        """Close the connections without a request in progress."""
         self._close([*self._waiting(_IDLE)])
 
     def _waiting(self, phases: Container[Phase]) -> Iterator[ClientConnection]:
-        """Return those that wait between two requests, of which no byte of the next has come."""
+        """Yield the connections that wait in these phases, with no byte of a request received."""
         return (
             connection
             for connection in self._connections

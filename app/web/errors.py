@@ -52,12 +52,12 @@ def to_json(value: object, status: int = 200) -> Response:
 
 
 def to_status(error: SegmentLotusError) -> int | None:
-    """Return the status of one of our errors; None for one that a sender should never see."""
+    """Return the status of one of our errors; None for one that should never reach a sender."""
     return next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), None)
 
 
 def to_response(error: SegmentLotusError) -> Response:
-    """Return the response for one of our errors; one that a sender should never see counts as unexpected."""
+    """Return the response for one of our errors; one that should never reach a sender counts as unexpected."""
     status = to_status(error)
     if status is None:
         return to_response(to_unavailable(error))
@@ -81,7 +81,7 @@ def to_unavailable(error: Exception) -> Unavailable:
 def keep_private(response: Response) -> Response:
     """Forbid caching and content sniffing of answers for the admin, errors included.
 
-    Pages do so themselves, see app.web.pages, and the endpoints for calls show no stored data.
+    Pages do so themselves, see app.web.pages; the endpoints for calls return no stored data.
     """
     if request.path.startswith(_PRIVATE):
         response.headers.setdefault("Cache-Control", "no-store")

@@ -1,9 +1,9 @@
-"""The head of an HTTP request: its first line and its header lines, read strictly and quickly.
+"""The head of an HTTP request: a strict and fast parser of the request line and the headers.
 
-gevent splits the first line at any white space, and reads the headers through Python's parser for e-mail, which takes a
-fifth of the time of a whole webhook request and lets pass what two servers in a row may understand differently. Here
-whatever is not plainly right is refused: what is asked for, and where a body ends, is never a guess (RFC 9112, sections
-3, 5 and 6).
+gevent splits the request line at any white space, and parses headers with Python's parser for e-mail. That takes a
+fifth of the time of a whole webhook request, and accepts what two servers in a row may interpret differently. Here
+whatever is not clearly valid is refused: the target and the end of the body are never guessed (RFC 9112, sections 3, 5
+and 6).
 """
 
 import re
@@ -18,7 +18,7 @@ MAX_REQUEST_LINE_BYTES = 8 * 1024
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _REQUEST_LINE = re.compile(rb"([A-Za-z]" + _TOKEN + rb'*) ([!"$-~]+) HTTP/1\.([01])').fullmatch
 FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
-"""A name is a token and stands at the very beginning; a value holds no control character but the tab."""
+"""The name is a token at the very beginning; the value has no control characters except tabs."""
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _HOST = re.compile(r"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*").fullmatch
 _LONE_LF = re.compile(rb"(?<!\r)\n").search
@@ -27,7 +27,7 @@ _ONLY_ONCE = ("content-length", "transfer-encoding", "host")
 
 
 class HeadInvalid(ValueError):
-    """What came is no request that can be answered. Says what is wrong, and none of the values."""
+    """The client sent no valid request. The message says what is wrong, and quotes no values."""
 
     def __init__(self, message: str, status: str = "400 Bad Request") -> None:
         super().__init__(message)
@@ -35,12 +35,12 @@ class HeadInvalid(ValueError):
 
 
 class Head:
-    """The first line of a request, and its header lines as WSGI names them."""
+    """The request line, and the headers by their WSGI names."""
 
     __slots__ = ("_values", "environ", "length", "method", "target", "version")
 
     def __init__(self, block: bytes) -> None:
-        """Parse all lines before the empty one. Raises HeadInvalid."""
+        """Parse all lines up to the empty one. Raises HeadInvalid."""
         lines = block.split(b"\r\n")
         first = _REQUEST_LINE(lines[0])
         if first is None or len(lines[0]) > MAX_REQUEST_LINE_BYTES:
@@ -53,7 +53,7 @@ class Head:
             raise _too_large(f"it has more than {MAX_HEAD_BYTES} bytes of headers")
         self._values = values = dict[str, str]()
         self.environ = environ = dict[str, str]()
-        """What the headers put into the WSGI environment."""
+        """The headers as entries of the WSGI environment."""
         for line in lines[1:]:
             field = FIELD_LINE(line)
             if field is None:
@@ -72,12 +72,12 @@ class Head:
 
     @property
     def chunked(self) -> bool:
-        """Whether the body comes in chunks."""
+        """Whether the body is chunked."""
         return "transfer-encoding" in self._values
 
     @property
     def closes(self) -> bool:
-        """Whether the client wants the connection to end with the answer."""
+        """Whether the connection is to be closed after the answer."""
         connection = self._values.get("connection")
         if connection is None:
             return self.version == "HTTP/1.0"
@@ -86,11 +86,11 @@ class Head:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client waits to be told to send the body."""
+        """Whether the client waits for 100 Continue before it sends the body."""
         return self._values.get("expect", "").lower() == "100-continue" and self.version == "HTTP/1.1"
 
     def _check_framing(self) -> None:
-        """Refuse a request of which two servers could see another host, or the end in another place."""
+        """Refuse a request whose host or end two servers could interpret differently."""
         values = self._values
         host, length, coding = values.get("host"), values.get("content-length"), values.get("transfer-encoding")
         if host is None:
@@ -111,21 +111,21 @@ class Head:
 
 
 def read_head(connection: ClientConnection) -> Head | None:
-    """Read the head of the next request; None where the client sends no more.
+    """Read the head of the next request; None at the end of the stream.
 
     Raises:
-        HeadInvalid: it is not right, is larger than the limits, ends too early or did not come in time.
-        ConnectionLost: the client is gone, or was given up between two requests.
+        HeadInvalid: it is invalid, larger than the limits, ends too early or did not arrive in time.
+        ConnectionLost: the client is gone, or was disconnected between two requests.
 
     """
     first = connection.phase is Phase.NEW
     if connection.position < len(connection.buffer):
-        # The client sends request after request without a wait: the others have their turn in between.
-        connection.give_way()
+        # The client sends requests without waiting: let others run in between.
+        connection.yield_now()
     elif not connection.fill(Phase.NEW if first else Phase.KEPT):
         return None
-    elif not (first or connection.waited):
-        connection.give_way()
+    elif not (first or connection.had_to_wait):
+        connection.yield_now()
     scanned = 0
     while (end := connection.buffer.find(b"\r\n\r\n", connection.position + max(scanned - 3, 0))) < 0:
         beginning = connection.buffer[connection.position :]
@@ -141,7 +141,7 @@ def read_head(connection: ClientConnection) -> Head | None:
 
 
 def _check_beginning(text: bytes, scanned: int) -> None:
-    """Raise HeadInvalid for what cannot become a head, however it goes on. `scanned` bytes were checked before."""
+    """Raise HeadInvalid if no continuation can make this a valid head. `scanned` bytes were checked before."""
     lf = text.find(b"\n")
     if lf < 0:
         if len(text) > MAX_REQUEST_LINE_BYTES or not text[:1].isalpha():
@@ -166,9 +166,9 @@ def _too_large(message: str) -> HeadInvalid:
 
 @lru_cache(256)
 def _names(name: bytes) -> tuple[str, str]:
-    """Return a header's name in lower case, and as WSGI names it.
+    """Return a header's name in lower case, and its WSGI name.
 
-    The latter is empty for a name with `_`: in WSGI nobody could tell `X_Signature` from `X-Signature`.
+    The latter is empty for a name with `_`: WSGI does not distinguish `X_Signature` from `X-Signature`.
     """
     lower = name.decode().lower()
     if "_" in lower:

@@ -1,6 +1,6 @@
 """Runs slow reads away from the event loop, so that incoming calls do not wait for them.
 
-SQLite works inside the process, and psycopg converts its answers to rows there: a query of half a second on the loop's
+SQLite runs inside the process, as does psycopg's conversion of answers to rows: a query of half a second on the loop's
 thread would delay every webhook request of the worker by half a second.
 """
 
@@ -15,7 +15,7 @@ from app.catalog.backend import Backend
 T = TypeVar("T")
 
 Work = Callable[[Backend], object]
-"""Reads what becomes JSON."""
+"""A read whose result becomes JSON."""
 
 _THREADS = 2
 """Concurrent slow reads in one worker. Each thread has its own connections, with up to 32 MB of SQLite's cache."""
@@ -32,7 +32,7 @@ class Offload(Protocol):
 
 
 class OnThisThread:
-    """Runs it in the calling thread."""
+    """Runs reads in the calling thread."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -43,9 +43,9 @@ class OnThisThread:
 
 
 class OnThreads:
-    """Runs it on one of a few real threads, while the loop continues.
+    """Runs reads on a few real threads, while the loop continues.
 
-    No two threads share a connection pool: its locks are gevent's, made for the greenlets of one thread; threads that
+    No two threads share a connection pool: its locks are gevent's, for greenlets of a single thread; threads that
     contend for one may wait forever.
     """
 

@@ -1,7 +1,7 @@
 """What all pages share: access, rendering, and security headers.
 
-A page is a view of the functions that the JSON API and the command line call, too. It is read and rendered where
-`offload` runs it, so that no page, however large, delays a webhook request.
+A page shows the results of the same functions that the JSON API and the command line call. It is read and rendered
+through `offload`, so that no page, however large, delays a webhook request.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
 from app.web.parameters import full_address
 from app.web.sessions import check_csrf, csrf_token, is_signed_in, require_session
-from app.web.sign_in import to_way_back
+from app.web.sign_in import to_return_path
 from app.web.zone import find_chosen_zone, page_zone, showing_in, to_moment
 from app.zones import COMMON
 
@@ -44,7 +44,7 @@ _TIMES = frozenset({"since", "until", "range"})
 """The parameters of pages that are times."""
 
 _HEADERS = {
-    # Scripts, styles and pictures are ours and come as files: what a call holds can never run as one.
+    # Scripts, styles and pictures are our own files: no content of a call can ever run.
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
     ),
@@ -52,7 +52,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # They show customers' data.
+    # Pages show customers' data.
     "Cache-Control": "no-store",
 }
 
@@ -75,7 +75,7 @@ class Pages:
         return blueprint
 
     def read(self, work: Callable[[Backend], Any]) -> Any:
-        """Run a read of the database away from the loop. It may not use Flask's request."""
+        """Run a read of the database off the event loop. It may not use Flask's request."""
         return self._offload(work)
 
     def zone(self) -> tzinfo:
@@ -138,7 +138,7 @@ class Pages:
     def show_error(self, error: Exception) -> Response:
         """Return the page of an error; without a session, the sign-in form instead."""
         if isinstance(error, Unauthorized):
-            place = to_way_back(full_address(request))
+            place = to_return_path(full_address(request))
             return self.show("sign_in.html", status=401, next=place, wrong=None)
         if isinstance(error, HTTPException):
             status, code, message = error.code or 500, error.name, error.description or error.name
@@ -158,7 +158,7 @@ _HTML = "text/html; charset=utf-8"
 
 @cache
 def _templates() -> Environment:
-    """Return the templates, which are compiled once in a process, however many applications it makes."""
+    """Return the templates; they are compiled once per process, even if it makes several applications."""
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=select_autoescape(default=True),
@@ -166,7 +166,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # A file's address changes with what it holds, so that a browser may keep it.
+    # The address of a file changes with its content, so that browsers can cache it.
     version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
     templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
     templates.filters["counted"] = counted
@@ -179,6 +179,6 @@ def _templates() -> Environment:
 
 
 def protect(response: Response) -> Response:
-    """Tell the browser what a page may do."""
+    """Add the security headers of a page."""
     response.headers.update(_HEADERS)
     return response

@@ -16,9 +16,9 @@ _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def check_address() -> None:
-    """Raise BadQuery if the address of this request is not valid text: Flask would fail, or search for other text.
+    """Raise BadQuery if the address of this request is not valid text: Flask would fail, or search for another text.
 
-    A NUL is refused, too: PostgreSQL does not accept it, and no stored text has one.
+    NUL is refused, too: PostgreSQL does not accept it, and no stored text has one.
     """
     query = request.query_string
     if _NO_ESCAPE.search(query):

@@ -1,9 +1,8 @@
-"""Sessions: a signed cookie for whoever gave the admin token, until they sign out or seven days have passed.
+"""Sessions: a signed cookie that is given for the admin token, and valid for seven days or until sign-out.
 
-The cookie is signed with a key made from the admin token: every node agrees on it, a session that begins writes
-nothing, and a new token ends every session at once. Only the end of one is stored, so that a copy of its cookie opens
-nothing on any node. What changes something also needs a token of the session, which a foreign page that makes a browser
-send requests (CSRF) cannot know.
+The cookie is signed with a key derived from the admin token, so that all nodes accept it, a new session writes nothing,
+and a new token ends all sessions at once. Only the end of a session is stored, so that no node accepts a copy of its
+cookie. Requests that change something also need the CSRF token of the session, which no other site can know.
 """
 
 import hmac
@@ -29,13 +28,13 @@ CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 
 LIFETIME = timedelta(days=7)
-# Clocks of nodes differ: an ended session is remembered for longer than any node takes its cookie.
-_REMEMBERED = LIFETIME + timedelta(days=1)
+# Longer than any node accepts the cookie of an ended session, although their clocks differ.
+_RETENTION = LIFETIME + timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
 
-_LOOK_SECONDS = 1.0
-"""How old this process's list of ended sessions may be: a sign-out on another node is seen after that, and pages cost
-one small query a second at most."""
+_REFRESH_SECONDS = 1.0
+"""The most age of this process's list of ended sessions: a sign-out on another node takes effect after that, and pages
+cost at most one small query a second."""
 
 _EXTENSION = "segment_lotus_ended_sessions"
 _ID = "id"
@@ -43,38 +42,38 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 class EndedSessions:
-    """The sessions that somebody signed out of, as this process knows them."""
+    """The sessions that were ended by signing out: a cache of the list in the database."""
 
     def __init__(self, offload: Offload) -> None:
         self._offload = offload
         self._ids: frozenset[str] = frozenset()
-        self._looked_at = float("-inf")
+        self._refreshed_at = float("-inf")
 
     def __contains__(self, session_id: str) -> bool:
-        """Whether a session has ended, on whichever node. Raises Unavailable where the database cannot tell."""
-        if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
-            self._look()
+        """Whether a session has ended on any node. Raises Unavailable if the database cannot be read."""
+        if time.monotonic() - self._refreshed_at >= _REFRESH_SECONDS:
+            self._refresh()
         return session_id in self._ids
 
     def add(self, session_id: str) -> None:
-        """End a session, for all nodes. Raises Unavailable; it goes on then."""
+        """End a session on all nodes. Raises Unavailable; the session then continues."""
         now = clock()
 
         def work(backend: Backend) -> None:
             with backend.database.writing() as conn:
-                append_ended_session(conn, session_id, now + _REMEMBERED // _MICROSECOND, now)
+                append_ended_session(conn, session_id, now + _RETENTION // _MICROSECOND, now)
 
         self._offload(work)
-        self._look()
+        self._refresh()
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         began, now = time.monotonic(), clock()
 
         def work(backend: Backend) -> list[str]:
             with backend.database.reading() as conn:
                 return list_ended_sessions(conn, now)
 
-        self._ids, self._looked_at = frozenset(self._offload(work)), began
+        self._ids, self._refreshed_at = frozenset(self._offload(work)), began
 
 
 class _Sessions(SecureCookieSessionInterface):
@@ -83,25 +82,25 @@ class _Sessions(SecureCookieSessionInterface):
 
 
 def set_up_sessions(app: Flask, admin_token: str, offload: Offload) -> None:
-    """Let an application sign its session cookies, and look up in the database which sessions have ended."""
-    # Without a token nobody can sign in, and the key is one that nobody knows.
+    """Set up the session cookies of an application, and the list of ended sessions."""
+    # Without a token nobody can sign in, and the key is random.
     app.secret_key = blake2b(admin_token.encode() or secrets.token_bytes(), person=b"session").digest()
     app.session_interface = _Sessions()
     app.extensions[_EXTENSION] = EndedSessions(offload)
     app.config.update(
         SESSION_COOKIE_NAME=COOKIE,
         SESSION_COOKIE_HTTPONLY=True,
-        # Lax: a link in a chat still opens the view that somebody shared.
+        # Lax: links from other sites, such as a chat, still work.
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=LIFETIME,
-        # Flask would sign the cookie anew with every answer, of /healthz too: a copy could be kept alive for longer
-        # than the end of its session is remembered.
+        # Otherwise Flask renews the cookie with every answer, even of /healthz: a copy could be kept valid for longer
+        # than the end of its session is stored.
         SESSION_REFRESH_EACH_REQUEST=False,
     )
 
 
 def begin_session() -> None:
-    """Begin a session with the browser that sent this request."""
+    """Begin a session for the browser that sent this request."""
     session.clear()
     session.permanent = True
     session[_ID] = secrets.token_urlsafe(16)
@@ -109,20 +108,20 @@ def begin_session() -> None:
 
 
 def end_session() -> None:
-    """End the session of this request on all nodes. Raises Unavailable; it goes on then."""
+    """End the session of this request on all nodes. Raises Unavailable; the session then continues."""
     _ended().add(session[_ID])
     session.clear()
 
 
 def is_signed_in() -> bool:
-    """Whether the request carries the cookie of a session: enough for the frame of a page, not for what it shows."""
+    """Whether the request has a session cookie, perhaps of an ended session: not enough to show stored data."""
     return _ID in session
 
 
 def require_session() -> None:
-    """Raise Unauthorized unless the request carries a session that has not ended.
+    """Raise Unauthorized unless the request has a session that has not ended.
 
-    Raises Unavailable where the database cannot tell: nobody is let in then.
+    Raises Unavailable if the database cannot be read: access is then denied.
     """
     if not is_signed_in():
         raise Unauthorized
@@ -132,12 +131,12 @@ def require_session() -> None:
 
 
 def csrf_token() -> str:
-    """Return the token that a form of this session carries; empty where nobody is signed in."""
+    """Return the CSRF token for the forms of this session; empty if nobody is signed in."""
     return str(session.get(CSRF_FIELD, ""))
 
 
 def check_csrf(incoming: Request) -> None:
-    """Raise Forbidden for a request that changes something and does not carry the token of its session."""
+    """Raise Forbidden for a request that changes something without the CSRF token of its session."""
     if incoming.method in _SAFE:
         return
     token = incoming.headers.get(CSRF_HEADER) or incoming.form.get(CSRF_FIELD, "")
@@ -146,7 +145,7 @@ def check_csrf(incoming: Request) -> None:
 
 
 def require_admin_or_session(admin_token: str) -> Callable[[], None]:
-    """Return a guard that takes the admin token as a bearer, or a session with its CSRF token."""
+    """Return a guard that accepts the admin token as a Bearer token, or a session with its CSRF token."""
     by_token = require_admin(admin_token)
 
     def guard() -> None:
@@ -171,7 +170,7 @@ def authorization(environ: dict[str, Any]) -> str | None:
 
 
 def require_admin(token: str) -> Callable[[], None]:
-    """Return a guard that raises Unauthorized unless the request carries `Authorization: Bearer <ADMIN_TOKEN>`."""
+    """Return a guard that raises Unauthorized unless the request has `Authorization: Bearer <ADMIN_TOKEN>`."""
 
     def guard() -> None:
         scheme, _, token_sent = (authorization(request.environ) or "").partition(" ")

@@ -1,8 +1,8 @@
-"""Signing in with the admin token, and where the browser goes from there.
+"""Signing in with the admin token, and the redirect that follows.
 
-The right token opens whatever came before it: nobody can shut the admin out, neither by guessing nor from behind the
-same proxy. A wrong one is answered late, which spares the log and no more than that: what keeps guesses out is the
-length of the token.
+The right token is always accepted at once: nobody can lock the admin out, neither by guessing nor from behind the same
+proxy. The answer to a wrong one is delayed, but only to keep the log short: what defeats guessing is the length of the
+token.
 """
 
 import time
@@ -15,28 +15,28 @@ from app.errors import TooManyAttempts
 from app.web.sessions import begin_session
 
 DELAY_SECONDS = 1.0
-"""After which a wrong token is answered."""
+"""The delay of the answer to a wrong token."""
 
 DELAYED_MAX = 32
-"""Wrong tokens that wait for their answer at one time in one process. Each holds a connection and nothing else; beyond
-them the answer comes at once, so that no number of guesses takes up the connections of others."""
+"""The most delayed answers at a time in a process. Each only holds a connection; further ones are sent at once, so that
+guesses cannot use up all connections."""
 
-_WAY_BACK_MAX = 900
-"""Of a place to go on to, percent-encoded: the form that carries it is small."""
+_RETURN_PATH_MAX = 900
+"""The most bytes of the path to return to, percent-encoded: the sign-in form is small."""
 
 
 class SignIn:
-    """Signs in. One per application."""
+    """Checks the admin token. One per application."""
 
     def __init__(self, admin_token: str) -> None:
         self._token = admin_token
         self._delayed = 0
 
     def sign_in(self, token: str) -> bool:
-        """Begin a session if this is the admin token, at once; False after a while if it is not.
+        """Begin a session if this is the admin token; otherwise return False, after a delay.
 
         Raises:
-            TooManyAttempts: it is not, and too many wrong ones wait for their answer.
+            TooManyAttempts: it is wrong, and too many answers are delayed already.
 
         """
         if matches_any(token.strip(), (self._token,) if self._token else ()):
@@ -46,27 +46,27 @@ class SignIn:
             raise TooManyAttempts
         self._delayed += 1
         try:
-            # gevent's in a worker: other requests go on.
+            # In a worker this is gevent's sleep: other requests continue.
             time.sleep(DELAY_SECONDS)
         finally:
             self._delayed -= 1
         return False
 
 
-def to_place(text: str) -> str:
-    """Return a path within this site; `/` for anything else, so that no link leads a person who signs in elsewhere."""
+def to_local_path(text: str) -> str:
+    """Return the text if it is a path within this site, else `/`: a sign-in must not redirect to another site."""
     parts = urlsplit(text)
     within = text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
     return text if within and text.isprintable() and "\\" not in text else "/"
 
 
-def to_way_back(place: str) -> str:
-    """Return where to go on after signing in: `place`, or `/` where the form could not carry it."""
-    return place if len(quote_plus(place, errors="replace")) <= _WAY_BACK_MAX else "/"
+def to_return_path(place: str) -> str:
+    """Return the path to return to after signing in: `place`, or `/` if that is too long for the form."""
+    return place if len(quote_plus(place, errors="replace")) <= _RETURN_PATH_MAX else "/"
 
 
 def go_to(place: str) -> Response:
-    """Send the browser on after a form."""
+    """Redirect the browser after a form, within this site."""
     response = Response(status=303)
-    response.headers["Location"] = to_place(place)
+    response.headers["Location"] = to_local_path(place)
     return response

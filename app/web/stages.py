@@ -1,4 +1,4 @@
-"""The parts of the page of a call: the stages that it went through, and the panels of each wing."""
+"""The parts of the page of a call: its stages, and the panels of each wing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ Panel = Callable[[Connection, WholeCall, int], dict[str, Any]]
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage of a call."""
+    """One stage of the processing of a call."""
 
     name: str
     passed: bool

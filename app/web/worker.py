@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, taught to read requests strictly, to wait for no client for ever, and to stop well."""
+"""gunicorn's gevent worker with strict parsing, deadlines for clients, and a graceful end."""
 
 import json
 import time
@@ -12,28 +12,28 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIServer
 
 from app.web.body_stream import BodyStream
 from app.web.connection import ClientConnection, ConnectionLost, Phase
-from app.web.deadlines import GAUGE, LOOK_SECONDS, Connections
-from app.web.draining import EXTENSION
+from app.web.deadlines import CHECK_SECONDS, GAUGE, Connections
+from app.web.drain import EXTENSION
 from app.web.head import Head, HeadInvalid, read_head
 
 _SHORT_ANSWER_BYTES = 64 * 1024
-_COMPLAINTS_A_SECOND = 10
+_INVALID_LOGGED_PER_SECOND = 10
 _UNEXPECTED = "something went wrong here; it is in the log of the service"
 
 _LOG = structlog.get_logger("web")
 
 
 class Handler(WSGIHandler):  # type: ignore[misc]
-    """The requests of one connection, one after the other. How an application answers is gevent's part."""
+    """Serves the requests of a connection, one after another. Running the application is left to gevent."""
 
-    # gevent's own, which has no types.
+    # Attributes of gevent's, which has no types.
     close_connection: bool
     provided_date: bytes | None
     response_headers: list[tuple[bytes, bytes]]
     status: Any
 
     def __init__(self, connection: ClientConnection, server: "Server") -> None:
-        # Not gevent's, which reads the socket as a file.
+        # Without gevent's __init__, which reads the socket as a file.
         self.connection = connection
         self.server = server
         self.application = server.application
@@ -41,7 +41,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         self._refused = False
 
     def handle(self) -> None:
-        """Serve the connection until one of both sides ends it."""
+        """Serve the connection until either side ends it."""
         connection = self.connection
         try:
             while self._serve_next():
@@ -53,12 +53,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             connection.close()
 
     def _serve_next(self) -> bool:
-        """Answer one request. Returns whether another may follow on the connection."""
+        """Answer one request; return whether another may follow on the connection."""
         connection = self.connection
         try:
             head = read_head(connection)
         except HeadInvalid as error:
-            self.server.complaints.note(str(connection.address), str(error))
+            self.server.invalid_requests.note(str(connection.address), str(error))
             self._refuse(error.status, f"this is no HTTP request that can be answered: {error}")
             return False
         if head is None:
@@ -66,7 +66,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         connection.phase = Phase.SERVING
         self.request_version = head.version
         self.close_connection = head.closes
-        # The header `Upgrade` is ignored: there is no other protocol, whatever a client asks for.
+        # The header `Upgrade` is ignored: there is no other protocol.
         self._body = BodyStream(connection, head.length, chunked=head.chunked, owes_continue=head.expects_continue)
         self.environ = self._to_environ(head)
         self._answer()
@@ -86,7 +86,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             "REMOTE_ADDR": host,
             "REMOTE_PORT": str(port),
             "wsgi.input": self._body,
-            # It ends by itself, whether the body has a length or comes in chunks.
+            # The stream ends with the body, whether that has a length or comes in chunks.
             "wsgi.input_terminated": True,
             **head.environ,
         }
@@ -101,15 +101,15 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             self.run_application()
         except ConnectionLost:
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, the connection and the worker go on
+        except Exception as error:  # noqa: BLE001  no error of the application may end the worker
             _LOG.error("unexpected error", exc_info=error)
             self.close_connection = True
             if not self.headers_sent:
-                # 503 for a fault of ours: Segment tries again after a 503 and drops for ever after many others.
+                # 503, since the fault is ours: Segment retries after a 503, and drops calls after many others.
                 self._refuse("503 Service Unavailable", _UNEXPECTED, "unavailable", "Retry-After: 2")
 
     def _refuse(self, status: str, message: str, code: str = "", *lines: str) -> None:
-        """Answer without the application, in the shape that its own errors have, and let the connection end."""
+        """Answer without the application, in the format of its errors, and end the connection."""
         self._refused = True
         code = code or status[4:].lower().replace(" ", "_")
         body = json.dumps({"code": code, "message": message})
@@ -124,12 +124,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         self.connection.send("\r\n".join([*head, "", body]).encode())
 
     def _write_with_headers(self, data: bytes) -> None:
-        """Write the head and the first piece of the body: gevent sends them one by one, which costs 20 us a request."""
+        """Write the head and the first piece of the body together: gevent sends them separately, 20 us a request."""
         self.headers_sent = True
         if self.provided_date is None:
             date = _date(int(time.time()))
             self.response_headers.append((b"Date", date))
-            # gevent would make another.
+            # Otherwise gevent adds another.
             self.provided_date = date
         self.finalize_headers()
         self._decide_end()
@@ -142,9 +142,9 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             self._sendall(head + data)
 
     def _decide_end(self) -> None:
-        """End the connection with this answer where the next request cannot be read, or others need its place."""
+        """End the connection with this answer if the next request cannot be read, or others need its place."""
         if not self.close_connection:
-            # Without a length and without chunks, only its end tells an old client that the answer is whole.
+            # To an HTTP/1.0 client, an answer without a length is complete when the connection ends.
             endless = self.request_version == "HTTP/1.0" and not self._has_length()
             self.close_connection = endless or self.server.connections.full or not self._body.discard()
         if self.close_connection:
@@ -159,22 +159,22 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         self.response_length += len(data)
 
 
-class Complaints:
-    """Logs what was no request, a few times a second: nobody outside fills the disk with it."""
+class InvalidRequestLog:
+    """Logs invalid requests, at a limited rate: strangers must not fill the disk."""
 
     def __init__(self) -> None:
         self._second = 0
         self._count = 0
 
     def note(self, client: str, why: str) -> None:
-        """Log one, or count it where this second has had enough. `why` holds nothing of what came."""
+        """Log one, or only count it if there were many in this second. `why` quotes nothing that the client sent."""
         second = int(time.monotonic())
         if second != self._second:
-            if self._count > _COMPLAINTS_A_SECOND:
-                _LOG.info("what came is no HTTP request", more=self._count - _COMPLAINTS_A_SECOND)
+            if self._count > _INVALID_LOGGED_PER_SECOND:
+                _LOG.info("what came is no HTTP request", more=self._count - _INVALID_LOGGED_PER_SECOND)
             self._second, self._count = second, 0
         self._count += 1
-        if self._count <= _COMPLAINTS_A_SECOND:
+        if self._count <= _INVALID_LOGGED_PER_SECOND:
             _LOG.info("what came is no HTTP request", client=client, why=why)
 
 
@@ -185,13 +185,13 @@ class Server(PyWSGIServer):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         extensions = getattr(self.application, "extensions", {})
         self.connections = Connections(self.pool.size, extensions.get(GAUGE, lambda _count: None))
-        self.complaints = Complaints()
-        self._deadlines = self.loop.timer(LOOK_SECONDS, LOOK_SECONDS, ref=False)
+        self.invalid_requests = InvalidRequestLog()
+        self._deadlines = self.loop.timer(CHECK_SECONDS, CHECK_SECONDS, ref=False)
 
     def start(self) -> None:
-        """Begin to accept connections, and to watch their deadlines."""
+        """Begin to accept connections and to check their deadlines."""
         super().start()
-        self._deadlines.start(self.connections.look)
+        self._deadlines.start(self.connections.check)
 
     def handle(self, client: Any, address: Any) -> None:
         """Serve one connection."""
@@ -203,20 +203,20 @@ class Server(PyWSGIServer):  # type: ignore[misc]
             self.connections.remove(connection)
 
     def close(self) -> None:
-        """Accept no more, and hang up on connections that have no request under way."""
+        """Stop accepting connections, and close those without a request in progress."""
         super().close()
         self.loop.run_callback(self.connections.end_idle)
 
 
 class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
-    """The worker."""
+    """A gunicorn worker."""
 
     server_class = Server
     wsgi_handler = Handler
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop: requests that still come are told to come back."""
-        # It may come before the application is made; there is nothing to drain then.
+        """Begin to drain: new requests get 503."""
+        # The signal may come before the application exists; there is nothing to drain then.
         application = getattr(self, "wsgi", None)
         if application is not None:
             application.extensions[EXTENSION].start()

@@ -205,7 +205,7 @@ def run(folder, kill_at):
         return trace
     file = folder / "test.db"
     sys.settrace(trace)
-    with backup.copy_beside(file) as copy, backup.nobody_else(file):
+    with backup.copy_beside(file) as copy, backup.exclusive_use(file):
         backup.copy_backup(folder / "backup.db", copy)
         backup.seal(copy)
         backup.replace_database(copy, file, folder / "former.db")

@@ -242,7 +242,7 @@ def count_calls(database: Database) -> int:
 
 def test_a_turn_gives_way_by_time_and_not_by_count(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    monkeypatch.setattr(writer_module, "give_way", lambda: given.append(time.monotonic()))
+    monkeypatch.setattr(writer_module, "yield_now", lambda: given.append(time.monotonic()))
     turn = Turn()
     until = time.monotonic() + 0.1
     while time.monotonic() < until:

@@ -13,7 +13,7 @@ from werkzeug.test import Client, TestResponse
 
 from app.core.outcome import Outcome
 from app.store.schema import calls, events, requests
-from app.web.draining import EXTENSION
+from app.web.drain import EXTENSION
 from tests.builders import MISSING, a_document, to_raw
 from tests.sites import Site
 

@@ -17,7 +17,7 @@ from werkzeug.test import Client
 from app.core.signature import sign
 from app.service.telemetry import REFUSAL_CODES
 from app.store.schema import calls, events, requests
-from app.web.draining import EXTENSION
+from app.web.drain import EXTENSION
 from tests.builders import SECRET, a_document, to_raw
 from tests.served import WEBHOOK, signed
 from tests.sites import Site, counts

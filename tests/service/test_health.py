@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from app.core.outcome import REASONS_OF
 from app.service.telemetry import REFUSAL_CODES
-from app.web.draining import EXTENSION
+from app.web.drain import EXTENSION
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN, signed, wait_until
 from tests.sites import Site

@@ -325,7 +325,7 @@ def test_without_a_call_the_text_is_checked_and_its_examples_run(lite: Desk) -> 
     assert (example["passed"], example["call"]["properties"]) == (False, {"tokens": 4})
     assert "and it is {" in example["message"]
     problem = found["problems"][0]
-    assert (problem["line"], problem["column"], problem["grave"]) == (7, 5, True)
+    assert (problem["line"], problem["column"], problem["blocking"]) == (7, 5, True)
 
 
 PROBLEMS = {
@@ -340,19 +340,19 @@ def test_a_problem_says_where_it_is_and_what_to_do(lite: Desk, case: str) -> Non
     text, line, column, message = PROBLEMS[case]
     found = lite.do("POST", "/api_call/preview", text=text, call="{}")
     problem = found["problems"][0]
-    assert (problem["line"], problem["column"], problem["grave"]) == (line, column, True)
+    assert (problem["line"], problem["column"], problem["blocking"]) == (line, column, True)
     assert message in problem["message"]
     assert "\n" not in problem["message"]
     assert found["draft"] is None
     assert found["active"]["reason"] == "type_missing"
 
 
-def test_a_hint_is_no_grave_problem_and_what_is_never_reached_is(lite: Desk) -> None:
+def test_a_hint_does_not_block_and_what_is_never_reached_does(lite: Desk) -> None:
     hint = lite.do("POST", "/new_one/preview", text="match: {event: New}\n")["problems"]
-    assert [one["grave"] for one in hint] == [False]
-    grave = lite.do("POST", "/zzz/preview", text=TEXT)["problems"]
-    assert [one["grave"] for one in grave] == [True]
-    assert "is taken by api_call before it" in grave[0]["message"]
+    assert [one["blocking"] for one in hint] == [False]
+    blocking = lite.do("POST", "/zzz/preview", text=TEXT)["problems"]
+    assert [one["blocking"] for one in blocking] == [True]
+    assert "is taken by api_call before it" in blocking[0]["message"]
 
 
 def test_a_new_default_that_would_break_an_heir_is_told(lite: Desk) -> None:
@@ -393,7 +393,7 @@ def test_a_published_text_is_live_comes_from_the_editor_and_its_draft_is_gone(de
     before = desk.live()
     draft = desk.do("PUT", "/api_call", text=TWICE, revision=0)
     done = desk.do("POST", "/api_call/publish", text=TWICE, live=before["version"], revision=draft["revision"])
-    assert (done["heirs"], done["draft_kept"]) == ([], False)
+    assert (done["inheriting"], done["draft_kept"]) == ([], False)
     found = desk.get("/api_call")
     assert (found["live"]["version"], found["live"]["origin"]) == (done["version"], "editor")
     assert (found["draft"], found["state"]) == (None, "drift")
@@ -453,9 +453,9 @@ def test_what_does_not_pass_check_is_not_published(lite: Desk, name: str, text: 
     assert len(rows_of(lite.service.database, publications)) == rows
 
 
-def test_a_new_default_names_the_heirs_that_are_live_anew_with_it(desk: Desk) -> None:
+def test_a_new_default_names_the_inheriting_transforms_that_are_live_anew_with_it(desk: Desk) -> None:
     done = desk.do("POST", "/_default/publish", text=DEFAULT_TEXT + "# more\n", live=desk.live("_default")["version"])
-    assert done["heirs"] == ["api_call"]
+    assert done["inheriting"] == ["api_call"]
     assert desk.get(f"/api_call/versions/{desk.live()['version']}")["inherits"] == done["version"]
 
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from app.errors import TransformInvalid, Unavailable
 from app.store.engine import connect
-from app.transforms.sandbox.calling import Sandbox, SandboxFailed
+from app.transforms.sandbox.client import Sandbox, SandboxFailed
 from app.transforms.sandbox.wire import Setup
 from tests.builders import DEFAULT_TEXT, a_document, published, some_transforms, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, Served, served, wait_until
@@ -198,7 +198,7 @@ def test_it_ends_with_whoever_started_it_even_in_the_middle_of_a_job(
 ) -> None:
     program = f"""
 import sys, threading, time
-from app.transforms.sandbox.calling import Sandbox
+from app.transforms.sandbox.client import Sandbox
 from app.transforms.sandbox.wire import Setup
 sandbox = Sandbox(Setup(database_url={migrated_sqlite_url!r}, transforms_dir={str(tmp_path)!r}, pseudonym_key="",
                         idle_seconds=60, memory_bytes=768 << 20))
@@ -342,7 +342,7 @@ def test_a_text_that_takes_long_on_a_stored_call_is_not_published(service: Serve
 def test_what_is_published_is_soon_what_calls_are_mapped_by(service: Served) -> None:
     text = "match: {event: API Call}\nevent: {event_name: {const: mine}}\n"
     status, told = do(service, "publish", json.dumps({"text": text, "live": None}).encode())
-    assert (status, told["heirs"]) == (200, [])
+    assert (status, told["inheriting"]) == (200, [])
     numbers = count()
 
     def is_mapped() -> bool:

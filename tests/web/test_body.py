@@ -45,7 +45,7 @@ def read(
 ) -> bytes:
     with contextlib.closing((in_flight or in_flight_of(100 * MIB)).reserve(request["wsgi.input"])) as reservation:
         if verified:
-            reservation.verify()
+            reservation.mark_verified()
         return read_body(request, Limit(most, "the limit"), reservation)
 
 

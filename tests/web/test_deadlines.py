@@ -10,7 +10,7 @@ from gevent import socket
 from gevent.hub import get_hub
 
 from app.web.connection import ClientConnection, ConnectionLost, DeadlineMissed, Phase
-from app.web.deadlines import LOOK_SECONDS, Connections
+from app.web.deadlines import CHECK_SECONDS, Connections
 
 
 class Room:
@@ -46,10 +46,10 @@ class Room:
             connection.close()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, with a look every half second."""
-        for _ in range(round(seconds / LOOK_SECONDS)):
-            self.later += LOOK_SECONDS
-            get_hub().loop.run_callback(self.connections.look)
+        """Let time pass, with a check every half second."""
+        for _ in range(round(seconds / CHECK_SECONDS)):
+            self.later += CHECK_SECONDS
+            get_hub().loop.run_callback(self.connections.check)
             gevent.sleep(0)
 
 
@@ -105,8 +105,8 @@ def test_a_kept_connection_on_which_a_request_has_begun_is_never_closed(room: Ro
     room.wait(74)
     # In the kernel, and not seen by the loop yet.
     room.clients[number].send(b"G")
-    room.later += 2 * LOOK_SECONDS
-    get_hub().loop.run_callback(room.connections.look)
+    room.later += 2 * CHECK_SECONDS
+    get_hub().loop.run_callback(room.connections.check)
     gevent.sleep(0.01)
     assert room.ends == {number: True}
 
@@ -115,7 +115,7 @@ def test_beyond_three_quarters_the_kept_ones_that_are_idle_longest_are_closed(ro
     others = [room.enter(phase) for phase in (Phase.BODY, Phase.HEAD, Phase.NEW) for _ in range(10)]
     kept = [room.enter(Phase.KEPT) for _ in range(50)]
     room.clients[kept[0]].send(b"G")
-    room.wait(LOOK_SECONDS)
+    room.wait(CHECK_SECONDS)
     assert room.ends.pop(kept[0], True) is True
     closed = [number for number, end in room.ends.items() if isinstance(end, ConnectionLost)]
     assert closed == kept[1 : 1 + len(closed)]
@@ -140,7 +140,7 @@ def test_a_worker_that_is_full_gives_up_kept_ones_and_then_whoever_kept_it_waiti
     for client in room.clients[:40]:
         client.close()
     gevent.sleep(0.01)
-    room.wait(LOOK_SECONDS)
+    room.wait(CHECK_SECONDS)
     assert room.connections.full is False
 
 

@@ -23,7 +23,7 @@ from app.store.record import Request
 from app.store.schema import calls
 from app.store.writer import Writer
 from app.web import errors
-from app.web.draining import EXTENSION
+from app.web.drain import EXTENSION
 from tests.builders import a_document, to_raw
 from tests.served import ADMIN_TOKEN
 from tests.sites import Site, counts, with_writer

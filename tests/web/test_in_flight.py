@@ -63,16 +63,16 @@ def waiting(in_flight: InFlight, size: int, stream: Any, *, verified: bool = Fal
     """Return a reservation that holds bytes while its reader waits for more."""
     reservation = in_flight.reserve(stream)
     if verified:
-        reservation.verify()
+        reservation.mark_verified()
     reservation.grow(size)
-    reservation.wait()
+    reservation.begin_wait()
     return reservation
 
 
 def test_bytes_of_strangers_fill_a_quarter_and_leave_the_rest_to_who_is_known() -> None:
     in_flight = in_flight_of(4 * MIB)
     stranger, known = in_flight.reserve(io.BytesIO()), in_flight.reserve(io.BytesIO())
-    known.verify()
+    known.mark_verified()
     stranger.grow(MIB)
     with pytest.raises(Unavailable):
         stranger.grow(1)
@@ -89,7 +89,7 @@ def test_bytes_leave_the_share_of_strangers_once_their_sender_is_known() -> None
     in_flight = in_flight_of(4 * MIB)
     signed_body = in_flight.reserve(io.BytesIO())
     signed_body.grow(MIB)
-    signed_body.verify()
+    signed_body.mark_verified()
     assert (in_flight.held, in_flight.unverified) == (MIB, 0)
     signed_body.grow(MIB)
     in_flight.reserve(io.BytesIO()).grow(MIB)
@@ -145,7 +145,7 @@ def test_only_who_waits_for_bytes_is_abandoned() -> None:
     whole, known, plain = Stream(), Stream(), io.BytesIO()
     # One whose body is there and is being stored; one who is known, and holds nothing that would help; one of a server
     # that does not know when bytes came.
-    waiting(in_flight, 300 * 1024, whole).go_on()
+    waiting(in_flight, 300 * 1024, whole).end_wait()
     waiting(in_flight, 3 * MIB, known, verified=True)
     waiting(in_flight, 600 * 1024, plain)
     with pytest.raises(Unavailable):
@@ -153,7 +153,7 @@ def test_only_who_waits_for_bytes_is_abandoned() -> None:
     assert (whole.is_abandoned, known.is_abandoned) == (False, False)
     # Where all of the room is full, they who are known are asked, too.
     other = in_flight.reserve(io.BytesIO())
-    other.verify()
+    other.mark_verified()
     other.grow(300 * 1024)
     assert known.is_abandoned
 

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from app.web import sign_in as sign_in_module
 from app.web.sessions import CSRF_HEADER
-from app.web.sign_in import to_place
+from app.web.sign_in import to_local_path
 from tests.served import ADMIN_TOKEN
 from tests.sites import Site
 
@@ -121,7 +121,7 @@ def test_the_bearer_token_needs_no_session_and_no_csrf_token(site: Site) -> None
     ],
 )
 def test_nobody_is_led_elsewhere(site: Site, asked: str, place: str) -> None:
-    assert to_place(asked) == place
+    assert to_local_path(asked) == place
     assert sign_in(site.client, place=asked).headers["Location"] == place
 
 

@@ -1,1 +1,1 @@
-"""JMESPath: text in, a compiled function out. Knows nothing of calls and events: it could be a package of its own."""
+"""JMESPath: text in, a compiled function out. Independent of calls and events: it could be a separate package."""

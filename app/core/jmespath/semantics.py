@@ -97,7 +97,7 @@ def in_order(left: Any, right: Any, kind: str) -> Any:
 def check_order(function: str, values: Iterable[Any]) -> None:
     """Check values that a function has sorted, or an extreme value and another.
 
-    Raises ExpressionFailed where two of them are numeric strings that are in another order as numbers.
+    Raises ExpressionFailed if two of them are numeric strings that are in another order as numbers.
     """
     if any(first > second for first, second in pairwise(_numbers(values))):
         raise _order_error(f"{function}()")

@@ -17,7 +17,7 @@ from app.errors import ExpressionFailed
 
 _STRING_TYPES = frozenset({str})
 
-# A separator times a list can be far more than both. 4 million characters are more than any event that is sent on.
+# A separator times a list can be far larger than both. 4 million characters are more than any event may have.
 MAX_JOINED_CHARS = 4_000_000
 
 _to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -80,7 +80,7 @@ def _ceil(value: Any) -> int:
 def _contains(subject: Any, search: Any) -> bool:
     if subject.__class__ is str:
         if search.__class__ is not str:
-            # jmespath.py lets Python's own TypeError out here.
+            # Here jmespath.py raises Python's own TypeError.
             raise wrong_type("contains", 2, "a string", search)
     elif subject.__class__ is not list:
         raise wrong_type("contains", 1, "an array or a string", subject)

@@ -1,4 +1,4 @@
-"""Parse a transform's text to a checked document; each error names file, line and column, and shows a caret."""
+"""Parse a transform's text into a checked document; errors name file, line and column, and show a caret."""
 
 import difflib
 import re
@@ -28,7 +28,7 @@ _CONST_ALONE = (
 )
 
 
-# Rules whose errors concern a key that stands there, and not its value.
+# Rules whose errors are about a key, not its value.
 _OF_A_KEY = frozenset({"additionalProperties", "not"})
 
 
@@ -53,7 +53,7 @@ class SourceText:
         try:
             problem = self._problem()
         except RecursionError:
-            # The caller itself is deep in the stack: the same text might pass elsewhere, but is rejected all the same.
+            # The caller itself is deep in the stack: the same text might pass elsewhere, but is rejected anyway.
             raise self._at(1, 1, f"nests too deep; {MAX_DEPTH} levels are the most anywhere") from None
         if problem is not None:
             path, message = _describe_problem(problem)

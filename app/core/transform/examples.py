@@ -35,7 +35,7 @@ class ExampleResult:
     name: str
     position: int
     difference: str | None
-    """The first difference from what was expected; None where there is none."""
+    """The first difference from what was expected; None if there is none."""
 
 
 def run_examples(transform: Transform) -> Iterator[ExampleResult]:

@@ -92,7 +92,7 @@ class Fields:
         return sum(bound.steps(size) for bound in self._bounds())
 
     def free_size(self) -> int | None:
-        """Return the size of the largest call that needs no counting for one event; None where no call needs it."""
+        """Return the size of the largest call that needs no counting for one event; None if no call needs it."""
         bounds = self._bounds()
         fixed = sum(bound.steps(0) for bound in bounds)
         passes = sum(bound.passes for bound in bounds if bound.is_small)

@@ -46,7 +46,7 @@ class InputCheck:
     """A compiled schema."""
 
     def __init__(self, schema: Any) -> None:
-        """Compile. Raises SchemaUnusable where it is no JSON Schema, or refers to other documents.
+        """Compile. Raises SchemaUnusable if it is no JSON Schema, or refers to other documents.
 
         A schema that costs too much is compiled all the same, since it may already be live: `excess` is the error for
         publishing it, and `verify` rejects each call that could take too long.
@@ -96,7 +96,7 @@ class InputCheck:
 
 
 def _weigh(schema: Any) -> tuple[SchemaUnusable | None, Weight | None]:
-    """Return why a schema must not be published, or None, and its weight; None where the weight is unbounded."""
+    """Return why a schema must not be published, if so, and its weight; None if the weight is unbounded."""
     try:
         weight = weigh(schema)
     except Unbounded as error:
@@ -112,7 +112,7 @@ def _compile(schema: Any) -> jsonschema_rs.Draft202012Validator:
 
 
 def _explainer(schema: Any, validator: jsonschema_rs.Draft202012Validator) -> jsonschema_rs.Draft202012Validator | None:
-    """Return the validator that explains why a call breaks the schema; None where explaining would cost too much.
+    """Return the validator that explains why a call breaks the schema; None if explaining would cost too much.
 
     For `anyOf` and `oneOf` jsonschema_rs collects every failure of every alternative, a thousand times the work of the
     check, while only the name of the rule is reported: so they are wrapped in a `not` of `not`, which only gives yes or

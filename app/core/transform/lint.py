@@ -1,4 +1,4 @@
-"""Find what is suspicious about transforms that are all valid."""
+"""Find suspicious places in valid transforms."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Finding:
     path: Path
     """Where in the file."""
     sentence: str
-    grave: bool
-    """It cannot have been intended; `check` fails because of it."""
+    blocking: bool
+    """Whether it cannot have been intended, so that `check` fails."""
 
 
 def lint(transforms: TransformSet) -> Iterator[Finding]:
@@ -32,8 +32,8 @@ def lint(transforms: TransformSet) -> Iterator[Finding]:
         if transform.name != DEFAULT:
             yield from _find_shadowed(transform, transforms)
             yield from _lint_file(transform)
-        for place, sentence, grave in lint_expressions(transform):
-            yield Finding(transform=transform.name, path=place, sentence=sentence, grave=grave)
+        for place, sentence, blocking in lint_expressions(transform):
+            yield Finding(transform=transform.name, path=place, sentence=sentence, blocking=blocking)
 
 
 def list_publishing_errors(transform: Transform) -> Iterator[DocumentInvalid]:
@@ -48,7 +48,7 @@ def list_publishing_errors(transform: Transform) -> Iterator[DocumentInvalid]:
 def _lint_file(transform: Transform) -> Iterator[Finding]:
     if not transform.source.value.get("examples"):
         sentence = "has no example: nothing shows that it does what it should"
-        yield Finding(transform=transform.name, path=(), sentence=sentence, grave=False)
+        yield Finding(transform=transform.name, path=(), sentence=sentence, blocking=False)
     if transform.fields.whole is not None:
         return
     for field, part in zip(FIELDS, transform.fields.parts, strict=True):
@@ -60,7 +60,7 @@ def _lint_file(transform: Transform) -> Iterator[Finding]:
                 f"is null for a call without `{part.expression.text}`, which is then rejected; give a second way"
                 " with coalesce(), or say in input_schema that it is required and of what type"
             )
-            yield Finding(transform=transform.name, path=("event", field), sentence=sentence, grave=False)
+            yield Finding(transform=transform.name, path=("event", field), sentence=sentence, blocking=False)
 
 
 def _is_required(transform: Transform, path: tuple[str, ...]) -> bool:
@@ -112,7 +112,7 @@ def _find_shadowed(transform: Transform, transforms: TransformSet) -> Iterator[F
         every = next(filter(is_first, transforms.list_takers_of_all(kind)), None)
         if every is not None:
             sentence = f"{every.name} takes every {kind} call before it: it is never reached"
-            yield Finding(transform=transform.name, path=path, sentence=sentence, grave=True)
+            yield Finding(transform=transform.name, path=path, sentence=sentence, blocking=True)
             return
     taken: dict[str, str] = {}
     for name in sorted(transform.match.events):
@@ -122,4 +122,4 @@ def _find_shadowed(transform: Transform, transforms: TransformSet) -> Iterator[F
     all_taken = len(taken) == len(transform.match.events) and not transform.match.patterns
     for name, taker in taken.items():
         sentence = f"{name!r} is taken by {taker} before it" + (": it is never reached" if all_taken else "")
-        yield Finding(transform=transform.name, path=path, sentence=sentence, grave=all_taken)
+        yield Finding(transform=transform.name, path=path, sentence=sentence, blocking=all_taken)

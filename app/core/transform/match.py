@@ -48,7 +48,7 @@ class Match:
         return len(event) <= MAX_NAME_CHARS and any(pattern.match(event) for pattern in self.patterns)
 
     def excess(self) -> str | None:
-        """Return why the patterns are too long to be published; None where they are not."""
+        """Return why the patterns are too long to be published; None if they are not."""
         size = sum(len(pattern.pattern) for pattern in self.patterns)
         if size <= MAX_PATTERN_CHARS:
             return None
@@ -66,7 +66,7 @@ def compile_match(source: SourceText) -> Match:
     return Match(
         type=kind,
         events=frozenset(name for name in names if not _is_pattern(name)),
-        # `[` has a meaning of its own in fnmatch, and none here.
+        # `[` is special in fnmatch, but not here.
         patterns=tuple(re.compile(translate(name.replace("[", "[[]"))) for name in names if _is_pattern(name)),
         sources=frozenset(_list(match.get("source"))),
     )

@@ -239,7 +239,7 @@ class SchemaGraph:
             yield from {*self._resolve(path, reference), *self._dynamic.get(reference.removeprefix("#"), ())}
 
     def _resolve(self, path: Path, reference: str) -> list[Path]:
-        """Return the targets of a reference; none where it leads nowhere, which the compiler reports better."""
+        """Return the targets of a reference; none if it leads nowhere, which the compiler reports better."""
         base = self._base(path)
         pointer = unquote(reference.removeprefix("#"))
         if pointer and not pointer.startswith("/"):

@@ -98,7 +98,7 @@ class Weight:
         return self.named + _at_depth(self.evaluations, depth) * values if self.parts else self.named
 
     def excess(self) -> Unbounded | None:
-        """Return why the schema is too heavy to be published, and where; None where it is not."""
+        """Return why the schema is too heavy to be published, and where; None if it is not."""
         needed = self.count(ORDINARY_VALUES, ORDINARY_DEPTH)
         if needed > MAX_ORDINARY_EVALUATIONS:
             sentence = (
@@ -117,7 +117,7 @@ class Weight:
         return None
 
     def verify(self, document: dict[str, Any]) -> None:
-        """Raise CallRejected (input_schema) where checking this call could take too long."""
+        """Raise CallRejected (input_schema) if checking this call could take too long."""
         parts = [document] if self._measures_all else _find_parts(document, self.parts)
         try:
             # Each value is at least a byte: most calls are small enough and need not be measured.

@@ -44,7 +44,7 @@ def count_positions(pattern: str) -> int:
 def count_bytes(pattern: str) -> int:
     """Return the bytes of memory that a pattern takes, rounded up to a power of two.
 
-    0 where it is simple enough to be compared as text, and where the compiler refuses it and reports that itself.
+    0 if it is simple enough to be compared as text, or if the compiler refuses it, which is reported elsewhere.
     """
     if _takes(pattern, 1):
         return 0

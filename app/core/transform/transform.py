@@ -65,7 +65,7 @@ class Transform:
     input_check: InputCheck | None
     fields: Fields
     free_size: int | None
-    """The size of the largest call that is mapped without counting steps; None where no call needs counting."""
+    """The size of the largest call that is mapped without counting steps; None if no call needs counting."""
     lookups: dict[str, dict[str, Any]]
     source: SourceText = field(repr=False, compare=False)
     pseudonym_key: bytes | None = field(repr=False, compare=False)
@@ -180,7 +180,7 @@ class TransformSet:
         )
         self._position = {transform.name: position for position, transform in enumerate(self._ordered)}
         self.transforms: tuple[Transform, ...] = tuple(sorted(self._ordered, key=lambda transform: transform.name))
-        # There may be thousands. Most calls are found by name; transforms without exact names are tried one by one.
+        # There may be thousands. Most are found by the call's name; those without exact names are tried one by one.
         self._by_name: dict[tuple[str, str], list[int]] = {}
         self._unnamed: dict[str, list[int]] = {}
         for position, transform in enumerate(self._ordered):
@@ -228,7 +228,7 @@ class TransformSet:
         return Choice(main=main[0] if main else None, also=also, passed_over=tuple(main[1:]))
 
 
-# Event names come from outside: a sender who makes them up must not fill our memory.
+# Senders choose event names: made-up ones must not fill our memory.
 _CACHED_CHOICES = 10_000
 _CACHED_CHARS = 200
 

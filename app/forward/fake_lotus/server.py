@@ -164,9 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.lotus.slow_seconds)
         if fault not in _TAKES_NOTHING:
             self.lotus.keep(verdict)
-        self._say(verdict, fault)
+        self._send_verdict(verdict, fault)
 
-    def _say(self, verdict: RequestVerdict, fault: Fault | None) -> None:
+    def _send_verdict(self, verdict: RequestVerdict, fault: Fault | None) -> None:
         if fault is Fault.HANG_UP_AFTER:
             self._note(len(verdict.taken), 0)
             self.wfile.write(b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{")

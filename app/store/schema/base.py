@@ -1,9 +1,9 @@
-"""What all tables share."""
+"""Definitions that all tables share."""
 
 from sqlalchemy import BigInteger, Integer, LargeBinary, MetaData
 
 METADATA = MetaData()
 
-# SQLite stores a row under its INTEGER PRIMARY KEY directly; any other spelling costs a second tree.
+# In SQLite an INTEGER PRIMARY KEY is the row id itself; any other type costs a second B-tree.
 Id = BigInteger().with_variant(Integer(), "sqlite")
 Digest = LargeBinary

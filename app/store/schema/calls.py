@@ -1,4 +1,4 @@
-"""Calls, and what was made of them."""
+"""Calls, their requests, events, claims and refusals."""
 
 from sqlalchemy import Column, Index, Integer, LargeBinary, SmallInteger, Table, Text, UniqueConstraint
 
@@ -12,7 +12,7 @@ requests = Table(
     Column("auth", Text, nullable=False, comment="what vouched for it: signature, first_call, bearer or basic"),
     Column("shape", Text, nullable=False),
     Column("envelope", LargeBinary, comment="JSON of what a batch says outside its items, without the write key"),
-    # Of the steps that all its calls take together; so a call of a batch pays for one time only, its own.
+    # Steps that all calls of a request share, so that a call of a batch stores only one time of its own.
     Column("verified_after", Id, comment="microseconds after received_at, as all that is called so"),
     Column("parsed_after", Id),
     Column("stored_after", Id, comment="when its rows were handed to the database; the commit follows"),
@@ -42,14 +42,14 @@ calls = Table(
     Column("came_unstored", SmallInteger, comment="1: it was not stored when it came; NULL: it was"),
     comment="One row per Segment call: its bytes and its one outcome.",
 )
-# Review by event name. Few names, ever growing ids: each name appends to its own page.
+# Review by event name. Few names and ascending ids: each name appends to its own page.
 Index("calls_event", calls.c.event, calls.c.id)
-# Calls that made an event are found by customer and by message through `events` and `claims`; the others are few, so
+# Calls that made an event are found by customer and by message through `events` and `claims`. The others are few, so
 # their indexes are partial and cost nothing on the hot path.
 _NOT_STORED = calls.c.outcome != "stored"
 Index("calls_unstored_outcome", calls.c.outcome, calls.c.id, sqlite_where=_NOT_STORED, postgresql_where=_NOT_STORED)
-# A replay that stores a million calls would take each of them out of this index, at a place of its own: on SQLite,
-# which writes a page for each, a call stays in it. On PostgreSQL the vacuum does that, for a whole page at a time.
+# A replay that stores a million calls would remove each of them from this index, at a random place. SQLite would write
+# a page for each, so there a call stays in the index. PostgreSQL's vacuum removes them a whole page at a time.
 Index(
     "calls_unstored_message",
     calls.c.message_id,
@@ -76,7 +76,7 @@ events = Table(
     Column("event_name", Text, nullable=False),
     Column("customer_id", Text, nullable=False),
     Column("time_created", Id, nullable=False),
-    # Text and not jsonb: jsonb refuses lone surrogates and huge numbers, and no query reads inside.
+    # Not jsonb, which refuses lone surrogates and huge numbers; no query reads inside.
     Column("properties", Text, nullable=False),
     Column("content", Digest, nullable=False, comment="digest of event_name, customer_id, properties"),
     Column("transform", Text, nullable=False),
@@ -84,10 +84,10 @@ events = Table(
     Column("voided_at", Id),
     Column("voided_by", Digest, comment="digest of the transform version that made it void"),
     Column("void_reason", Text),
-    # Columns and no reading of ids: what a transform makes may end in `~2` by itself.
+    # Not parsed from the id: an id that a transform makes may itself end in `~2`.
     Column("base_id", Text, comment="its idempotency id before any correction; NULL: the same"),
     Column("revision", SmallInteger, comment="2 and more: it was made by a correction; NULL: 1"),
-    # The first of the two keys that decide what is a duplicate, for ever.
+    # The first of the two keys that decide, permanently, what is a duplicate.
     UniqueConstraint("idempotency_id", name="events_idempotency_id"),
     comment="One row per Lotus event.",
 )
@@ -99,7 +99,7 @@ Index("events_base", events.c.base_id, sqlite_where=_CORRECTED, postgresql_where
 claims = Table(
     "claims",
     METADATA,
-    # The second key: a message makes its events once, whatever the transforms say today and whatever lanes they have.
+    # The second key: a message makes its events once, whatever the transforms and their lanes are today.
     Column("message_id", Text, primary_key=True),
     Column("lane", Text, primary_key=True, comment="main: who has the message; others: what was made there"),
     Column("call_id", Id, nullable=False),

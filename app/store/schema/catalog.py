@@ -1,4 +1,4 @@
-"""The documents that people write: their versions, which are live, and drafts."""
+"""Documents that people write: versions, publications, drafts."""
 
 from sqlalchemy import Column, Index, Table, Text
 
@@ -34,7 +34,7 @@ drafts = Table(
     METADATA,
     Column("name", Text, primary_key=True),
     Column("text", Text, comment="NULL: it was published or discarded"),
-    # A discarded draft keeps its row, so that no revision ever names two texts.
+    # A discarded draft keeps its row, so that no revision is ever used for two texts.
     Column("revision", Id, nullable=False, comment="grows with every change, for ever"),
     Column("base", Digest, comment="the live version that it was begun from"),
     Column("saved_at", Id, nullable=False),

@@ -1,4 +1,4 @@
-"""What the nodes of the service tell each other, and the commands of an operator."""
+"""What nodes tell each other and the commands of an operator."""
 
 from sqlalchemy import Column, Table, Text
 

@@ -1,4 +1,4 @@
-"""What replays did."""
+"""Replays and their changes."""
 
 from sqlalchemy import Column, Table, Text
 

@@ -1,4 +1,4 @@
-"""What is added up for metrics."""
+"""Pre-aggregated usage for metrics."""
 
 from sqlalchemy import Column, LargeBinary, SmallInteger, Table, Text, UniqueConstraint
 
@@ -20,7 +20,7 @@ usage_metrics = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     Column("meaning", Digest, nullable=False, comment="of its definition; a description is no part of it"),
     Column("event_name", Text, nullable=False),
-    # What tells folds, the build and answers apart, see app.metrics.fold.
+    # Separates the work of folds, the build and answers, see app.metrics.fold.
     Column("cursor", Id, nullable=False, comment="its buckets hold the folded events up to this id, and ..."),
     Column("until_id", Id, nullable=False, comment="... above this one: the largest there was when it began"),
     Column("done", Id, nullable=False, comment="events of history that were looked at"),
@@ -32,7 +32,7 @@ usage_metrics = Table(
 usage_buckets = Table(
     "usage_buckets",
     METADATA,
-    # Read by period, for one customer or for all, and written where time is now: so the bucket comes first.
+    # Read by period, for one customer or all, and written at the current time: so the bucket comes first.
     Column("metric", Id, primary_key=True, autoincrement=False),
     Column("level", SmallInteger, primary_key=True, autoincrement=False, comment="0: quarter hours, 1: days, of UTC"),
     Column("bucket", Id, primary_key=True, autoincrement=False, comment="its number since 1970"),
@@ -41,7 +41,7 @@ usage_buckets = Table(
     Column("count", Id, nullable=False),
     Column("value", Text, comment="the sum, or the best value: an exact decimal"),
     Column("best_at", Id, comment="time_created of the latest value"),
-    # Nodes of before 0012 may still run beside this one, and name it in what they write.
+    # Nodes older than revision 0012 may still be running, and write it.
     Column("best_id", Id, comment="not used any more"),
     Column("skipped", Text, comment="JSON: how many, by reason"),
     Column("first_call", Id, nullable=False, comment="ids between which the calls of its events lie"),

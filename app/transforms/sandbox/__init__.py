@@ -1,4 +1,4 @@
-"""A process of its own for whatever runs a draft: it can be killed, and does not slow down the ingest.
+"""A separate process for running drafts: it can be killed, and does not slow down ingestion.
 
-A thread would not do: it shares the interpreter's lock with the ingest, and cannot be stopped.
+A thread would not do: it shares the interpreter's lock with ingestion, and cannot be stopped.
 """

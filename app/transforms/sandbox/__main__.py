@@ -1,8 +1,8 @@
 """The sandbox: `python -m app.transforms.sandbox`, with a socket as standard input.
 
-Started by app.transforms.sandbox.calling.
+Started by app.transforms.sandbox.client.
 
-It does one job after another. It ends when the service is gone or a job exceeds its time, even in the middle of a job.
+It does one job at a time. It ends when the service is gone or a job exceeds its time, even in the middle of a job.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from app.transforms.workbench import (
     UnpublishRequest,
 )
 
-# It shares two processors with what answers Segment, which goes first.
+# It shares two processors with the workers that answer Segment, which have priority.
 _NICENESS = 10
 
 # A little longer than the service waits: the alarm only rings for a job that outlives the service.
@@ -48,7 +48,7 @@ _STDIN = 0
 
 
 def main() -> None:
-    """Serve jobs until the service hangs up."""
+    """Serve jobs until the service closes the socket."""
     # Ctrl-C is meant for the service, which then ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=os.dup(_STDIN))

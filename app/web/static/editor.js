@@ -58,7 +58,7 @@ function runSoon() {
 
 /** Whether the text could be read: examples may fail, and the call may be missing. */
 function isRead(said) {
-  return said.draft !== null || said.examples.length > 0 || !said.problems.some((one) => one.grave);
+  return said.draft !== null || said.examples.length > 0 || !said.problems.some((one) => one.blocking);
 }
 
 /**
@@ -97,7 +97,7 @@ async function runWhileWanted() {
 }
 
 function showRun(said, call) {
-  problems = said.problems.filter((one) => one.grave);
+  problems = said.problems.filter((one) => one.blocking);
   field.setProblems(said.problems);
   showProblems(at("problems"), said.problems, (line, column) => field.goTo(line, column));
   if (isRead(said)) {

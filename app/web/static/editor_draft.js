@@ -164,7 +164,7 @@ export class Draft {
     this.#showState();
   }
 
-  #tellPublished({ version, heirs, draft_kept: another }) {
+  #tellPublished({ version, inheriting, draft_kept: another }) {
     const csrf = document.querySelector('meta[name="csrf"]').content;
     const field = (key, value) => make("input", { type: "hidden", name: key, value });
     const replay = make(
@@ -176,7 +176,7 @@ export class Draft {
       make("button", { type: "submit" }, "Replay what this transform rejected…"),
     );
     const others =
-      (heirs?.length ? ` With it, ${heirs.join(", ")}: they inherit from it.` : "") +
+      (inheriting?.length ? ` With it, ${inheriting.join(", ")}: they inherit from it.` : "") +
       (another ? " Somebody saved another draft meanwhile; it is kept." : "");
     this.tell(`Published: within two seconds, calls are mapped by version ${version.slice(0, 8)}.${others}`, "good", replay);
   }

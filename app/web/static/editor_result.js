@@ -13,8 +13,8 @@ function outcomeOf(run) {
 
 /** One line about a run: for the small screen, and for a screen reader. */
 export function inShort(said) {
-  const grave = said.problems.filter((one) => one.grave).length;
-  if (grave && !said.draft && !said.examples.length) return `${count(grave, "problem")} to solve`;
+  const blocking = said.problems.filter((one) => one.blocking).length;
+  if (blocking && !said.draft && !said.examples.length) return `${count(blocking, "problem")} to solve`;
   const passed = said.examples.filter((one) => one.passed).length;
   const examples = said.examples.length ? `, ${passed} of ${count(said.examples.length, "example")} pass` : "";
   const run = said.draft;
@@ -149,7 +149,7 @@ export function showProblems(part, problems, goTo) {
     problems.map((one) =>
       make(
         "li",
-        { class: one.grave ? "is-grave" : "is-doubtful" },
+        { class: one.blocking ? "is-grave" : "is-doubtful" },
         link(`${one.line}:${one.column}`, () => goTo(one.line, one.column)),
         make("span", { class: "problem-said" }, one.message),
       ),

@@ -54,7 +54,7 @@ export class TextField {
     this.replace(0, this.text.length, text, 0);
   }
 
-  /** Underline problems: { line, column, message, grave }, both from 1. */
+  /** Underline problems: { line, column, message, blocking }, both from 1. */
   setProblems(problems) {
     this.problems = problems;
     this.#draw();
@@ -135,7 +135,7 @@ export class TextField {
     let state = START;
     lines.forEach((line, index) => {
       const problems = marked.get(index + 1) ?? [];
-      const about = `${line}\n${JSON.stringify([state, problems.map((one) => [one.column, one.grave])])}`;
+      const about = `${line}\n${JSON.stringify([state, problems.map((one) => [one.column, one.blocking])])}`;
       let drawn = this.drawn[index];
       if (!drawn || drawn.about !== about) {
         const element = drawn?.element ?? this.layer.appendChild(make("div"));
@@ -150,10 +150,10 @@ export class TextField {
 }
 
 function show(element, parts, problems) {
-  const grave = problems.some((one) => one.grave);
-  element.className = problems.length ? `line ${grave ? "is-grave" : "is-doubtful"}` : "line";
+  const blocking = problems.some((one) => one.blocking);
+  element.className = problems.length ? `line ${blocking ? "is-grave" : "is-doubtful"}` : "line";
   const text = parts.map(([part]) => part).join("");
-  const spans = problems.map((one) => [...reachOf(text, one.column - 1), one.grave ? "p-grave" : "p-doubtful"]);
+  const spans = problems.map((one) => [...reachOf(text, one.column - 1), one.blocking ? "p-grave" : "p-doubtful"]);
   const cuts = spans.flatMap(([from, to]) => [from, to]);
   let place = 0;
   const shown = [];

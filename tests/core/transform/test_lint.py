@@ -189,6 +189,6 @@ FINDINGS: list[tuple[str, dict[str, str], list[tuple[str, str, bool, str]]]] = [
 def test_lint_finds(files: dict[str, str], expected: list[tuple[str, str, bool, str]]) -> None:
     found = list(lint(some_transforms(**files)))
     assert len(found) == len(expected), found
-    for finding, (name, path, grave, says) in zip(found, expected, strict=True):
-        assert (finding.transform, ".".join(map(str, finding.path)), finding.grave) == (name, path, grave)
+    for finding, (name, path, blocking, says) in zip(found, expected, strict=True):
+        assert (finding.transform, ".".join(map(str, finding.path)), finding.blocking) == (name, path, blocking)
         assert says in finding.sentence

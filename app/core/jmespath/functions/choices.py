@@ -8,7 +8,7 @@ from app.core.jmespath.semantics import equals, is_true
 from app.core.jmespath.shapes import Closure
 
 PLACEHOLDERS = ("undefined", "null", "NaN", "[object Object]", "None", "(null)")
-"""What programs write in place of a missing id; all without an id would become one customer, or one event."""
+"""What programs write for a missing id; all events without an id would become one customer, or one event."""
 
 
 def is_placeholder(text: str) -> bool:

@@ -27,7 +27,7 @@ WIDE = Context(prec=160, rounding=ROUND_HALF_UP, Emin=MIN_EMIN, Emax=MAX_EMAX)
 ROUNDED = Context(prec=MAX_DIGITS, rounding=ROUND_HALF_UP, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 BLANKS = " \t\n\r\v\f"
-"""What PostgreSQL, and so Lotus, accepts around a number in text."""
+"""The white space that PostgreSQL, and so Lotus, accepts around a number in text."""
 
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE](?P<exponent>[+-]?[0-9]+))?")
 _EXPONENT_DIGITS = 6

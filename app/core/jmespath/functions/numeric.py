@@ -101,7 +101,7 @@ def _to_whole(name: str, value: Any, of_double: Callable[[float], int], rounding
     if value.__class__ is int:
         number: int = value
         return number
-    # A double gives an int as in JMESPath, however large or small it is; infinity is none in either.
+    # A finite double gives an int, as in JMESPath, however large or small it is.
     if value.__class__ is float and value - value == 0:
         return whole_digits(value) if value.is_integer() else of_double(value)
     return plain_number(round_result(name, exact_number(name, 1, value).to_integral_value(rounding, WIDE)))
@@ -117,7 +117,7 @@ def _avg(values: Any) -> Number | None:
 
 
 def _total(name: str, values: Any) -> Decimal:
-    """Add JSON numbers up. Text is none here, as in JMESPath's own; `sum_by` takes it."""
+    """Add up JSON numbers. Numeric text is not accepted, as in JMESPath's own; `sum_by` accepts it."""
     if values.__class__ is not list or not NUMBER_TYPES.issuperset(map(type, values)):
         raise wrong_list(name, 1, "an array of numbers", values)
     total = Decimal(0)

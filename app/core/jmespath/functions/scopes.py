@@ -1,6 +1,6 @@
 """The Scope: what an expression sees besides its input, and the functions that read it.
 
-Nothing is read from a clock or from outside: whoever runs a transform passes it all in, so a replay passes it again.
+Nothing is read from a clock or from outside: the caller passes everything in, so that a replay can pass it again.
 """
 
 import hmac
@@ -72,7 +72,7 @@ def _sha256(scope: Any, value: Any) -> str | None:
 
 
 SCOPE: tuple[Function, ...] = (
-    # Their results are no multiple of their arguments.
+    # The size of their results does not depend on their arguments.
     function(_root, 0, growth=None, scoped=True, takes_null=True),
     function(_lookup, 2, 3, growth=None, scoped=True, takes_null=True),
     function(_received_at, 0, growth=2, scoped=True, takes_null=True),

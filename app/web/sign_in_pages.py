@@ -7,7 +7,7 @@ from app.web.application import body_limit
 from app.web.body import Limit
 from app.web.pages import Pages, protect
 from app.web.sessions import check_csrf, end_session, require_session
-from app.web.sign_in import SignIn, go_to, to_way_back
+from app.web.sign_in import SignIn, go_to, to_return_path
 
 _TOKEN_MAX = 1000
 _FORM = Limit(4 << 10, "the limit of this form")
@@ -22,7 +22,7 @@ def sign_in_pages(pages: Pages, gate: SignIn) -> Blueprint:
 
     @blueprint.get("/sign-in")
     def form() -> Response:
-        return pages.show("sign_in.html", next=to_way_back(request.args.get("next", "/")), wrong=None)
+        return pages.show("sign_in.html", next=to_return_path(request.args.get("next", "/")), wrong=None)
 
     # No CSRF token: without a session there is nothing that a foreign page could misuse.
     @blueprint.post("/sign-in")
@@ -39,7 +39,7 @@ def sign_in_pages(pages: Pages, gate: SignIn) -> Blueprint:
 
     @blueprint.post("/sign-out")
     @body_limit(_FORM)
-    def leave() -> Response:
+    def sign_out() -> Response:
         require_session()
         check_csrf(request)
         end_session()

@@ -1,4 +1,4 @@
-"""Refused requests: kept with their reason, without their secrets, and cheap however many there are."""
+"""RefusedRequests requests: kept with their reason, without their secrets, and cheap however many there are."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.errors import SignatureMismatch, Unavailable
-from app.ingest.refused import Refused, shown_headers
+from app.ingest.refused_requests import RefusedRequests, shown_headers
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, list_refusals
@@ -80,7 +80,7 @@ def test_what_was_refused_is_not_in_the_ledger_and_not_among_the_calls(site: Sit
 
 def test_refusals_of_two_processes_whose_ids_meet_are_all_kept(database: Database) -> None:
     tags = iter([1, 1, 1, 2])
-    processes = [Refused(database, Ids(lambda _below: next(tags)), lambda: NOW) for _ in range(2)]
+    processes = [RefusedRequests(database, Ids(lambda _below: next(tags)), lambda: NOW) for _ in range(2)]
 
     def kept() -> list[Refusal]:
         with database.reading() as conn:
@@ -127,7 +127,7 @@ def counting(site: Site) -> Iterator[Counting]:
     counting.close()
 
 
-def note(refused: Refused, body: bytes) -> None:
+def note(refused: RefusedRequests, body: bytes) -> None:
     refused.note(SignatureMismatch(), {"REQUEST_METHOD": "POST", "PATH_INFO": "/webhooks/segment"}, body)
 
 
@@ -137,7 +137,7 @@ def kept_bodies(database: Database) -> list[bytes]:
 
 
 def test_a_flood_is_few_writes(counting: Counting) -> None:
-    refused = Refused(counting, IDS, lambda: NOW)
+    refused = RefusedRequests(counting, IDS, lambda: NOW)
     for number in range(3000):
         note(refused, str(number).encode())
     wait_until(lambda: not refused._writing)
@@ -168,7 +168,7 @@ def test_while_the_database_is_away_the_last_ones_wait_and_are_kept_when_it_is_b
     counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.ingest.refused._PAUSE_IN_TROUBLE_SECONDS", 0.05)
-    refused = Refused(counting, IDS, lambda: NOW)
+    refused = RefusedRequests(counting, IDS, lambda: NOW)
     counting.trouble = Unavailable()
     for number in range(KEPT):
         note(refused, str(number).encode())
@@ -183,7 +183,7 @@ def test_while_the_database_is_away_the_last_ones_wait_and_are_kept_when_it_is_b
 
 
 def test_whatever_goes_wrong_with_some_the_next_ones_are_kept(counting: Counting) -> None:
-    refused = Refused(counting, IDS, lambda: NOW)
+    refused = RefusedRequests(counting, IDS, lambda: NOW)
     counting.trouble = RuntimeError("something nobody thought of")
     note(refused, b"lost")
     wait_until(lambda: not refused._writing)

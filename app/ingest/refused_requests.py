@@ -17,7 +17,7 @@ from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, append_refusals
 
 # The least time between two writes, however many requests are refused.
 _PAUSE_SECONDS = 0.25
-# If the database is in trouble, calls go first.
+# If the database has a problem, calls take precedence.
 _PAUSE_IN_TROUBLE_SECONDS = 2
 _VALUE_MAX = 300
 
@@ -40,7 +40,7 @@ _SCHEMES = {"bearer", "basic", "digest", "token", "apikey"}
 _LOG = structlog.get_logger("refused")
 
 
-class Refused:
+class RefusedRequests:
     """Collects refused requests, and writes them in the background."""
 
     def __init__(self, database: Database, ids: Ids, clock: Callable[[], int]) -> None:
@@ -93,7 +93,7 @@ class Refused:
                     refusal.id = self._ids.next(refusal.received_at)
                 self._waiting.extendleft(reversed(batch))
             except Exception:  # noqa: BLE001
-                # Whatever it was, the next ones must still be stored.
+                # Whatever the error, later requests must still be stored.
                 _LOG.exception("refused requests could not be stored", count=len(batch))
             with self._lock:
                 if not self._waiting:

@@ -1,4 +1,4 @@
-"""The outbox, and how it stands with Lotus."""
+"""The outbox, and the state of the destination."""
 
 from sqlalchemy import Column, Index, Integer, Table, Text
 
@@ -7,7 +7,7 @@ from app.store.schema.base import METADATA, Id
 deliveries = Table(
     "deliveries",
     METADATA,
-    # The event's own id: it grows, so a new row goes to the end of its tree, and it can be spread with its event.
+    # The event's own id: ids ascend, so new rows are appended to the tree, and a row can be sharded with its event.
     Column("event_id", Id, primary_key=True, autoincrement=False),
     Column("state", Text, nullable=False, comment="waiting, delivered, failed, unforwardable or voided"),
     Column("due_at", Id, nullable=False, comment="when to send it, while it waits"),
@@ -19,7 +19,7 @@ deliveries = Table(
     Column("settled_at", Id),
     comment="The outbox: one row per event that is to reach Lotus, written in the transaction of the event.",
 )
-# What is to be sent next. A new row goes to its end, whatever waits; what was delivered is not in it.
+# Deliveries to send next. New rows are appended to its end; delivered ones are not in it.
 _WAITING = deliveries.c.state == "waiting"
 Index(
     "deliveries_waiting",
@@ -28,7 +28,7 @@ Index(
     sqlite_where=_WAITING,
     postgresql_where=_WAITING,
 )
-# What people look at: few rows, and nothing is paid for them when an event is stored.
+# For lists: few rows, and no cost when an event is stored.
 _ENDED_BADLY = deliveries.c.state.in_(("failed", "unforwardable", "voided"))
 Index(
     "deliveries_undelivered",

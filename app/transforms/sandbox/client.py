@@ -100,12 +100,12 @@ class Sandbox:
                 f"this takes longer than {limit} and was stopped: the text is too long, or an expression does too much"
             ) from None
         except HungUp:
-            # The sandbox may have ended for want of jobs at the very moment it got this one.
+            # The sandbox may have ended for lack of jobs just as it got this one.
             idled = child.idled()
             if not idled:
                 raise TransformInvalid("this was stopped: it needs too much memory, or too much time") from None
         finally:
-            # Whatever went wrong, even if the caller was stopped while waiting: the next job must not get this answer.
+            # Even if the caller was interrupted while waiting: the next job must not get this answer.
             if answer is None or answer.ends:
                 self.close()
         return _read(answer) if answer is not None else self._ask(job)
