@@ -35,7 +35,7 @@ class CheckReport:
     """How many were run."""
 
     def is_fit(self, name: str) -> bool:
-        """Tell whether nothing keeps a transform from being published."""
+        """Tell whether a transform can be published."""
         blocked = {problem.name for problem in self.problems if problem.blocking}
         return name in self.transforms and name not in blocked
 
