@@ -1,4 +1,4 @@
-"""What time it is: the only place that asks."""
+"""The clocks of the program."""
 
 import time
 
@@ -9,5 +9,5 @@ def clock() -> int:
 
 
 def monotonic_micros() -> int:
-    """Return microseconds of a clock that nobody sets: how long a step took can be told by it, and no more."""
+    """Return microseconds of a monotonic clock, which only measures durations."""
     return time.monotonic_ns() // 1000

@@ -49,7 +49,7 @@ def test_publishing_the_same_text_again_changes_nothing(node: Node) -> None:
     assert node.history("api_call") == before
 
 
-def test_a_new_default_takes_its_heirs_along(node: Node) -> None:
+def test_a_new_default_publishes_the_inheriting_transforms_too(node: Node) -> None:
     change = node.acts.publish_text(DEFAULT, DEFAULT_TEXT + "# more\n", digest_of(node, DEFAULT))
     assert change.inheriting == ("api_call",)
 

@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_read_leaves_the_last_good_version_active(make_nod
 # --- `_default`
 
 
-def test_a_new_default_publishes_its_heirs_anew_with_their_own_text_and_origin(make_node: MakeNode) -> None:
+def test_a_new_default_publishes_what_inherits_from_it_anew_with_its_own_text_and_origin(make_node: MakeNode) -> None:
     node = make_node(order=ONE, edited=ONE.replace("Order", "Edited"))
     node.sync()
     edit(node, "edited", TWO.replace("Order", "Edited"))
@@ -325,7 +325,7 @@ def test_rolling_back_looks_past_the_same_text_under_another_default(make_node: 
     assert live.transforms["order"].inherits == live.publications["_default"].digest
 
 
-def test_rolling_back_the_default_publishes_its_heirs_anew(make_node: MakeNode) -> None:
+def test_rolling_back_the_default_publishes_the_inheriting_transforms_anew(make_node: MakeNode) -> None:
     node = make_node(order=ONE)
     node.sync()
     first = node.history("order")[0]
