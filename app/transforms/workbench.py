@@ -90,6 +90,8 @@ class ProblemDocument(msgspec.Struct, kw_only=True):
     column: int
     message: str
     blocking: bool
+    grave: bool
+    """The former name of `blocking`."""
 
 
 class DraftWorkbench:
@@ -172,6 +174,8 @@ class DraftWorkbench:
             {
                 "version": change.digest.hex() if change.digest else None,
                 "inheriting": change.inheriting,
+                # Its former name.
+                "heirs": change.inheriting,
                 "draft_kept": not is_discarded,
             }
         )
@@ -303,7 +307,7 @@ class _CheckedDraft:
 def _to_problem(error: DocumentInvalid, name: str, *, blocking: bool) -> ProblemDocument:
     line, column = error.place or (1, 1)
     sentence = error.sentence.removeprefix(f"{name}.yaml: ")
-    return ProblemDocument(line=line, column=column, message=sentence, blocking=blocking)
+    return ProblemDocument(line=line, column=column, message=sentence, blocking=blocking, grave=blocking)
 
 
 def _to_run_document(result: Run) -> dict[str, Any]:

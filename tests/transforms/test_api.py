@@ -325,7 +325,7 @@ def test_without_a_call_the_text_is_checked_and_its_examples_run(lite: Desk) -> 
     assert (example["passed"], example["call"]["properties"]) == (False, {"tokens": 4})
     assert "and it is {" in example["message"]
     problem = found["problems"][0]
-    assert (problem["line"], problem["column"], problem["blocking"]) == (7, 5, True)
+    assert (problem["line"], problem["column"], problem["blocking"], problem["grave"]) == (7, 5, True, True)
 
 
 PROBLEMS = {
@@ -455,7 +455,7 @@ def test_what_does_not_pass_check_is_not_published(lite: Desk, name: str, text: 
 
 def test_a_new_default_names_the_inheriting_transforms_that_are_live_anew_with_it(desk: Desk) -> None:
     done = desk.do("POST", "/_default/publish", text=DEFAULT_TEXT + "# more\n", live=desk.live("_default")["version"])
-    assert done["inheriting"] == ["api_call"]
+    assert done["inheriting"] == done["heirs"] == ["api_call"]
     assert desk.get(f"/api_call/versions/{desk.live()['version']}")["inherits"] == done["version"]
 
 
