@@ -167,7 +167,7 @@ def test_a_good_call_is_taken_in_the_middle_of_a_flood(site: Site) -> None:
 def test_while_the_database_is_away_the_last_ones_wait_and_are_kept_when_it_is_back(
     counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.ingest.refused._PAUSE_IN_TROUBLE_SECONDS", 0.05)
+    monkeypatch.setattr("app.ingest.refused_requests._PAUSE_IN_TROUBLE_SECONDS", 0.05)
     refused = RefusedRequests(counting, IDS, lambda: NOW)
     counting.trouble = Unavailable()
     for number in range(KEPT):
