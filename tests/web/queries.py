@@ -12,8 +12,9 @@ def queries_of(site: Site, path: str) -> list[str]:
     made: list[str] = []
 
     def note(_conn: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        # Which sessions have ended is asked once a second, whatever page comes.
-        if not statement.startswith(("BEGIN", "COMMIT", "ROLLBACK")) and "ended_sessions" not in statement:
+        # Which sessions have ended is asked once a second, whatever page comes; and a connection that was last used for
+        # something else is set up anew.
+        if not statement.startswith(("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA")) and "ended_sessions" not in statement:
             made.append(statement)
 
     engine = site.service.database.engine
