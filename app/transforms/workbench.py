@@ -15,19 +15,17 @@ from app.catalog.actions import CatalogActions
 from app.catalog.files import to_path
 from app.catalog.live import Catalog, Live
 from app.catalog.publish import Clock, NextId
-from app.catalog.status import breaks_inheriting
 from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.core.pipeline import Run, explain, run
 from app.core.segment import read
 from app.core.transform.differences import differences
-from app.core.transform.examples import run_examples, to_call, to_document
-from app.core.transform.lint import lint, list_publishing_errors
-from app.core.transform.transform import DEFAULT, Transform, TransformSet
-from app.errors import DocumentInvalid, NotFound, TransformInvalid
+from app.core.transform.examples import to_document
+from app.errors import NotFound, TransformInvalid
 from app.store.engine import Connection, Database
 from app.store.kept import read_kept
 from app.store.publications import find_latest_id
+from app.transforms.checked_draft import CheckedDraft
 from app.transforms.preview import Preview, read_draft
 from app.transforms.sql_drafts import DraftConflict, discard_draft, find_draft
 from app.transforms.traffic import list_ids_matched
@@ -83,17 +81,6 @@ class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     take: Literal["file", "live"]
 
 
-class ProblemDocument(msgspec.Struct, kw_only=True):
-    """What is wrong with a text, and where: line and column from 1."""
-
-    line: int
-    column: int
-    message: str
-    blocking: bool
-    grave: bool
-    """The former name of `blocking`."""
-
-
 class DraftWorkbench:
     """Works on texts, with a database and a catalog of its own."""
 
@@ -104,7 +91,7 @@ class DraftWorkbench:
         self._clock = clock
         self._actions = CatalogActions(database, catalog, folder, next_id, clock)
         self._live: Live | None = None
-        self._last_draft: tuple[tuple[str, str], _CheckedDraft] | None = None
+        self._last_draft: tuple[tuple[str, str], CheckedDraft] | None = None
 
     def warm(self) -> None:
         """Read what is live, so that the first job need not wait for it. Raises Unavailable."""
@@ -244,10 +231,10 @@ class DraftWorkbench:
             raise NotFound(f"the bytes of call {number} were removed by retention; choose a newer one")
         return rows[0].raw, rows[0].read(), rows[0].received_at
 
-    def _check(self, name: str, text: str, live: Live) -> "_CheckedDraft":
+    def _check(self, name: str, text: str, live: Live) -> CheckedDraft:
         """Check a draft and run its examples; the last result is cached, so that another call costs little."""
         if self._last_draft is None or self._last_draft[0] != (name, text):
-            self._last_draft = ((name, text), _CheckedDraft(name, text, self._catalog, live))
+            self._last_draft = ((name, text), CheckedDraft(name, text, self._catalog, live))
         return self._last_draft[1]
 
     def _discard_draft(self, name: str, text: str, revision: int) -> bool:
@@ -267,47 +254,6 @@ def _to_digest(version: str) -> bytes:
         return bytes.fromhex(version)
     except ValueError:
         raise NotFound(f"{version!r} is not a version") from None
-
-
-class _CheckedDraft:
-    """A draft, parsed, with the results of its examples and checks."""
-
-    def __init__(self, name: str, text: str, catalog: Catalog, live: Live) -> None:
-        self.with_draft: TransformSet | None = None
-        self.problems: list[ProblemDocument] = []
-        self.examples: list[dict[str, Any]] = []
-        try:
-            draft, self.with_draft = read_draft(name, text, catalog, cache=False)
-        except TransformInvalid as error:
-            self.problems.append(_to_problem(error, name, blocking=True))
-            return
-        self.problems += [_to_problem(error, name, blocking=True) for error in list_publishing_errors(draft)]
-        self._run_examples(draft)
-        for finding in lint(self.with_draft):
-            if finding.transform == name:
-                where = draft.source.invalid(finding.path, finding.sentence)
-                self.problems.append(_to_problem(where, name, blocking=finding.blocking))
-        if name == DEFAULT:
-            for sentence in breaks_inheriting(catalog, live, draft, set()):
-                self.problems.append(_to_problem(TransformInvalid(sentence), name, blocking=True))
-        self.problems.sort(key=lambda problem: (problem.line, problem.column))
-
-    def _run_examples(self, draft: Transform) -> None:
-        examples = draft.source.value.get("examples", ())
-        for result in run_examples(draft):
-            passed = result.difference is None
-            call = to_call(examples[result.position]["given"], draft)
-            self.examples.append({"name": result.name, "passed": passed, "message": result.difference, "call": call})
-            if not passed:
-                place = ("examples", result.position)
-                error = draft.source.invalid(place, f"{result.name}: {result.difference}")
-                self.problems.append(_to_problem(error, draft.name, blocking=True))
-
-
-def _to_problem(error: DocumentInvalid, name: str, *, blocking: bool) -> ProblemDocument:
-    line, column = error.place or (1, 1)
-    sentence = error.sentence.removeprefix(f"{name}.yaml: ")
-    return ProblemDocument(line=line, column=column, message=sentence, blocking=blocking, grave=blocking)
 
 
 def _to_run_document(result: Run) -> dict[str, Any]:
