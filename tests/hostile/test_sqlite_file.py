@@ -51,8 +51,8 @@ def why_not_ready(service: Served) -> str:
 def show_that_nothing_is_taken(service: Served, load: Load) -> str:
     """Return why; the load goes on."""
     assert {service.post(a_call(f"late-{number}")).status for number in range(20)} == {503}
-    # Whoever was under way before has its answer after so many others.
-    wait_until(partial(has_refused, load, load.statuses[503] + 20))
+    before = load.underway
+    wait_until(lambda: not before & load.underway)
     answered = len(load.answered)
     wait_until(partial(has_refused, load, load.statuses[503] + 20))
     assert len(load.answered) == answered

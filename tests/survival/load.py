@@ -93,6 +93,11 @@ class Load:
         return len(self._underway)
 
     @property
+    def underway(self) -> set[str]:
+        """Return the first message id of each request that has no answer yet."""
+        return {ids[0] for ids in [*self._underway.values()]}
+
+    @property
     def sent(self) -> list[str]:
         """Return every message id there was."""
         return self.answered + self.unanswered
