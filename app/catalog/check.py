@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from app.core.json_oddities import Checkpoint, no_checkpoint
 from app.core.transform.examples import run_examples
 from app.core.transform.lint import lint, list_publishing_errors
 from app.core.transform.transform import DEFAULT, Transform, TransformSet, parse_transform
@@ -39,17 +40,13 @@ class CheckReport:
         return self.transforms.keys() - {problem.name for problem in self.problems if problem.blocking}
 
 
-def no_checkpoint() -> None:
-    """Do nothing: no request waits for this process."""
-
-
 def check(
     texts: Mapping[str, str],
     unreadable: Mapping[str, str] | None = None,
     *,
     default: Transform | None = None,
     parse: Parse = parse_transform,
-    checkpoint: Callable[[], None] = no_checkpoint,
+    checkpoint: Checkpoint = no_checkpoint,
 ) -> CheckReport:
     """Check texts by name.
 
@@ -88,7 +85,7 @@ def check(
     return CheckReport(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
 
 
-def failing_examples(transform: Transform, checkpoint: Callable[[], None] = no_checkpoint) -> Iterator[str]:
+def failing_examples(transform: Transform, checkpoint: Checkpoint = no_checkpoint) -> Iterator[str]:
     """Run the examples of a transform; yield a sentence, with its place, for each that fails.
 
     `checkpoint` is called after each example.

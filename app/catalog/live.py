@@ -1,9 +1,8 @@
 """The live transforms of this process, and all earlier versions by digest."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.catalog.check import no_checkpoint
+from app.core.json_oddities import Checkpoint, no_checkpoint
 from app.core.pipeline import Lane, map_call
 from app.core.segment import Call
 from app.core.transform.transform import DEFAULT, Filtered, Transform, TransformSet, parse_transform
@@ -78,7 +77,7 @@ class Catalog:
             self._parsed[key] = parsed
         return parsed
 
-    def read_live(self, conn: Connection, checkpoint: Callable[[], None] = no_checkpoint) -> Live:
+    def read_live(self, conn: Connection, checkpoint: Checkpoint = no_checkpoint) -> Live:
         """Read what is live. `checkpoint` is called after each transform."""
         live = read_live_texts(conn, KIND)
         texts = live.texts

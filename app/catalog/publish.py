@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from app.catalog.check import no_checkpoint
 from app.catalog.files import Folder
 from app.catalog.live import KIND, Catalog, Live, to_version
 from app.catalog.status import CatalogStatus, FileState, compare_with_live
+from app.core.json_oddities import Checkpoint, no_checkpoint
 from app.core.transform.transform import DEFAULT, Transform
 from app.errors import Unavailable
 from app.store.engine import Connection, Database
@@ -71,7 +71,7 @@ def publish_new(
     folder: Folder,
     next_id: NextId,
     clock: Clock,
-    checkpoint: Callable[[], None] = no_checkpoint,
+    checkpoint: Checkpoint = no_checkpoint,
 ) -> tuple[CatalogStatus, list[str]]:
     """Publish the new files; return the status of the catalog after that, and the names that were published.
 

@@ -1,12 +1,13 @@
 """Compares files with the live versions: which are published automatically, and which need a decision."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.catalog.check import CheckReport, Problem, check, failing_examples, no_checkpoint
+from app.catalog.check import CheckReport, Problem, check, failing_examples
 from app.catalog.files import Folder
 from app.catalog.live import KIND, Catalog, Live, LiveTexts
+from app.core.json_oddities import Checkpoint, no_checkpoint
 from app.core.transform.transform import DEFAULT, Transform
 from app.errors import TransformInvalid
 from app.store.engine import Connection
@@ -65,7 +66,7 @@ class CatalogStatus:
 
 
 def compare_with_live(
-    conn: Connection, catalog: Catalog, folder: Folder, checkpoint: Callable[[], None] = no_checkpoint
+    conn: Connection, catalog: Catalog, folder: Folder, checkpoint: Checkpoint = no_checkpoint
 ) -> CatalogStatus:
     """Compare the files of a folder with what is live. `checkpoint` is called between two files."""
     live = catalog.read_live(conn, checkpoint)

@@ -56,11 +56,15 @@ class Span(NamedTuple):
     """It is a byte order mark in front of a value, and is skipped like white space."""
 
 
-def _no_checkpoint() -> None:
-    """Do nothing: the caller does not yield to others."""
+Checkpoint = Callable[[], None]
+"""Called regularly during long work, so that the caller can let other work run."""
 
 
-def mask(text: bytes, checkpoint: Callable[[], None] = _no_checkpoint) -> bytes:
+def no_checkpoint() -> None:
+    """Do nothing: no other work waits for this."""
+
+
+def mask(text: bytes, checkpoint: Checkpoint = no_checkpoint) -> bytes:
     """Return text of the same length and structure in which all tokens are valid JSON.
 
     A text whose structure is broken, or with more than 200,000 invalid tokens, remains invalid. `checkpoint` is called
@@ -105,7 +109,7 @@ def describe(text: bytes) -> str | None:
     return f"{subject} {verb} {what} (byte {place})."
 
 
-def _find_tokens(text: bytes, checkpoint: Callable[[], None] = _no_checkpoint) -> Iterator[Span]:
+def _find_tokens(text: bytes, checkpoint: Checkpoint = no_checkpoint) -> Iterator[Span]:
     position = count = 0
     while position < len(text) and count < _TOKENS_MAX:
         match = _RUN.match(text, position)

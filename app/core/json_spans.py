@@ -6,13 +6,13 @@ very deep nesting) there is one fallback, which gives the same spans.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice, pairwise
 from typing import TypeVar
 
 import msgspec
 
-from app.core.json_oddities import mask
+from app.core.json_oddities import Checkpoint, mask, no_checkpoint
 from app.core.json_text import WHITESPACE, decode, trim
 from app.errors import TooLarge, UnparsableJson
 
@@ -38,13 +38,6 @@ _TOKENS_BETWEEN_CHECKPOINTS = 4_096
 """They take a millisecond."""
 
 Element = TypeVar("Element")
-
-Checkpoint = Callable[[], None]
-"""Called regularly during long work, so that the caller can let other work run."""
-
-
-def no_checkpoint() -> None:
-    """Do nothing: the caller does not yield to others."""
 
 
 class _ArrayStart(msgspec.Struct, array_like=True, gc=False):

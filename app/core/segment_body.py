@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.json_oddities import mask
-from app.core.json_spans import Checkpoint, is_whole, no_checkpoint, split_array, split_object
+from app.core.json_oddities import Checkpoint, mask, no_checkpoint
+from app.core.json_spans import is_whole, split_array, split_object
 from app.core.json_text import TooDeep, decode, encode_canonical, trim
 from app.core.segment import MAX_CALL_BYTES, Unread, read, to_unparsed
 from app.errors import TooLarge, UnparsableJson

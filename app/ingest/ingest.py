@@ -8,7 +8,7 @@ from app.catalog.live import Catalog
 from app.clock import monotonic_micros
 from app.core.arrival import describe
 from app.core.credentials import Auth, Credentials
-from app.core.json_spans import Checkpoint, no_checkpoint
+from app.core.json_oddities import Checkpoint, no_checkpoint
 from app.core.outcome import Outcome
 from app.core.pipeline import run
 from app.core.segment_body import Body, parse_body
@@ -25,7 +25,7 @@ _WHOLE_BYTES = 8 << 20
 _PART_CALLS = 1000
 _PART_BYTES = 1 << 20
 
-# A request of this size is done before its first turn would end.
+# A body of this size is parsed long before a turn would end.
 _SHORT_BYTES = 4096
 
 
@@ -98,8 +98,7 @@ class Ingest:
         if not transforms.transforms:
             # No call may be ignored because transforms are missing.
             raise Unavailable("no transforms are active yet; send it again")
-        checkpoint = Turn().checkpoint if len(body) > _SHORT_BYTES else no_checkpoint
-        parsed = parse_body(body, checkpoint)
+        parsed = parse_body(body, Turn().checkpoint if len(body) > _SHORT_BYTES else no_checkpoint)
         if auth is Auth.FIRST_CALL and self._require_full_auth:
             raise BatchNotFullyAuthenticated
         request = Request(
@@ -113,6 +112,8 @@ class Ingest:
             verified_after,
             monotonic_micros() - began,
         )
+        # Many calls take their time however short they are.
+        checkpoint = Turn().checkpoint if len(parsed.items) > 1 else no_checkpoint
         if len(parsed.items) > MAX_CALLS_PER_COMMIT or len(body) > _WHOLE_BYTES:
             return self._keep_in_parts(request, submission, parsed, transforms, checkpoint)
         items = submission.items(parsed, received_at, retriable=False)

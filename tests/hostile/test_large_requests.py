@@ -250,6 +250,19 @@ def test_a_turn_gives_way_by_time_and_not_by_count(monkeypatch: pytest.MonkeyPat
     assert 2 <= len(given) <= 20
 
 
+@pytest.mark.parametrize("body", [b"[" + b"1," * 500 + b"1]", b'{"batch":[' + b"{}," * 500 + b"{}]}"])
+def test_many_calls_give_way_between_them_however_few_bytes_they_have(
+    database: Database, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    ingest = an_ingest(database)
+    given: list[float] = []
+    # Each turn is over as soon as it has begun.
+    monkeypatch.setattr(writer_module, "_TURN_SECONDS", -1.0)
+    monkeypatch.setattr(writer_module, "yield_now", lambda: given.append(time.monotonic()))
+    assert len(post(ingest, body)) == 501
+    assert len(given) > 500
+
+
 _A_LOOP = """
 from gevent import monkey
 monkey.patch_all()
