@@ -42,18 +42,18 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The event as it would have been, for a conflict: kept and shown, not counted."""
 
 
-class _Ending(msgspec.Struct, kw_only=True, gc=False):
-    """What `settle` finds out about a call."""
+class _CallState(msgspec.Struct, kw_only=True, gc=False):
+    """The part of a call that `settle` fills in, and the lanes that a replay gives it."""
 
     outcome: Outcome | None = None
     reason: Reason | None = None
     detail: str | None = None
     results: tuple[EventResult, ...] = ()
     made_lanes: frozenset[str] = frozenset()
-    """Given by a replay: the lanes in which it made its events before. For them there is nothing to claim any more."""
+    """The lanes in which it made events before, given by a replay: it claims nothing for them any more."""
 
 
-class MappedCall(_Ending, gc=False):
+class MappedCall(_CallState, gc=False):
     """A call and its run, as far as `settle` needs to know it; what only the database knows is filled in there."""
 
     id: int

@@ -29,7 +29,7 @@ calls = Table(
     Column("route", Text, nullable=False),
     Column("raw", LargeBinary, comment="the call's own bytes as they came; NULL after retention"),
     Column("type", Text),
-    Column("message_id", Text, comment="as an indexable key, see app.store.record"),
+    Column("message_id", Text, comment="as an indexable key: cleaned, and shortened if too long"),
     Column("event", Text),
     Column("customer_id", Text, comment="of its event, else the call's userId"),
     Column("outcome", Text, nullable=False),

@@ -33,7 +33,9 @@ def _create_calls() -> None:
             "raw", sa.LargeBinary(), nullable=True, comment="the call's own bytes as they came; NULL after retention"
         ),
         sa.Column("type", sa.Text(), nullable=True),
-        sa.Column("message_id", sa.Text(), nullable=True, comment="as an indexable key, see app.store.record"),
+        sa.Column(
+            "message_id", sa.Text(), nullable=True, comment="as an indexable key: cleaned, and shortened if too long"
+        ),
         sa.Column("event", sa.Text(), nullable=True),
         sa.Column("customer_id", sa.Text(), nullable=True, comment="of its event, else the call's userId"),
         sa.Column("outcome", sa.Text(), nullable=False),
