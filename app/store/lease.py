@@ -1,7 +1,8 @@
 """A lease on a SQLite file: each process that has it open holds a shared lock, and all of them have the same file open.
 
 SQLite keeps using a file that was moved away, while the next process opens another file with the same log. So the lease
-file records which file is open (device and inode), and later processes open that one or none.
+file records which file is open (device and inode), and later processes open that one or none. It also records the
+largest size of that file that any of them saw: a smaller one is another database, copied over it.
 """
 
 import contextlib
@@ -18,6 +19,10 @@ Identity = tuple[int, int]
 
 _STEP_SECONDS = 0.005
 _CLOSED = -1
+
+# Three numbers of fixed length with spaces between, so that they can be overwritten even on a full disk.
+_NUMBER_LENGTH = 20
+_SIZE_PLACE = 2 * (_NUMBER_LENGTH + 1)
 
 
 class Lease:
@@ -40,11 +45,10 @@ class Lease:
             Unavailable: another file is open under this name, or a process still holds it exclusively at `until`.
 
         """
-        # Fixed length, so that it can be overwritten even on a full disk.
         name = b"%20d %20d" % identity
         while True:
             if self._take(fcntl.LOCK_EX, 0.0):
-                self._write(name)
+                self._write(name + b" %20d" % 0)
                 return True
             if self._take(fcntl.LOCK_SH, 0.0):
                 break
@@ -63,6 +67,19 @@ class Lease:
         """Turn an exclusive lease into a shared one."""
         if self._file != _CLOSED:
             fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def read_largest(self) -> int:
+        """Return the largest size that a process recorded, in bytes; 0 if none did."""
+        try:
+            return int(os.pread(self._file, _NUMBER_LENGTH, _SIZE_PLACE) or b"0")
+        except OSError:
+            # Another thread released the lease.
+            return 0
+
+    def record_size(self, size: int) -> None:
+        """Record a size larger than all recorded before, in bytes. Never raises."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._file, b"%20d" % size, _SIZE_PLACE)
 
     def invalidate(self) -> None:
         """Refuse other processes until all holders have released the lease. Never raises."""

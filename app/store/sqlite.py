@@ -61,8 +61,8 @@ class SqliteFile:
         self._anchor: sqlite3.Connection | None = None
         """Keeps the file open: SQLite deletes the log with the last connection, and a kill or Ctrl-C may close the last
         one of the pool."""
-        self._size = self._largest = 0
-        """Bytes of the database: at the last check, and the maximum seen. Only VACUUM makes it smaller."""
+        self._size = 0
+        """Bytes of the database at the last check."""
         self._opening = threading.Lock()
 
     def check(self) -> None:
@@ -234,7 +234,7 @@ class SqliteFile:
         current = self._identify_files()
         if current.main != main or (self._open is not None and current != self._open):
             raise Displaced(self._describe_displacement())
-        self._open, self._largest = current, self._size
+        self._open = current
 
     def _identify_files(self) -> _Files:
         try:
@@ -246,17 +246,21 @@ class SqliteFile:
         return _Files(main, _identify(self._log), _identify(self._index))
 
     def _check_size(self) -> None:
-        """Detect `cp backup database` by its smaller size: the log does not belong to that file."""
-        size = self._size
-        if size < self._largest:
+        """Detect `cp backup database` by its smaller size: the log does not belong to that file.
+
+        Only VACUUM makes a database smaller.
+        """
+        size, largest = self._size, self._lease.read_largest()
+        if size < largest:
             # Measure again: another thread may have stored an older size.
             with contextlib.suppress(OSError):
                 size = self.path.stat().st_size
-        if size < self._largest:
+        if size < largest:
             overwritten = Damaged("its file became smaller while it was open, so another one was copied over it")
             self.lock.note(overwritten.message)
             raise overwritten
-        self._largest = size
+        if size > largest:
+            self._lease.record_size(size)
 
     def _describe_displacement(self) -> str:
         main = _identify(self._main)

@@ -139,6 +139,29 @@ def test_a_look_at_the_pages_says_what_it_did_not_come_to(sqlite_database: Datab
     assert sqlite_database.check_integrity(60) == Integrity(None, ())
 
 
+def test_a_smaller_file_that_is_copied_over_is_noticed_by_a_process_that_never_saw_the_larger_one(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    file, backup = sqlite_database.file, tmp_path / "backup.db"
+    assert file is not None
+    a_writer(sqlite_database).append(a_request(a_record(message_id="before")))
+    sqlite_database.checkpoint()
+    with contextlib.closing(connect(f"sqlite:///{file}")) as idle:
+        ask(idle, "SELECT count(*) FROM calls")
+        # Both copies are larger than all that the idle process has seen.
+        for name, copy in ("first", backup), ("second", None):
+            with sqlite_database.writing() as conn:
+                conn.exec_driver_sql(f"CREATE TABLE {name} AS SELECT zeroblob(300000) AS filler")
+            sqlite_database.checkpoint()
+            if copy is not None:
+                shutil.copyfile(file, copy)
+        # The one that wrote them notes what it sees when it next looks.
+        ask(sqlite_database, "SELECT count(*) FROM calls")
+        shutil.copyfile(backup, file)
+        with pytest.raises(Damaged, match="became smaller while it was open"):
+            a_writer(idle).append(a_request(a_record(message_id="after")))
+
+
 def test_damage_that_one_process_meets_stops_the_writers_of_all_until_it_is_gone(sqlite_database: Database) -> None:
     assert sqlite_database.file is not None
     assert store(sqlite_database, a_record()) == [STORED]
