@@ -105,10 +105,27 @@ class ExpressionInvalid(SegmentLotusError):
     code = "expression_invalid"
 
 
-class ExpressionFailed(SegmentLotusError):
+class CallFailed(SegmentLotusError):
+    """A call cannot become an event."""
+
+    reason: str
+    """One of `app.core.outcome.Reason`."""
+
+    def __init__(self, message: str | None = None, *, path: str = "", kind: str | None = None) -> None:
+        """`path` is the place at fault, in the call, the event or the transform.
+
+        `kind` is the message with an ellipsis for whatever differs from call to call; None: nothing does.
+        """
+        super().__init__(message)
+        self.path = path
+        self.kind = kind or self.message
+
+
+class ExpressionFailed(CallFailed):
     """A JMESPath expression could not be evaluated on this call."""
 
     code = "expression_failed"
+    reason = "transform_error"
 
 
 class DocumentInvalid(SegmentLotusError):
@@ -135,21 +152,23 @@ class MetricInvalid(DocumentInvalid):
     code = "metric_invalid"
 
 
-class CallRejected(SegmentLotusError):
-    """A call that cannot become an event. `reason` is one of `app.core.outcome.Reason`."""
+class CallRejected(CallFailed):
+    """A call that breaks a rule before any expression is evaluated."""
 
     code = "call_rejected"
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, path: str = "", kind: str | None = None) -> None:
+        super().__init__(message, path=path, kind=kind)
         self.reason = reason
-        super().__init__(message)
 
 
-class EventInvalid(SegmentLotusError):
+class EventInvalid(CallFailed):
     """A mapped event breaks a rule of Lotus. `field` is the Lotus field at fault."""
 
     code = "event_invalid"
+    reason = "event_invalid"
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, *, path: str | None = None, kind: str | None = None) -> None:
+        """`path` is the place within the field, None for the field itself."""
+        super().__init__(message, path=path or field, kind=kind)
         self.field = field
-        super().__init__(message)

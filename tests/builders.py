@@ -136,7 +136,7 @@ def a_run(*lanes: Lane, call: Call | None = None) -> Run:
 
 def a_rejected_run() -> Run:
     """Return a run whose call could not be read."""
-    return Run(Outcome.REJECTED, Reason.NOT_AN_OBJECT, "A call must be an object; this is null.", None, None, None, ())
+    return Run.ended(Outcome.REJECTED, Reason.NOT_AN_OBJECT, "A call must be an object; this is null.")
 
 
 def a_record(done: Run | Lane | LotusEvent | None = None, *, message_id: Any = MISSING, raw: bytes = b"{}") -> Record:

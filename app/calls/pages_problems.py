@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 from app.calls.problems import Problems, find_problems, to_document
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.store.query import parse_id, parse_moment
+from app.store.query import parse_moment
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
 from app.web.parameters import read_parameters
@@ -18,7 +18,6 @@ RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "a
 """Periods the page offers; any duration or time is accepted as well."""
 
 _RANGE = "7d"
-_PARAMETERS = ("range", "before", "unmapped_before")
 _NEW = "new"
 
 
@@ -28,7 +27,7 @@ def problem_pages(pages: Pages) -> Blueprint:
 
     @blueprint.get("/problems")
     def show() -> Response:
-        texts = read_parameters(*_PARAMETERS)
+        texts = read_parameters("range")
         work = _find(pages.localize(texts))
 
         def read(backend: Backend) -> Values:
@@ -39,9 +38,6 @@ def problem_pages(pages: Pages) -> Blueprint:
             read,
             range=texts.get("range", _RANGE),
             ranges=RANGES,
-            continued="before" in texts,
-            unmapped_continued="unmapped_before" in texts,
-            with_parameter=lambda name, value: f"/problems?{urlencode({**texts, name: value})}",
             to_editor=_to_editor,
         )
 
@@ -55,7 +51,7 @@ def problem_api(pages: Pages, admin_token: str) -> Blueprint:
 
     @blueprint.get("/problems")
     def show() -> Response:
-        work = _find(read_parameters(*_PARAMETERS))
+        work = _find(read_parameters("range"))
         return to_json(pages.read(lambda backend: to_document(work(backend))))
 
     return blueprint
@@ -64,10 +60,7 @@ def problem_api(pages: Pages, admin_token: str) -> Blueprint:
 def _find(texts: dict[str, str]) -> Callable[[Backend], Problems]:
     text = texts.get("range", _RANGE)
     since = None if text == "all" else parse_moment("range", text, clock())
-    before, unmapped = (
-        parse_id(name, texts[name]) if name in texts else None for name in ("before", "unmapped_before")
-    )
-    return lambda backend: find_problems(backend.database, since, before=before, unmapped_before=unmapped)
+    return lambda backend: find_problems(backend.database, since)
 
 
 def _to_editor(transform: str | None, sample: str) -> str:

@@ -10,8 +10,6 @@ import msgspec
 
 from app.calls.steps import TimedStep
 from app.core.json_text import decode
-from app.core.outcome import Outcome
-from app.core.problem import problem_key
 from app.core.times import format_time
 from app.errors import UnparsableJson
 from app.store.history import OutcomeChange
@@ -36,7 +34,7 @@ class CallDocument(msgspec.Struct, kw_only=True):
     transform: str | None
     transform_digest: str | None
     problem: str | None
-    """Identifies the way it fails, for `replay --problem`; None if it made its events."""
+    """Identifies the way it fails, for `replay --problem`; None if it made its events, or another call did."""
     idempotency_ids: tuple[str, ...]
 
 
@@ -241,15 +239,9 @@ def _call_members(row: CallRow) -> dict[str, Any]:
         "customer_id": row.customer_id,
         "transform": row.transform,
         "transform_digest": row.transform_digest.hex() if row.transform_digest else None,
-        "problem": _find_problem(row),
+        "problem": row.fault.hex() if row.fault is not None else None,
         "idempotency_ids": row.idempotency_ids,
     }
-
-
-def _find_problem(row: CallRow) -> str | None:
-    if row.outcome in {Outcome.STORED, Outcome.DUPLICATE}:
-        return None
-    return problem_key(row.outcome, row.reason, row.transform, row.transform_digest, row.detail)
 
 
 def _to_result_document(result: StoredResult) -> ResultDocument:

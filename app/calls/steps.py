@@ -11,8 +11,8 @@ from app.core import native, tracking
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import PipelineStep, Run, explain, run
 from app.core.transform.transform import Transform, TransformSet
-from app.store.calls import to_detail
 from app.store.engine import Connection
+from app.store.record import to_detail
 from app.store.review import CallRow, WholeCall
 
 
@@ -33,7 +33,7 @@ def list_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> list[Tim
     """
     return [
         # A sentence may quote what a sender wrote, and half of a surrogate pair cannot be encoded.
-        TimedStep(step.name, step.passed, to_detail(step.sentence) or "", _time_of(step.name, whole))
+        TimedStep(step.name, step.passed, to_detail(step.sentence), _time_of(step.name, whole))
         for step in _pipeline_steps(conn, catalog, whole)
     ]
 

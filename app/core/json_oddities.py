@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from app.core.fault import any_index
+
 _SPACE = rb"[ \t\n\r]"
 _BOM = rb"\xef\xbb\xbf"
 _ESCAPE = rb'(?:\\["\\/bfnrt])++|\\u[0-9a-fA-F]{4}'
@@ -87,11 +89,19 @@ def mend(text: bytes) -> bytes:
     return b"".join([*parts, text[copied:]])
 
 
-def describe(text: bytes) -> str | None:
-    """Return a sentence that names the first invalid token of a call and its position; None if all are valid.
+class Oddity(NamedTuple):
+    """The first invalid token of a call."""
 
-    Words that mean "no value" are quoted; other values never are.
-    """
+    sentence: str
+    """What it is, and where. Words that mean "no value" are quoted; other values never are."""
+    path: str
+    """Of the value, in the call; "" for the call itself, and for a token far into it."""
+    kind: str
+    """The sentence without what differs from call to call."""
+
+
+def describe(text: bytes) -> Oddity | None:
+    """Describe the first invalid token of a call; None if all are valid."""
     span = next(_find_tokens(text), None)
     if span is None:
         return None
@@ -100,13 +110,19 @@ def describe(text: bytes) -> str | None:
     place = span.start + offset
     verb = "holds" if token.startswith(b'"') or span.is_mark else "is"
     if span.start > _PATH_BYTES:
-        return f"The call {verb if verb == 'holds' else 'has'} {what} at byte {place}."
+        kind = f"The call {verb if verb == 'holds' else 'has'} {what}"
+        return Oddity(f"{kind} at byte {place}.", "", kind)
     path = _find_path(text, span.start)
     if verb == "holds" and _COLON.match(text, span.end) is not None:
-        subject = f"A key of `{path}`" if path else "A key of the call"
+        subject = "A key of {}" if path else "A key of the call"
     else:
-        subject = f"`{path}`" if path else "The call"
-    return f"{subject} {verb} {what} (byte {place})."
+        subject = "{}" if path else "The call"
+    everywhere = any_index(path)
+    return Oddity(
+        f"{subject.format(f'`{path}`')} {verb} {what} (byte {place}).",
+        everywhere,
+        f"{subject.format(f'`{everywhere}`')} {verb} {what}",
+    )
 
 
 def _find_tokens(text: bytes, checkpoint: Checkpoint = no_checkpoint) -> Iterator[Span]:

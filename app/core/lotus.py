@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from app.core.fault import ELLIPSIS, any_index
 from app.core.json_numbers import NotFinite, whole_digits, with_numbers_by_value
 from app.core.json_text import MAX_DEPTH, contains_nul, decode, encode_both, encode_canonical, nests_too_deep
 from app.core.times import TimeInvalid, parse_time
@@ -132,7 +133,8 @@ def _check_text(field: str, text: str, longest: int) -> str:
     if not text:
         raise EventInvalid(field, f"{field} is empty")
     if len(text) > longest:
-        raise EventInvalid(field, f"{field} has {len(text)} characters; Lotus takes at most {longest}")
+        limit = f"characters; Lotus takes at most {longest}"
+        raise EventInvalid(field, f"{field} has {len(text)} {limit}", kind=f"{field} has {ELLIPSIS} {limit}")
     if "\0" in text:
         # Lotus accepts it, and its consumer then crashes.
         raise EventInvalid(field, f"{field} holds a NUL character, which Lotus cannot store")
@@ -153,14 +155,17 @@ def _properties_json(properties: object) -> tuple[bytes, bytes]:
     try:
         encoded, by_value = encode_both(properties)
     except NotFinite as error:
-        raise EventInvalid("properties", f"properties: {error}") from error
+        raise EventInvalid("properties", f"properties: {error}", kind=f"properties: {any_index(str(error))}") from error
     except RecursionError as error:
         raise _too_deep() from error
     if len(encoded) > 2 * MAX_DEPTH and nests_too_deep(properties, encoded):
         raise _too_deep()
     if contains_nul(encoded):
         where = _nul_path(properties, "properties") or "properties"
-        raise EventInvalid("properties", f"{where} holds a NUL character, which Lotus cannot store")
+        why = "holds a NUL character, which Lotus cannot store"
+        everywhere = any_index(where)
+        path = everywhere.removeprefix(_A_KEY)
+        raise EventInvalid("properties", f"{where} {why}", path=path, kind=f"{everywhere} {why}")
     return encoded, by_value
 
 
@@ -169,13 +174,16 @@ def _too_deep() -> EventInvalid:
     return EventInvalid("properties", f"properties nest deeper than {MAX_DEPTH} levels")
 
 
+_A_KEY = "a key of "
+
+
 def _nul_path(value: Any, path: str) -> str | None:
     """Return where the NUL is. Only called for the error message of an event that is already invalid."""
     if isinstance(value, str):
         return path if "\0" in value else None
     if isinstance(value, dict):
         for key, inner in value.items():
-            nul_path = f"a key of {path}" if "\0" in key else _nul_path(inner, f"{path}.{key}")
+            nul_path = f"{_A_KEY}{path}" if "\0" in key else _nul_path(inner, f"{path}.{key}")
             if nul_path:
                 return nul_path
     if isinstance(value, list):

@@ -52,7 +52,7 @@ def check_event(native: NativeEvent) -> LotusEvent:
     if isinstance(value, Unread):
         raise CallRejected(Reason.CALL_TOO_LARGE, value.value.replace("The call", "The event"))
     if type(value) is Unparsed:
-        raise CallRejected(Reason.UNSTORABLE, value.sentence)
+        raise CallRejected(Reason.UNSTORABLE, value.sentence, path=value.path, kind=value.kind)
     if type(value) is not dict:
         raise CallRejected(Reason.NOT_AN_OBJECT, "An event must be an object.")
     for field, sentence in _REQUIRED:

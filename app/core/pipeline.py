@@ -6,17 +6,18 @@ mapped call is new, a duplicate or a conflict only the database can say: that pa
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from app.core import native
+from app.core.fault import Fault
 from app.core.lotus import DIGEST_BYTES, LotusEvent, former_content
 from app.core.native import NativeEvent, check_event
 from app.core.outcome import Outcome, Reason
 from app.core.segment import Call, parse_call
 from app.core.transform.transform import MAIN_LANE, Filtered, Transform, TransformSet
-from app.errors import CallRejected, EventInvalid, ExpressionFailed
+from app.errors import CallFailed, CallRejected, EventInvalid
 
 __all__ = ["MAIN_LANE", "Lane", "PipelineStep", "Run", "equals_content", "explain", "map_call", "run"]
 
@@ -49,6 +50,38 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     lanes: tuple[Lane, ...]
     left_out: tuple[str, ...] = ()
     """Why some transforms that take this call made no events of it, where others did."""
+    fault: Fault | None = None
+    """What calls that end like this one have in common; None where there is no outcome."""
+
+    @classmethod
+    def ended(
+        cls,
+        outcome: Outcome,
+        reason: Reason,
+        detail: str,
+        *,
+        fault: Fault | None = None,
+        call: Call | None = None,
+        transform: str | None = None,
+        digest: bytes | None = None,
+    ) -> "Run":
+        """Return the run of a call that makes no events; `fault` None: its sentence is `detail`, and it has no path."""
+        return cls(outcome, reason, detail, call, transform, digest, (), (), fault or Fault("", detail))
+
+    @classmethod
+    def rejected(
+        cls, error: CallFailed, *, call: Call | None = None, transform: str | None = None, digest: bytes | None = None
+    ) -> "Run":
+        """Return the run of a call that `error` rejects."""
+        return cls.ended(
+            Outcome.REJECTED,
+            Reason(error.reason),
+            error.message,
+            fault=Fault(error.path, error.kind),
+            call=call,
+            transform=transform,
+            digest=digest,
+        )
 
 
 class PipelineStep(msgspec.Struct, frozen=True):
@@ -69,84 +102,72 @@ def run(raw: bytes, document: Any, transforms: TransformSet, received_at: int) -
     try:
         call = parse_call(raw, document)
     except CallRejected as error:
-        return Run(Outcome.REJECTED, Reason(error.reason), error.message, None, None, None, ())
+        return Run.rejected(error)
     lanes: list[Lane] = []
-    stops: list[_Stop] = []
+    stops: list[Run] = []
     for transform in transforms.choose(call).all:
         result = _attempt(call, transform, received_at)
         if type(result) is Lane:
             lanes.append(result)
-        elif type(result) is _Stop:
+        elif type(result) is Run:
             stops.append(result)
-    stop = _choose_stop(stops, lanes)
+    stop = _choose_stop(call, stops, lanes)
     if stop is not None:
-        name, digest = stop.transform, stop.digest
-        return Run(stop.outcome, stop.reason, stop.detail, call, name, digest, ())
+        return stop
     if lanes:
-        left_out = tuple(stop.detail for stop in stops) if stops else ()
+        left_out = tuple(stop.detail or "" for stop in stops) if stops else ()
         return Run(None, None, None, call, lanes[0].transform, lanes[0].digest, tuple(lanes), left_out)
-    return Run(Outcome.IGNORED, *_explain_unmatched(call), call, None, None, ())
+    return Run.ended(Outcome.IGNORED, *_explain_unmatched(call), call=call)
 
 
 def _run_native(document: NativeEvent) -> Run:
     try:
         event = check_event(document)
-    except CallRejected as error:
-        return Run(Outcome.REJECTED, Reason(error.reason), error.message, None, native.NAME, native.DIGEST, ())
-    except EventInvalid as error:
-        return Run(Outcome.REJECTED, Reason.EVENT_INVALID, error.message, None, native.NAME, native.DIGEST, ())
+    except CallFailed as error:
+        return Run.rejected(error, transform=native.NAME, digest=native.DIGEST)
     lane = Lane(MAIN_LANE, native.NAME, native.DIGEST, (event,), event.content)
     return Run(None, None, None, None, native.NAME, native.DIGEST, (lane,))
 
 
-class _Stop(NamedTuple):
-    """Why a transform made no events of a call."""
-
-    outcome: Outcome
-    reason: Reason
-    detail: str
-    transform: str
-    digest: bytes
-
-
-def _attempt(call: Call, transform: Transform, received_at: int) -> Lane | _Stop:
+def _attempt(call: Call, transform: Transform, received_at: int) -> Lane | Run:
+    """Return the events that a transform makes of a call, or the run that ends without any."""
+    name, digest = transform.name, transform.digest
     if not transform.enabled:
-        detail = f"{transform.name} is disabled"
-        return _Stop(Outcome.IGNORED, Reason.DISABLED, detail, transform.name, transform.digest)
+        return Run.ended(
+            Outcome.IGNORED, Reason.DISABLED, f"{name} is disabled", call=call, transform=name, digest=digest
+        )
     try:
         return map_call(call, transform, received_at)
     except Filtered as error:
-        return _Stop(Outcome.IGNORED, Reason.FILTERED, str(error), transform.name, transform.digest)
-    except ExpressionFailed as error:
-        return _Stop(Outcome.REJECTED, Reason.TRANSFORM_ERROR, error.message, transform.name, transform.digest)
-    except EventInvalid as error:
-        return _Stop(Outcome.REJECTED, Reason.EVENT_INVALID, error.message, transform.name, transform.digest)
-    except CallRejected as error:
-        return _Stop(Outcome.REJECTED, Reason(error.reason), error.message, transform.name, transform.digest)
+        return Run.ended(Outcome.IGNORED, Reason.FILTERED, str(error), call=call, transform=name, digest=digest)
+    except CallFailed as error:
+        return Run.rejected(error, call=call, transform=name, digest=digest)
 
 
-def _choose_stop(stops: list[_Stop], lanes: list[Lane]) -> _Stop | None:
+def _choose_stop(call: Call, stops: list[Run], lanes: list[Lane]) -> Run | None:
     """Return why the call ends without events: one bad event rejects it, whatever other transforms made."""
     if stops:
         rejected = next((stop for stop in stops if stop.outcome is Outcome.REJECTED), None)
         if rejected is not None:
             return rejected
     if len(lanes) > 1:
-        return _find_twins(lanes)
+        return _find_twins(call, lanes)
     if stops and not lanes:
         # The reason is that of the first transform; the sentence names all of them.
-        return stops[0]._replace(detail="; ".join(stop.detail for stop in stops))
+        detail = "; ".join(stop.detail or "" for stop in stops)
+        return msgspec.structs.replace(stops[0], detail=detail, fault=Fault("", detail))
     return None
 
 
-def _find_twins(lanes: list[Lane]) -> _Stop | None:
+def _find_twins(call: Call, lanes: list[Lane]) -> Run | None:
     """Reject two lanes that make events of one idempotency id: the second would count as a copy of the first."""
     first: dict[str, Lane] = {}
     for lane in lanes:
         for event in lane.events:
             if (other := first.setdefault(event.idempotency_id, lane)) is not lane:
                 sentence = f"idempotency_id is the same for an event of {other.transform} and one of {lane.transform}"
-                return _Stop(Outcome.REJECTED, Reason.EVENT_INVALID, sentence, lane.transform, lane.digest)
+                error = EventInvalid("idempotency_id", sentence)
+                return Run.rejected(error, call=call, transform=lane.transform, digest=lane.digest)
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from app.core.json_numbers import whole_digits
-from app.core.json_oddities import describe, mend
+from app.core.json_oddities import Oddity, describe, mend
 from app.core.json_text import MAX_DEPTH, TooDeep, decode
 from app.core.outcome import Reason
 from app.errors import CallRejected, UnparsableJson
@@ -30,6 +30,9 @@ class Unparsed(msgspec.Struct, frozen=True):
 
     sentence: str
     """Which token, and where."""
+    path: str
+    kind: str
+    """The sentence without what differs from call to call."""
     mended: Any = None
     """The document with null for each token that is not JSON, to identify the call; None if that fails too."""
 
@@ -92,7 +95,9 @@ def parse_call(raw: bytes, document: Any) -> Call:
     kind = document.get("type")
     if type(kind) is not str or not kind:
         raise CallRejected(
-            Reason.TYPE_MISSING, f"`type` must be text, such as track; it is {_value_kind(document, 'type')}."
+            Reason.TYPE_MISSING,
+            f"`type` must be text, such as track; it is {_value_kind(document, 'type')}.",
+            path="type",
         )
     event = None
     if kind == "track":
@@ -104,6 +109,7 @@ def parse_call(raw: bytes, document: Any) -> Call:
             raise CallRejected(
                 Reason.PROPERTIES_NOT_OBJECT,
                 f"`properties` must be an object; it is {_value_kind(document, 'properties')}.",
+                path="properties",
             )
     return Call(
         document=document,
@@ -135,14 +141,15 @@ def to_unparsed(raw: bytes, error: UnparsableJson) -> Unparsed:
     mended = None
     with contextlib.suppress(UnparsableJson):
         mended = decode(mend(raw))
-    return Unparsed(describe(raw) or error.message.replace("The body", "The call", 1), mended)
+    oddity = describe(raw) or Oddity(error.message.replace("The body", "The call", 1), "", "The call is not JSON")
+    return Unparsed(*oddity, mended)
 
 
 def _document_error(document: Any) -> CallRejected:
     if isinstance(document, Unread):
         return CallRejected(Reason.CALL_TOO_LARGE, document.value)
     if type(document) is Unparsed:
-        return CallRejected(Reason.UNSTORABLE, document.sentence)
+        return CallRejected(Reason.UNSTORABLE, document.sentence, path=document.path, kind=document.kind)
     return CallRejected(
         Reason.NOT_AN_OBJECT, f"A call must be an object; this is {_KINDS.get(type(document), 'none')}."
     )
@@ -151,7 +158,8 @@ def _document_error(document: Any) -> CallRejected:
 def _event_error(document: dict[str, Any]) -> CallRejected:
     event = document.get("event")
     reason = Reason.EVENT_MISSING if event is None or event == "" else Reason.EVENT_NOT_STRING
-    return CallRejected(reason, f"`event` of a track call must be text; it is {_value_kind(document, 'event')}.")
+    sentence = f"`event` of a track call must be text; it is {_value_kind(document, 'event')}."
+    return CallRejected(reason, sentence, path="event")
 
 
 _KINDS: dict[type, str] = {

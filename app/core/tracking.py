@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core.json_oddities import describe
+from app.core.json_oddities import Oddity, describe
 from app.core.json_spans import replace_member, split_object
 from app.core.json_text import decode, trim
 from app.core.segment import Unparsed, Unread, read
@@ -64,7 +64,7 @@ class Envelope(msgspec.Struct, frozen=True):
     context: dict[str, Any] | None = None
     integrations: dict[str, Any] | None = None
     sent_at: Any = None
-    fault: str | None = None
+    oddity: Oddity | None = None
     """Why it cannot be read; then no call of the batch can be."""
 
 
@@ -139,7 +139,11 @@ def read_envelope(envelope: bytes | None) -> Envelope:
     try:
         document = decode(envelope)
     except UnparsableJson as error:
-        return Envelope(fault=f"The data beside its batch is not JSON: {describe(envelope) or error.message}")
+        what = "The data beside its batch is not JSON"
+        oddity = describe(envelope)
+        if oddity is None:
+            return Envelope(oddity=Oddity(f"{what}: {error.message}", "", what))
+        return Envelope(oddity=Oddity(f"{what}: {oddity.sentence}", oddity.path, f"{what}: {oddity.kind}"))
     context, integrations = document.get("context"), document.get("integrations")
     return Envelope(
         context if type(context) is dict else None,
@@ -169,8 +173,8 @@ def complete(
     if type(document) is not dict:
         return document
     _set_type(document, route)
-    if envelope.fault is not None:
-        return Unparsed(envelope.fault, document)
+    if envelope.oddity is not None:
+        return Unparsed(*envelope.oddity, document)
     if envelope.context:
         document["context"] = _merge(envelope.context, document.get("context"))
     if envelope.integrations:

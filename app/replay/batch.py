@@ -8,17 +8,17 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from app.core.outcome import Outcome, Reason
-from app.core.pipeline import MAIN_LANE, Run
+from app.core.outcome import Outcome
+from app.core.pipeline import MAIN_LANE
 from app.replay.correction import Correction, Replacement
 from app.replay.decide import Decision
 from app.replay.sql_replays import CallChange, Stale, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store import ledger
 from app.store.commit import OnEvents
-from app.store.engine import Connection
+from app.store.engine import Connection, RowRefused
 from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
 from app.store.ids import Ids
-from app.store.record import EventResult, MappedCall, to_key
+from app.store.record import EventResult, MappedCall, to_key, unstorable
 from app.store.settle import MapAgain, conclude, settle
 
 
@@ -185,6 +185,7 @@ def _to_call_change(decision: Decision, call: MappedCall) -> CallChange:
         digest,
         customer_id,
         call.results,
+        call.fault,
     )
 
 
@@ -294,13 +295,6 @@ def _note_revisions(
     )
 
 
-def unstorable(decision: Decision, why: str) -> Decision:
+def decide_unstorable(decision: Decision, refusal: RowRefused) -> Decision:
     """Return the decision for a call with values the database does not accept: rejected, as on receipt."""
-    digest = decision.run.digest if decision.run else None
-    transform = decision.run.transform if decision.run else None
-    sentence = f"the database does not take a value of this call ({why})"
-    return Decision(
-        row=decision.row,
-        run=Run(Outcome.REJECTED, Reason.UNSTORABLE, sentence, None, transform, digest, ()),
-        user_id=decision.row.customer_id,
-    )
+    return Decision(row=decision.row, run=unstorable(decision.run, refusal), user_id=decision.row.customer_id)

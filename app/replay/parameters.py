@@ -7,8 +7,8 @@ in another.
 import re
 from collections.abc import Mapping, Sequence
 
+from app.core.fault import KEY_BYTES
 from app.core.outcome import REASONS_OF, Outcome, Reason
-from app.core.problem import KEY_DIGITS
 from app.errors import BadQuery
 from app.replay.plan import ReplayRequest
 from app.store.ids import ID_MAX
@@ -18,7 +18,7 @@ PARAMETERS: tuple[str, ...] = ("outcome", "event", "reason", "by", "version", "p
 PARAMETERS += ("since", "until", "transform", "id", "limit", "correct")
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
-_PROBLEM = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
+_PROBLEM = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 _CALL_ID = re.compile(r"[1-9][0-9]{0,18}")
 _LIMIT = re.compile(r"[0-9]{1,18}")
 _WITHOUT_EVENTS = (Outcome.REJECTED, Outcome.IGNORED)
@@ -50,7 +50,7 @@ def parse_replay_request(texts: Mapping[str, str]) -> ReplayRequest:
     problem = texts.get("problem")
     if problem is not None and not _PROBLEM.fullmatch(problem):
         raise BadQuery(
-            f"problem must be the {KEY_DIGITS} hexadecimal digits that `show` prints; it is {problem[:40]!a}"
+            f"problem must be the {2 * KEY_BYTES} hexadecimal digits that `show` prints; it is {problem[:40]!a}"
         )
     return ReplayRequest(
         outcomes=_parse_outcomes(texts),

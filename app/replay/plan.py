@@ -35,7 +35,7 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     """Version of the transform that decided, in hexadecimal digits."""
     problem: str | None = None
-    """Only calls with this problem, see app.core.problem."""
+    """Only calls with the fault that has this key, in hexadecimal digits."""
     since: str | None = None
     until: str | None = None
     transform: str | None = None
@@ -211,6 +211,6 @@ def to_scope(plan: Plan) -> ReplayScope:
         reason=request.reason,
         by=request.by,
         version=bytes.fromhex(request.version) if request.version else None,
-        problem=request.problem,
+        fault=bytes.fromhex(request.problem) if request.problem is not None else None,
         call_ids=plan.call_ids,
     )

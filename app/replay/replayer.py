@@ -13,7 +13,7 @@ import msgspec
 
 from app.catalog.live import Catalog
 from app.errors import Unavailable
-from app.replay.batch import BatchContext, Hooks, unstorable, write
+from app.replay.batch import BatchContext, Hooks, decide_unstorable, write
 from app.replay.checkpoints import Checkpoints
 from app.replay.decide import Decider, Decision
 from app.replay.plan import Plan, ReplayRequest, Tally, make_plan, to_scope
@@ -268,7 +268,7 @@ class Replayer:
     def _bisect(self, plan: Plan, decisions: Sequence[Decision], refusal: RowRefused, *, dry_run: bool) -> None:
         """Find the call that the database refuses by bisection, so that all others are replayed."""
         if len(decisions) == 1:
-            self._transact(plan, [unstorable(decisions[0], str(refusal))], plan.replay.cursor, dry_run=dry_run)
+            self._transact(plan, [decide_unstorable(decisions[0], refusal)], plan.replay.cursor, dry_run=dry_run)
             return
         middle = len(decisions) // 2
         for part in (decisions[:middle], decisions[middle:]):

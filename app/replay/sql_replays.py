@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 import sqlalchemy as sa
 
+from app.core.fault import Fault
 from app.core.outcome import Outcome
-from app.store.calls import to_detail
+from app.store.faults import FaultRow, append_faults
 from app.store.history import OutcomeChange
 from app.store.inserts import Insert, pipelined
 from app.store.kept import KeptCall
 from app.store.ledger import CALL, EVENT, Entry
-from app.store.record import EventResult
+from app.store.record import EventResult, to_detail
 from app.store.results import results_text, to_event_results
 from app.store.schema import calls, claims, events, outcome_changes, replays, voids
 from app.store.updates import Update
@@ -53,13 +54,21 @@ class CallChange(msgspec.Struct, gc=False):
     customer_id: str | None
     """As an indexable key."""
     results: tuple[EventResult, ...]
+    fault: Fault | None
+
+    def fault_row(self) -> FaultRow | None:
+        """Return what it has in common with calls that fail like it; None if it has its events now."""
+        if self.fault is None:
+            return None
+        return FaultRow(self.outcome, self.reason, self.transform, self.digest, self.fault)
 
     def differs(self) -> bool:
         """Return whether there is anything to write. A duplicate that stays one never differs."""
         row = self.row
         if row.outcome == self.outcome == Outcome.DUPLICATE:
             return False
-        return (self.outcome, self.reason, to_detail(self.detail), self.results_text()) != (
+        detail = to_detail(self.detail) if self.detail is not None else None
+        return (self.outcome, self.reason, detail, self.results_text()) != (
             row.outcome,
             row.reason,
             row.detail,
@@ -87,7 +96,7 @@ _CHANGES = Insert(outcome_changes, ("call_id", *OutcomeChange.__struct_fields__)
 _VOIDS = Insert(voids, ("replay_id", "event_id", "idempotency_id", "replaced_by"))
 _CALLS = Update(
     calls,
-    new=("outcome", "reason", "detail", "transform", "transform_digest", "customer_id", "results"),
+    new=("outcome", "reason", "detail", "transform", "transform_digest", "customer_id", "results", "fault"),
     known=("id", "outcome", "reason", "transform_digest", "results"),
 )
 _EVENTS_VOID = Update(events, new=("voided_at", "voided_by", "void_reason"), known=("id", "voided_at"))
@@ -128,11 +137,12 @@ def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Seque
             (
                 change.outcome,
                 change.reason,
-                to_detail(change.detail),
+                to_detail(change.detail) if change.detail is not None else None,
                 change.transform,
                 change.digest,
                 change.customer_id,
                 change.results_text(),
+                None if (fault := change.fault_row()) is None else fault.key,
                 change.row.id,
                 change.row.outcome,
                 change.row.reason,
@@ -147,6 +157,7 @@ def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Seque
         with pipelined(conn):
             history.send()
             changed = update.send()
+            append_faults(conn, [fault for change in changes if (fault := change.fault_row()) is not None])
         if changed.rowcount != len(changes):
             raise Stale
 

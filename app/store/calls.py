@@ -1,13 +1,14 @@
 """Calls and the requests they came in. `conn` first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
 from app.clock import monotonic_micros
 from app.core.outcome import Outcome
+from app.store.faults import FaultRow, append_faults
 from app.store.inserts import Insert
-from app.store.record import Record, Request, to_key
+from app.store.record import Record, Request, to_detail, to_key
 from app.store.results import results_text
 from app.store.schema import calls, requests
 
@@ -41,12 +42,22 @@ def append_requests(conn: sa.Connection, taken: Iterable[Request]) -> None:
     )
 
 
-def append_calls(conn: sa.Connection, records: Iterable[Record]) -> None:
-    """Store calls with their outcomes."""
-    _CALLS.run(conn, [_row(record) for record in records])
+def append_calls(conn: sa.Connection, records: Sequence[Record]) -> None:
+    """Store calls with their outcomes and faults."""
+    rows = []
+    faults = []
+    for record in records:
+        fault = None
+        if record.fault is not None:
+            run = record.run
+            fault = FaultRow(str(record.outcome), record.reason, run.transform, run.digest, record.fault)
+            faults.append(fault)
+        rows.append(_row(record, None if fault is None else fault.key))
+    _CALLS.run(conn, rows)
+    append_faults(conn, faults)
 
 
-def _row(record: Record) -> tuple[object, ...]:
+def _row(record: Record, fault: bytes | None) -> tuple[object, ...]:
     run = record.run
     return (
         record.id,
@@ -61,17 +72,11 @@ def _row(record: Record) -> tuple[object, ...]:
         to_key(record.customer_id),
         record.outcome,
         record.reason,
-        to_detail(record.detail),
+        to_detail(record.detail) if record.detail is not None else None,
         run.transform,
         run.digest,
         results_text(record.results) if record.results else None,
         record.mapped_after,
         None if record.outcome is Outcome.STORED else 1,
+        fault,
     )
-
-
-def to_detail(sentence: str | None) -> str | None:
-    """Return a sentence as both databases accept it: it may quote a sender."""
-    if sentence is None or (sentence.isascii() and "\0" not in sentence):
-        return sentence
-    return sentence.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from app.core.outcome import Outcome, Reason
-from app.core.pipeline import Run
 from app.errors import Unavailable
 from app.store import ledger
 from app.store.calls import append_calls, append_requests
@@ -14,7 +12,7 @@ from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.events import NewEvent
 from app.store.ids import Ids
 from app.store.inserts import pipelined
-from app.store.record import Record, Request
+from app.store.record import Record, Request, unstorable
 from app.store.settle import MapAgain, settle
 
 OnEvents = Callable[[sa.Connection, Sequence[NewEvent], Sequence[int], int], Counter[ledger.Entry]]
@@ -74,10 +72,7 @@ class Committer:
 
     def _reject(self, share: Share, refused: RowRefused) -> None:
         _, record = share
-        sentence = f"the database does not take a value of this call ({refused})"
-        record.run = Run(
-            Outcome.REJECTED, Reason.UNSTORABLE, sentence, None, record.run.transform, record.run.digest, ()
-        )
+        record.run = unstorable(record.run, refused)
         record.results = ()
         try:
             self._transact([share])

@@ -5,7 +5,6 @@ without a scan.
 """
 
 from collections.abc import Collection, Sequence
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -13,11 +12,10 @@ import sqlalchemy as sa
 
 from app.core.arrival import WEBHOOK, read_arrived
 from app.core.outcome import Outcome, Reason
-from app.core.problem import problem_key
 from app.store.arrays import among
 from app.store.events import EventFields, base_id_of
 from app.store.record import to_key
-from app.store.schema import calls, events, requests
+from app.store.schema import calls, events, faults, requests
 
 BYTES_AT_ONCE = 16 << 20
 """The most raw bytes in memory at a time; a call has at most 1 MiB."""
@@ -26,7 +24,6 @@ _SLICE = 100
 """Calls in the first statement: each may be a megabyte. Later statements read more if these were small."""
 
 _LONGEST_SLICE = 300
-_LOOKED_AT_ONCE = 5_000
 _EVENTS_SLICE = 500
 
 _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
@@ -43,8 +40,8 @@ class ReplayScope(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the transform that decided."""
     version: bytes | None = None
     """Digest of the version that decided."""
-    problem: str | None = None
-    """Only the calls of one problem, see app.core.problem."""
+    fault: bytes | None = None
+    """Only the calls with the fault that has this key."""
     call_ids: tuple[int, ...] | None = None
 
 
@@ -99,8 +96,6 @@ _EVENT_COLUMNS = [events.c[name] for name in OwnEvent.__struct_fields__[:-1]]
 
 def find_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
     """Return the lowest `limit` ids above `after`, and not above `until`."""
-    if scope.problem is not None:
-        return _find_ids_of_problem(conn, scope, after, until, limit)
     ids: list[int] = []
     for conditions in _sources(scope):
         query = sa.select(calls.c.id).where(calls.c.id > after, calls.c.id <= until, *conditions)
@@ -110,51 +105,10 @@ def find_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int, li
 
 def count_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
     """Count the calls of a scope with ids in (after, until]."""
-    if scope.problem is not None:
-        return _count_ids_of_problem(conn, scope, after, until)
     total = 0
     for conditions in _sources(scope):
         query = sa.select(sa.func.count()).where(calls.c.id > after, calls.c.id <= until, *conditions)
         total += conn.execute(query.select_from(calls)).scalar_one()
-    return total
-
-
-# What identifies a problem. The detail of a conflict is not read: no two are the same.
-_PROBLEM_COLUMNS = (
-    calls.c.outcome,
-    calls.c.reason,
-    calls.c.transform,
-    calls.c.transform_digest,
-    # A literal: with a parameter PostgreSQL would not see that the grouped and the selected expressions are the same.
-    sa.case((calls.c.outcome == sa.literal_column("'conflict'"), sa.null()), else_=calls.c.detail),
-)
-
-
-def _find_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
-    """Read in steps until there are enough: no index holds the problem of a call."""
-    ids: list[int] = []
-    while len(ids) < limit:
-        rows: list[Any] = []
-        for conditions in _sources(scope):
-            query = sa.select(calls.c.id, *_PROBLEM_COLUMNS).where(calls.c.id > after, calls.c.id <= until, *conditions)
-            rows += conn.execute(query.order_by(calls.c.id).limit(_LOOKED_AT_ONCE))
-        rows = sorted(rows, key=itemgetter(0))[:_LOOKED_AT_ONCE]
-        ids += [row[0] for row in rows if problem_key(*row[1:]) == scope.problem]
-        if len(rows) < _LOOKED_AT_ONCE:
-            break
-        after = rows[-1][0]
-    return ids[:limit]
-
-
-def _count_ids_of_problem(conn: sa.Connection, scope: ReplayScope, after: int, until: int) -> int:
-    total = 0
-    for conditions in _sources(scope):
-        query = sa.select(sa.func.count(), *_PROBLEM_COLUMNS).where(
-            calls.c.id > after, calls.c.id <= until, *conditions
-        )
-        # Streamed, since there may be as many different details as calls.
-        rows = conn.execute(query.group_by(*_PROBLEM_COLUMNS).execution_options(yield_per=_LOOKED_AT_ONCE))
-        total += sum(row[0] for row in rows if problem_key(*row[1:]) == scope.problem)
     return total
 
 
@@ -213,6 +167,10 @@ def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:
         narrow.append(calls.c.transform == scope.by)
     if scope.version is not None:
         narrow.append(calls.c.transform_digest == scope.version)
+    if scope.fault is not None:
+        # Not by its outcome, which all its calls share: the planner could take the index of that one.
+        outcome = sa.select(faults.c.outcome).where(faults.c.key == scope.fault).scalar_subquery()
+        return [(calls.c.fault == scope.fault, outcome.in_(sorted(set(scope.outcomes))), *narrow)]
     return [
         (calls.c.outcome == outcome.value, *(() if outcome is Outcome.STORED else (_NOT_STORED,)), *narrow)
         for outcome in sorted(set(scope.outcomes))

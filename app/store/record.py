@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from app.core.fault import Fault
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run
 
@@ -28,6 +29,13 @@ def to_key(text: str | None) -> str | None:
     return f"{clean[:_KEPT]}~{sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
+def to_detail(sentence: str) -> str:
+    """Return a sentence as both databases accept it: it may quote a sender."""
+    if sentence.isascii() and "\0" not in sentence:
+        return sentence
+    return sentence.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What became of one event of a call."""
 
@@ -48,6 +56,8 @@ class _CallState(msgspec.Struct, kw_only=True, gc=False):
     outcome: Outcome | None = None
     reason: Reason | None = None
     detail: str | None = None
+    fault: Fault | None = None
+    """What it has in common with other calls that fail like it; None if it made its events, or another call did."""
     results: tuple[EventResult, ...] = ()
     made_lanes: frozenset[str] = frozenset()
     """The lanes in which it made events before, given by a replay: it claims nothing for them any more."""
@@ -71,6 +81,19 @@ class MappedCall(_CallState, gc=False):
     def customer_id(self) -> str | None:
         """Return the customer of its first event, else the call's own user id."""
         return self.run.lanes[0].events[0].customer_id if self.run.lanes else self.user_id
+
+
+def unstorable(run: Run | None, refusal: Exception) -> Run:
+    """Return the run of a call, in place of `run`, that holds a value which the database refuses."""
+    sentence = "the database does not take a value of this call"
+    return Run.ended(
+        Outcome.REJECTED,
+        Reason.UNSTORABLE,
+        f"{sentence} ({refusal})",
+        fault=Fault("", sentence),
+        transform=run.transform if run else None,
+        digest=run.digest if run else None,
+    )
 
 
 class Record(MappedCall, gc=False):

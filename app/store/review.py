@@ -43,6 +43,8 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None
     transform: str | None
     transform_digest: bytes | None
+    fault: bytes | None
+    """Identifies the way it fails; None if it made its events, or another call did."""
     results: tuple[StoredResult, ...]
     """The result of each event; empty if all were simply stored."""
     mapped_after: int | None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import sqlalchemy as sa
 
+from app.core.fault import CONFLICT
 from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Lane, equals_content
@@ -55,7 +56,8 @@ def settle(
         if call.run.outcome is None:
             mapped.append(call)
         else:
-            call.outcome, call.reason, call.detail = call.run.outcome, call.run.reason, call.run.detail
+            run = call.run
+            call.outcome, call.reason, call.detail, call.fault = run.outcome, run.reason, run.detail, run.fault
     if not mapped:
         then()
         return []
@@ -302,11 +304,12 @@ def conclude(call: MappedCall, results: Sequence[EventResult]) -> None:
     """Set a call's outcome from its events' results: conflict if any is, else stored if any is new, else duplicate."""
     if len(results) == 1 and results[0].result is Outcome.STORED:
         # Nearly every call: its one event was stored, which needs no list, since the event itself shows it.
-        call.outcome, call.reason, call.detail, call.results = Outcome.STORED, None, None, ()
+        call.outcome, call.reason, call.detail, call.results, call.fault = Outcome.STORED, None, None, (), None
         return
+    call.fault = None
     for result in results:
         if result.result is Outcome.CONFLICT:
-            call.outcome, call.reason = Outcome.CONFLICT, Reason.CONFLICT
+            call.outcome, call.reason, call.fault = Outcome.CONFLICT, Reason.CONFLICT, CONFLICT
             other = f"call {result.rival}" if result.rival is not None else "another call"
             call.detail = f"the event {result.idempotency_id!r} is already there with other content, made by {other}"
             break

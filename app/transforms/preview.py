@@ -21,9 +21,9 @@ from app.core.transform.differences import differences
 from app.core.transform.examples import to_document
 from app.core.transform.transform import DEFAULT, Transform, TransformSet
 from app.errors import TransformInvalid
-from app.store.calls import to_detail
 from app.store.engine import Database
 from app.store.kept import KeptCall, read_kept
+from app.store.record import to_detail
 from app.store.review import CallFilters, list_call_ids
 
 BATCH = 500
@@ -96,7 +96,12 @@ class _Samples:
         sample = self._by_kind.get(kind)
         if sample is None:
             sample = Sample(
-                kind=kind, count=0, call_id=str(call_id), detail=to_detail(detail), before=before, after=after
+                kind=kind,
+                count=0,
+                call_id=str(call_id),
+                detail=to_detail(detail) if detail is not None else None,
+                before=before,
+                after=after,
             )
             self._by_kind[kind] = sample
         sample.count += 1

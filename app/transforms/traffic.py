@@ -12,9 +12,9 @@ from app.core.native import NativeEvent
 from app.core.segment import Unparsed, Unread
 from app.core.transform.match import Match
 from app.core.transform.transform import DEFAULT, Transform
-from app.store.calls import to_detail
 from app.store.engine import Connection
 from app.store.kept import read_kept
+from app.store.record import to_detail
 from app.transforms.documents import PathDocument
 from app.transforms.sql_traffic import list_event_names, list_ids_by_event, list_ids_decided_by, list_ids_of_type
 
@@ -124,5 +124,5 @@ def _sample(value: Any) -> str:
     if isinstance(value, list):
         return f"[{len(value)}]"
     text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    text = "null" if value is None else to_detail(text) or ""
+    text = "null" if value is None else to_detail(text)
     return text if len(text) <= _SAMPLE_CHARS else text[: _SAMPLE_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"

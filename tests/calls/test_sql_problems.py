@@ -1,99 +1,84 @@
-"""Counting the calls that made no event: right, bounded, and led to by the index, on both databases."""
+"""Counting the calls that made no event: exact, and led to by the index, on both databases."""
 
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
-from app.calls.sql_problems import ProblemRow, Scan, UnmappedRow, Window, list_problem_rows, list_unmapped_rows
-from app.core.outcome import Outcome
+from app.calls.sql_problems import FaultCount, count_faults, list_types
+from app.core.fault import Fault
 from app.store.engine import Database
-from app.store.ids import ID_MAX
-from app.store.schema import calls
+from app.store.faults import FaultRow, append_faults
+from app.store.schema import calls, faults
+from tests.builders import rows_of
 
-PROBLEMS = (Outcome.REJECTED, Outcome.CONFLICT)
+FAULTS = {
+    name: FaultRow("rejected", "event_invalid", "order", b"v", Fault(f"path {name}", f"sentence {name}"))
+    for name in ("a", "b")
+}
 
 
-def window(*, first: int = 0, end: int = ID_MAX, most: int = 100, seconds: float = 600) -> Window:
-    """Return what is to be looked at: time is no matter, unless a test says so."""
-    return Window(first=first, end=end, most=most, seconds=seconds)
-
-
-def seed(database: Database, *rows: tuple[int, str, str | None, str | None]) -> None:
-    """Store calls: id, outcome, reason, sentence."""
+def seed(database: Database, *rows: tuple[int, str | None]) -> None:
+    """Store calls: id, and the name of a fault."""
     shared = {"request_id": 1, "position": 0, "received_at": 1, "route": "webhook", "raw": b"{}", "type": "track"}
-    shared = {**shared, "transform": "order", "transform_digest": b"v"}
     with database.writing() as conn:
+        append_faults(conn, [FAULTS[name] for _, name in rows if name is not None])
         conn.execute(
             sa.insert(calls),
             [
-                {**shared, "id": one, "outcome": outcome, "reason": reason, "detail": detail, "event": f"E{one % 2}"}
-                for one, outcome, reason, detail in rows
+                {
+                    **shared,
+                    "id": id_,
+                    "outcome": "stored" if name is None else "rejected",
+                    "event": f"E{id_ % 2}",
+                    "fault": None if name is None else FAULTS[name].key,
+                }
+                for id_, name in rows
             ],
         )
 
 
-def test_calls_are_counted_by_reason_transform_version_and_sentence(database: Database) -> None:
-    seed(
-        database,
-        (1, "rejected", "event_invalid", "a"),
-        (2, "rejected", "event_invalid", "a"),
-        (3, "rejected", "event_invalid", "b"),
-        (4, "stored", None, None),
-        (5, "conflict", "conflict", "the event '5'"),
-        (6, "conflict", "conflict", "the event '6'"),
-        (7, "duplicate", "duplicate", "x"),
+def a_count(name: str, count: int, first_id: int, last_id: int) -> FaultCount:
+    """Return what is expected of a fault."""
+    row = FAULTS[name]
+    return FaultCount(
+        row.key,
+        row.outcome,
+        row.reason,
+        row.transform,
+        row.transform_digest,
+        row.fault.path,
+        row.fault.sentence,
+        count,
+        first_id,
+        last_id,
     )
+
+
+def test_every_call_of_a_range_is_counted_by_its_fault_most_calls_first(database: Database) -> None:
+    seed(database, (1, "b"), (2, "a"), (3, "b"), (4, None), (5, "b"), (6, "a"))
     with database.reading() as conn:
-        rows, scan = list_problem_rows(conn, PROBLEMS, window())
-    assert scan == Scan(5, None)
-    assert sorted(rows, key=lambda row: row.first_id) == [
-        ProblemRow("rejected", "event_invalid", "order", b"v", "a", 2, 1, 2),
-        ProblemRow("rejected", "event_invalid", "order", b"v", "b", 1, 3, 3),
-        ProblemRow("conflict", "conflict", "order", b"v", None, 2, 5, 6),
+        assert count_faults(conn, 0) == [a_count("b", 3, 1, 5), a_count("a", 2, 2, 6)]
+        # As many of both: the one that was seen last is first.
+        assert count_faults(conn, 2) == [a_count("a", 2, 2, 6), a_count("b", 2, 3, 5)]
+        assert count_faults(conn, 6) == [a_count("a", 1, 6, 6)]
+        assert count_faults(conn, 7) == []
+        assert list_types(conn, [1, 4, 99]) == {1: ("track", "E1"), 4: ("track", "E0")}
+
+
+def test_a_fault_is_one_row_however_often_it_is_written(database: Database) -> None:
+    for rows in ((1, "a"), (2, "b")), ((3, "b"), (4, "b")), ((5, "a"),):
+        seed(database, *rows)
+    stored: list[Any] = rows_of(database, faults, faults.c.path, faults.c.sentence)
+    assert sorted(stored) == [("path a", "sentence a"), ("path b", "sentence b")]
+
+
+def test_what_a_sender_wrote_is_kept_as_both_databases_take_it(database: Database) -> None:
+    odd = FaultRow("ignored", "no_transform", None, None, Fault("\0" * 300, "\ud800" + "x" * 2000))
+    with database.writing() as conn:
+        append_faults(conn, [odd])
+    assert rows_of(database, faults, faults.c.path, faults.c.sentence) == [
+        ("\N{REPLACEMENT CHARACTER}" * 200, "?" + "x" * 999)
     ]
-
-
-def test_what_no_transform_takes_is_counted_by_type_and_event_and_other_ignored_calls_are_not(
-    database: Database,
-) -> None:
-    seed(
-        database,
-        *((one, "ignored", "no_transform", None) for one in (1, 2, 3)),
-        (4, "ignored", "filtered", "x"),
-    )
-    with database.reading() as conn:
-        rows, scan = list_unmapped_rows(conn, window())
-    assert scan == Scan(4, None)
-    assert sorted(rows, key=lambda row: row.first_id) == [
-        UnmappedRow("track", "E1", None, 2, 1, 3),
-        UnmappedRow("track", "E0", None, 1, 2, 2),
-    ]
-
-
-@pytest.mark.parametrize(("most", "reached"), [(1, 6), (3, 4), (4, 3), (5, None), (6, None)])
-def test_the_newest_are_looked_at_and_what_is_left_is_known(database: Database, most: int, reached: int | None) -> None:
-    seed(database, *((one, "conflict" if one % 2 else "rejected", "x", "y") for one in (1, 3, 4, 5, 6)))
-    with database.reading() as conn:
-        rows, scan = list_problem_rows(conn, PROBLEMS, window(most=most))
-    assert scan == Scan(min(most, 5), reached)
-    assert sum(row.count for row in rows) == scan.calls
-
-
-@pytest.mark.parametrize("bound", [{"most": 3}, {"seconds": 0.0}])
-def test_going_on_from_where_a_look_ended_meets_every_call_once(database: Database, bound: dict[str, Any]) -> None:
-    """Whether it ended since there were enough, or since its time was over: it comes on in any case."""
-    seed(database, *((one, "rejected", "x", f"{one}") for one in range(1, 12)))
-    met: list[str | None] = []
-    end = ID_MAX
-    with database.reading() as conn:
-        while True:
-            rows, scan = list_problem_rows(conn, PROBLEMS, window(first=2, end=end, **bound))
-            met += sorted((row.detail for row in rows), key=str)
-            if scan.reached is None:
-                break
-            end = scan.reached
-    assert sorted(met, key=lambda one: int(one or 0)) == [str(one) for one in range(2, 12)]
 
 
 def test_the_partial_index_leads_to_them(crowded: Database) -> None:
@@ -105,13 +90,12 @@ def test_the_partial_index_leads_to_them(crowded: Database) -> None:
 
     sa.event.listen(crowded.engine, "before_cursor_execute", note)
     with crowded.reading() as conn:
-        list_problem_rows(conn, PROBLEMS, window())
-        list_unmapped_rows(conn, window())
+        count_faults(conn, 1)
     sa.event.remove(crowded.engine, "before_cursor_execute", note)
     explain = "EXPLAIN" if crowded.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
     with crowded.reading() as conn:
         for statement, parameters in statements:
             plan = "\n".join(str(row[-1]) for row in conn.exec_driver_sql(f"{explain} {statement}", parameters))
-            assert "calls_unstored_outcome" in plan, plan
+            assert "calls_fault" in plan, plan
             assert "Seq Scan on calls" not in plan, plan
-            assert "SCAN calls" not in plan, plan
+            assert "SCAN calls USING INDEX" not in plan, plan

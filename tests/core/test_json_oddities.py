@@ -89,10 +89,10 @@ def test_a_mark_before_a_call_of_a_batch_is_passed_over_as_one_before_a_body_is(
 
 
 def test_an_odd_key_is_told_as_a_key_and_is_none_that_anything_reads() -> None:
-    assert describe(b'{"properties":{"a\xff":1}}') == (
-        "A key of `properties` holds the byte 0xff, which is not UTF-8 there (byte 17)."
-    )
-    assert describe(b'{"\\q":1}') == "A key of the call holds the escape \\q, which JSON does not have (byte 2)."
+    what = "A key of `properties` holds the byte 0xff, which is not UTF-8 there"
+    assert describe(b'{"properties":{"a\xff":1}}') == (f"{what} (byte 17).", "properties", what)
+    what = "A key of the call holds the escape \\q, which JSON does not have"
+    assert describe(b'{"\\q":1}') == (f"{what} (byte 2).", "", what)
     assert reasons(b'{"\xff":1}') == [Reason.UNSTORABLE]
     assert mend(b'{"ty\\qe": NaN,"event" :"\xff"}') == b'{"xxxxx": null,"event" :null}'
 

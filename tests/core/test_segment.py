@@ -295,7 +295,9 @@ class TestCall:
     def test_a_kept_call_that_cannot_be_read_is_not_an_error(self) -> None:
         assert read(DEEP) is Unread.TOO_DEEP
         assert read(b" " * (MAX_CALL_BYTES + 1)) is Unread.TOO_LARGE
-        assert read(b"") == Unparsed("The call is not JSON: expecting value at line 1, column 1 (byte 0).")
+        assert read(b"") == Unparsed(
+            "The call is not JSON: expecting value at line 1, column 1 (byte 0).", "", "The call is not JSON"
+        )
 
 
 class TestAnything:

@@ -43,7 +43,7 @@ def event_counts(database: Database) -> dict[str, int]:
 
 
 def an_unmapped_record(outcome: Outcome, reason: Reason) -> Record:
-    return a_record(Run(outcome, reason, "a sentence", None, None, None, ()))
+    return a_record(Run.ended(outcome, reason, "a sentence"))
 
 
 def test_every_outcome_and_reason_is_counted(database: Database) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from app.calls.sql_problems import count_faults
 from app.errors import Unavailable
 from app.store import migrate as migrate_module
 from app.store.engine import Database, connect
 from app.store.migrate import is_current, migrate
 from app.store.review import CallFilters, list_call_ids
-from app.store.schema import METADATA, claims, events
+from app.store.schema import METADATA, calls, claims, events
 from tests.builders import rows_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -230,3 +232,47 @@ def test_revisions_form_one_line_in_the_order_of_their_file_names() -> None:
     assert revisions == sorted(revisions)
     assert [path.name.split("_")[0] for path in sorted(VERSIONS.glob("[0-9]*.py"))] == revisions
     assert len(script.get_heads()) == 1
+
+
+_OLD_FAILURE = """INSERT INTO calls
+(id, request_id, position, received_at, route, outcome, reason, detail, transform, transform_digest)
+VALUES (:id, 1, 0, 1, 'webhook', :outcome, :reason, :detail, :transform, :digest)"""
+
+
+def test_calls_from_before_get_the_fault_that_their_sentence_names(
+    fresh: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("app.store.migrations.versions.0013_faults"), "_SLICE", 2)
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent))
+    long = "customer_id has {} characters; Lotus takes at most 50"
+    rows = [
+        ("rejected", "event_invalid", long.format(63), "order"),
+        ("stored", None, None, "order"),
+        ("rejected", "event_invalid", long.format(1024), "order"),
+        ("rejected", "event_invalid", long.format(63), "other"),
+        ("conflict", "conflict", "the event 'a' is already there with other content, made by call 7", "order"),
+        ("duplicate", "duplicate", "call 7 already made this event", "order"),
+        ("conflict", "conflict", "the event 'b' is already there with other content, made by call 8", "order"),
+        ("ignored", "no_transform", "no transform takes the identify call", None),
+        ("rejected", None, None, None),
+    ]
+    with fresh.writing() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0012")
+        for number, (outcome, reason, detail, transform) in enumerate(rows, 1):
+            values = {"id": number, "outcome": outcome, "reason": reason, "detail": detail, "transform": transform}
+            conn.execute(sa.text(_OLD_FAILURE), {**values, "digest": None if transform is None else b"v"})
+    migrate(fresh)
+    with fresh.reading() as conn:
+        counts = count_faults(conn, 0)
+    ellipsis = "\N{HORIZONTAL ELLIPSIS}"
+    conflict = "an event with this id is already there, with other content"
+    assert [(row.transform, row.path, row.sentence, row.count, row.first_id, row.last_id) for row in counts] == [
+        ("order", "idempotency_id", conflict, 2, 5, 7),
+        ("order", "customer_id", long.format(ellipsis), 2, 1, 3),
+        (None, "", "", 1, 9, 9),
+        (None, "", "no transform takes the identify call", 1, 8, 8),
+        ("other", "customer_id", long.format(ellipsis), 1, 4, 4),
+    ]
+    assert rows_of(fresh, calls, calls.c.id, calls.c.fault)[1] == (2, None)

@@ -66,7 +66,7 @@ TOGETHER = (
     "/api/v1/calls?since=9999-12-31&until=0001-01-01&before=9223372036854775807&limit=500",
 )
 
-_RANGE = ("range", "before", "unmapped_before")
+_RANGE = ("range",)
 _FURTHER = ("before", "limit")
 
 # What each route reads from its address. Whoever adds one says it here.

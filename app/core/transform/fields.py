@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.core.fault import ELLIPSIS
 from app.core.jmespath.expression import Expression, compile_expression, explain_null
 from app.core.jmespath.functions import FUNCTIONS
 from app.core.jmespath.functions.scopes import Scope
@@ -85,7 +86,7 @@ class Fields:
             raise
         except ExpressionFailed as error:
             raise self._locate_failure(error, document, scope) from None
-        raise ExpressionFailed("event: must give an object with Lotus's fields")
+        raise ExpressionFailed("event: must give an object with Lotus's fields", path="event")
 
     def steps(self, size: int) -> float:
         """Return the maximum steps for one event, from a call of this size."""
@@ -121,7 +122,8 @@ class Fields:
     def _complete(self, members: dict[str, Any], document: dict[str, Any], scope: Scope) -> tuple[Sequence[Any], bool]:
         if not members.keys() <= _KNOWN:
             unknown = next(key for key in members if key not in _KNOWN)
-            raise ExpressionFailed(f"gives {unknown[:_SHOWN_CHARS]!r}, which is no field of a Lotus event")
+            why = "which is no field of a Lotus event"
+            raise ExpressionFailed(f"gives {unknown[:_SHOWN_CHARS]!r}, {why}", kind=f"gives {ELLIPSIS}, {why}")
         values = [
             members[field] if members.get(field) is not None else part.search(document, scope)
             for field, part in zip(FIELDS, self.parts, strict=True)
@@ -135,9 +137,9 @@ class Fields:
             try:
                 members = self.whole(document, scope)
                 if not members.keys() <= _KNOWN:
-                    return ExpressionFailed(f"event: {error.message}")
+                    return located(error, "event")
             except ExpressionFailed as again:
-                return ExpressionFailed(f"event: {again.message}")
+                return located(again, "event")
         for field, part in zip(FIELDS, self.parts, strict=True):
             if members.get(field) is not None:
                 continue
@@ -145,7 +147,7 @@ class Fields:
                 try:
                     search(document, scope)
                 except ExpressionFailed as again:
-                    return ExpressionFailed(f"{place}: {again.message}{self._owner_suffix(part)}")
+                    return located(again, place, self._owner_suffix(part))
         return error
 
     def _owner_suffix(self, part: FieldPart) -> str:
@@ -160,6 +162,11 @@ class Fields:
             return EventInvalid(field, f"{field} is null: {left_out}its constant is null ({part.owner}.yaml)")
         why = _why_null(part.expression, document)
         return EventInvalid(field, f"{field} is null: {left_out}{why} ({part.owner}.yaml)")
+
+
+def located(error: ExpressionFailed, place: str, suffix: str = "") -> ExpressionFailed:
+    """Return the error of an expression with the place where it stands; `suffix` follows the message."""
+    return ExpressionFailed(f"{place}: {error.message}{suffix}", path=place, kind=f"{place}: {error.kind}{suffix}")
 
 
 _KNOWN = frozenset(FIELDS)
@@ -296,7 +303,7 @@ def _all_properties(rename: dict[str, str], drop: frozenset[str]) -> Search:
         if properties is None:
             return {}
         if type(properties) is not dict:
-            raise ExpressionFailed("`properties` of the call is no object")
+            raise ExpressionFailed("`properties` of the call is no object", path="properties")
         if not taken:
             return properties
         result = {key: value for key, value in properties.items() if key not in taken and key not in rename}

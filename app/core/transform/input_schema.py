@@ -24,6 +24,7 @@ _REFERENCES = ("$ref", "$dynamicRef")
 _META = jsonschema_rs.Draft202012Validator(Draft202012Validator.META_SCHEMA, offline=True)
 
 # Rules whose value the error sentence shows: it comes from the file, and reveals nothing about the call.
+_THE_CALL = "the call"
 _SHOWN = frozenset({
     "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
     "minItems", "maxItems", "pattern", "multipleOf",
@@ -86,9 +87,16 @@ class InputCheck:
             if self._explainer is not None:
                 self._explainer.validate(document)
         except jsonschema_rs.ValidationError as error:
-            where = ".".join(map(str, error.instance_path))[:_SHOWN_CHARS] or "the call"
-            sentence = f"{where} breaks input_schema: {_describe_rule(error)}"
-            raise CallRejected(Reason.INPUT_SCHEMA, sentence) from None
+            steps = error.instance_path
+            where = ".".join(map(str, steps))[:_SHOWN_CHARS]
+            everywhere = ".".join("*" if isinstance(step, int) else step for step in steps)[:_SHOWN_CHARS]
+            rule = f"breaks input_schema: {_describe_rule(error)}"
+            raise CallRejected(
+                Reason.INPUT_SCHEMA,
+                f"{where or _THE_CALL} {rule}",
+                path=".".join(filter(None, (everywhere, _missing_key(error)))),
+                kind=f"{everywhere or _THE_CALL} {rule}",
+            ) from None
         except (ValueError, TypeError, OverflowError) as error:
             sentence = f"the call cannot be checked by input_schema ({type(error).__name__})"
             raise CallRejected(Reason.INPUT_SCHEMA, sentence) from None
@@ -168,6 +176,11 @@ def _refuse_external_references(schema: Any, path: Path) -> None:
     elif isinstance(schema, list):
         for index, inner in enumerate(schema):
             _refuse_external_references(inner, (*path, index))
+
+
+def _missing_key(error: jsonschema_rs.ValidationError) -> str | None:
+    kind: Any = error.kind
+    return str(kind.property) if kind.name == "required" else None
 
 
 def _describe_rule(error: jsonschema_rs.ValidationError) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from app.core.fault import ELLIPSIS
 from app.core.json_text import MAX_DEPTH
 from app.core.outcome import Reason
 from app.core.transform.schema_graph import HUGE, SchemaGraph, Times, Unbounded, is_quick, total_weight
@@ -128,14 +129,14 @@ class Weight:
         size = measure(parts)
         needed = self.count(size.values, size.depth)
         if needed > MAX_EVALUATIONS:
-            raise _too_large(f"it could need {_amount(needed)} evaluations, and {MAX_EVALUATIONS:,} are the most")
+            raise _too_large(f"it could need {{}} evaluations, and {MAX_EVALUATIONS:,} are the most", _amount(needed))
         if _at_depth(self.positions, size.depth) * size.text > MAX_PATTERN_WORK:
-            raise _too_large(f"its {size.text:,} bytes of text are too many for patterns of this length")
+            raise _too_large("its {} bytes of text are too many for patterns of this length", f"{size.text:,}")
         spent = (self.named_numbers + _at_depth(self.numbers, size.depth)) * size.slow_numbers * _SLOW_MICROSECONDS
         if self.unique:
             spent += size.slow_numbers**2 * _PAIR_MICROSECONDS
         if spent > MAX_NUMBER_MICROSECONDS:
-            raise _too_large(f"it holds {size.slow_numbers:,} numbers that are extremely large or small")
+            raise _too_large("it holds {} numbers that are extremely large or small", f"{size.slow_numbers:,}")
 
 
 def weigh(schema: Any) -> Weight:
@@ -262,5 +263,9 @@ def _amount(count: int) -> str:
     return f"{count:,}" if count < HUGE else "any number of"
 
 
-def _too_large(sentence: str) -> CallRejected:
-    return CallRejected(Reason.INPUT_SCHEMA, f"the call is too large to be checked by input_schema: {sentence}")
+def _too_large(sentence: str, amount: str) -> CallRejected:
+    """Make the error; `sentence` has `{}` for the amount."""
+    what = "the call is too large to be checked by input_schema"
+    return CallRejected(
+        Reason.INPUT_SCHEMA, f"{what}: {sentence.format(amount)}", kind=f"{what}: {sentence.format(ELLIPSIS)}"
+    )

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
+from app.core.fault import ELLIPSIS
 from app.core.jmespath.expression import Expression
 from app.core.jmespath.functions.scopes import Scope
 from app.core.jmespath.limits import MAX_EACH_STEPS, Budget, size_of
 from app.core.lotus import DIGEST_BYTES, LotusEvent, make_event, to_id_text
 from app.core.segment import Call
 from app.core.transform.document import SourceText
-from app.core.transform.fields import Fields, Search, compile_fields, compile_search
+from app.core.transform.fields import Fields, Search, compile_fields, compile_search, located
 from app.core.transform.input_schema import InputCheck, SchemaUnusable
 from app.core.transform.match import Match, compile_match
 from app.errors import EventInvalid, ExpressionFailed, TransformInvalid
@@ -103,11 +104,12 @@ class Transform:
     def _each(self, document: dict[str, Any], scope: Scope, each: Search) -> tuple[LotusEvent, ...]:
         items = _search_at("each", each, document, scope)
         if items is not None and type(items) is not list:
-            raise ExpressionFailed("each: must give a list, or null")
+            raise ExpressionFailed("each: must give a list, or null", path="each")
         if not items:
             raise Filtered(f"`each` of {self.name} gives no items")
         if len(items) > MAX_EVENTS_PER_CALL:
-            raise ExpressionFailed(f"each: gives {len(items)} items, and {MAX_EVENTS_PER_CALL} is the most")
+            why = f"items, and {MAX_EVENTS_PER_CALL} is the most"
+            raise ExpressionFailed(f"each: gives {len(items)} {why}", path="each", kind=f"each: gives {ELLIPSIS} {why}")
         fields = self.fields
         if len(items) * fields.steps(size_of(document, MAX_EACH_STEPS)) > MAX_EACH_STEPS:
             # Each item may read the whole call. Only calls that could exceed the limit are counted; few ever are.
@@ -119,16 +121,18 @@ class Transform:
             try:
                 event = self._event(fields, {**document, "item": item, "index": index}, scope, f":{index}")
             except ExpressionFailed as error:
-                raise ExpressionFailed(f"{error.message} (index {index})") from None
+                raise ExpressionFailed(_at(error.message, index), path=error.path, kind=_at(error.kind)) from None
             except EventInvalid as error:
-                raise EventInvalid(error.field, f"{error.message} (index {index})") from None
+                message, kind = _at(error.message, index), _at(error.kind)
+                raise EventInvalid(error.field, message, path=error.path, kind=kind) from None
             if (twin := first.setdefault(event.idempotency_id, index)) != index:
-                sentence = f"idempotency_id is the same for the events of index {twin} and {index} of this call"
-                raise EventInvalid("idempotency_id", sentence)
+                what = "idempotency_id is the same for the events of index"
+                kind = f"{what} {ELLIPSIS} and {ELLIPSIS} of this call"
+                raise EventInvalid("idempotency_id", f"{what} {twin} and {index} of this call", kind=kind)
             chars += len(event.properties)
             if chars > MAX_CHARS_PER_CALL:
                 sentence = f"the properties of its events have more than {MAX_CHARS_PER_CALL:,} characters together"
-                raise ExpressionFailed(f"each: {sentence}, which is the limit")
+                raise ExpressionFailed(f"each: {sentence}, which is the limit", path="each")
             events.append(event)
         return tuple(events)
 
@@ -144,12 +148,16 @@ class Transform:
         return make_event(name, idempotency, customer, time, properties)
 
 
+def _at(sentence: str, index: int | str = ELLIPSIS) -> str:
+    return f"{sentence} (index {index})"
+
+
 def _search_at(place: str, search: Search, document: dict[str, Any], scope: Scope) -> Any:
     """Evaluate an expression; an error names its place."""
     try:
         return search(document, scope)
     except ExpressionFailed as error:
-        raise ExpressionFailed(f"{place}: {error.message}") from None
+        raise located(error, place) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ microseconds since 1970.
 """
 
 from app.store.schema.base import METADATA
-from app.store.schema.calls import calls, claims, events, ledger, refusals, requests
+from app.store.schema.calls import calls, claims, events, faults, ledger, refusals, requests
 from app.store.schema.catalog import drafts, publications, versions
 from app.store.schema.deliveries import attempted, attempts, deliveries, destinations
 from app.store.schema.nodes import ended_sessions, sightings
@@ -24,6 +24,7 @@ __all__ = [
     "drafts",
     "ended_sessions",
     "events",
+    "faults",
     "fingerprints",
     "ledger",
     "outcome_changes",

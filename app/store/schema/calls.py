@@ -40,6 +40,7 @@ calls = Table(
     Column("results", Text, comment="JSON list with the result of each event, where not all were simply stored"),
     Column("mapped_after", Id, comment="when its transform was chosen, and its events were made and checked"),
     Column("came_unstored", SmallInteger, comment="1: it was not stored when it came; NULL: it was"),
+    Column("fault", Digest, comment="key of `faults`; NULL: it made its events, or another call did"),
     comment="One row per Segment call: its bytes and its one outcome.",
 )
 # Review by event name. Few names and ascending ids: each name appends to its own page.
@@ -63,6 +64,24 @@ Index(
     calls.c.id,
     sqlite_where=_NOT_STORED,
     postgresql_where=_NOT_STORED,
+)
+
+# Each fault appends to its own pages. Counting a fault reads nothing else.
+_HAS_FAULT = calls.c.fault.is_not(None)
+Index("calls_fault", calls.c.fault, calls.c.id, sqlite_where=_HAS_FAULT, postgresql_where=_HAS_FAULT)
+
+faults = Table(
+    "faults",
+    METADATA,
+    Column("key", Digest, primary_key=True, comment="digest of the other columns"),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("transform", Text),
+    Column("transform_digest", Digest),
+    Column("path", Text, nullable=False, comment="in the call, the event or the transform; '' where there is none"),
+    Column("sentence", Text, nullable=False, comment="without what differs from call to call"),
+    comment="One row per way in which calls fail, written with the first of them.",
+    sqlite_with_rowid=False,
 )
 
 events = Table(

@@ -150,9 +150,8 @@ def _compile_argument(name: str, pattern: Any) -> _Pattern:
     try:
         return _compile(text)
     except _PatternRefused as error:
-        raise ExpressionFailed(
-            f"{name}() takes a regular expression (RE2) as argument 2, and was given a string that is not one: {error}"
-        ) from None
+        why = f"{name}() takes a regular expression (RE2) as argument 2, and was given a string that is not one"
+        raise ExpressionFailed(f"{why}: {error}", kind=why) from None
 
 
 @lru_cache(maxsize=_CACHED)
