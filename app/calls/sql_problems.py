@@ -40,7 +40,7 @@ class SharedIdRow(msgspec.Struct, frozen=True):
 def count_faults(conn: sa.Connection, first: int) -> list[FaultCount]:
     """Count the calls from the id `first` on by their fault; most calls first.
 
-    It reads one index, about ten million calls a second.
+    It reads one index, some five million calls a second.
     """
     counted = (
         sa.select(

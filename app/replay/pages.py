@@ -20,7 +20,8 @@ from app.replay.progress import ReplayState, to_progress, to_replay_request, to_
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import ask_to_stop, get_replay, list_replays, mark_idle, mark_running
 from app.replay.sql_replays import append_replay, find_unfinished, lock_replays
-from app.store.engine import Database
+from app.store.engine import Connection, Database
+from app.store.faults import find_sentence
 from app.store.ids import Ids
 from app.store.query import parse_id, parse_limit
 from app.web.errors import to_json
@@ -54,7 +55,9 @@ class Replays:
         replayer = self._replayer(backend)
         plan = _plan(replayer, replay_request)
         sample = _dry_run_sample(replayer, plan) if plan.left else Tally()
-        return {"plan": plan, "sample": sample, "words": to_texts(replay_request)}
+        words = to_texts(replay_request)
+        with backend.database.reading() as conn:
+            return {"plan": plan, "sample": sample, "words": words, "problem": _problem_text(conn, words)}
 
     def prepare(self, backend: Backend, replay_request: ReplayRequest) -> Plan:
         """Return the plan of a replay to begin or to resume."""
@@ -222,7 +225,12 @@ def _list(backend: Backend) -> Values:
 
 def _progress(backend: Backend, replay_id: int) -> Values:
     with backend.database.reading() as conn:
-        return {"replay": to_progress(get_replay(conn, replay_id), clock())}
+        progress = to_progress(get_replay(conn, replay_id), clock())
+        return {"replay": progress, "problem": _problem_text(conn, progress.words)}
+
+
+def _problem_text(conn: Connection, words: dict[str, str]) -> str | None:
+    return find_sentence(conn, bytes.fromhex(words["problem"])) if "problem" in words else None
 
 
 def _document(backend: Backend, replay_id: int) -> object:

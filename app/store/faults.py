@@ -42,6 +42,11 @@ def append_faults(conn: sa.Connection, rows: Iterable[FaultRow]) -> None:
     _FAULTS.run(conn, [_columns(key, keyed[key]) for key in sorted(keyed)])
 
 
+def find_sentence(conn: sa.Connection, key: bytes) -> str | None:
+    """Return what calls with a fault have in common, as a sentence; None if there is no such fault."""
+    return conn.execute(sa.select(faults.c.sentence).where(faults.c.key == key)).scalar_one_or_none()
+
+
 def _columns(key: bytes, row: FaultRow) -> tuple[object, ...]:
     *shared, fault = row
     return (key, *shared, to_detail(fault.path[:_PATH_CHARS]), to_detail(fault.sentence[:_SENTENCE_CHARS]))
