@@ -6,7 +6,7 @@ loser is a *duplicate* if its content equals the stored one, else a *conflict*. 
 the stored event, the new call is first mapped by that version: a changed transform never looks like a conflict.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -36,7 +36,8 @@ MapAgain = Callable[[sa.Connection, Call, bytes, int], Lane | None]
 NextId = Callable[[int], int]
 
 _Share = tuple[MappedCall, Lane]
-_Storing = tuple[list[tuple[MappedCall, NewEvent]], BoundStatement]
+_Pairs = list[tuple[MappedCall, NewEvent]]
+_Insertion = tuple[_Pairs, BoundStatement]
 
 
 def settle(
@@ -80,20 +81,24 @@ class _Settlement:
     def run(self, next_id: NextId) -> list[NewEvent]:
         shares = [(call, lane) for call in self.calls for lane in call.run.lanes]
         while shares:
-            winners, losers, storing = self._claim(shares, next_id)
-            if self._store(winners, storing, last=not losers) and not losers:
+            winners, losers, (pairs, insert) = self._claim(shares, next_id)
+            all_new = self._insert(pairs, insert, last=not losers)
+            if all_new and not losers:
                 return self.new
+            if not all_new:
+                self._release(winners)
             shares = self._compare_losers(losers) if losers else []
-        self._conclude()
+        self._conclude(self.results)
         return self.new
 
-    def _conclude(self) -> None:
+    def _conclude(self, results: Mapping[int, list[EventResult]]) -> None:
+        """Set the outcomes by these results of each call, and prepare what depends on them."""
         for call in self.calls:
-            conclude(call, _in_order(call, self.results[call.id]))
+            conclude(call, _in_order(call, results[call.id]))
         self.then()
 
-    def _claim(self, shares: list[_Share], next_id: NextId) -> tuple[list[_Share], list[_Share], _Storing]:
-        """Claim the messages; return the shares that were first, the others, and what the first ones are to store.
+    def _claim(self, shares: list[_Share], next_id: NextId) -> tuple[list[_Share], list[_Share], _Insertion]:
+        """Claim the messages; return the shares that were first, the others, and the events of the first ones.
 
         A call that holds a message holds all its lanes; the rows of further lanes record what was made there. A call
         that made events before, and makes more of them in a replay, claims those further lanes.
@@ -102,7 +107,7 @@ class _Settlement:
         with pipelined(self.conn, len(new_claims)):
             claimed = prepare_claims(self.conn, new_claims).send()
             # As if all were first, which they nearly always are; meanwhile the server works.
-            storing = self._prepare(shares, next_id)
+            events = self._prepare(shares, next_id)
         winners, losers = shares, list[_Share]()
         if claimed.rowcount != len(new_claims):
             holders = find_claims(self.conn, (claim[0] for claim in new_claims))
@@ -118,9 +123,9 @@ class _Settlement:
         ]
         if further:
             prepare_claims(self.conn, further).send()
-        return winners, losers, self._prepare(winners, next_id) if losers else storing
+        return winners, losers, self._prepare(winners, next_id) if losers else events
 
-    def _prepare(self, winners: list[_Share], next_id: NextId) -> _Storing:
+    def _prepare(self, winners: list[_Share], next_id: NextId) -> _Insertion:
         pairs = [
             (call, NewEvent(next_id(call.received_at), call.id, lane, position))
             for call, lane in winners
@@ -128,26 +133,24 @@ class _Settlement:
         ]
         return pairs, prepare_events(self.conn, [new for _, new in pairs])
 
-    def _store(self, winners: list[_Share], storing: _Storing, *, last: bool) -> bool:
-        """Store events and find the result of each; return whether all are new. `last`: nothing follows this."""
-        pairs, ready = storing
+    def _insert(self, pairs: _Pairs, insert: BoundStatement, *, last: bool) -> bool:
+        """Insert events and add the result of each; return whether all are new. `last`: no other call is left."""
         with pipelined(self.conn, len(pairs)):
-            written = ready.send()
+            written = insert.send()
             # As if all were new, which they nearly always are; meanwhile the server works.
+            expected = {call_id: [*results] for call_id, results in self.results.items()}
             for _, new in pairs:
-                self.results[new.call_id].append(_stored(new))
+                expected[new.call_id].append(_stored(new))
             if last:
-                self._conclude()
+                self._conclude(expected)
         if written.rowcount == len(pairs):
+            self.results = expected
             self.new += [new for _, new in pairs]
             return True
-        for _, new in pairs:
-            self.results[new.call_id].pop()
         self._resolve(pairs)
-        self._release(winners)
         return False
 
-    def _resolve(self, pairs: list[tuple[MappedCall, NewEvent]]) -> None:
+    def _resolve(self, pairs: _Pairs) -> None:
         """Find which events were stored, and which were left out for a stored event with the same id."""
         stored = find_stored(self.conn, (_idempotency_id(new) for _, new in pairs))
         fresh = {new.id for _, new in pairs}
