@@ -8,7 +8,7 @@ from app.calls.curl import to_curl
 from app.calls.pages_call import read_call
 from app.calls.pages_query import ACCEPTED, RANGES, CallQuery, invalid_query, parse_query
 from app.calls.review import to_call_document
-from app.calls.sql_search import SearchPage, search_calls
+from app.calls.sql_search import search_calls
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.core.outcome import REASONS_OF, Outcome
@@ -18,6 +18,7 @@ from app.store.engine import Connection
 from app.store.ids import TAG_BITS, micros_of
 from app.store.query import parse_id
 from app.store.review import WholeCall, get_call, get_raw, newest_call_id, read_calls
+from app.store.walk import SearchPage
 from app.web.pages import Pages, Values, Work
 from app.web.parameters import to_texts
 from app.web.stages import Panel
