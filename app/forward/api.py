@@ -20,10 +20,10 @@ from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
 from app.forward.sql_search import count_matching, search_deliveries
 from app.store.ids import micros_of
-from app.store.query import parse_id, parse_limit
+from app.store.query import parse_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
-from app.web.parameters import read_json_object, read_parameters
+from app.web.parameters import read_json_object, read_list_parameters, read_parameters
 from app.web.sessions import require_admin_or_session
 
 RETRY_SECONDS = 5.0
@@ -39,9 +39,8 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
 
     @blueprint.get("/deliveries")
     def deliveries() -> Response:
-        texts = read_parameters(*DELIVERY_PARAMETERS, "before", "limit")
-        filters, limit = parse_delivery_filters(texts, clock()), parse_limit(texts.get("limit"))
-        before = parse_id("before", texts["before"]) if "before" in texts else None
+        texts, before, limit = read_list_parameters(*DELIVERY_PARAMETERS)
+        filters = parse_delivery_filters(texts, clock())
 
         def work(backend: Backend) -> object:
             with backend.database.reading() as conn:
