@@ -32,15 +32,14 @@ from app.store.review_events import list_events
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_list_parameters, read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.sessions import api_blueprint
 
 T = TypeVar("T")
 
 
 def api(offload: Offload, admin_token: str) -> Blueprint:
     """Return the routes below `/api/v1`. Parameters are parsed in the request; database reads run through `offload`."""
-    blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("api", admin_token)
 
     @blueprint.get("/calls")
     def calls() -> Response:

@@ -12,6 +12,11 @@ def counted(number: int, noun: str, nouns: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
+def short(digest: bytes | str | None) -> str:
+    """Return the digits by which people recognize a version: the first 12 of its digest; without one, no text."""
+    return ((digest.hex() if isinstance(digest, bytes) else digest) or "")[:12]
+
+
 def printable(text: str) -> str:
     """Replace control characters in a sender's text, so that it cannot move a terminal's cursor or ring its bell."""
     if text.isprintable():

@@ -24,7 +24,7 @@ from app.store.query import parse_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_json_object, read_list_parameters, read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.sessions import api_blueprint
 
 RETRY_SECONDS = 5.0
 """The most time that one request spends on retries; if there are more, its answer says where to continue."""
@@ -34,8 +34,7 @@ _SECOND = 1_000_000
 
 def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     """Return `/api/v1/deliveries` and what is below it."""
-    blueprint = Blueprint("deliveries_api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("deliveries_api", admin_token)
 
     @blueprint.get("/deliveries")
     def deliveries() -> Response:

@@ -19,22 +19,21 @@ from app.metrics.documents import (
     to_shares_document,
 )
 from app.metrics.explain import explain, explain_call
-from app.metrics.parameters import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
-from app.metrics.query import Answer, Query
+from app.metrics.parameters import USAGE_PARAMETERS, check_group, parse_after, parse_group, parse_usage_query
+from app.metrics.query import Answer
 from app.store.engine import Connection
 from app.store.query import parse_limit, parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.parameters import read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.sessions import api_blueprint
 
 _CSV = "text/csv; charset=utf-8"
 
 
 def usage_api(offload: Offload, admin_token: str) -> Blueprint:
     """Return the routes of metrics under `/api/v1`. Each reads the database where `offload` runs it."""
-    blueprint = Blueprint("usage_api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("usage_api", admin_token)
 
     @blueprint.get("/metrics")
     def metrics() -> Response:
@@ -100,17 +99,11 @@ def _events(name: str) -> Callable[[Backend], object]:
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
-            _check_group(metric, query, group)
+            check_group(group, query.groups(metric))
             page = explain(conn, metric, query, now, group=group, after=after, limit=limit)
         return to_shares_document(metric, page)
 
     return work
-
-
-def _check_group(metric: Metric, query: Query, group: dict[str, str | None] | None) -> None:
-    names = query.groups(metric)
-    if group is not None and set(group) != set(names):
-        raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")
 
 
 def _call_metrics(call_id: str) -> Callable[[Backend], object]:

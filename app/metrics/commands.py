@@ -15,7 +15,7 @@ from app.catalog.status import FileState
 from app.cli.program import CommandGroup, Failure, between_steps, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
-from app.core.text import printable
+from app.core.text import printable, short
 from app.core.times import format_time
 from app.core.transform.transform import TransformSet
 from app.errors import NotFound
@@ -45,8 +45,6 @@ _EVENTS_PER_STEP = 5000
 _WAIT_SECONDS = 0.2
 """Between two checks of the progress, while a service does the work."""
 
-_DIGITS = 12
-"""Digits of a digest in output for people."""
 
 _HINTS = {
     FileState.NEW: "publishes itself when the service runs",
@@ -160,7 +158,7 @@ def publish(*, name: str) -> None:
     backend = open_backend()
     folder = read_settings().metrics_dir
     metric = publish_metric(backend.database, folder, name, Ids(secrets.randbelow).next, clock)
-    click.echo(f"{name} is live at version {metric.digest.hex()[:_DIGITS]}." if metric else f"{name} is taken out.")
+    click.echo(f"{name} is live at version {short(metric.digest)}." if metric else f"{name} is taken out.")
 
 
 @metrics.command()
@@ -224,7 +222,7 @@ def explain(*, call_id: str, as_json: bool) -> None:
 
 
 def _to_columns(status: MetricFileStatus) -> tuple[str, str, str, str]:
-    live = status.live.digest.hex()[:_DIGITS] if status.live else "-"
+    live = short(status.live.digest) if status.live else "-"
     metric = status.live or status.file
     description = metric.description if metric else ""
     hint = f" ({_HINTS[status.state]})" if _HINTS[status.state] else ""

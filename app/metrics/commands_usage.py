@@ -9,7 +9,7 @@ import click
 from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
-from app.core.text import printable
+from app.core.text import printable, short
 from app.errors import BadQuery
 from app.metrics.answer import answer, verify
 from app.metrics.catalog import get_metric
@@ -111,7 +111,7 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         return
     zone = query.zone()
     period = f"{_local(result.start, zone)} to {_local(result.end, zone)}, {result.tz}"
-    click.echo(f"{metric.name} at version {result.version[:12]}, {period}", err=True)
+    click.echo(f"{metric.name} at version {short(result.version)}, {period}", err=True)
     windowed = ("from",) if query.window else ()
     lines: list[tuple[str, ...]] = [("customer", *names, *windowed, "value", "events", "skipped")]
     for row in result.rows:
