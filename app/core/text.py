@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +23,25 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines with the control characters in its lines replaced."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def table_lines(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return rows as the lines of a table for a terminal; `right` are the columns aligned on their right side."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        printable(
+            "  ".join(
+                f"{text:{'>' if at in right else '<'}{width}}"
+                for at, (text, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+        )
+        for row in rows
+    ]
 
 
 def readable(value: Any) -> Any:

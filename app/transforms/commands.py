@@ -16,7 +16,7 @@ from app.catalog.status import CatalogStatus, FileState, FileStatus
 from app.cli.program import CommandGroup, Failure, check_schema, open_database, read_settings
 from app.clock import clock
 from app.core.json_text import encode
-from app.core.text import printable, short
+from app.core.text import printable, printable_lines, short, table_lines
 from app.core.times import format_time
 from app.errors import NotFound
 from app.store.ids import Ids
@@ -78,10 +78,7 @@ def list_(*, as_json: bool) -> None:
         return
     lines = [("NAME", "STATE", "LIVE", "FROM", "SINCE", "")]
     lines += [_to_columns(status, file) for file in status.files]
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    for line in lines:
-        padded = [f"{text:<{width}}" for text, width in zip(line[:5], widths, strict=True)]
-        click.echo("  ".join([*padded, line[5]]).rstrip())
+    click.echo("\n".join(table_lines(lines)))
     for file in status.files:
         for problem in status.blocking(file.name):
             click.echo(f"\n{printable_lines(problem)}")
@@ -217,11 +214,6 @@ def to_diff(before: str | None, after: str | None, before_name: str, after_name:
         (before or "").splitlines(), (after or "").splitlines(), before_name, after_name, lineterm=""
     )
     return "\n".join(_coloured(printable(line)) for line in lines)
-
-
-def printable_lines(text: str) -> str:
-    """Return text of several lines without characters that control a terminal."""
-    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def _coloured(line: str) -> str:
