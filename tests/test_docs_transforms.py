@@ -251,7 +251,7 @@ def test_limits_are_those_of_the_program() -> None:
     assert f"text, 1 to {EVENT_NAME_MAX} characters" in text
     assert f"text or number, 1 to {IDEMPOTENCY_ID_MAX} characters" in text
     assert f"text or number, 1 to {CUSTOMER_ID_MAX} characters" in text
-    assert f"{MAX_EVENTS_PER_CALL:,} items are the most" in text
+    assert f"The limits are {MAX_EVENTS_PER_CALL:,} items" in text
 
 
 def test_links_within_the_page_and_to_other_pages_lead_somewhere() -> None:

@@ -17,14 +17,13 @@ from app.calls.review import (
 from app.calls.steps import list_steps
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.errors import NotFound
 from app.store.query import (
     CALL_PARAMETERS,
     EVENT_PARAMETERS,
     parse_call_filters,
     parse_event_filters,
-    parse_id,
     parse_limit,
+    parse_path_id,
     parse_place,
 )
 from app.store.refusals import KEPT, list_refusals
@@ -32,19 +31,15 @@ from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
-from app.web.parameters import read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.parameters import read_list_parameters, read_parameters
+from app.web.sessions import api_blueprint
 
 T = TypeVar("T")
-
-# More digits than any id has; int() raises on thousands of digits.
-_ID_DIGITS = 30
 
 
 def api(offload: Offload, admin_token: str) -> Blueprint:
     """Return the routes below `/api/v1`. Parameters are parsed in the request; database reads run through `offload`."""
-    blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("api", admin_token)
 
     @blueprint.get("/calls")
     def calls() -> Response:
@@ -66,9 +61,8 @@ def api(offload: Offload, admin_token: str) -> Blueprint:
 
 
 def _calls() -> Work:
-    texts = read_parameters(*CALL_PARAMETERS, "before", "limit")
-    filters, limit = parse_call_filters(texts, clock()), parse_limit(texts.get("limit"))
-    before = parse_id("before", texts["before"]) if "before" in texts else None
+    texts, before, limit = read_list_parameters(*CALL_PARAMETERS)
+    filters = parse_call_filters(texts, clock())
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
@@ -81,12 +75,11 @@ def _calls() -> Work:
 
 def _call(call_id: str) -> Work:
     read_parameters()
-    if not (call_id.isascii() and call_id.isdecimal()):
-        raise NotFound("the id of a call is a number; /api/v1/calls?id= also takes message ids and idempotency ids")
+    number = parse_path_id("a call", call_id, "; /api/v1/calls?id= also takes message ids and idempotency ids")
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
-            whole = get_call(conn, int(call_id[:_ID_DIGITS]))
+            whole = get_call(conn, number)
             return to_whole_document(whole, list_steps(conn, backend.catalog, whole))
 
     return work
@@ -107,9 +100,7 @@ def _events() -> Work:
 
 
 def _refused() -> Work:
-    texts = read_parameters("before", "limit")
-    limit = parse_limit(texts.get("limit"))
-    before = parse_id("before", texts["before"]) if "before" in texts else None
+    _, before, limit = read_list_parameters()
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
@@ -122,5 +113,5 @@ def _refused() -> Work:
 
 
 def _next(rows: Sequence[T], limit: int, to_cursor: Callable[[T], str]) -> str | None:
-    """Return where the next page begins; `found` holds one more than `limit` where there is one."""
+    """Return where the next page begins; `rows` holds one more than `limit` where there is one."""
     return to_cursor(rows[limit - 1]) if len(rows) > limit else None

@@ -8,7 +8,7 @@ from app.calls.curl import to_curl
 from app.calls.pages_call import read_call
 from app.calls.pages_query import ACCEPTED, RANGES, CallQuery, invalid_query, parse_query
 from app.calls.review import to_call_document
-from app.calls.sql_search import SearchPage, search_calls
+from app.calls.sql_search import search_calls
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.core.outcome import REASONS_OF, Outcome
@@ -16,8 +16,9 @@ from app.errors import BadQuery, NotFound
 from app.settings import Settings
 from app.store.engine import Connection
 from app.store.ids import TAG_BITS, micros_of
-from app.store.query import parse_id
+from app.store.query import parse_id, parse_path_id
 from app.store.review import WholeCall, get_call, get_raw, newest_call_id, read_calls
+from app.store.walk import SearchPage
 from app.web.pages import Pages, Values, Work
 from app.web.parameters import to_texts
 from app.web.stages import Panel
@@ -29,8 +30,6 @@ NEWER_MAX = 100
 
 _LATE = 30_000_000 << TAG_BITS
 """30 s as a distance between ids: an id is drawn some seconds, at most, before its commit is visible."""
-
-_ID_DIGITS = 30
 
 _REMOVED = "the bytes of this call were removed by retention"
 
@@ -157,6 +156,4 @@ def _choices() -> Values:
 
 
 def _to_id(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise NotFound("the id of a call is a number; the filter `id` of the calls page takes message ids too")
-    return int(text[:_ID_DIGITS])
+    return parse_path_id("a call", text, "; the filter `id` of the calls page also takes message ids")

@@ -15,6 +15,7 @@ from app.catalog.backend import Backend
 from app.catalog.live import Catalog
 from app.core.json_text import encode
 from app.core.segment import parse_call
+from app.core.text import short
 from app.core.times import format_time
 from app.core.transform.transform import Transform, TransformSet
 from app.errors import CallRejected
@@ -92,7 +93,7 @@ def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[TimedStep]) -
     for change in call.history:
         before = f"{change.before} ({change.before_reason})" if change.before_reason else change.before
         now = f"{change.now} ({change.now_reason})" if change.now_reason else change.now
-        by = f", by version {change.now_digest[:12]}" if change.now_digest else ""
+        by = f", by version {short(change.now_digest)}" if change.now_digest else ""
         stages.append(Stage(name="replayed", passed=True, sentence=f"from {before} to {now}{by}", at=change.at))
     return stages + [_stage(step, whole) for step in steps[1:]]
 

@@ -1,14 +1,13 @@
 """The query of the calls page. Its address holds all of it, so that a view can be shared."""
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlencode
 
 import msgspec
 
 from app.store.query import CALL_PARAMETERS, parse_call_filters, parse_id
 from app.store.review_sources import CallFilters
 from app.web.pages import Localize
-from app.web.parameters import to_texts
+from app.web.parameters import to_address, to_texts
 
 SINCE_DEFAULT = "7d"
 EVER = "all"
@@ -52,16 +51,11 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     def address(self, path: str = "/calls", **changes: str | None) -> str:
         """Return the address of this view with some filters changed, or removed if None."""
-        texts = {**self.texts, **changes}
-        query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
-        return f"{path}?{query}" if query else path
+        return to_address(path, {**self.texts, **changes})
 
 
 def parse_query(params: Iterable[tuple[str, list[str]]], now: int, localize: Localize) -> CallQuery:
-    """Parse the parameters of an address; `now` in microseconds since 1970. Raises BadQuery.
-
-    A form sends its empty fields too: they count as absent.
-    """
+    """Parse the parameters of an address; `now` in microseconds since 1970. Raises BadQuery."""
     texts = to_texts(params, ACCEPTED)
     before = texts.pop("before", None)
     filter_texts = {name: text for name, text in texts.items() if name in CALL_PARAMETERS}

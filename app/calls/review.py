@@ -205,7 +205,7 @@ def to_event_document(row: EventRow) -> EventDocument:
         content=row.content.hex(),
         transform=row.transform,
         transform_digest=row.transform_digest.hex(),
-        voided_at=None if row.voided_at is None else format_time(row.voided_at),
+        voided_at=_to_time(row.voided_at),
         voided_by=row.voided_by.hex() if row.voided_by else None,
         void_reason=row.void_reason,
     )

@@ -1,46 +1,21 @@
-"""Search for calls in bounded steps: by text in their bytes, and by filters that no index answers alone. `conn` first.
-
-`list_calls` reads until its page is full; for a filter that matches one call in a million that is the whole table. A
-step here examines a bounded number of calls and returns how far it got; the next step continues from there.
-"""
+"""Search for calls in bounded steps: by text in their bytes, and by filters that no index answers. `conn` first."""
 
 import json
 import time
 from collections.abc import Callable
 
-import msgspec
 import sqlalchemy as sa
 
 from app.store.arrays import among
-from app.store.review_sources import CallFilters, RowSource, call_sources, id_range, read_source
+from app.store.review_sources import CallFilters, call_sources, id_range
 from app.store.schema import calls
-
-MOST = 20_000
-"""Calls that one step examines at most."""
-
-SECONDS = 0.08
-"""A step ends early after this time: rows that have not been read for long come from the disk one by one."""
+from app.store.walk import MOST, SearchPage, WalkRange, deadline, take_step
 
 HEAD_BYTES = 65_536
 """Only this much of each call is searched for the text; Segment's own calls have 32 KB at most."""
 
-# Calls examined between two checks of the clock.
-_WINDOW = 1000
-
 # Calls whose bytes are in memory at a time: this many times HEAD_BYTES.
 _TEXTS_AT_ONCE = 250
-
-
-class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one step."""
-
-    ids: list[int]
-    """Newest first."""
-    looked_at: int
-    reached: int | None
-    """All calls from this id on were examined: `before` of the next step. None: there are no more."""
-    full: bool
-    """It stopped at `limit`, and there are more matches."""
 
 
 def search_calls(
@@ -59,14 +34,14 @@ def search_calls(
     """
     low, high = id_range(filters, after, before)
     sources = call_sources(filters)
-    until = time.monotonic() + SECONDS
+    until = deadline()
     if not text:
-        return _step(conn, sources, _Range(low, high, most, until), limit)
+        return take_step(conn, sources, WalkRange(low, high, most, until), limit)
     matches = _matcher(text)
     ids: list[int] = []
     looked_at = 0
     while True:
-        page = _step(conn, sources, _Range(low, high, most, until), _TEXTS_AT_ONCE)
+        page = take_step(conn, sources, WalkRange(low, high, most, until), _TEXTS_AT_ONCE)
         ids += _fitting(conn, page.ids, matches)
         looked_at += len(page.ids) if page.full else page.looked_at
         if len(ids) > limit:
@@ -74,59 +49,6 @@ def search_calls(
         if not page.full or page.reached is None or looked_at >= most or time.monotonic() > until:
             return SearchPage(ids=ids, looked_at=looked_at, reached=page.reached, full=False)
         high = page.reached
-
-
-class _Range(msgspec.Struct, frozen=True):
-    """The limits of one step."""
-
-    low: int
-    high: int
-    most: int
-    until: float
-    """Of time.monotonic."""
-
-
-def _step(conn: sa.Connection, sources: list[RowSource], within: _Range, limit: int) -> SearchPage:
-    found_ids: set[int] = set()
-    looked_at = 0
-    horizon: int | None = None
-    for source in sources:
-        ids, looked, edge = _walk(conn, source, within, limit + 1)
-        found_ids.update(ids)
-        looked_at += looked
-        if edge is not None:
-            # Below it the result is incomplete: this source may have further calls there that it has not reached.
-            horizon = edge if horizon is None else max(horizon, edge)
-    newest = sorted((call_id for call_id in found_ids if horizon is None or call_id >= horizon), reverse=True)
-    if len(newest) > limit:
-        return SearchPage(ids=newest[:limit], looked_at=looked_at, reached=newest[limit - 1], full=True)
-    return SearchPage(ids=newest, looked_at=looked_at, reached=horizon, full=False)
-
-
-def _walk(conn: sa.Connection, source: RowSource, within: _Range, limit: int) -> tuple[list[int], int, int | None]:
-    """Read one source; return the ids, how many calls were examined, and the id it stopped at (None: all read)."""
-    low, high = within.low, within.high
-    if not source.narrow:
-        most = min(limit, within.most)
-        ids = list(read_source(conn, source, low, high, most))
-        return ids, len(ids), ids[-1] if len(ids) == most else None
-    ids = []
-    looked_at, window = 0, min(_WINDOW, within.most)
-    while True:
-        edge = _nth(conn, source, low, high, window)
-        ids += read_source(conn, source, low if edge is None else edge - 1, high, limit - len(ids))
-        looked_at += window
-        if len(ids) == limit:
-            return ids, looked_at, ids[-1]
-        if edge is None or looked_at >= within.most or time.monotonic() > within.until:
-            return ids, looked_at, edge
-        high, window = edge, min(_WINDOW, within.most - looked_at)
-
-
-def _nth(conn: sa.Connection, source: RowSource, low: int, high: int, number: int) -> int | None:
-    """Return the `number`-th id of a source's index, counted from the newest; None if it has fewer."""
-    query = source.select(source.key, low=low, high=high).offset(number - 1).limit(1)
-    return conn.execute(query).scalar_one_or_none()
 
 
 def _fitting(conn: sa.Connection, ids: list[int], matches: Callable[[bytes], bool]) -> list[int]:

@@ -10,6 +10,7 @@ from app.catalog.live import Catalog
 from app.core import native, tracking
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import PipelineStep, Run, explain, run
+from app.core.text import short
 from app.core.transform.transform import Transform, TransformSet
 from app.store.engine import Connection
 from app.store.record import to_detail
@@ -61,7 +62,7 @@ def _pipeline_steps(conn: Connection, catalog: Catalog, whole: WholeCall) -> lis
     if added is not None and steps[0].passed:
         steps.insert(1, PipelineStep("completed", passed=True, sentence=added))
     if transform is None and call.transform_digest not in {None, native.DIGEST}:
-        version = f"{call.transform} at version {call.transform_digest.hex()[:12]}"
+        version = f"{call.transform} at version {short(call.transform_digest)}"
         unreadable = f"{version}, which this program can no longer read: it cannot be run again"
         steps[-1] = PipelineStep("transform", passed=True, sentence=unreadable)
     elif _explains_outcome(rerun, call):

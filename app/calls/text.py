@@ -5,14 +5,14 @@ import msgspec
 from app.calls.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
 from app.core.json_text import encode
 from app.core.outcome import Outcome
-from app.core.text import json_lines, printable
+from app.core.text import json_lines, printable, short
 
 _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
 
 
 def call_text(call: WholeCallDocument) -> str:
     """Return everything about a call as lines of text."""
-    version = f"{call.transform} at version {(call.transform_digest or '')[:12]}" if call.transform else None
+    version = f"{call.transform} at version {short(call.transform_digest)}" if call.transform else None
     why = f"{call.outcome} ({call.reason})" if call.reason and call.reason != call.outcome else call.outcome
     facts = {
         "outcome": why,
@@ -59,8 +59,8 @@ def _change_line(change: ChangeDocument) -> str:
         f"{outcome} ({reason})" if reason and reason != outcome else outcome
         for outcome, reason in ((change.before, change.before_reason), (change.now, change.now_reason))
     )
-    version = f", by version {change.now_digest[:12]}" if change.now_digest else ""
-    earlier = f" (version {change.before_digest[:12]})" if change.before_digest else ""
+    version = f", by version {short(change.now_digest)}" if change.now_digest else ""
+    earlier = f" (version {short(change.before_digest)})" if change.before_digest else ""
     return f"  {change.at}  {before}{earlier} became {now}{version}, in replay {change.replay}"
 
 

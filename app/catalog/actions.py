@@ -8,17 +8,14 @@ from pathlib import Path
 from app.catalog.check import failing_examples
 from app.catalog.files import read_folder, to_path, write_file
 from app.catalog.live import KIND, Catalog, Live
-from app.catalog.publish import Clock, NextId, Publisher
+from app.catalog.publish import TRIES, Clock, NextId, Publisher, overtaken
 from app.catalog.status import CatalogStatus, FileState, breaks_inheriting, compare_with_live
 from app.core.transform.lint import lint, list_publishing_errors
 from app.core.transform.transform import DEFAULT, Transform, TransformSet
-from app.errors import EditConflict, NotFound, TransformInvalid, Unavailable
+from app.errors import EditConflict, NotFound, TransformInvalid
 from app.store.engine import Connection, Database
 from app.store.publications import Origin, Publication, find_latest_id, list_history
 from app.store.versions import Version, append_versions, find_one_version, get_version, list_versions
-
-# A retry is only needed if somebody else published in between; ten in a row would take a crowd of publishers.
-_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +54,7 @@ class CatalogActions:
             TransformInvalid: the file cannot be used, or a transform that inherits from it would break.
 
         """
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             folder = read_folder(self._folder)
             with self._database.reading() as conn:
                 status = compare_with_live(conn, self._catalog, folder)
@@ -77,7 +74,7 @@ class CatalogActions:
                 if publisher is not None:
                     publisher.unpublish(name, Origin.FILE)
                     return Change(before=live.texts.get(name), after=None, digest=None)
-        raise _overtaken()
+        raise overtaken()
 
     def publish_text(self, name: str, text: str, expected: bytes | None) -> Change:
         """Make a text from the editor live; `expected` is the digest of the version its author saw as live, if any.
@@ -88,7 +85,7 @@ class CatalogActions:
 
         """
         to_path(self._folder, name)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             with self._database.reading() as conn:
                 live = self._catalog.read_live(conn)
             before = live.publications.get(name)
@@ -100,7 +97,7 @@ class CatalogActions:
             with self._publishing(live) as publisher:
                 if publisher is not None:
                     return _make_live(publisher, live, transform, Origin.EDITOR)
-        raise _overtaken()
+        raise overtaken()
 
     def pull(self, name: str) -> Change:
         """Write the live text into the file of a name. Raises NotFound, OSError."""
@@ -122,7 +119,7 @@ class CatalogActions:
             TransformInvalid: this program, or today's `_default`, cannot use it any more.
 
         """
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             with self._database.reading() as conn:
                 live = self._catalog.read_live(conn)
                 version = self._find_earlier_version(conn, live, name, digest_prefix)
@@ -130,7 +127,7 @@ class CatalogActions:
             with self._publishing(live) as publisher:
                 if publisher is not None:
                     return _make_live(publisher, live, transform, Origin.EDITOR)
-        raise _overtaken()
+        raise overtaken()
 
     def unpublish(self, name: str, expected: bytes | None = None) -> Change:
         """Take the live version of a name out of use; no file takes its place before a person publishes one.
@@ -144,7 +141,7 @@ class CatalogActions:
 
         """
         path = to_path(self._folder, name)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             with self._database.reading() as conn:
                 live = self._catalog.read_live(conn)
             publication = live.publications.get(name)
@@ -159,7 +156,7 @@ class CatalogActions:
                 if publisher is not None:
                     publisher.unpublish(name, Origin.EDITOR)
                     return Change(before=live.texts.get(name), after=None, digest=None)
-        raise _overtaken()
+        raise overtaken()
 
     def find_version(self, conn: Connection, name: str, digest_prefix: str | None) -> Version:
         """Return the live version of a name, or the one whose digest begins with `digest_prefix`. Raises NotFound."""
@@ -232,10 +229,6 @@ def _make_live(publisher: Publisher, live: Live, transform: Transform, origin: O
     publisher.publish(live, [(transform, origin)])
     inheriting = live.texts.keys() - {name} if name == DEFAULT and before != transform.text else set()
     return Change(before=before, after=transform.text, digest=transform.digest, inheriting=tuple(sorted(inheriting)))
-
-
-def _overtaken() -> Unavailable:
-    return Unavailable("other publications kept getting in first; try again")
 
 
 def _unreachable(live: Live, transform: Transform) -> Iterator[str]:

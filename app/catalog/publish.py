@@ -15,8 +15,8 @@ from app.store.versions import append_versions
 NextId = Callable[[int], int]
 Clock = Callable[[], int]
 
-# A retry is only needed if somebody else published in between; ten in a row would take a crowd of publishers.
-_TRIES = 10
+TRIES = 10
+"""A publication is tried again if another one came in between; ten in a row would take a crowd of publishers."""
 
 
 class Publisher:
@@ -65,6 +65,11 @@ class Publisher:
         )
 
 
+def overtaken() -> Unavailable:
+    """Return the error after the last of the TRIES."""
+    return Unavailable("other publications kept getting in first; try again")
+
+
 def publish_new(
     database: Database,
     catalog: Catalog,
@@ -78,7 +83,7 @@ def publish_new(
     Reading, parsing and running examples happens before the database is locked. Raises Unavailable.
     """
     published: list[str] = []
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         with database.reading() as conn:
             status = compare_with_live(conn, catalog, folder, checkpoint)
         new = [file.transform for file in status.in_state(FileState.NEW) if file.transform is not None]
@@ -98,5 +103,5 @@ def publish_new(
                 publisher.publish(status.live, [(transform, Origin.FILE) for transform in new])
                 published += [transform.name for transform in new]
     else:
-        raise Unavailable("other publications of transforms kept getting in first")
+        raise overtaken()
     return status, published

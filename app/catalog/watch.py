@@ -11,6 +11,7 @@ from app.catalog.files import Folder, fingerprint, read_folder
 from app.catalog.live import Catalog
 from app.catalog.publish import publish_new
 from app.catalog.status import CatalogStatus, FileState
+from app.core.text import short
 from app.errors import TransformInvalid, Unavailable
 from app.store.engine import Database
 from app.store.ids import Ids
@@ -113,7 +114,7 @@ class Watcher:
             _LOG.info("transforms published", names=self.published)
         if self._changed:
             active = self._catalog.active.transforms
-            names = [f"{transform.name}@{transform.digest.hex()[:12]}" for transform in active]
+            names = [f"{transform.name}@{short(transform.digest)}" for transform in active]
             _LOG.info("transforms active", transforms=names)
         self.published, self._changed = [], False
         lines = dict.fromkeys(self.problems(), "transform not used; the last good version stays active")

@@ -13,7 +13,7 @@ import click
 
 from app.catalog.backend import Backend, connect_backend
 from app.cli.log_output import wants_colour
-from app.core.text import printable
+from app.core.text import printable_lines
 from app.errors import SegmentLotusError, Unavailable
 from app.settings import Settings, load
 from app.store.engine import Database, connect
@@ -31,8 +31,7 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the error."""
         # The message may quote a file, a sender or Lotus.
-        lines = [printable(line) for line in f"error: {self.message}".split("\n")]
-        click.echo("\n".join(lines), file=file, err=file is None)
+        click.echo(printable_lines(f"error: {self.message}"), file=file, err=file is None)
 
 
 class CommandGroup(click.Group):
@@ -84,6 +83,18 @@ def first_sentence(command: click.Command) -> str:
     text = " ".join((command.help or "").split())
     # A full stop inside of a word, as in `.env`, ends nothing.
     return re.split(r"(?<=\.) ", text, maxsplit=1)[0]
+
+
+def problem_text(name: str, sentence: str, path: Path, *, blocking: bool) -> str:
+    """Return the lines of a problem with the path of its file, so that a terminal or an editor can open it.
+
+    `name` is that of the document, `path` that file or its folder. Unless it is `blocking`, it is a hint.
+    """
+    file = f"{name}.yaml"
+    if sentence.startswith(f"{file}:"):
+        sentence = f"{path / file if path.is_dir() else path}{sentence[len(file) :]}"
+    kind = click.style("error", fg="red") if blocking else click.style("hint", fg="yellow")
+    return f"{kind}: {printable_lines(sentence)}"
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -12,11 +13,35 @@ def counted(number: int, noun: str, nouns: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
+def short(digest: bytes | str | None) -> str:
+    """Return the digits by which people recognize a version: the first 12 of its digest; without one, no text."""
+    return ((digest.hex() if isinstance(digest, bytes) else digest) or "")[:12]
+
+
 def printable(text: str) -> str:
     """Replace control characters in a sender's text, so that it cannot move a terminal's cursor or ring its bell."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines with the control characters in its lines replaced."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def table_lines(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return rows as the lines of a table for a terminal; `right` are the columns aligned on their right side."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        printable(
+            "  ".join(
+                f"{text:{'>' if at in right else '<'}{width}}"
+                for at, (text, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+        )
+        for row in rows
+    ]
 
 
 def readable(value: Any) -> Any:

@@ -20,11 +20,11 @@ from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
 from app.forward.sql_search import count_matching, search_deliveries
 from app.store.ids import micros_of
-from app.store.query import parse_id, parse_limit
+from app.store.query import parse_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
-from app.web.parameters import read_json_object, read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.parameters import read_json_object, read_list_parameters, read_parameters
+from app.web.sessions import api_blueprint
 
 RETRY_SECONDS = 5.0
 """The most time that one request spends on retries; if there are more, its answer says where to continue."""
@@ -34,14 +34,12 @@ _SECOND = 1_000_000
 
 def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
     """Return `/api/v1/deliveries` and what is below it."""
-    blueprint = Blueprint("deliveries_api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("deliveries_api", admin_token)
 
     @blueprint.get("/deliveries")
     def deliveries() -> Response:
-        texts = read_parameters(*DELIVERY_PARAMETERS, "before", "limit")
-        filters, limit = parse_delivery_filters(texts, clock()), parse_limit(texts.get("limit"))
-        before = parse_id("before", texts["before"]) if "before" in texts else None
+        texts, before, limit = read_list_parameters(*DELIVERY_PARAMETERS)
+        filters = parse_delivery_filters(texts, clock())
 
         def work(backend: Backend) -> object:
             with backend.database.reading() as conn:

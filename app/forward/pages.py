@@ -13,7 +13,7 @@ from app.clock import clock
 from app.core.times import format_time
 from app.errors import BadQuery, NotFound
 from app.forward.api import RETRY_SECONDS
-from app.forward.outbox import parse_delivery_filters, to_delivery_document
+from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters, to_delivery_document
 from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, to_unusable_query
 from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable, try_now
 from app.forward.sql_deliveries import DeliveryState, find_next_due
@@ -34,14 +34,12 @@ from app.store.engine import Connection
 from app.store.ids import micros_of
 from app.store.ledger import DELIVERY, EVENT, Entry
 from app.store.ledger_total import LedgerTotal
-from app.store.query import parse_id
+from app.store.query import parse_path_id
 from app.web.pages import Pages, Values, Work
-from app.web.sessions import CSRF_FIELD
+from app.web.parameters import read_form
 from app.web.sign_in import go_to
 
 PAGE = 50
-
-_FIELDS = ("state", "reason", "customer", "event_name", "id", "since", "until")
 
 # An event this long overdue is late, if no worker has sent anything for as long.
 _LATE = 60_000_000
@@ -91,13 +89,12 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.get("/deliveries/<event_id>")
     def show(event_id: str) -> Response:
-        return pages.show(
-            "delivery.html", _delivery_work(_id(event_id)), most=ATTEMPTS, forwards=bool(settings.lotus_api_key)
-        )
+        work = _delivery_work(parse_path_id("an event", event_id))
+        return pages.show("delivery.html", work, most=ATTEMPTS, forwards=bool(settings.lotus_api_key))
 
     @blueprint.post("/deliveries/<event_id>/retry")
     def retry_this(event_id: str) -> Response:
-        number = _id(event_id)
+        number = parse_path_id("an event", event_id)
         pages.read(lambda backend: retry_one(backend.database, number, clock))
         return go_to(request.form.get("back") or f"/deliveries/{number}")
 
@@ -108,11 +105,11 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
 
     @blueprint.post("/deliveries/retry")
     def ask() -> Response:
-        return pages.show("deliveries_retry.html", _count_work(pages.localize(_read_form())))
+        return pages.show("deliveries_retry.html", _count_work(pages.localize(read_form(*DELIVERY_PARAMETERS))))
 
     @blueprint.post("/deliveries/retry/start")
     def start() -> Response:
-        return pages.show("deliveries_retry.html", _retry_work(pages.localize(_read_form())))
+        return pages.show("deliveries_retry.html", _retry_work(pages.localize(read_form(*DELIVERY_PARAMETERS))))
 
     return blueprint
 
@@ -204,18 +201,3 @@ def _retry_work(words: dict[str, str]) -> Work:
         return {"words": words, "count": result.count, "is_all": result.further is None, "done": result}
 
     return work
-
-
-def _read_form() -> dict[str, str]:
-    """Return the non-empty fields of the form. Raises BadQuery."""
-    fields = {name: text for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
-    if wrong := next((name for name in fields if name not in _FIELDS), None):
-        raise BadQuery(f"there is no field {wrong[:40]!a}: there are {', '.join(_FIELDS)}")
-    return fields
-
-
-def _id(text: str) -> int:
-    try:
-        return parse_id("id", text)
-    except BadQuery as error:
-        raise NotFound(f"there is no delivery {text[:40]}: the id of an event is a number") from error

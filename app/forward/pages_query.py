@@ -1,7 +1,6 @@
 """The query of the page of deliveries. The whole view is in the address, so that it can be shared."""
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -9,7 +8,7 @@ from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters
 from app.forward.sql_search import DeliveryFilters
 from app.store.query import parse_id
 from app.web.pages import Localize
-from app.web.parameters import to_texts
+from app.web.parameters import to_address, to_texts
 
 RANGES = (("1h", "Last hour"), ("1d", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
 
@@ -31,16 +30,11 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     def address(self, **changes: str | None) -> str:
         """Return the address of this view, with some filters changed, or removed where the change is None."""
-        texts = {**self.texts, **changes}
-        query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
-        return f"/deliveries?{query}" if query else "/deliveries"
+        return to_address("/deliveries", {**self.texts, **changes})
 
 
 def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int, localize: Localize) -> DeliveryQuery:
-    """Parse the parameters of the address; `now` in microseconds since 1970. Raises BadQuery.
-
-    A form sends its empty fields too: they are ignored.
-    """
+    """Parse the parameters of the address; `now` in microseconds since 1970. Raises BadQuery."""
     texts = to_texts(parameters, _ACCEPTED)
     before = texts.pop("before", None)
     return DeliveryQuery(

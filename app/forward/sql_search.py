@@ -1,12 +1,10 @@
 """Search of deliveries in bounded steps. `conn` first.
 
-Few filters have an index of their own, since every event pays for each index. So a step examines a limited number of
-deliveries and returns how far it came, and the next one continues from there. Where an index selects few rows, one step
-examines all of them.
+Few filters have an index of their own, since every event pays for each index: a step walks the deliveries from the
+newest. Where an index selects few rows, one step examines all of them.
 """
 
 import time
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -17,18 +15,10 @@ from app.store.ids import EPOCH_MICROS, ID_MAX
 from app.store.record import to_key
 from app.store.review_events import first_id_since
 from app.store.schema import deliveries, events
-
-MOST = 20_000
-"""The most deliveries that one step examines."""
-
-SECONDS = 0.08
-"""A step ends early after this time: rows that are not cached are read from the disk one by one."""
+from app.store.walk import MOST, RowSource, SearchPage, WalkRange, take_step
 
 FEW = 2000
 """Up to this many events of one customer, or waiting ones, are all examined; of more, the newest soon fill a page."""
-
-# Deliveries examined between two checks of the time.
-_WINDOW = 1000
 
 # Literals, as in the partial index: with bound parameters SQLite would not use it.
 ENDED_BADLY = deliveries.c.state.in_(
@@ -37,8 +27,6 @@ ENDED_BADLY = deliveries.c.state.in_(
         for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.VOIDED)
     ]
 )
-
-_Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
 class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,18 +43,6 @@ class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
-class DeliverySearchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one step."""
-
-    ids: list[int]
-    """Of events, the newest first."""
-    looked_at: int
-    reached: int | None
-    """Every delivery from this event on was examined: `before` of the next step. None: there are no more."""
-    full: bool
-    """Whether it ended because it found `limit`, and there are more."""
-
-
 def id_range(filters: DeliveryFilters, before: int | None = None) -> tuple[int, int]:
     """Return the bounds of the event ids, both excluded."""
     low = -1 if filters.since is None else first_id_since(max(filters.since, EPOCH_MICROS), 0) - 1
@@ -75,32 +51,14 @@ def id_range(filters: DeliveryFilters, before: int | None = None) -> tuple[int, 
 
 def search_deliveries(
     conn: sa.Connection, filters: DeliveryFilters, *, before: int | None = None, limit: int = 50, most: int = MOST
-) -> DeliverySearchPage:
+) -> SearchPage:
     """Find the newest `limit` deliveries below the event id `before`, examining at most `most`."""
     low, high = id_range(filters, before)
+    source = _to_source(filters)
     few = _find_few(conn, filters)
-    leading, narrow = _conditions(filters)
-    with_events = any((filters.customer, filters.event_name, filters.id))
     if few is not None:
-        within = [id_ for id_ in few if low < id_ < high]
-        conditions = (among(conn, deliveries.c.event_id, within), *leading, *narrow)
-        ids = _read(conn, conditions, limit + 1, with_events=with_events)
-        return _step(ids, limit, len(within), None)
-    if not narrow:
-        ids = _read(conn, (*_between(low, high), *leading), limit + 1)
-        return _step(ids, limit, len(ids[:limit]), None)
-    until = time.monotonic() + SECONDS
-    ids = []
-    looked_at, window = 0, min(_WINDOW, most)
-    while True:
-        edge = _nth(conn, (*_between(low, high), *leading), window)
-        lowest = low if edge is None else edge - 1
-        conditions = (*_between(lowest, high), *leading, *narrow)
-        ids += _read(conn, conditions, limit + 1 - len(ids), with_events=with_events)
-        looked_at += window
-        if len(ids) > limit or edge is None or looked_at >= most or time.monotonic() > until:
-            return _step(ids, limit, looked_at, edge)
-        high, window = edge, min(_WINDOW, most - looked_at)
+        source = RowSource(source.key, (among(conn, deliveries.c.event_id, few), *source.leading, *source.narrow))
+    return take_step(conn, [source], WalkRange(low, high, most), limit)
 
 
 def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float = 1.0) -> tuple[int, int | None]:
@@ -112,12 +70,6 @@ def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float
         count, before = count + len(step.ids), step.reached
         if before is None or time.monotonic() > until:
             return count, before
-
-
-def _step(ids: list[int], limit: int, looked_at: int, edge: int | None) -> DeliverySearchPage:
-    if len(ids) > limit:
-        return DeliverySearchPage(ids=ids[:limit], looked_at=looked_at, reached=ids[limit - 1], full=True)
-    return DeliverySearchPage(ids=ids, looked_at=looked_at, reached=edge, full=False)
 
 
 def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None:
@@ -136,8 +88,8 @@ def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None
     return None
 
 
-def _conditions(filters: DeliveryFilters) -> tuple[_Conditions, _Conditions]:
-    """Return the conditions that an index decides, and those that need each row it selects."""
+def _to_source(filters: DeliveryFilters) -> RowSource:
+    """Return the index of deliveries that these filters walk, and the conditions on each row."""
     leading: list[sa.ColumnElement[bool]] = []
     narrow: list[sa.ColumnElement[bool]] = []
     if filters.state in {DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.VOIDED}:
@@ -152,25 +104,8 @@ def _conditions(filters: DeliveryFilters) -> tuple[_Conditions, _Conditions]:
         (events.c.idempotency_id, filters.id),
     ):
         if text is not None:
-            # coalesce() keeps the planner from the index on customers: a step reads the deliveries of its window, and
-            # not all events of a customer.
-            narrow.append(sa.func.coalesce(column, "") == to_key(text))
-    return tuple(leading), tuple(narrow)
-
-
-def _between(low: int, high: int) -> _Conditions:
-    return (deliveries.c.event_id > low, deliveries.c.event_id < high)
-
-
-def _read(conn: sa.Connection, conditions: _Conditions, limit: int, *, with_events: bool = False) -> list[int]:
-    query: sa.Select[Any] = sa.select(deliveries.c.event_id)
-    if with_events:
-        query = query.join(events, events.c.id == deliveries.c.event_id)
-    query = query.where(*conditions).order_by(deliveries.c.event_id.desc()).limit(limit)
-    return list(conn.execute(query).scalars())
-
-
-def _nth(conn: sa.Connection, conditions: _Conditions, number: int) -> int | None:
-    """Return the event id of the delivery at this position, counted from 1 and the newest; None if there are fewer."""
-    query = sa.select(deliveries.c.event_id).where(*conditions).order_by(deliveries.c.event_id.desc())
-    return conn.execute(query.offset(number - 1).limit(1)).scalar_one_or_none()
+            # A look-up for each row, which no planner turns into a join: a step reads the events of its window, and not
+            # all events of a customer.
+            value = sa.select(column).where(events.c.id == deliveries.c.event_id).scalar_subquery()
+            narrow.append(value == to_key(text))
+    return RowSource(deliveries.c.event_id, tuple(leading), tuple(narrow))

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.errors import BadQuery, NotFound
+from app.errors import BadQuery
 from app.metrics.answer import answer, verify
 from app.metrics.catalog import get_metric, read_live_metrics
 from app.metrics.definition import Metric
@@ -19,25 +19,25 @@ from app.metrics.documents import (
     to_shares_document,
 )
 from app.metrics.explain import explain, explain_call
-from app.metrics.parameters import USAGE_PARAMETERS, parse_after, parse_group, parse_usage_query
-from app.metrics.query import Answer, Query
+from app.metrics.parameters import USAGE_PARAMETERS, check_group, parse_after, parse_group, parse_usage_query
+from app.metrics.query import Answer
 from app.store.engine import Connection
-from app.store.query import parse_id, parse_limit
+from app.store.query import parse_limit, parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload
-from app.web.sessions import require_admin_or_session
+from app.web.parameters import read_parameters
+from app.web.sessions import api_blueprint
 
 _CSV = "text/csv; charset=utf-8"
 
 
 def usage_api(offload: Offload, admin_token: str) -> Blueprint:
     """Return the routes of metrics under `/api/v1`. Each reads the database where `offload` runs it."""
-    blueprint = Blueprint("usage_api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("usage_api", admin_token)
 
     @blueprint.get("/metrics")
     def metrics() -> Response:
-        _parameters()
+        read_parameters()
         return to_json(offload(_metrics))
 
     @blueprint.get("/metrics/<metric_name>/usage")
@@ -62,7 +62,7 @@ def _metrics(backend: Backend) -> object:
 
 
 def _usage(offload: Offload, name: str) -> Response:
-    texts = _parameters(*USAGE_PARAMETERS, "format", "verify")
+    texts = read_parameters(*USAGE_PARAMETERS, "format", "verify")
     shape, verified = texts.pop("format", "json"), texts.pop("verify", None)
     if shape not in {"json", "csv"}:
         raise BadQuery(f"format must be json or csv; it is {shape[:40]!a}")
@@ -85,7 +85,7 @@ def _usage(offload: Offload, name: str) -> Response:
 
 
 def _events(name: str) -> Callable[[Backend], object]:
-    texts = _parameters(*USAGE_PARAMETERS, "group", "after", "limit")
+    texts = read_parameters(*USAGE_PARAMETERS, "group", "after", "limit")
     if "window" in texts or "fill" in texts:
         raise BadQuery("this lists the events behind one number: give its window_start and window_end as start and end")
     now = clock()
@@ -99,25 +99,16 @@ def _events(name: str) -> Callable[[Backend], object]:
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
             metric = get_metric(conn, name, texts.get("version"))
-            _check_group(metric, query, group)
+            check_group(group, query.groups(metric))
             page = explain(conn, metric, query, now, group=group, after=after, limit=limit)
         return to_shares_document(metric, page)
 
     return work
 
 
-def _check_group(metric: Metric, query: Query, group: dict[str, str | None] | None) -> None:
-    names = query.groups(metric)
-    if group is not None and set(group) != set(names):
-        raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")
-
-
 def _call_metrics(call_id: str) -> Callable[[Backend], object]:
-    _parameters()
-    try:
-        number = parse_id("call_id", call_id)
-    except BadQuery as error:
-        raise NotFound("the id of a call is a number of up to 19 digits") from error
+    read_parameters()
+    number = parse_path_id("a call", call_id)
     now = clock()
 
     def work(backend: Backend) -> object:
@@ -130,21 +121,6 @@ def _call_metrics(call_id: str) -> Callable[[Backend], object]:
 
 def _live(conn: Connection) -> list[Metric]:
     return list(read_live_metrics(conn).values())
-
-
-def _parameters(*accepted: str) -> dict[str, str]:
-    """Return the query parameters of the request. Raises BadQuery for an unknown, empty or repeated one."""
-    texts: dict[str, str] = {}
-    for name, values in request.args.lists():
-        if name not in accepted:
-            hint = f"there are {', '.join(accepted)}" if accepted else "this takes none"
-            raise BadQuery(f"there is no parameter {name[:40]!a}: {hint}")
-        if len(values) > 1:
-            raise BadQuery(f"{name} is there {len(values)} times; it can have one value")
-        if not values[0]:
-            raise BadQuery(f"{name} is empty: give it a value or leave it out")
-        texts[name] = values[0]
-    return texts
 
 
 def stream_csv(offload: Offload, answer: Answer, metric: Metric, names: tuple[str, ...]) -> Iterator[str]:

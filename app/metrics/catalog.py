@@ -11,8 +11,9 @@ from pathlib import Path
 
 from app.catalog.files import Folder, read_folder
 from app.catalog.live import LiveTexts, read_live_texts
+from app.catalog.publish import TRIES, overtaken
 from app.catalog.status import FileState, file_state
-from app.errors import MetricInvalid, NotFound, Unavailable
+from app.errors import MetricInvalid, NotFound
 from app.metrics.definition import Metric, parse_metric
 from app.store.engine import Connection, Database
 from app.store.publications import (
@@ -25,9 +26,6 @@ from app.store.publications import (
 from app.store.versions import Version, append_versions, find_one_version, find_seen_texts
 
 KIND = "metric"
-
-# Each retry means that someone else published in between; so many in a row takes a crowd of publishers.
-_TRIES = 10
 
 # Every query parses the same texts.
 _parse = lru_cache(maxsize=1000)(parse_metric)
@@ -130,7 +128,7 @@ def publish_new_metrics(
     database: Database, folder: Folder, next_id: Callable[[int], int], clock: Callable[[], int]
 ) -> list[str]:
     """Publish the files that need no decision by a person; return their names. Raises Unavailable."""
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         with database.reading() as conn:
             survey = read_metric_statuses(conn, folder)
         new = [status.file for status in survey.statuses if status.state is FileState.NEW and status.file is not None]
@@ -148,7 +146,7 @@ def publish_new_metrics(
                 continue
             _publish(conn, new, waiting, next_id, clock())
         return [metric.name for metric in new]
-    raise Unavailable("others publish documents all the time")
+    raise overtaken()
 
 
 def publish_metric(

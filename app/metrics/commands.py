@@ -12,10 +12,10 @@ from app.catalog.check import check as check_transforms
 from app.catalog.files import read_folder
 from app.catalog.live import build_catalog
 from app.catalog.status import FileState
-from app.cli.program import CommandGroup, Failure, between_steps, open_backend, read_settings
+from app.cli.program import CommandGroup, Failure, between_steps, open_backend, problem_text, read_settings
 from app.clock import clock
 from app.core.json_text import encode
-from app.core.text import printable
+from app.core.text import counted, printable, printable_lines, short, table_lines
 from app.core.times import format_time
 from app.core.transform.transform import TransformSet
 from app.errors import NotFound
@@ -45,8 +45,6 @@ _EVENTS_PER_STEP = 5000
 _WAIT_SECONDS = 0.2
 """Between two checks of the progress, while a service does the work."""
 
-_DIGITS = 12
-"""Digits of a digest in output for people."""
 
 _HINTS = {
     FileState.NEW: "publishes itself when the service runs",
@@ -86,13 +84,10 @@ def list_(*, as_json: bool) -> None:
             click.echo(encode(_to_document(status)).decode())
         return
     lines = [("NAME", "STATE", "LIVE", "WHAT")] + [_to_columns(status) for status in statuses]
-    widths = [max(len(line[at]) for line in lines) for at in range(3)]
-    for line in lines:
-        padded = [f"{text:<{width}}" for text, width in zip(line[:3], widths, strict=True)]
-        click.echo(printable("  ".join([*padded, line[3]]).rstrip()))
+    click.echo("\n".join(table_lines(lines)))
     for status in statuses:
         if status.problem:
-            click.echo("\n" + "\n".join(printable(line) for line in status.problem.split("\n")))
+            click.echo(f"\n{printable_lines(status.problem)}")
 
 
 @metrics.command()
@@ -110,24 +105,15 @@ def check(context: click.Context, folder: Path | None) -> None:
         raise Failure(f"there is no folder {folder}")
     checked = check_metrics(read_folder(folder))
     for name, problem in sorted(checked.problems.items()):
-        text = f"{folder}/{problem}" if problem.startswith(f"{name}.yaml:") else problem
-        first, *more_lines = text.split("\n")
-        click.echo("\n".join([f"{click.style('error', fg='red')}: {printable(first)}", *map(printable, more_lines)]))
+        click.echo(problem_text(name, problem, folder, blocking=True))
     hints = list(lint_metrics(checked.metrics.values(), _read_transforms(settings)))
     for name, finding in hints:
-        first, *more_lines = finding.message.removeprefix(f"{name}.yaml:").split("\n")
-        hint = click.style("hint", fg="yellow")
-        click.echo("\n".join([f"{hint}: {printable(f'{folder}/{name}.yaml:{first}')}", *map(printable, more_lines)]))
-    count = len(checked.metrics) + len(checked.problems)
-    total_text = f"{count} metric{'' if count == 1 else 's'}"
+        click.echo(problem_text(name, finding.message, folder, blocking=False))
+    total = counted(len(checked.metrics) + len(checked.problems), "metric")
     if checked.problems:
-        broken = len(checked.problems)
-        click.echo(f"\n{total_text}: {broken} file{'' if broken == 1 else 's'} cannot be published.")
+        click.echo(f"\n{total}: {counted(len(checked.problems), 'file')} cannot be published.")
         context.exit(1)
-    if hints:
-        click.echo(f"{total_text}: fit, with {len(hints)} hint{'' if len(hints) == 1 else 's'}.")
-    else:
-        click.echo(f"{total_text}: all is well.")
+    click.echo(f"{total}: " + (f"can be published, with {counted(len(hints), 'hint')}." if hints else "all is well."))
 
 
 def _read_transforms(settings: Settings) -> TransformSet | None:
@@ -160,7 +146,7 @@ def publish(*, name: str) -> None:
     backend = open_backend()
     folder = read_settings().metrics_dir
     metric = publish_metric(backend.database, folder, name, Ids(secrets.randbelow).next, clock)
-    click.echo(f"{name} is live at version {metric.digest.hex()[:_DIGITS]}." if metric else f"{name} is taken out.")
+    click.echo(f"{name} is live at version {short(metric.digest)}." if metric else f"{name} is taken out.")
 
 
 @metrics.command()
@@ -224,7 +210,7 @@ def explain(*, call_id: str, as_json: bool) -> None:
 
 
 def _to_columns(status: MetricFileStatus) -> tuple[str, str, str, str]:
-    live = status.live.digest.hex()[:_DIGITS] if status.live else "-"
+    live = short(status.live.digest) if status.live else "-"
     metric = status.live or status.file
     description = metric.description if metric else ""
     hint = f" ({_HINTS[status.state]})" if _HINTS[status.state] else ""

@@ -9,7 +9,7 @@ import click
 from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
-from app.core.text import printable
+from app.core.text import counted, printable, short, table_lines
 from app.errors import BadQuery
 from app.metrics.answer import answer, verify
 from app.metrics.catalog import get_metric
@@ -111,7 +111,7 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         return
     zone = query.zone()
     period = f"{_local(result.start, zone)} to {_local(result.end, zone)}, {result.tz}"
-    click.echo(f"{metric.name} at version {result.version[:12]}, {period}", err=True)
+    click.echo(f"{metric.name} at version {short(result.version)}, {period}", err=True)
     windowed = ("from",) if query.window else ()
     lines: list[tuple[str, ...]] = [("customer", *names, *windowed, "value", "events", "skipped")]
     for row in result.rows:
@@ -122,12 +122,12 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         value = "-" if row.value is None else row.value
         lines.append((row.customer_id, *groups, *when, value, str(row.events_count), skipped_text(row.skipped)))
     numeric = {len(names) + len(windowed) + 1, len(names) + len(windowed) + 2}
-    _write_table(lines, numeric)
+    click.echo("\n".join(table_lines(lines, numeric)))
     below = [row for row in result.rows if row.below_zero_at is not None]
     if below:
         first = min(below, key=lambda row: row.below_zero_at or 0)
         where = f"{first.customer_id} since {_local(first.below_zero_at or 0, zone)}"
-        count_text = f"{len(below)} number{'' if len(below) == 1 else 's'}"
+        count_text = counted(len(below), "number")
         hint = click.style("hint", fg="yellow")
         sentence = f"the level was below zero in {count_text}, first of {where}: events are nearly always missing."
         click.echo(f"{hint}: {printable(sentence)}", err=True)
@@ -163,16 +163,6 @@ def _pages(
     while page.following is not None:
         page = explain(conn, metric, query, now, group=group, after=page.following, limit=_PAGE_EVENTS)
         yield page
-
-
-def _write_table(lines: list[tuple[str, ...]], numeric: set[int]) -> None:
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    for line in lines:
-        cells = (
-            f"{text:>{width}}" if at in numeric else f"{text:<{width}}"
-            for at, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        click.echo(printable("  ".join(cells).rstrip()))
 
 
 def _local(micros: int, zone: tzinfo) -> str:

@@ -4,12 +4,13 @@ import msgspec
 
 from app.metrics.catalog import read_live_metrics
 from app.metrics.explain import EventExplanation, explain_event
-from app.metrics.pages_query import to_address, to_day
+from app.metrics.pages_query import to_day
 from app.metrics.query import can_be_asked
 from app.metrics.windows import Unit, window_at
 from app.store.engine import Connection
 from app.store.review import WholeCall
 from app.web.pages import Values
+from app.web.parameters import to_address
 from app.web.zone import page_zone
 
 SHOWN_MAX = 100

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, tzinfo
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
@@ -14,6 +14,7 @@ from app.core.times import format_time
 from app.errors import BadQuery
 from app.metrics.parameters import USAGE_PARAMETERS
 from app.metrics.windows import Unit, window_at
+from app.web.parameters import to_address, to_texts
 from app.zones import find_zone, to_wall
 
 PAGE_PARAMETERS = ("metric", *USAGE_PARAMETERS, "page", "verify", "period")
@@ -113,37 +114,15 @@ class Preset(NamedTuple):
         return self.title.lower().replace(" ", "-")
 
 
-def to_address(path: str, texts: Mapping[str, str | None]) -> str:
-    """Return an address with the parameters that are not empty."""
-    query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
-    return f"{path}?{query}" if query else path
-
-
 def to_typed(text: str) -> str:
     """Return the text for a form field: unchanged, unless it has characters that HTML cannot carry."""
     return to_visible(text) if _NOT_HTML.search(text) else text
 
 
 def read_address(params: Iterable[tuple[str, list[str]]], accepted: tuple[str, ...], page_zone: str) -> UsageView:
-    """Parse the parameters of an address. A form sends its empty fields, too: they count as not given.
-
-    Raises:
-        BadQuery: a parameter is unknown, given twice or too long.
-
-    """
-    texts: dict[str, str] = {}
-    for name, values in params:
-        # A group is JSON text, and spaces at its ends may belong to it.
-        filled = [value if name == "group" else value.strip() for value in values if value.strip()]
-        if name not in accepted:
-            raise BadQuery(f"there is no parameter {name[:40]!a}: there are {', '.join(accepted)}")
-        if len(filled) > 1:
-            raise BadQuery(f"{name} is there {len(filled)} times; it can have one value")
-        if any(len(value) > _CHARS_MAX for value in filled):
-            raise BadQuery(f"{name} is longer than {_CHARS_MAX:,} characters")
-        if filled:
-            texts[name] = filled[0]
-    return UsageView(texts=texts, page_zone=page_zone)
+    """Parse the parameters of an address. Raises BadQuery."""
+    # A group is JSON text, and spaces at its ends may belong to it.
+    return UsageView(texts=to_texts(params, accepted, _CHARS_MAX, verbatim="group"), page_zone=page_zone)
 
 
 def list_presets(view: UsageView, now: int) -> list[Preset]:

@@ -19,7 +19,7 @@ from app.metrics.documents import to_shares_document
 from app.metrics.explain import explain, filter_text
 from app.metrics.pages_chart import adds_up, draw, is_stacked
 from app.metrics.pages_query import UsageView
-from app.metrics.parameters import parse_after, parse_group, parse_usage_query, to_after
+from app.metrics.parameters import check_group, parse_after, parse_group, parse_usage_query, to_after
 from app.metrics.progress import BuildProgress, read_progress
 from app.metrics.query import Answer, Query, Row
 from app.metrics.values import ZERO, add, format_number
@@ -132,8 +132,7 @@ def read_events(view: UsageView, now: int) -> Work:
         with backend.database.reading() as conn:
             metric = get_metric(conn, view.metric, view.texts.get("version"))
             names = query.groups(metric)
-            if group is not None and set(group) != set(names):
-                raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")
+            check_group(group, names)
             page = explain(conn, metric, query, now, group=group, after=after, limit=ROWS)
         zone = query.zone()
         events = zip(to_shares_document(metric, page).events, page.shares, strict=True)

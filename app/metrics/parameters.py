@@ -1,7 +1,7 @@
 """Query parameters of metrics as text: the same names in the JSON API, on the pages and on the command line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -80,6 +80,12 @@ def parse_group(text: str | None) -> dict[str, str | None] | None:
         return msgspec.json.decode(text.encode(), type=dict[str, str | None])
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         raise BadQuery('group must be a group as the answer gives it, such as {"model": "m-large"}') from None
+
+
+def check_group(group: Mapping[str, str | None] | None, names: Collection[str]) -> None:
+    """Raise BadQuery unless a group has a value, or null, for each property of the query and for no other."""
+    if group is not None and set(group) != set(names):
+        raise BadQuery(f"group must say a value, or null, for {', '.join(names) or 'no property'}")
 
 
 def parse_after(text: str | None) -> Place | None:

@@ -9,13 +9,12 @@ from app.store.query import parse_moment
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.parameters import read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.sessions import api_blueprint
 
 
 def ledger_api(offload: Offload, admin_token: str) -> Blueprint:
     """Return the route `/api/v1/ledger`."""
-    blueprint = Blueprint("ledger_api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("ledger_api", admin_token)
 
     @blueprint.get("/ledger")
     def ledger() -> Response:

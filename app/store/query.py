@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.core.times import MIN_MICROS, TimeInvalid, parse_time
-from app.errors import BadQuery
+from app.errors import BadQuery, NotFound
 from app.store.ids import ID_MAX
 from app.store.review import CallFilters
 from app.store.review_events import EventFilters, Place
@@ -103,6 +103,14 @@ def parse_id(name: str, text: str) -> int:
     if not (_ID.fullmatch(text) and int(text) <= ID_MAX):
         raise BadQuery(f"{name} must be an id as this API gives it, up to 19 digits; it is {_quote(text)}")
     return int(text)
+
+
+def parse_path_id(of: str, text: str, hint: str = "") -> int:
+    """Parse an id in a path, `of` a call for example. Raises NotFound: there is nothing at that address."""
+    try:
+        return parse_id("id", text)
+    except BadQuery as error:
+        raise NotFound(f"the id of {of} is a number of up to {len(str(ID_MAX))} digits{hint}") from error
 
 
 def parse_place(text: str) -> Place:

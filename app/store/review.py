@@ -16,8 +16,9 @@ from app.store.history import OutcomeChange, list_outcome_changes
 from app.store.ids import ID_MAX
 from app.store.results import StoredResult, read_results
 from app.store.review_events import EventRow, list_call_events
-from app.store.review_sources import CallFilters, call_sources, id_range, message_sources, read_source
+from app.store.review_sources import CallFilters, call_sources, id_range, message_sources
 from app.store.schema import calls, events, requests
+from app.store.walk import read_source
 
 __all__ = ["CallFilters", "CallRow", "StoredResult", "WholeCall", "get_call"]
 __all__ += ["get_raw", "list_call_ids", "list_calls", "newest_call_id", "read_calls"]

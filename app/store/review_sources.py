@@ -6,10 +6,6 @@ the others through partial indexes. Hence *sources*: each is a query that reads 
 page is the newest ids of all its sources.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
-
 import msgspec
 import sqlalchemy as sa
 
@@ -18,6 +14,7 @@ from app.store.ids import ID_MAX
 from app.store.record import to_key
 from app.store.review_events import first_id_since
 from app.store.schema import calls, claims, events
+from app.store.walk import RowSource
 
 _ID_DIGITS = len(str(ID_MAX))
 
@@ -44,37 +41,11 @@ class CallFilters(msgspec.Struct, frozen=True, kw_only=True):
     """Microseconds since 1970, excluded."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowSource:
-    """One index that selects calls."""
-
-    key: sa.ColumnElement[int]
-    """The column with the call's id, by which the index is ordered."""
-    leading: tuple[sa.ColumnElement[bool], ...]
-    """The conditions that the index answers."""
-    narrow: tuple[sa.ColumnElement[bool], ...] = ()
-    """The conditions that are checked on each row the index selects: the fewer match, the longer the scan."""
-    joined: bool = False
-    """Whether the index is of another table, in which a call may occur more than once."""
-
-    def select(self, *columns: sa.ColumnElement[Any], low: int, high: int) -> sa.Select[Any]:
-        """Return the query that reads the index between two ids (both excluded), newest first."""
-        query = sa.select(*columns).where(self.key > low, self.key < high, *self.leading)
-        if self.joined:
-            query = query.join(calls, calls.c.id == self.key).distinct()
-        return query.order_by(self.key.desc())
-
-
 def id_range(filters: CallFilters, after: int | None, before: int | None) -> tuple[int, int]:
     """Return the range of ids (both excluded) of the filters' period and of two ids."""
     low = max(-1 if after is None else after, first_id_since(filters.since, 0) - 1)
     high = min(ID_MAX if before is None else before, first_id_since(filters.until, ID_MAX))
     return low, high
-
-
-def read_source(conn: sa.Connection, source: RowSource, low: int, high: int, limit: int) -> Iterable[int]:
-    """Return the newest `limit` ids of a source between two ids (both excluded), however many rows that scans."""
-    return conn.execute(source.select(source.key, low=low, high=high).where(*source.narrow).limit(limit)).scalars()
 
 
 def call_sources(filters: CallFilters) -> list[RowSource]:

@@ -40,7 +40,7 @@ from app.web.body import Limit
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.parameters import read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.sessions import api_blueprint
 
 T = TypeVar("T")
 
@@ -72,8 +72,7 @@ class DiscardRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 def transforms_api(database: Database, settings: Settings, offload: Offload, sandboxes: Sandboxes) -> Blueprint:
     """Return the routes below `/api/v1/transforms`."""
-    blueprint = Blueprint("transforms_api", __name__, url_prefix="/api/v1/transforms")
-    blueprint.before_request(require_admin_or_session(settings.admin_token))
+    blueprint = api_blueprint("transforms_api", settings.admin_token, "/api/v1/transforms")
     blueprint.register_error_handler(TransformInvalid, _invalid_response)
     blueprint.register_error_handler(DraftConflict, _conflict_response)
     _add_reads(blueprint, offload, sandboxes, settings.transforms_dir)

@@ -16,15 +16,12 @@ from app.catalog.status import CatalogStatus, FileState, FileStatus
 from app.cli.program import CommandGroup, Failure, check_schema, open_database, read_settings
 from app.clock import clock
 from app.core.json_text import encode
-from app.core.text import printable
+from app.core.text import printable, printable_lines, short, table_lines
 from app.core.times import format_time
 from app.errors import NotFound
 from app.store.ids import Ids
 from app.store.publications import Origin, Publication
 from app.transforms.commands_check import check
-
-_DIGITS = 12
-"""Digits of a digest, where a person reads it."""
 
 
 class FileStatusDocument(msgspec.Struct, kw_only=True):
@@ -81,10 +78,7 @@ def list_(*, as_json: bool) -> None:
         return
     lines = [("NAME", "STATE", "LIVE", "FROM", "SINCE", "")]
     lines += [_to_columns(status, file) for file in status.files]
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    for line in lines:
-        padded = [f"{text:<{width}}" for text, width in zip(line[:5], widths, strict=True)]
-        click.echo("  ".join([*padded, line[5]]).rstrip())
+    click.echo("\n".join(table_lines(lines)))
     for file in status.files:
         for problem in status.blocking(file.name):
             click.echo(f"\n{printable_lines(problem)}")
@@ -100,7 +94,7 @@ def show(*, name: str, digest: str | None) -> None:
     context = open_context()
     with context.backend.database.reading() as conn:
         version = context.actions.find_version(conn, name, digest)
-    parent = f", inherits from _default at {version.inherits.hex()[:_DIGITS]}" if version.inherits else ""
+    parent = f", inherits from _default at {short(version.inherits)}" if version.inherits else ""
     seen_at = format_time(version.seen_at)
     click.echo(f"{name} at version {version.digest.hex()}, first seen {seen_at}{parent}", err=True)
     click.echo(version.text, nl=not version.text.endswith("\n"))
@@ -122,7 +116,7 @@ def diff(*, name: str, digest: str | None) -> None:
             version = None
     file = read_file(path) if path.exists() else None
     label = "live" if digest is None else "version"
-    before = f"{label} {version.digest.hex()[:_DIGITS]}" if version else "nothing live"
+    before = f"{label} {short(version.digest)}" if version else "nothing live"
     lines = to_diff(version.text if version else None, file, before, str(path) if file is not None else "no file")
     click.echo(lines or f"{path} is the same as {'the live version' if digest is None else 'that version'}.")
 
@@ -196,8 +190,8 @@ def history(*, name: str) -> None:
     with context.backend.database.reading() as conn:
         publications = context.actions.history(conn, name)
     for row in publications:
-        version = row.digest.hex()[:_DIGITS] if row.digest else "unpublished"
-        click.echo(f"{format_time(row.published_at)}  {version:<{_DIGITS}}  {row.origin}")
+        version = short(row.digest) or "unpublished"
+        click.echo(f"{format_time(row.published_at)}  {version:<12}  {row.origin}")
 
 
 transforms.add_command(check)
@@ -222,11 +216,6 @@ def to_diff(before: str | None, after: str | None, before_name: str, after_name:
     return "\n".join(_coloured(printable(line)) for line in lines)
 
 
-def printable_lines(text: str) -> str:
-    """Return text of several lines without characters that control a terminal."""
-    return "\n".join(printable(line) for line in text.split("\n"))
-
-
 def _coloured(line: str) -> str:
     colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
     return click.style(line, fg=colour) if colour else line
@@ -235,21 +224,19 @@ def _coloured(line: str) -> str:
 def _print_change(name: str, change: Change, file: FileStatus | None) -> None:
     before = file.live.digest if file and file.live else None
     if change.digest is not None and before == change.digest and change.before == change.after:
-        click.echo(f"{name} is live and the same as its file, at version {change.digest.hex()[:_DIGITS]}.")
+        click.echo(f"{name} is live and the same as its file, at version {short(change.digest)}.")
         return
     if lines := to_diff(change.before, change.after, f"{name} before", f"{name} now"):
         click.echo(lines + "\n")
     if change.digest is not None:
-        click.echo(
-            f"{name} is live at version {change.digest.hex()[:_DIGITS]}. All nodes map by it within two seconds."
-        )
+        click.echo(f"{name} is live at version {short(change.digest)}. All nodes map by it within two seconds.")
     if change.inheriting:
         click.echo(f"Also published again, since they inherit from it: {', '.join(change.inheriting)}")
 
 
 def _to_columns(status: CatalogStatus, file: FileStatus) -> tuple[str, str, str, str, str, str]:
     live = _live_publication(file)
-    digest = live.digest.hex()[:_DIGITS] if live and live.digest else "-"
+    digest = short(live.digest) if live and live.digest else "-"
     since = format_time(live.published_at)[:19] + "Z" if live else "-"
     return (file.name, file.state.value, digest, live.origin if live else "-", since, _to_hint(status, file))
 

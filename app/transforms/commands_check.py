@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 
-from app.catalog.check import Problem
 from app.catalog.check import check as check_texts
 from app.catalog.files import read_file, read_folder, to_name
 from app.catalog.live import build_catalog
-from app.cli.program import Failure, read_settings
-from app.core.text import counted, printable
+from app.cli.program import Failure, problem_text, read_settings
+from app.core.text import counted
 
 
 @click.command()
@@ -35,7 +34,8 @@ def check(context: click.Context, path: Path | None) -> None:
     checked = check_texts(texts, problems, parse=build_catalog(settings.pseudonym_key).parse)
     shown = [problem for problem in checked.problems if only in {None, problem.name}]
     for problem in sorted(shown, key=lambda problem: (not problem.blocking, problem.name)):
-        click.echo(problem_text(problem, folder if only is None else path))
+        place = folder if only is None else path
+        click.echo(problem_text(problem.name, problem.sentence, place, blocking=problem.blocking))
     blocked = {problem.name for problem in shown if problem.blocking}
     if only is not None:
         click.echo(f"{path}: " + ("cannot be published." if blocked else "can be published."))
@@ -46,17 +46,3 @@ def check(context: click.Context, path: Path | None) -> None:
         context.exit(1)
     hints = len(checked.problems)
     click.echo(f"{totals}: " + (f"can be published, with {counted(hints, 'hint')}." if hints else "all is well."))
-
-
-def problem_text(problem: Problem, path: Path) -> str:
-    """Return the lines of a problem with the path of its file, so that a terminal or an editor can open it.
-
-    `path` is that file, or its folder.
-    """
-    text = problem.sentence
-    name = f"{problem.name}.yaml"
-    if text.startswith(f"{name}:"):
-        text = f"{path / name if path.is_dir() else path}{text[len(name) :]}"
-    first, *more = text.split("\n")
-    kind = click.style("error", fg="red") if problem.blocking else click.style("hint", fg="yellow")
-    return "\n".join([f"{kind}: {printable(first)}", *map(printable, more)])

@@ -12,7 +12,7 @@ from app.cli.program import open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.outcome import Outcome
-from app.core.text import counted, printable
+from app.core.text import counted, printable, short
 from app.store.ids import first_id_at
 from app.store.kept import ReplayScope, count_ids
 from app.store.query import parse_call_filters
@@ -54,7 +54,7 @@ def preview(
 
 
 def _report_lines(report: Report) -> Iterator[str]:
-    live = f"live version {report.active_digest[:12]}" if report.active_digest else "no live version"
+    live = f"live version {short(report.active_digest)}" if report.active_digest else "no live version"
     yield f"{report.transform}: the draft beside {live}"
     removed = f", {report.removed} without a body" if report.removed else ""
     concern = "concerns" if report.concerned == 1 else "concern"

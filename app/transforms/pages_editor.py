@@ -12,15 +12,14 @@ from app.core.segment import Call, parse_call
 from app.core.transform.transform import DEFAULT
 from app.errors import CallRejected, NotFound, TransformInvalid
 from app.store.engine import Connection
-from app.store.ids import ID_MAX
 from app.store.kept import KeptCall, read_kept
+from app.store.query import parse_path_id
 from app.transforms.sql_drafts import list_drafted
 from app.transforms.starter import make_starter, to_name
 from app.transforms.traffic import list_ids_for
 from app.web.pages import Pages
 from app.web.sign_in import go_to
 
-_SIGNED_64 = 19
 _NAMES_TRIED = 100
 _CALLS_LOOKED_AT = 50
 _BYTES_LOOKED_AT = 1 << 20
@@ -65,9 +64,7 @@ def _check_name(name: str) -> None:
 
 
 def _to_id(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _SIGNED_64):
-        raise NotFound("the id of a call is a number; follow the link on the page of a call")
-    return int(text)
+    return parse_path_id("a call", text, "; follow the link on the page of a call")
 
 
 def _find_name(call_id: int) -> Callable[[Backend], str]:
@@ -116,7 +113,7 @@ def _read_similar(conn: Connection, event: str, call: Call | None) -> Iterator[C
 
 def _read_call(conn: Connection, call_id: int) -> Call | None:
     """Return a stored call; None if it cannot be parsed, or its bytes were removed. Raises NotFound."""
-    rows = read_kept(conn, [min(call_id, ID_MAX)])
+    rows = read_kept(conn, [call_id])
     if not rows:
         raise NotFound(f"there is no call {call_id}")
     return _parse(rows[0])

@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.core.text import counted, to_visible
+from app.core.text import counted, short, to_visible
 from app.core.times import format_time, localized
 from app.errors import SegmentLotusError, Unauthorized
 from app.store.engine import Connection
@@ -170,6 +170,7 @@ def _templates() -> Environment:
     version = blake2b(b"".join(file.read_bytes() for file in sorted((_HERE / "static").iterdir())), digest_size=6)
     templates.globals["static"] = lambda name: f"/static/{name}?v={version.hexdigest()}"
     templates.filters["counted"] = counted
+    templates.filters["short"] = short
     templates.globals["zone"] = lambda: str(page_zone())
     templates.globals["common_zones"] = COMMON
     templates.filters["moment"] = to_moment

@@ -1,14 +1,16 @@
-"""Parses requests: the query parameters, and a body that is a JSON object."""
+"""Parses requests: query parameters, forms, and a body that is a JSON object. Makes addresses with parameters."""
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlencode
 
 from flask import Request, request
 
 from app.errors import BadQuery
+from app.store.query import parse_id, parse_limit
+from app.web.sessions import CSRF_FIELD
 
 _CHARS_MAX = 500
 
@@ -51,20 +53,46 @@ def read_parameters(*accepted: str) -> dict[str, str]:
     return texts
 
 
-def to_texts(parameters: Iterable[tuple[str, list[str]]], accepted: Collection[str]) -> dict[str, str]:
-    """Return the parameters that have a value; several outcomes are joined by commas. Raises BadQuery."""
+def read_list_parameters(*accepted: str) -> tuple[dict[str, str], int | None, int]:
+    """Return the query parameters of a list that is paged by id, with its `before` and `limit`. Raises BadQuery."""
+    texts = read_parameters(*accepted, "before", "limit")
+    before = parse_id("before", texts["before"]) if "before" in texts else None
+    return texts, before, parse_limit(texts.get("limit"))
+
+
+def to_texts(
+    parameters: Iterable[tuple[str, list[str]]],
+    accepted: Collection[str],
+    chars_max: int = _CHARS_MAX,
+    verbatim: str | None = None,
+) -> dict[str, str]:
+    """Return the parameters of a page that have a value; several outcomes are joined by commas. Raises BadQuery.
+
+    A form sends its empty fields too: they count as absent. `verbatim`: the parameter whose outer spaces are kept.
+    """
     texts: dict[str, str] = {}
     for name, values in parameters:
-        filled = [value.strip() for value in values if value.strip()]
+        filled = [value if name == verbatim else value.strip() for value in values if value.strip()]
         if name not in accepted:
-            raise BadQuery(f"there is no filter {name[:40]!a}: there are {', '.join(accepted)}")
+            raise BadQuery(f"there is no parameter {name[:40]!a}: there are {', '.join(accepted)}")
         if len(filled) > 1 and name != "outcome":
             raise BadQuery(f"{name} is there {len(filled)} times; it can have one value")
-        if any(len(value) > _CHARS_MAX for value in filled):
-            raise BadQuery(f"{name} is longer than {_CHARS_MAX} characters")
+        if any(len(value) > chars_max for value in filled):
+            raise BadQuery(f"{name} is longer than {chars_max:,} characters")
         if filled:
             texts[name] = ",".join(filled)
     return texts
+
+
+def to_address(path: str, texts: Mapping[str, str | None]) -> str:
+    """Return an address with the parameters that are not empty."""
+    query = urlencode([(name, text) for name, text in texts.items() if text], errors="replace")
+    return f"{path}?{query}" if query else path
+
+
+def read_form(*accepted: str) -> dict[str, str]:
+    """Return the fields of the form that have a value, without the CSRF token. Raises BadQuery."""
+    return to_texts(((name, texts) for name, texts in request.form.lists() if name != CSRF_FIELD), accepted)
 
 
 def read_json_object() -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 
-from flask import Flask, Request, current_app, request, session
+from flask import Blueprint, Flask, Request, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 
 from app.catalog.backend import Backend
@@ -156,6 +156,13 @@ def require_admin_or_session(admin_token: str) -> Callable[[], None]:
             by_token()
 
     return guard
+
+
+def api_blueprint(name: str, admin_token: str, prefix: str = "/api/v1") -> Blueprint:
+    """Return a blueprint of the JSON API: its routes need the admin token or a session."""
+    blueprint = Blueprint(name, __name__, url_prefix=prefix)
+    blueprint.before_request(require_admin_or_session(admin_token))
+    return blueprint
 
 
 def _ended() -> EndedSessions:

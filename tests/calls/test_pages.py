@@ -58,7 +58,7 @@ def test_empty_fields_of_the_form_leave_nothing_out(visited: Site) -> None:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("outcom=rejected", "there is no filter &#39;outcom&#39;"),
+        ("outcom=rejected", "there is no parameter &#39;outcom&#39;"),
         ("outcome=lost", "outcome must be one of"),
         ("reason=duplicate&outcome=stored", "reason duplicate belongs to the outcome duplicate"),
         ("since=yesterday", "since must be a time"),

@@ -9,12 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from app.calls import sql_search as search
-from app.calls.sql_search import SearchPage, search_calls
+from app.calls.sql_search import search_calls
 from app.core.outcome import Outcome, Reason
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.review import CallFilters, list_call_ids
 from app.store.schema import calls
+from app.store.walk import SearchPage
 from tests.builders import NOW, a_document, an_ingest, post, rows_of, some_transforms, to_raw
 
 SECOND = 1_000_000

@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from app.forward import sql_search as delivery_search
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import find_groups
-from app.forward.sql_search import DeliveryFilters, DeliverySearchPage, count_matching, search_deliveries
+from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
+from app.store import walk
 from app.store.engine import Database
 from app.store.ids import first_id_at
 from app.store.schema import deliveries, events
+from app.store.walk import SearchPage
 from tests.builders import NOW
 
 COUNT = 3000
@@ -24,10 +26,10 @@ STATES = ("delivered", "delivered", "delivered", "waiting", "failed", "unforward
 @pytest.fixture
 def seeded(full: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A database with deliveries, where a look is small."""
-    monkeypatch.setattr(delivery_search, "_WINDOW", 100)
+    monkeypatch.setattr(walk, "_WINDOW", 100)
     monkeypatch.setattr(delivery_search, "FEW", 40)
     # A test asserts no time: however slow the machine is, a step ends by its count.
-    monkeypatch.setattr(delivery_search, "SECONDS", 60.0)
+    monkeypatch.setattr(walk, "SECONDS", 60.0)
     return full
 
 
@@ -63,7 +65,7 @@ def seed(database: Database) -> None:
             conn.execute(sa.text("ANALYZE"))
 
 
-def steps_of(database: Database, filters: DeliveryFilters, most: int = 500) -> Iterator[DeliverySearchPage]:
+def steps_of(database: Database, filters: DeliveryFilters, most: int = 500) -> Iterator[SearchPage]:
     """Give every step of a look, to its end."""
     before: int | None = None
     while True:

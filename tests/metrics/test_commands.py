@@ -123,7 +123,7 @@ def test_check_asks_about_what_is_suspicious(type_: Desk) -> None:
     assert "did you mean tokens?" in output
     assert "hint: metrics/p95.yaml:7:13: percentile: goes from 0 to 100; if 95 is meant, write 95" in output
     assert "hint: metrics/nested.yaml:5:16: property_name: is read as one key" in output
-    assert output.endswith("3 metrics: fit, with 3 hints.\n")
+    assert output.endswith("3 metrics: can be published, with 3 hints.\n")
 
 
 def test_the_published_schema_is_current(type_: Desk) -> None:
