@@ -138,9 +138,7 @@ def among(conn: sa.Connection, column: sa.Column[Any], keys: Sequence[Any]) -> s
     return column.in_(keys)
 
 
-def look_up(
-    conn: sa.Connection, query: sa.Select[Any], column: sa.Column[Any], keys: Iterable[K]
-) -> Iterator[Any]:
+def look_up(conn: sa.Connection, query: sa.Select[Any], column: sa.Column[Any], keys: Iterable[K]) -> Iterator[Any]:
     """Yield the rows of a query in which a column has one of `keys`, which may be any number; in no order."""
     for part in slices(keys):
         yield from conn.execute(query.where(among(conn, column, part)))
