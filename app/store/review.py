@@ -22,7 +22,7 @@ from app.store.schema import calls, events, requests
 from app.store.walk import read_source
 
 __all__ = ["CallFilters", "CallRow", "StoredResult", "WholeCall", "get_call"]
-__all__ += ["get_raw", "list_call_ids", "list_calls", "newest_call_id", "read_calls"]
+__all__ += ["get_call_ids", "get_raw", "list_call_ids", "list_calls", "newest_call_id", "read_calls"]
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +102,14 @@ def list_call_ids(
     for source in call_sources(filters):
         ids.update(read_source(conn, source, low, high, limit))
     return sorted(ids, reverse=True)[:limit]
+
+
+def get_call_ids(conn: sa.Connection, text: str, limit: int) -> list[int]:
+    """Return the newest `limit` calls with this call id, message id or idempotency id. Raises NotFound."""
+    ids = list_call_ids(conn, CallFilters(id=text), limit=limit)
+    if not ids:
+        raise NotFound(f"there is no call, message or event with the id {text[:100]!r}")
+    return ids
 
 
 def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
