@@ -16,7 +16,7 @@ Parse = Callable[[str, str, Transform | None], Transform]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with one transform."""
+    """One problem of a transform."""
 
     name: str
     sentence: str
