@@ -45,7 +45,7 @@ def find_zone(name: str) -> tzinfo | None:
 
 
 def zone_hint(name: str) -> str:
-    """Return what is accepted for a name that no zone has, with the names that are near it."""
+    """Return the accepted forms for an unknown name, with similar names."""
     near = _list_near(name[:_LONGEST])
     question = f" (did you mean {' or '.join(near)}?)" if near else ""
     return f"must be the IANA name of a time zone, such as Europe/Berlin{question}"

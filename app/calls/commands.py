@@ -28,6 +28,7 @@ from app.store.refusals import KEPT, list_refusals
 from app.store.review import (
     CallFilters,
     get_call,
+    get_call_ids,
     list_call_ids,
     list_calls,
     newest_call_id,
@@ -94,9 +95,7 @@ def show(*, id_: str, raw: bool, as_json: bool) -> None:
     """Show everything about one call. ID is a call id, a message id or the idempotency id of an event."""
     backend = open_backend()
     with backend.database.reading() as conn:
-        ids = list_call_ids(conn, CallFilters(id=id_), limit=100)
-        if not ids:
-            raise NotFound(f"there is no call, message or event with the id {id_[:100]!r}")
+        ids = get_call_ids(conn, id_, limit=100)
         whole = get_call(conn, ids[0])
         steps = list_steps(conn, backend.catalog, whole)
     if len(ids) > 1:

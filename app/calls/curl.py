@@ -1,4 +1,4 @@
-"""The curl command that sends a stored call again, byte for byte, to the route it came by."""
+"""The curl command that sends a stored call again, byte for byte, to its own route."""
 
 import shlex
 from urllib.parse import urlsplit

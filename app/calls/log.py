@@ -103,7 +103,7 @@ def to_line(record: Record, now: int, *, properties: bool) -> CallLine:
 
 
 def _cut(text: str | None) -> str | None:
-    """Cut what a sender wrote to the length of a key: a name may be a megabyte."""
+    """Cut a sender's text to the length of a key: a name may be a megabyte."""
     return text[:KEY_MAX] if text is not None else None
 
 

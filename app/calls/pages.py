@@ -1,4 +1,4 @@
-"""The debugger: the calls, newest first, and the page of one call, which says why it was counted or why not."""
+"""The debugger: the calls, newest first, and the page of one call, which shows why it was counted or not."""
 
 from collections.abc import Callable, Sequence
 

@@ -42,7 +42,7 @@ class CatalogActions:
         self._clock = clock
 
     def status(self) -> CatalogStatus:
-        """Compare the folder with what is live."""
+        """Compare the folder with the live versions."""
         with self._database.reading() as conn:
             return compare_with_live(conn, self._catalog, read_folder(self._folder))
 
@@ -176,7 +176,7 @@ class CatalogActions:
 
     @contextmanager
     def _publishing(self, live: Live) -> Iterator[Publisher | None]:
-        """Yield a publisher if `live` is still what is live; None if somebody else published in the meantime.
+        """Yield a publisher if `live` is still current; None if another publication came in between.
 
         The database is locked inside the block: do everything that takes time before it.
         """

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from app.catalog.files import read_folder
 from app.core.json_oddities import Checkpoint, no_checkpoint
 from app.core.transform.examples import run_examples
 from app.core.transform.lint import lint, list_publishing_errors
@@ -14,7 +16,7 @@ Parse = Callable[[str, str, Transform | None], Transform]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with one transform."""
+    """One problem of a transform."""
 
     name: str
     sentence: str
@@ -83,6 +85,12 @@ def check(
         place = transforms[finding.transform].source.invalid(finding.path, finding.sentence)
         problems.append(Problem(name=finding.transform, sentence=place.message, blocking=finding.blocking))
     return CheckReport(names=names, transforms=transforms, problems=tuple(problems), examples=examples)
+
+
+def check_folder(path: Path, parse: Parse) -> CheckReport:
+    """Check the files of a folder."""
+    files = read_folder(path)
+    return check(files.texts, files.problems, parse=parse)
 
 
 def failing_examples(transform: Transform, checkpoint: Checkpoint = no_checkpoint) -> Iterator[str]:

@@ -78,7 +78,7 @@ class Catalog:
         return parsed
 
     def read_live(self, conn: Connection, checkpoint: Checkpoint = no_checkpoint) -> Live:
-        """Read what is live. `checkpoint` is called after each transform."""
+        """Read the live versions. `checkpoint` is called after each transform."""
         live = read_live_texts(conn, KIND)
         texts = live.texts
         transforms: dict[str, Transform] = {}
@@ -129,7 +129,7 @@ class Catalog:
         return True
 
     def refresh(self, database: Database) -> bool:
-        """Read what is live and map by it from now on; return whether that is a change. Raises Unavailable.
+        """Read the live versions and map by them from now on; return whether that is a change. Raises Unavailable.
 
         It writes, in a transaction of its own, only versions that a new engine makes of the live texts, once.
         """

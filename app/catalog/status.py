@@ -16,7 +16,7 @@ from app.store.versions import find_seen_texts
 
 
 class FileState(StrEnum):
-    """How a file compares with what is live under its name."""
+    """How a file compares with the live version of its name."""
 
     SAME = "same"
     NEW = "new"
@@ -31,7 +31,7 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileStatus:
-    """One name: its file, and what is live."""
+    """One name: its file, and its live version."""
 
     name: str
     state: FileState
@@ -45,7 +45,7 @@ class FileStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogStatus:
-    """A folder compared with what is live, at one moment."""
+    """A folder compared with the live versions, at one moment."""
 
     live: Live
     checked: CheckReport
@@ -68,7 +68,7 @@ class CatalogStatus:
 def compare_with_live(
     conn: Connection, catalog: Catalog, folder: Folder, checkpoint: Checkpoint = no_checkpoint
 ) -> CatalogStatus:
-    """Compare the files of a folder with what is live. `checkpoint` is called between two files."""
+    """Compare the files of a folder with the live versions. `checkpoint` is called between two files."""
     live = catalog.read_live(conn, checkpoint)
     seen_names = find_seen_texts(conn, KIND, folder.texts)
     live_default = live.transforms.get(DEFAULT)
@@ -134,7 +134,7 @@ def _file_statuses(live: Live, checked: CheckReport, folder: Folder, seen_names:
 
 
 def file_state(name: str, folder: Folder, live: LiveTexts, *, is_fit: bool, unseen: bool) -> FileState:
-    """Compare the file of a document of any kind with what is live under its name.
+    """Compare the file of a document of any kind with the live version of its name.
 
     `is_fit`: nothing keeps the file from being published. `unseen`: its text was never stored under this name.
     """

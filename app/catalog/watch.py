@@ -45,13 +45,13 @@ class Watcher:
         self._logged: frozenset[str] = frozenset()
         self._trouble: str | None = None
         self.status: CatalogStatus | None = None
-        """How the files compare with what is live; None before the first check."""
+        """How the files compare with the live versions; None before the first check."""
         self.published: list[str] = []
         """Names that were published and not logged yet."""
         self._changed = False
 
     def begin(self) -> None:
-        """Publish the new files, and make active what is live. Logs nothing: that is for `log_changes`.
+        """Publish the new files, and activate the live versions. Logs nothing: `log_changes` does.
 
         Raises:
             TransformInvalid: nothing is live, and the files cannot be used.
@@ -75,9 +75,9 @@ class Watcher:
             try:
                 self.look()
             except Unavailable as error:
-                # What is active stays active; the next check tries the database again.
+                # The active versions stay active; the next check tries the database again.
                 self._log_trouble(error.message)
-            except Exception as error:  # noqa: BLE001  whatever happens, what is active stays active
+            except Exception as error:  # noqa: BLE001  whatever happens, the active versions stay active
                 self._log_trouble(repr(error), exc_info=True)
             else:
                 self._trouble = None
@@ -96,7 +96,7 @@ class Watcher:
         self.log_changes()
 
     def problems(self) -> list[str]:
-        """Return what keeps files from being used, and live texts from being read."""
+        """Return the problems that keep files from being used, and live texts from being read."""
         if self.status is None:
             return []
         live = self.status.live

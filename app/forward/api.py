@@ -33,7 +33,7 @@ _SECOND = 1_000_000
 
 
 def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
-    """Return `/api/v1/deliveries` and what is below it."""
+    """Return the routes of `/api/v1/deliveries`."""
     blueprint = api_blueprint("deliveries_api", admin_token)
 
     @blueprint.get("/deliveries")

@@ -1,6 +1,6 @@
 """The pages of deliveries: what reaches Lotus, what does not and why, and retries.
 
-A retry of many is confirmed first: the first form says how many there are.
+A retry of many is confirmed first: the first form counts them.
 """
 
 from collections import Counter
@@ -62,7 +62,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
-    """Return `/deliveries` and what is below it."""
+    """Return the routes of `/deliveries`."""
     blueprint = pages.blueprint("deliveries")
     total = LedgerTotal()
 

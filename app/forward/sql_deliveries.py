@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.store.arrays import among
+from app.store.arrays import among, look_up
 from app.store.events import NewEvent
 from app.store.inserts import Insert
 from app.store.ledger import DELIVERY, Entry
@@ -225,11 +225,7 @@ def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
     query = (
         sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.state == DeliveryState.DELIVERED.value)
     )
-    ids = sorted(event_ids)
-    return sum(
-        conn.execute(query.where(among(conn, deliveries.c.event_id, ids[start : start + _BATCH]))).scalar_one()
-        for start in range(0, len(ids), _BATCH)
-    )
+    return sum(row[0] for row in look_up(conn, query, deliveries.c.event_id, event_ids))
 
 
 def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> Counter[Entry]:

@@ -62,7 +62,7 @@ def search_deliveries(
 
 
 def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float = 1.0) -> tuple[int, int | None]:
-    """Count deliveries for at most `seconds`; return the count, and how far it came, None if these are all."""
+    """Count deliveries for at most `seconds`; return the count, and the last event examined, None if it is all."""
     count, before = 0, None
     until = time.monotonic() + seconds
     while True:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from app.catalog.check import check as check_transforms
+from app.catalog.check import check_folder
 from app.catalog.files import read_folder
 from app.catalog.live import build_catalog
 from app.catalog.status import FileState
@@ -18,7 +18,6 @@ from app.core.json_text import encode
 from app.core.text import counted, printable, printable_lines, short, table_lines
 from app.core.times import format_time
 from app.core.transform.transform import TransformSet
-from app.errors import NotFound
 from app.metrics.catalog import (
     MetricFileStatus,
     check_metrics,
@@ -36,7 +35,7 @@ from app.metrics.parts import is_addable
 from app.metrics.progress import find_progress, reset_buckets
 from app.settings import Settings
 from app.store.ids import Ids
-from app.store.review import CallFilters, list_call_ids
+from app.store.review import get_call_ids
 
 _PARTS = 1000
 """Length of a progress bar."""
@@ -119,8 +118,7 @@ def check(context: click.Context, folder: Path | None) -> None:
 def _read_transforms(settings: Settings) -> TransformSet | None:
     if not settings.transforms_dir.is_dir():
         return None
-    files = read_folder(settings.transforms_dir)
-    checked = check_transforms(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
+    checked = check_folder(settings.transforms_dir, build_catalog(settings.pseudonym_key).parse)
     return TransformSet(checked.transforms.values())
 
 
@@ -190,9 +188,7 @@ def explain(*, call_id: str, as_json: bool) -> None:
     CALL: the id of the call, of its message, or the idempotency id of its event; all calls that have it are shown.
     """
     with open_backend().database.reading() as conn:
-        ids = list_call_ids(conn, CallFilters(id=call_id), limit=100)
-        if not ids:
-            raise NotFound(f"there is no call, message or event with the id {call_id[:100]!r}")
+        ids = get_call_ids(conn, call_id, limit=100)
         live = read_live_metrics(conn).values()
         explanations = [explanation for id_ in reversed(ids) for explanation in explain_call(conn, live, id_, clock())]
     for explanation in explanations:

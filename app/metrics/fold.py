@@ -1,4 +1,4 @@
-"""Aggregates events into buckets, in bounded steps, while the service goes on storing.
+"""Aggregates events into buckets, in bounded steps, while the service continues to store.
 
 Invariant after every step: **the buckets of a metric hold exactly the events that are not in the tail and whose ids
 are not between its cursor and the largest id at the time its build began.** A fold takes rows out of the tail and adds

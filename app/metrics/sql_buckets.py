@@ -7,11 +7,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from app.store.arrays import among
-from app.store.inserts import Insert, in_binary
+from app.store.inserts import Insert, postgresql_text
 from app.store.schema import usage_buckets, usage_folds, usage_metrics
 
 BUILT = (1 << 63) - 1
@@ -172,7 +171,7 @@ def _postgresql_get() -> str:
         .lateral()
     )
     query = sa.select(*bucket.c).select_from(key_rows.join(bucket, sa.true()))
-    return in_binary(str(query.compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
+    return postgresql_text(query)
 
 
 def stream_buckets(

@@ -12,16 +12,13 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.store import ledger
-from app.store.arrays import among
+from app.store.arrays import among, look_up, slices
 from app.store.commit import OnEvents
 from app.store.events import BASE_ID, NewEvent
 from app.store.inserts import Insert
 from app.store.record import to_key
 from app.store.schema import events, usage_tail
 from app.store.settle import NextId
-
-# Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
-_SLICE = 1000
 
 LAST_ID = (1 << 63) - 1
 
@@ -79,16 +76,12 @@ def list_tail(conn: sa.Connection, limit: int | None = None) -> list[TailRow]:
 def delete_tail(conn: sa.Connection, ids: Sequence[int]) -> int:
     """Delete rows; return how many existed."""
     delete = sa.delete(usage_tail)
-    return sum(conn.execute(delete.where(among(conn, usage_tail.c.id, part))).rowcount for part in _slices(ids))
+    return sum(conn.execute(delete.where(among(conn, usage_tail.c.id, part))).rowcount for part in slices(ids))
 
 
 def list_events(conn: sa.Connection, ids: Iterable[int]) -> list[FoldEvent]:
     """Return events by id, including void ones."""
-    return [
-        FoldEvent(*row)
-        for part in _slices(sorted(ids))
-        for row in conn.execute(sa.select(*_COLUMNS).where(among(conn, events.c.id, part)))
-    ]
+    return [FoldEvent(*row) for row in look_up(conn, sa.select(*_COLUMNS), events.c.id, ids)]
 
 
 def list_named_events(conn: sa.Connection, ids: Iterable[int], names: Iterable[str]) -> list[FoldEvent]:
@@ -97,19 +90,13 @@ def list_named_events(conn: sa.Connection, ids: Iterable[int], names: Iterable[s
     if not keys:
         return []
     query = sa.select(*_COLUMNS).where(among(conn, events.c.event_name, keys), events.c.voided_at.is_(None))
-    return [
-        FoldEvent(*row)
-        for part in _slices(sorted(ids))
-        for row in conn.execute(query.where(among(conn, events.c.id, part)))
-    ]
+    return [FoldEvent(*row) for row in look_up(conn, query, events.c.id, ids)]
 
 
 def has_named_event(conn: sa.Connection, ids: Iterable[int], event_name: str) -> bool:
     """Tell whether any of the events `ids` has this name."""
     query = sa.select(events.c.id).where(events.c.event_name == to_key(event_name)).limit(1)
-    return any(
-        conn.execute(query.where(among(conn, events.c.id, part))).first() is not None for part in _slices(sorted(ids))
-    )
+    return any(look_up(conn, query, events.c.id, ids))
 
 
 def list_events_after(
@@ -161,11 +148,6 @@ def count_events(conn: sa.Connection) -> tuple[int, int]:
 def _keys(names: Iterable[str]) -> list[str]:
     """Return names as query parameters, without those that no stored event can have."""
     return sorted(key for name in names if (key := to_key(name)) is not None)
-
-
-def _slices(ids: Iterable[int]) -> Iterable[list[int]]:
-    id_list = list(ids)
-    return (id_list[start : start + _SLICE] for start in range(0, len(id_list), _SLICE))
 
 
 def _pack(ids: Sequence[int]) -> bytes:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import click
 
-from app.catalog.check import check
-from app.catalog.files import read_folder
+from app.catalog.check import check_folder
 from app.catalog.live import build_catalog
 from app.cli.program import DOTENV, check_schema, open_database, read_settings
 from app.clock import clock
@@ -145,8 +144,7 @@ def _disk(settings: Settings, database: Database) -> Diagnosis:
 
 
 def _transforms(settings: Settings) -> Diagnosis:
-    files = read_folder(settings.transforms_dir)
-    checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
+    checked = check_folder(settings.transforms_dir, build_catalog(settings.pseudonym_key).parse)
     bad = sorted({problem.name for problem in checked.problems if problem.name not in checked.transforms})
     if DEFAULT not in checked.transforms:
         raise Unavailable(f"{settings.transforms_dir} has no usable {DEFAULT}.yaml: see TRANSFORMS_DIR")

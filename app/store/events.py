@@ -8,13 +8,10 @@ import sqlalchemy as sa
 
 from app.core.lotus import IDEMPOTENCY_ID_MAX
 from app.core.pipeline import Lane
-from app.store.arrays import among
+from app.store.arrays import look_up
 from app.store.inserts import BoundStatement, Insert
 from app.store.schema import claims, events
 from app.store.updates import Update
-
-# Bound parameters per statement are limited (SQLite: 32,766), so look-ups are made in slices.
-_SLICE = 500
 
 _CLAIMS = Insert(claims, ("message_id", "lane", "call_id", "content", "transform_digest"), skip_known=True)
 
@@ -97,9 +94,8 @@ def prepare_claims(conn: sa.Connection, new_claims: Sequence[tuple[str, str, Lan
 def find_claims(conn: sa.Connection, keys: Iterable[str]) -> dict[tuple[str, str], Claim]:
     """Return the claims on these message keys, by (message key, lane)."""
     claims_of: dict[tuple[str, str], Claim] = {}
-    for part in _slices(keys):
-        for row in conn.execute(sa.select(claims).where(among(conn, claims.c.message_id, part))):
-            claims_of[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
+    for row in look_up(conn, sa.select(claims), claims.c.message_id, keys):
+        claims_of[row.message_id, row.lane] = Claim(row.call_id, row.content, row.transform_digest)
     return claims_of
 
 
@@ -147,13 +143,8 @@ def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str
         events.c.content,
         events.c.transform_digest,
     )
-    stored: dict[str, StoredEvent] = {}
-    for part in _slices(idempotency_ids):
-        for idempotency_id, *values in conn.execute(
-            sa.select(*columns).where(among(conn, events.c.idempotency_id, part))
-        ):
-            stored[idempotency_id] = StoredEvent(*values)
-    return stored
+    rows = look_up(conn, sa.select(*columns), events.c.idempotency_id, idempotency_ids)
+    return {idempotency_id: StoredEvent(*values) for idempotency_id, *values in rows}
 
 
 def _row(new: NewEvent) -> tuple[object, ...]:
@@ -181,8 +172,3 @@ def _idempotency_id_and_id(row: tuple[object, ...]) -> tuple[object, object]:
 
 def _last(row: tuple[Any, ...]) -> Any:
     return row[-1]
-
-
-def _slices(keys: Iterable[str]) -> Iterable[list[str]]:
-    ordered = sorted(set(keys))
-    return (ordered[start : start + _SLICE] for start in range(0, len(ordered), _SLICE))

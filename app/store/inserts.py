@@ -5,7 +5,7 @@ of 16 calls: 136 us a call through SQLAlchemy's execution, 58 us this way, of wh
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from types import SimpleNamespace
@@ -23,9 +23,9 @@ _MANY = 200
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
-def in_binary(statement: str) -> str:
-    """Make psycopg send the parameters of a statement in binary, as `app.store.arrays` packs them."""
-    return _PARAMETER.sub(r"%(\1)b", statement)
+def postgresql_text(statement: Any) -> str:
+    """Compile a statement; psycopg sends its parameters in binary, as `app.store.arrays` packs them."""
+    return _PARAMETER.sub(r"%(\1)b", str(statement.compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
 
 
 class Sent(Protocol):
@@ -71,8 +71,48 @@ def pipelined(conn: sa.Connection, rows: int = _MANY) -> AbstractContextManager[
     return _ONE_BY_ONE
 
 
-class Insert:
-    """Inserts tuples into some columns of a table."""
+class BulkStatement:
+    """A statement for any number of rows, compiled once for each driver from `compose`."""
+
+    def __init__(self, columns: Mapping[str, sa.Column[Any]]) -> None:
+        """`columns`: by the name of its parameter, the column of each member of a row."""
+        self._parameters = columns
+        self._packers = [packer(column.type) for column in columns.values()]
+
+    def compose(self, rows: sa.TableValuedAlias | None) -> Any:
+        """Return the statement for `rows`, a table of the parameters; None: for one row of bound parameters."""
+        raise NotImplementedError
+
+    def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Send the rows; return how many were written."""
+        return self.prepare(conn, rows).send().rowcount
+
+    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
+        """Bind the rows to the statement; a server can work on others meanwhile."""
+        driver: Any = conn.connection.driver_connection
+        if conn.dialect.name == "sqlite":
+            return BoundStatement(driver.executemany, self._sqlite, rows or None)
+        arrays = as_arrays(tuple(self._parameters), self._packers, rows) if rows else None
+        return BoundStatement(driver.execute, self._postgresql, arrays)
+
+    @cached_property
+    def _sqlite(self) -> str:
+        return str(self.compose(None).compile(dialect=SQLiteDialect_pysqlite()))
+
+    @cached_property
+    def _postgresql(self) -> str:
+        """One array per column: the text is the same for any number of rows, so the server plans it once."""
+        arrays = [sa.bindparam(name, type_=postgresql.ARRAY(column.type)) for name, column in self._parameters.items()]
+        rows = sa.func.unnest(*arrays).table_valued(*self._parameters).render_derived()
+        return postgresql_text(self.compose(rows))
+
+
+class Insert(BulkStatement):
+    """Inserts tuples into some columns of a table.
+
+    With `skip_known` the caller of `run` must sort the rows by key: on a server, two writers that insert the same keys
+    in different orders would deadlock.
+    """
 
     def __init__(
         self,
@@ -93,41 +133,18 @@ class Insert:
         if self._columns != tuple(columns):
             message = f"columns of {table.name} out of order: {columns}"
             raise ValueError(message)
-        self._packers = [packer(table.c[name].type) for name in columns]
+        super().__init__({name: table.c[name] for name in columns})
         self._skip_known = skip_known
         self._add = add
         self._replace = replace
 
-    def run(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert rows; return how many of them were new (or added to).
-
-        With `skip_known` the caller must sort the rows by key: on a server, two writers that insert the same keys in
-        different orders would deadlock.
-        """
-        return self.prepare(conn, rows).send().rowcount
-
-    def prepare(self, conn: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> BoundStatement:
-        """Bind the rows to the statement; a server can work on others meanwhile."""
-        driver: Any = conn.connection.driver_connection
-        if conn.dialect.name == "sqlite":
-            return BoundStatement(driver.executemany, self._sqlite, rows or None)
-        arrays = as_arrays(self._columns, self._packers, rows) if rows else None
-        return BoundStatement(driver.execute, self._postgresql, arrays)
-
-    @cached_property
-    def _sqlite(self) -> str:
-        values: dict[str, Any] = {name: sa.bindparam(name) for name in self._columns}
-        compiled = self._resolved(sqlite.insert(self._table).values(values)).compile(dialect=SQLiteDialect_pysqlite())
-        return str(compiled)
-
-    @cached_property
-    def _postgresql(self) -> str:
-        """One array per column: the text is the same for any number of rows, so the server plans it once."""
-        arrays = [sa.bindparam(name, type_=postgresql.ARRAY(self._table.c[name].type)) for name in self._columns]
-        rows = sa.func.unnest(*arrays).table_valued(*self._columns).render_derived()
+    def compose(self, rows: sa.TableValuedAlias | None) -> Any:
+        """Return the statement."""
+        if rows is None:
+            values: dict[str, Any] = {name: sa.bindparam(name) for name in self._columns}
+            return self._resolved(sqlite.insert(self._table).values(values))
         selected = sa.select(*(rows.c[name] for name in self._columns))
-        statement = postgresql.insert(self._table).from_select(list(self._columns), selected)
-        return in_binary(str(self._resolved(statement).compile(dialect=PGDialect_psycopg())))  # type: ignore[no-untyped-call]
+        return self._resolved(postgresql.insert(self._table).from_select(list(self._columns), selected))
 
     def _resolved(self, statement: Any) -> Any:
         if self._skip_known:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from app.core.arrival import read_arrived
 from app.core.outcome import Outcome
 from app.errors import NotFound, UnparsableJson
+from app.store.arrays import look_up
 from app.store.history import OutcomeChange, list_outcome_changes
 from app.store.ids import ID_MAX
 from app.store.results import StoredResult, read_results
@@ -21,10 +22,7 @@ from app.store.schema import calls, events, requests
 from app.store.walk import read_source
 
 __all__ = ["CallFilters", "CallRow", "StoredResult", "WholeCall", "get_call"]
-__all__ += ["get_raw", "list_call_ids", "list_calls", "newest_call_id", "read_calls"]
-
-# Bound parameters per statement are limited (SQLite: 32,766); look up in slices.
-_SLICE = 500
+__all__ += ["get_call_ids", "get_raw", "list_call_ids", "list_calls", "newest_call_id", "read_calls"]
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,13 +106,18 @@ def list_call_ids(
     return sorted(ids, reverse=True)[:limit]
 
 
+def get_call_ids(conn: sa.Connection, text: str, limit: int) -> list[int]:
+    """Return the newest `limit` calls with this call id, message id or idempotency id. Raises NotFound."""
+    ids = list_call_ids(conn, CallFilters(id=text), limit=limit)
+    if not ids:
+        raise NotFound(f"there is no call, message or event with the id {text[:100]!r}")
+    return ids
+
+
 def read_calls(conn: sa.Connection, ids: Sequence[int]) -> list[CallRow]:
     """Return the calls with these ids, in the order given, without missing ones."""
     columns = [calls.c[name] for name in CallRow.__struct_fields__ if name != "idempotency_ids"]
-    rows: dict[int, sa.Row[Any]] = {}
-    for start in range(0, len(ids), _SLICE):
-        query = sa.select(*columns).where(calls.c.id.in_(ids[start : start + _SLICE]))
-        rows.update((row.id, row) for row in conn.execute(query))
+    rows = {row.id: row for row in look_up(conn, sa.select(*columns), calls.c.id, ids)}
     idempotency_ids = _idempotency_ids(conn, [row.id for row in rows.values() if row.results is None])
     return [_to_call(rows[id_], idempotency_ids.get(id_, ())) for id_ in ids if id_ in rows]
 
@@ -172,11 +175,9 @@ def _list_same_message(conn: sa.Connection, call: CallRow, limit: int) -> list[C
 
 def _idempotency_ids(conn: sa.Connection, call_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
     ids_of: dict[int, tuple[str, ...]] = {}
-    for start in range(0, len(call_ids), _SLICE):
-        where = events.c.call_id.in_(call_ids[start : start + _SLICE])
-        query = sa.select(events.c.call_id, events.c.idempotency_id).where(where).order_by(events.c.id)
-        for row in conn.execute(query):
-            ids_of[row.call_id] = (*ids_of.get(row.call_id, ()), row.idempotency_id)
+    query = sa.select(events.c.call_id, events.c.idempotency_id).order_by(events.c.id)
+    for row in look_up(conn, query, events.c.call_id, call_ids):
+        ids_of[row.call_id] = (*ids_of.get(row.call_id, ()), row.idempotency_id)
     return ids_of
 
 

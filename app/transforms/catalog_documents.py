@@ -103,7 +103,7 @@ def read_version(conn: Connection, name: str, version: str) -> VersionDocument:
 
 
 def find_live_transform(conn: Connection, catalog: Catalog, name: str) -> Transform | None:
-    """Return what is live under a name, as this program reads it."""
+    """Return the live version of a name, as this program reads it."""
     return catalog.read_live(conn).transforms.get(name)
 
 

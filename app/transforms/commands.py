@@ -46,12 +46,12 @@ class CliContext:
     actions: CatalogActions
 
     def status(self) -> CatalogStatus:
-        """Compare the folder with what is live."""
+        """Compare the folder with the live versions."""
         return self.actions.status()
 
 
 def open_context() -> CliContext:
-    """Return what it takes to work on transforms; closed when the command ends. Raises Unavailable."""
+    """Return the database, catalog and actions for a command; closed when it ends. Raises Unavailable."""
     settings = read_settings()
     database = open_database(settings)
     check_schema(database)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from app.catalog.check import check
-from app.catalog.files import read_file, read_folder, to_name
+from app.catalog.check import check_folder
+from app.catalog.files import read_file, to_name
 from app.catalog.live import Catalog, build_catalog
 from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
@@ -111,8 +111,7 @@ def _read_input(what: str) -> TrialInput:
     if not raws:
         raise Failure(f"{'standard input' if what == _STDIN else path} holds no call")
     settings = read_settings()
-    files = read_folder(settings.transforms_dir)
-    checked = check(files.texts, files.problems, parse=build_catalog(settings.pseudonym_key).parse)
+    checked = check_folder(settings.transforms_dir, build_catalog(settings.pseudonym_key).parse)
     for problem in checked.problems:
         if problem.name not in checked.transforms:
             click.echo(f"left out: {printable(problem.sentence.splitlines()[0])}", err=True)

@@ -145,7 +145,7 @@ def describe_match(transform: Transform | None) -> str:
 
 
 def blocking_sentences(status: CatalogStatus, name: str) -> list[str]:
-    """Return what is wrong with a file, and with the live version, in sentences of one line."""
+    """Return the problems of a file, and of the live version, in sentences of one line."""
     sentences = [sentence.split("\n", 1)[0] for sentence in status.blocking(name)]
     if name in status.live.unreadable:
         sentences.append(f"this program cannot read the live version: {status.live.unreadable[name].splitlines()[0]}")

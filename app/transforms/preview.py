@@ -60,7 +60,7 @@ class NullRate(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """The result of comparing a draft with what is live."""
+    """The result of comparing a draft with the live versions."""
 
     transform: str
     active_digest: str | None
@@ -153,7 +153,7 @@ def read_draft(name: str, text: str, catalog: Catalog, *, cache: bool = True) ->
 
 
 class Preview:
-    """Compares a draft with what is live, call by call."""
+    """Compares a draft with the live versions, call by call."""
 
     def __init__(self, active: TransformSet, draft: Transform, with_draft: TransformSet) -> None:
         self._active = active

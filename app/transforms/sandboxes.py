@@ -12,7 +12,7 @@ PREVIEW_SECONDS = 2
 WORK_SECONDS = 20
 CHECK_SECONDS = 5
 
-# Somebody who edits pauses to think; publishing is done once.
+# People pause while they edit; publishing is done once.
 _PREVIEW_IDLE_SECONDS = 900
 _WORK_IDLE_SECONDS = 60
 _MEMORY_BYTES = 768 << 20

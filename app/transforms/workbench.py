@@ -94,12 +94,12 @@ class DraftWorkbench:
         self._last_draft: tuple[tuple[str, str], CheckedDraft] | None = None
 
     def warm(self) -> None:
-        """Read what is live, so that the first job need not wait for it. Raises Unavailable."""
+        """Read the live versions, so that the first job need not wait for them. Raises Unavailable."""
         with self._database.reading() as conn:
             self._read_live(conn)
 
     def preview(self, name: str, request: PreviewRequest) -> bytes:
-        """Try a draft on one call, beside what is live. Raises NotFound if there is no such stored call."""
+        """Try a draft on one call, beside the live version. Raises NotFound if there is no such stored call."""
         began = time.perf_counter()
         to_path(self._folder, name)
         with self._database.reading() as conn:
@@ -130,7 +130,7 @@ class DraftWorkbench:
         )
 
     def impact(self, name: str, request: ImpactRequest) -> bytes:
-        """Compare a draft with what is live, on the newest calls that either takes. Raises TransformInvalid."""
+        """Compare a draft with the live versions, on the newest calls that either takes. Raises TransformInvalid."""
         to_path(self._folder, name)
         with self._database.reading() as conn:
             live = self._read_live(conn)
@@ -238,7 +238,7 @@ class DraftWorkbench:
         return self._last_draft[1]
 
     def _discard_draft(self, name: str, text: str, revision: int) -> bool:
-        """Discard the draft that was published. Returns False if somebody else saved another one, which is kept."""
+        """Discard the draft that was published. Returns False if a newer one was saved meanwhile, which is kept."""
         try:
             with self._database.writing() as conn:
                 draft = find_draft(conn, name)

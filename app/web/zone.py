@@ -57,7 +57,7 @@ def zone_choice(blueprint: Blueprint) -> Blueprint:
         if name and find_zone(name) is None:
             raise BadQuery(f"zone {zone_hint(name)}")
         response = go_to(request.form.get("back") or "/")
-        # An empty one is deleted at once. It is no secret, and says nothing of whoever has it.
+        # An empty one is deleted at once. It is not secret, and tells nothing about its user.
         response.set_cookie(
             _COOKIE, name, max_age=_YEAR if name else 0, secure=request.is_secure, httponly=True, samesite="Lax"
         )

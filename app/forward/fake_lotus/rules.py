@@ -102,7 +102,7 @@ def _find_reason(event: dict[str, Any], now: int) -> str | None:
 
 
 def _find_violations(event: dict[str, Any]) -> list[str]:
-    """Return what breaks the contract although Lotus does not check it."""
+    """Return the violations of the contract that Lotus does not check."""
     violations = []
     name = event.get("event_name")
     if not name or len(name) > EVENT_NAME_MAX:

@@ -58,7 +58,7 @@ class FakeLotus:
         self.open_connections = 0
         """Those still being served: after a sender was killed, until its last request is processed."""
         self.violations: list[str] = []
-        """What a client that keeps the contract would not have sent."""
+        """Violations of the contract by the client."""
         self.lock = threading.Lock()
 
     def keep(self, verdict: RequestVerdict) -> None:
@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, *_arguments: object) -> None:
-        """Log nothing: RECEIVED shows what came."""
+        """Log nothing: RECEIVED shows the requests."""
 
     def do_GET(self) -> None:
         if self.path == PING:
