@@ -12,7 +12,7 @@ from app.store.query import parse_moment
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
 from app.web.parameters import read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.sessions import api_blueprint
 
 RANGES = {"1h": "hour", "1d": "day", "7d": "7 days", "30d": "30 days", "all": "all time"}
 """Periods the page offers; any duration or time is accepted as well."""
@@ -46,8 +46,7 @@ def problem_pages(pages: Pages) -> Blueprint:
 
 def problem_api(pages: Pages, admin_token: str) -> Blueprint:
     """Return the route `/api/v1/problems`."""
-    blueprint = Blueprint("problem_api", __name__, url_prefix="/api/v1")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("problem_api", admin_token)
 
     @blueprint.get("/problems")
     def show() -> Response:

@@ -16,6 +16,7 @@ from app.core.lotus import DIGEST_BYTES, LotusEvent, former_content
 from app.core.native import NativeEvent, check_event
 from app.core.outcome import Outcome, Reason
 from app.core.segment import Call, parse_call
+from app.core.text import short
 from app.core.transform.transform import MAIN_LANE, Filtered, Transform, TransformSet
 from app.errors import CallFailed, CallRejected, EventInvalid
 
@@ -222,7 +223,7 @@ def explain(result: Run) -> list[PipelineStep]:
     if result.transform is None:
         return [*steps, PipelineStep("transform", passed=False, sentence=result.detail or "")]
     versions = [(lane.transform, lane.digest) for lane in result.lanes] or [(result.transform, result.digest or b"")]
-    chosen = " and ".join(f"{name} at version {digest.hex()[:12]}" for name, digest in versions)
+    chosen = " and ".join(f"{name} at version {short(digest)}" for name, digest in versions)
     steps.append(PipelineStep("transform", passed=True, sentence="; ".join([chosen, *result.left_out])))
     if result.reason in {Reason.DISABLED, Reason.FILTERED, Reason.INPUT_SCHEMA, Reason.TRANSFORM_ERROR}:
         return [*steps, PipelineStep("mapped", passed=False, sentence=result.detail or "")]

@@ -7,11 +7,11 @@ import secrets
 import time
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.errors import BadQuery, NotFound, Unavailable
+from app.errors import BadQuery, Unavailable
 from app.replay.batch import HooksFactory
 from app.replay.parameters import PARAMETERS, parse_bounds, parse_replay_request, to_texts
 from app.replay.plan import Plan, ReplayRequest, Tally
@@ -23,11 +23,11 @@ from app.replay.sql_replays import append_replay, find_unfinished, lock_replays
 from app.store.engine import Connection, Database
 from app.store.faults import find_sentence
 from app.store.ids import Ids
-from app.store.query import parse_id, parse_limit
+from app.store.query import parse_path_id
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
-from app.web.parameters import read_json_object, read_parameters
-from app.web.sessions import CSRF_FIELD, require_admin_or_session
+from app.web.parameters import read_form, read_json_object, read_list_parameters
+from app.web.sessions import api_blueprint
 from app.web.sign_in import go_to
 
 SAMPLE_MAX = 1000
@@ -116,27 +116,27 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
 
     @blueprint.post("/replays")
     def ask() -> Response:
-        replay_request = parse_replay_request(pages.localize(_form()))
+        replay_request = parse_replay_request(pages.localize(read_form(*_FIELDS)))
         return pages.show("replay_ask.html", lambda backend: replays.preview(backend, replay_request))
 
     @blueprint.post("/replays/start")
     def start() -> Response:
-        replay_request = parse_replay_request(pages.localize(_form()))
+        replay_request = parse_replay_request(pages.localize(read_form(*_FIELDS)))
         return go_to(f"/replays/{replays.start(pages.read(lambda backend: replays.prepare(backend, replay_request)))}")
 
     @blueprint.get("/replays/<replay_id>")
     def show(replay_id: str) -> Response:
-        number = _id(replay_id)
+        number = parse_path_id("a replay", replay_id)
         return pages.show("replay.html", lambda backend: _progress(backend, number))
 
     @blueprint.post("/replays/<replay_id>/stop")
     def stop(replay_id: str) -> Response:
-        replays.stop(_id(replay_id))
-        return go_to(f"/replays/{_id(replay_id)}")
+        replays.stop(parse_path_id("a replay", replay_id))
+        return go_to(f"/replays/{parse_path_id('a replay', replay_id)}")
 
     @blueprint.post("/replays/<replay_id>/go-on")
     def go_on(replay_id: str) -> Response:
-        number = _id(replay_id)
+        number = parse_path_id("a replay", replay_id)
 
         def prepare(backend: Backend) -> Plan:
             with backend.database.reading() as conn:
@@ -150,14 +150,11 @@ def replay_pages(pages: Pages, replays: Replays) -> Blueprint:
 
 def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
     """Return the routes below `/api/v1/replays`."""
-    blueprint = Blueprint("replay_api", __name__, url_prefix="/api/v1/replays")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("replay_api", admin_token, "/api/v1/replays")
 
     @blueprint.get("")
     def show_list() -> Response:
-        texts = read_parameters("before", "limit")
-        before = parse_id("before", texts["before"]) if "before" in texts else None
-        limit = parse_limit(texts.get("limit"))
+        _, before, limit = read_list_parameters()
 
         def work(backend: Backend) -> object:
             with backend.database.reading() as conn:
@@ -178,13 +175,14 @@ def replay_api(pages: Pages, replays: Replays, admin_token: str) -> Blueprint:
 
     @blueprint.get("/<replay_id>")
     def show(replay_id: str) -> Response:
-        number = _id(replay_id)
+        number = parse_path_id("a replay", replay_id)
         return to_json(pages.read(lambda backend: _document(backend, number)))
 
     @blueprint.post("/<replay_id>/stop")
     def stop(replay_id: str) -> Response:
-        replays.stop(_id(replay_id))
-        return to_json(pages.read(lambda backend: _document(backend, _id(replay_id))))
+        number = parse_path_id("a replay", replay_id)
+        replays.stop(number)
+        return to_json(pages.read(lambda backend: _document(backend, number)))
 
     return blueprint
 
@@ -236,21 +234,6 @@ def _problem_text(conn: Connection, words: dict[str, str]) -> str | None:
 def _document(backend: Backend, replay_id: int) -> object:
     with backend.database.reading() as conn:
         return to_progress(get_replay(conn, replay_id), clock()).to_document()
-
-
-def _id(text: str) -> int:
-    try:
-        return parse_id("id", text)
-    except BadQuery as error:
-        raise NotFound(f"there is no replay {text[:40]}") from error
-
-
-def _form() -> dict[str, str]:
-    """Return the parameters of a form; empty fields are left out. Raises BadQuery."""
-    params = {name: text.strip() for name, text in request.form.items() if name != CSRF_FIELD and text.strip()}
-    if wrong := next((name for name in params if name not in _FIELDS), None):
-        raise BadQuery(f"there is no field {wrong[:40]!a}: there are {', '.join(_FIELDS)}")
-    return params
 
 
 def _json() -> dict[str, str]:

@@ -18,7 +18,7 @@ from app.store.engine import Connection
 from app.store.ids import first_id_at
 from app.store.kept import ReplayScope, count_ids
 from app.store.publications import find_latest_moment
-from app.store.review import CallFilters, list_call_ids, newest_call_id, read_calls
+from app.store.review import get_call_ids, newest_call_id, read_calls
 
 _SAME_ID_MAX = 1000
 """Calls with one id that a replay takes at most: the newest."""
@@ -196,10 +196,7 @@ def _find_calls(conn: Connection, wanted_id: int | str) -> tuple[int, ...]:
     """Return the calls with this call id, message id or idempotency id. Raises NotFound."""
     if isinstance(wanted_id, int) and read_calls(conn, [wanted_id]):
         return (wanted_id,)
-    ids = list_call_ids(conn, CallFilters(id=str(wanted_id)), limit=_SAME_ID_MAX)
-    if not ids:
-        raise NotFound(f"there is no call, message or event with the id {str(wanted_id)[:100]!r}")
-    return tuple(sorted(ids))
+    return tuple(sorted(get_call_ids(conn, str(wanted_id), _SAME_ID_MAX)))
 
 
 def to_scope(plan: Plan) -> ReplayScope:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from app.core.arrival import WEBHOOK, read_arrived
 from app.core.outcome import Outcome, Reason
-from app.store.arrays import among
+from app.store.arrays import among, look_up
 from app.store.events import EventFields, base_id_of
 from app.store.record import to_key
 from app.store.schema import calls, events, faults, requests
@@ -24,7 +24,6 @@ _SLICE = 100
 """Calls in the first statement: each may be a megabyte. Later statements read more if these were small."""
 
 _LONGEST_SLICE = 300
-_EVENTS_SLICE = 500
 
 _NOT_STORED = calls.c.outcome != sa.literal_column("'stored'")
 
@@ -143,14 +142,11 @@ def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]
 
 def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int, list[OwnEvent]]:
     """Return the events that these calls made, including void ones, by call, in order of creation."""
-    ordered = sorted(call_ids)
+    columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None)]
     events_of: dict[int, list[OwnEvent]] = {}
-    for start in range(0, len(ordered), _EVENTS_SLICE):
-        columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None)]
-        query = sa.select(*columns).where(among(conn, events.c.call_id, ordered[start : start + _EVENTS_SLICE]))
-        for row in conn.execute(query.order_by(events.c.id)):
-            event = OwnEvent(*row)
-            events_of.setdefault(event.call_id, []).append(event)
+    for row in look_up(conn, sa.select(*columns).order_by(events.c.id), events.c.call_id, call_ids):
+        event = OwnEvent(*row)
+        events_of.setdefault(event.call_id, []).append(event)
     return events_of
 
 
