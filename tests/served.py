@@ -137,6 +137,7 @@ def served(
 ) -> Iterator[Served]:
     """Migrate a database and run the service on it until the end of the block. `settings` as in the environment.
 
+    Then it is killed: what was answered is in the database anyway, and gunicorn takes a second for an end in order.
     `started`: only give it once it answers. `log`: where it writes to, a file in `folder` unless said.
     """
     database = connect(database_url)
@@ -180,9 +181,6 @@ def served(
         if started:
             _wait_for_start(service)
         yield service
-        if process.poll() is None:
-            service.term()
-            service.wait()
     finally:
         service.kill9()
 

@@ -24,6 +24,7 @@ from app.store.refusals import KEPT, Refusal, list_refusals
 from app.store.writer import Writer
 from app.transforms.sandboxes import SANDBOXES
 from tests.builders import DEFAULT_TEXT, SECRET, rows_of
+from tests.forked import FORKED
 from tests.forward.forwarding import KEY
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed, wait_until
 
@@ -106,7 +107,13 @@ def wait_for_refusals() -> None:
 
 
 @pytest.fixture
-def make_site(migrated_file: Path, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+def forked_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sandboxes are forked: to start one takes a second otherwise."""
+    monkeypatch.setattr("app.transforms.sandbox.client.subprocess", FORKED)
+
+
+@pytest.fixture
+def make_site(migrated_file: Path, tmp_path: Path, forked_sandboxes: None) -> Iterator[Callable[..., Site]]:
     """Makes the application, with any settings of the test's choice."""
     shutil.copyfile(migrated_file, tmp_path / "test.db")
     folder = tmp_path / "transforms"

@@ -47,7 +47,8 @@ class Tracking(Endpoint):
     def answer(self, environ: dict[str, Any]) -> Answer:
         """Process one request."""
         intake = self._intake
-        route = environ["PATH_INFO"].rstrip("/")
+        # Flask finds the route also behind two slashes, or none.
+        route = "/" + environ["PATH_INFO"].strip("/")
         ingest = intake.ingest
         if route == METRICS:
             # It has no key and no usage data: it is read, so that the connection can be reused, and discarded.

@@ -16,7 +16,7 @@ from app.forward.fake_lotus.server import FakeLotus
 from app.store.engine import Database
 from app.store.schema import deliveries, events
 from tests.builders import rows_of
-from tests.forward.forked import fork_command
+from tests.forked import fork_command
 from tests.forward.forwarding import KEY, a_recent, balanced, states_of, store
 from tests.served import wait_until
 

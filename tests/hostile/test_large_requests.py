@@ -288,10 +288,12 @@ def look():
         gevent.sleep(0.0005)
         held.append(user_seconds() - began)
 
+limit = float(sys.argv[2])
 looking = gevent.spawn(look)
 gevent.sleep(0.05)
 for name, make_body in LARGE.items():
     pieces = []
+    # The machine's own hiccups only add to a piece: of three attempts one that keeps the limit is enough.
     for attempt in range(3):
         body, held[:] = make_body(f"{name}-{attempt}"), []
         gevent.sleep(0.05)
@@ -303,7 +305,8 @@ for name, make_body in LARGE.items():
         spent = user_seconds() - began
         pieces.append((max(held), spent))
         gevent.sleep(0)
-    # The machine's own hiccups only add to a piece.
+        if pieces[-1][0] < limit:
+            break
     held_for, spent = min(pieces)
     print(name, round(spent, 3), round(held_for, 3))
 done.append(True)
@@ -326,16 +329,21 @@ LARGE: dict[str, Callable[[str], bytes]] = {
 }
 """Each takes the processor for half a second or more."""
 
+_HELD_SECONDS = 0.15
+"""Of the program's own processor time. What is done in one go takes 50 ms; what is one piece took 0.2 and more."""
+
 
 def test_no_large_request_holds_the_loop(migrated_url: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _A_LOOP, migrated_url], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", _A_LOOP, migrated_url, str(_HELD_SECONDS)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if line.split()[0] in LARGE]
     print(done.stdout)  # noqa: T201
     assert [name for name, _, _ in lines] == [*LARGE]
     for name, spent, held in lines:
-        # In seconds of the program's own processor time. What is done in one go takes 50 ms; what is done in one piece
-        # took 0.2 and more.
-        assert float(held) < 0.15, f"{name} held the loop for {held} of {spent} s"
+        assert float(held) < _HELD_SECONDS, f"{name} held the loop for {held} of {spent} s"

@@ -37,6 +37,8 @@ def test_what_a_killed_service_left_in_memory_is_gone_after_the_next_start_and_t
             wait_until(lambda: folders_of(another))
             assert list(own.glob("*.db"))
             another.kill9()
+        living.term()
+        living.wait()
     # Whoever is asked to end takes it along.
     assert not own.exists()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import run_command
 from tests.served import ROOT, free_port, wait_until
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
@@ -37,6 +38,7 @@ class Folder:
         return {**inherited, **own, "WEB_CONCURRENCY": "1"}
 
     def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
+        """Start a command as a shell does."""
         return subprocess.Popen(
             [sys.executable, "-m", "app.service", *words],
             cwd=self.path,
@@ -48,9 +50,8 @@ class Folder:
         )
 
     def type(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*words, **settings)
-        stdout, stderr = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+        """Run a command to its end: forked, since some thirty of them would start for a second each."""
+        return run_command(self.path, {**self.environment, **settings}, *words)
 
     def secret(self) -> str:
         lines = (self.path / ".env").read_text().splitlines()

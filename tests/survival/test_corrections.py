@@ -10,8 +10,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from random import Random
@@ -23,6 +22,7 @@ from app.store.schema import calls, events
 from tests.builders import a_document, to_raw
 from tests.forward.forwarding import KEY
 from tests.served import ADMIN_TOKEN, WEBHOOK, Served, served, signed
+from tests.survival.conftest import Play
 from tests.survival.lanes import DEFAULT, MAIN, SECOND, Files, Seats, a_seat, walk
 from tests.survival.load import Load
 from tests.survival.oddities import OddBook, an_odd_call, shuffled
@@ -280,19 +280,15 @@ def play(url: str, folder: Path, seed: int) -> None:
 
 
 def test_after_moves_corrections_and_kills_on_two_nodes_each_thing_counts_once_at_the_last_price_and_can_be_read(
-    migrated_sqlite_url: str, migrated_postgres_url: str, tmp_path: Path
+    play_on_both: Callable[[Play], None],
 ) -> None:
-    seed = secrets.randbits(32)
-    # Both at once: most of the time is waiting, until a publication has reached all nodes for sure.
-    with ThreadPoolExecutor(2) as threads:
-        plays = {
-            name: threads.submit(play, url, tmp_path / name, seed + place)
-            for place, (name, url) in enumerate(
-                (("sqlite", migrated_sqlite_url), ("postgresql", migrated_postgres_url))
-            )
-        }
-        errors = {name: future.exception() for name, future in plays.items()}
-    for name, error in errors.items():
-        if error is not None:
-            error.add_note(f"on {name}; seed {seed}, and one more on PostgreSQL")
-            raise error
+    def play_by_chance(url: str, folder: Path) -> None:
+        seed = secrets.randbits(32)
+        try:
+            play(url, folder, seed)
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+    # Both at once: a publication needs its time until it has reached all nodes for sure.
+    play_on_both(play_by_chance)

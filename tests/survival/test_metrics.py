@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from app.metrics.sql_buckets import BUILT
 from app.store.schema import events, usage_folds, usage_metrics, usage_tail
 from tests.served import ADMIN_TOKEN, Served, served, wait_until
+from tests.survival.conftest import Play
 from tests.survival.load import Load
 from tests.survival.whole import find_broken, opened
 
@@ -67,15 +68,20 @@ def check(service: Served, url: str) -> None:
 
 
 def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_added_up(
-    database_url: str, tmp_path: Path
+    play_on_both: Callable[[Play], None],
 ) -> None:
-    folder = tmp_path / "metrics"
-    folder.mkdir()
+    # A small tail waits for three seconds before it is added up.
+    play_on_both(kill_while_it_adds_up)
+
+
+def kill_while_it_adds_up(database_url: str, home: Path) -> None:
+    folder = home / "metrics"
+    folder.mkdir(parents=True)
     for name, text in METRICS.items():
         (folder / f"{name}.yaml").write_text(text)
     folded = 0
     for _ in range(2):
-        with served(database_url, tmp_path, WEB_CONCURRENCY="2", METRICS_DIR=str(folder)) as service:
+        with served(database_url, home, WEB_CONCURRENCY="2", METRICS_DIR=str(folder)) as service:
             with Load(service, name=f"load-{folded}", pause_seconds=PAUSE_SECONDS) as load:
                 # Steps are being taken, and calls come in.
                 began = steps(database_url)
@@ -87,7 +93,7 @@ def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_a
                 service.kill9()
             folded = steps(database_url)
     assert find_broken(database_url) == []
-    with served(database_url, tmp_path, WEB_CONCURRENCY="1", METRICS_DIR=str(folder)) as service:
+    with served(database_url, home, WEB_CONCURRENCY="1", METRICS_DIR=str(folder)) as service:
         check(service, database_url)
         wait_to_see(database_url, sa.select(sa.func.count()).select_from(usage_tail), lambda count: count == 0)
         check(service, database_url)
@@ -96,11 +102,15 @@ def test_numbers_are_what_raw_events_say_after_kill_9_while_calls_come_and_are_a
 
 
 def test_a_metric_that_changes_misses_nothing_that_a_node_with_the_old_file_stores_meanwhile(
-    database_url: str, tmp_path: Path
+    play_on_both: Callable[[Play], None],
 ) -> None:
-    folders = tmp_path / "old-metrics", tmp_path / "new-metrics"
+    play_on_both(change_while_calls_come)
+
+
+def change_while_calls_come(database_url: str, home: Path) -> None:
+    folders = home / "old-metrics", home / "new-metrics"
     for folder, how in zip(folders, ("sum\nproperty_name: tokens", "count"), strict=True):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         text = f"metric_type: counter\nevent_name: Load\nusage_aggregation_type: {how}\n"
         (folder / "changing.yaml").write_text(text)
 
@@ -126,13 +136,13 @@ def test_a_metric_that_changes_misses_nothing_that_a_node_with_the_old_file_stor
         return look(database_url, sa.select(sa.func.max(usage_metrics.c.id)))
 
     with (
-        served(database_url, tmp_path / "one", METRICS_DIR=str(folders[0])) as one,
+        served(database_url, home / "one", METRICS_DIR=str(folders[0])) as one,
         Load(one, threads=2, name="one", pause_seconds=PAUSE_SECONDS / 2),
     ):
         wait_to_see(database_url, COUNT, lambda count: count > 500, 60)
         wait_until(is_built, 60)
         old, before = ask(one, lambda count: 10 * count), newest()
-        with served(database_url, tmp_path / "other", METRICS_DIR=str(folders[1])) as other:
+        with served(database_url, home / "other", METRICS_DIR=str(folders[1])) as other:
             with Load(other, threads=2, name="other", pause_seconds=PAUSE_SECONDS / 2):
                 # It is built within a blink: what has begun is seen for longer than that it is not done.
                 wait_until(lambda: newest() != before, 40)

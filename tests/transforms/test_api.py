@@ -80,7 +80,7 @@ class Desk:
 
 
 @pytest.fixture
-def make_desk(tmp_path: Path) -> Iterator[Callable[[str], Desk]]:
+def make_desk(tmp_path: Path, forked_sandboxes: None) -> Iterator[Callable[[str], Desk]]:
     """Makes a desk on a migrated database, with two files."""
     folder = tmp_path / "transforms"
     folder.mkdir()
