@@ -18,6 +18,8 @@ _PLAIN = re.compile(r"[ -~]{1,50}")
 _TRACKING_BYTES = 30_000
 _DEPTH = 90
 _TOP = 1 << 53
+# docs/functions.md: the bounds of the numbers that arithmetic takes.
+_SMALLEST, _BEYOND = 1e-30, 1e39
 
 
 class Event(NamedTuple):
@@ -123,9 +125,10 @@ def _read_order(message: str, customer: str, properties: dict[str, Any]) -> tupl
     for product in products:
         if type(product) is not dict or set(product) != {"product_id", "price"} or not _is_plain(product["product_id"]):
             return None
-        if type(product["price"]) not in {int, float}:
+        price = product["price"]
+        if type(price) not in {int, float} or (price and not _SMALLEST <= abs(price) < _BEYOND):
             return None
-        made = {"order_id": order, "amount": product["price"], "rest": product}
+        made = {"order_id": order, "amount": price, "rest": product}
         events.append(_event("product_sold", f"{order}:{product['product_id']}", customer, made))
     return (message, {MAIN: events}) if len({event.id for event in events}) == len(events) else None
 
