@@ -90,6 +90,7 @@ def seed(database: Database, calls: int) -> None:
                     call.type,
                     call.event,
                     outcome=done.outcome,
+                    fault=done.fault,
                     reason=done.reason,
                     detail=done.detail,
                 )
