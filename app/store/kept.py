@@ -16,6 +16,7 @@ from app.store.arrays import among
 from app.store.events import EventFields, base_id_of
 from app.store.record import to_key
 from app.store.schema import calls, events, faults, requests
+from app.store.voids import BY_PERSON
 
 BYTES_AT_ONCE = 16 << 20
 """The most raw bytes in memory at a time; a call has at most 1 MiB."""
@@ -83,6 +84,8 @@ class OwnEvent(EventFields, frozen=True):
     base_id: str | None
     revision: int | None
     voided: bool
+    by_person: bool
+    """A person made it void, and no replay did."""
 
     @property
     def base(self) -> str:
@@ -91,7 +94,7 @@ class OwnEvent(EventFields, frozen=True):
 
 
 _CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__[:-1])
-_EVENT_COLUMNS = [events.c[name] for name in OwnEvent.__struct_fields__[:-1]]
+_EVENT_COLUMNS = [events.c[name] for name in OwnEvent.__struct_fields__[:-2]]
 
 
 def find_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
@@ -146,7 +149,7 @@ def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int,
     ordered = sorted(call_ids)
     events_of: dict[int, list[OwnEvent]] = {}
     for start in range(0, len(ordered), _EVENTS_SLICE):
-        columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None)]
+        columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None), BY_PERSON]
         query = sa.select(*columns).where(among(conn, events.c.call_id, ordered[start : start + _EVENTS_SLICE]))
         for row in conn.execute(query.order_by(events.c.id)):
             event = OwnEvent(*row)
