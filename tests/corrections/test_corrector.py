@@ -13,16 +13,14 @@ from app.corrections.documents import to_tally
 from app.corrections.selection import Selection, parse_selection
 from app.corrections.sql_corrections import CorrectionState, get_correction
 from app.errors import BadQuery, EditConflict, NotFound
-from app.forward.sql_deliveries import DeliveryResult, DeliveryState, claim, record_results
 from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.query import Query
 from app.replay.decide import VOIDED
-from app.store import ledger
 from app.store.engine import Database
 from app.store.review import CallFilters, list_call_ids
 from app.store.schema import corrected_events, corrections, events
 from tests.builders import NOW, a_lane, a_record, an_event, rows_of, some_transforms, store
-from tests.corrections.correcting import METRICS, a_corrector, check, clock, counted, keep, states, undo, void
+from tests.corrections.correcting import METRICS, a_corrector, check, clock, counted, deliver, keep, states, undo, void
 from tests.metrics.conftest import fold_all, publish
 from tests.metrics.metrics import LATER
 from tests.replay.replaying import RIGHT, an_order, made, outcomes, replay, take
@@ -302,15 +300,6 @@ def test_numbers_follow_whatever_is_in_the_buckets(database: Database) -> None:
 
 
 # --- The outbox
-
-
-def deliver(database: Database, id_: str) -> None:
-    with database.writing() as conn:
-        held = claim(conn, 1, NOW * 2, NOW * 3, 100)
-        results = [
-            DeliveryResult(due.event_id, DeliveryState.DELIVERED, NOW, 0) for due in held if due.idempotency_id == id_
-        ]
-        ledger.append(conn, 1, NOW, record_results(conn, 1, NOW, None, results))
 
 
 def test_what_waits_is_taken_out_and_queued_again_and_what_lotus_has_is_said(database: Database) -> None:
