@@ -1,5 +1,7 @@
 """Events are made void on purpose, as one batch that can be undone: all else follows. On both databases."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -12,6 +14,7 @@ from app.corrections.corrector import Overtaken
 from app.corrections.documents import to_tally
 from app.corrections.selection import Selection, parse_selection
 from app.corrections.sql_corrections import CorrectionState, get_correction
+from app.corrections.tally import Tally
 from app.errors import BadQuery, EditConflict, NotFound
 from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.query import Query
@@ -376,3 +379,31 @@ def test_the_events_of_one_step_are_a_thousand_at_most(database: Database) -> No
     one.run(one.begin(one.preview(Selection(event_name="api_call")), "ann", "internal"), steps.append)
     assert steps == [1000, 500]
     assert msgspec.json.decode(rows_of(database, corrections, corrections.c.counts)[0][0])["events"] == 1500
+
+
+def test_two_people_and_a_replay_at_once_take_each_event_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corrector_module, "STEP_EVENTS", 5)
+    monkeypatch.setattr(corrector_module, "_BREATH_SECONDS", 0.001)
+    take(database, some_transforms(order=RIGHT), *map(an_order, range(40)))
+    begun = threading.Barrier(3)
+
+    def void_all(selection: Selection, tag: int) -> Tally:
+        one = a_corrector(database, tag)
+        correction = one.begin(one.preview(selection), "ann", "internal")
+        begun.wait(10)
+        return to_tally(one.run(correction))
+
+    def correct() -> None:
+        begun.wait(10)
+        replay(database, some_transforms(order=DOUBLED), correct=True, outcomes=tuple(Outcome))
+
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(void_all, Selection(customer="customer-1"), 41)
+        second = threads.submit(void_all, Selection(event_name="Order"), 42)
+        threads.submit(correct).result(60)
+    tallies = first.result(), second.result()
+    assert sum(tally.events for tally in tallies) == 40
+    assert counted(database) == []
+    check(database, [])
