@@ -53,8 +53,8 @@ def corrections_api(offload: Offload, admin_token: str, make_hooks: CorrectionHo
 
         def work(backend: Backend) -> dict[str, Any]:
             corrector = _corrector(backend, make_hooks)
-            undone = corrector.begin_undo(correction.id, author, reason)
-            return to_document(corrector.run(undone, seconds=RUN_SECONDS))
+            undo = corrector.begin_undo(correction.id, author, reason)
+            return to_document(corrector.run(undo, seconds=RUN_SECONDS))
 
         return _answer(offload(work))
 

@@ -3,8 +3,6 @@
 import getpass
 import secrets
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import click
 from click.decorators import pass_meta_key
@@ -182,9 +180,8 @@ def _run(corrector: Corrector, correction: Correction, events: int | None) -> Co
 
 
 def _echo(correction: Correction, *, as_json: bool) -> None:
-    document: Callable[[], Any] = lambda: encode(to_document(correction)).decode()  # noqa: E731
     if as_json:
-        click.echo(document())
+        click.echo(encode(to_document(correction)).decode())
     elif correction.undo_started_at is not None:
         click.echo(f"correction {correction.id} is {undo_text(correction)}")
     else:

@@ -27,7 +27,7 @@ from tests.metrics.conftest import fold_all, publish
 from tests.metrics.metrics import a_metric
 from tests.replay.replaying import an_order, replay, take
 
-STEPS = 30
+STEPS = 20
 CUSTOMERS = ("customer-0", "customer-1", "customer-2")
 TOTALS = [
     a_metric(f"totals_{aggregation}", event_name="Order", property_name="total", usage_aggregation_type=aggregation)
