@@ -8,8 +8,9 @@ from flask import Blueprint, Response
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.corrections.corrector import VOID, CorrectionHooksFactory, Corrector
+from app.corrections.corrector import VOID, Corrector
 from app.corrections.documents import to_document, to_preview_document
+from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import MEMBERS, parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import Correction, CorrectionState, get_correction, list_corrections
 from app.errors import BadQuery, NotFound

@@ -11,8 +11,9 @@ from app.cli.program import CommandGroup, Failure, between_steps, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted
-from app.corrections.corrector import CorrectionHooksFactory, Corrector
+from app.corrections.corrector import Corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
+from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import AUTHOR_MAX, parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import (
     Correction,

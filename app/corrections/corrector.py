@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from app.corrections.hooks import CorrectionHooks, OnChange
 from app.corrections.selection import Selection
 from app.corrections.sql_corrections import (
     Correction,
@@ -29,7 +30,7 @@ from app.corrections.sql_corrections import (
     save_step,
     set_event_states,
 )
-from app.corrections.tally import Measure, Tally
+from app.corrections.tally import Tally
 from app.errors import EditConflict, NotFound, Unavailable
 from app.store import ledger
 from app.store.engine import Connection, Database, DuplicateKey
@@ -46,27 +47,6 @@ _TRIES = 10
 _PAUSE_SECONDS = 0.1
 # Lets calls that arrived during a step be stored before the next one.
 _BREATH_SECONDS = 0.005
-
-OnChange = Callable[[Connection, Sequence[int], int], Counter[ledger.Entry]]
-"""Called in the transaction with the ids of voided or revived events, and the time; returns the ledger's changes."""
-
-
-class CorrectionHooks(NamedTuple):
-    """What a correction does besides events."""
-
-    on_void: Sequence[OnChange]
-    on_revive: Sequence[OnChange]
-    count_deliveries: Callable[[Connection, Sequence[int]], tuple[int, int]]
-    """Returns how many of these event ids Lotus has, as far as is known here, and how many are in the outbox."""
-    measure: Callable[[Connection, Sequence[int]], Measure]
-    """Returns what these event ids add to the metrics."""
-
-
-class CorrectionHooksFactory(Protocol):
-    """Makes the hooks of corrections."""
-
-    def __call__(self, ids: Ids) -> CorrectionHooks:
-        """Make hooks that draw ids from `ids`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from app.catalog.watch import Watcher
 from app.cli.log_output import wants_colour
 from app.clock import clock
 from app.core.credentials import Credentials
-from app.corrections.corrector import CorrectionHooks
+from app.corrections.hooks import CorrectionHooks
 from app.errors import Unavailable
 from app.forward.sql_deliveries import queue_events, queue_events_if_used, restore_deliveries, void_deliveries
 from app.forward.sql_lists import count_delivered, count_deliveries
