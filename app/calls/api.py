@@ -29,6 +29,7 @@ from app.store.query import (
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
+from app.store.voids import find_void_authors
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_list_parameters, read_parameters
@@ -93,8 +94,9 @@ def _events() -> Work:
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
             rows = list_events(conn, filters, before, limit + 1)
+            authors = find_void_authors(conn, (row.id for row in rows if row.is_void_by_person))
         following = _next(rows, limit, lambda row: f"{row.call_id}.{row.id}")
-        return {"events": [to_event_document(row) for row in rows[:limit]], "next": following}
+        return {"events": [to_event_document(row, authors.get(row.id)) for row in rows[:limit]], "next": following}
 
     return work
 

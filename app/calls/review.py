@@ -16,6 +16,7 @@ from app.store.history import OutcomeChange
 from app.store.refusals import Refusal
 from app.store.review import CallRow, StoredResult, WholeCall
 from app.store.review_events import EventRow
+from app.store.voids import VoidAuthor
 
 
 class CallDocument(msgspec.Struct, kw_only=True):
@@ -56,6 +57,10 @@ class EventDocument(msgspec.Struct, kw_only=True):
     voided_at: str | None
     voided_by: str | None
     void_reason: str | None
+    void_author: str | None
+    """Who made it void, if a person did."""
+    correction_id: str | None
+    """The correction that did."""
 
 
 class ResultDocument(msgspec.Struct, kw_only=True):
@@ -149,7 +154,7 @@ def to_whole_document(whole: WholeCall, steps: list[TimedStep]) -> WholeCallDocu
             StepDocument(name=step.name, passed=step.passed, sentence=step.sentence, at=_to_time(step.at))
             for step in steps
         ],
-        events=[to_event_document(event) for event in whole.events],
+        events=[to_event_document(event, whole.void_authors.get(event.id)) for event in whole.events],
         results=[_to_result_document(result) for result in whole.call.results],
         auth=whole.auth,
         shape=whole.shape,
@@ -190,8 +195,8 @@ def _to_change_document(change: OutcomeChange) -> ChangeDocument:
     )
 
 
-def to_event_document(row: EventRow) -> EventDocument:
-    """Return one event."""
+def to_event_document(row: EventRow, author: VoidAuthor | None = None) -> EventDocument:
+    """Return one event; `author` made it void."""
     return EventDocument(
         id=str(row.id),
         event_name=row.event_name,
@@ -208,6 +213,8 @@ def to_event_document(row: EventRow) -> EventDocument:
         voided_at=_to_time(row.voided_at),
         voided_by=row.voided_by.hex() if row.voided_by else None,
         void_reason=row.void_reason,
+        void_author=author.author if author else None,
+        correction_id=str(author.correction_id) if author else None,
     )
 
 

@@ -65,7 +65,8 @@ def _change_line(change: ChangeDocument) -> str:
 
 
 def _event_lines(event: EventDocument) -> list[str]:
-    void = f", void since {event.voided_at}: {event.void_reason}" if event.voided_at else ""
+    by = f" by {event.void_author} (correction {event.correction_id})" if event.void_author else ""
+    void = f", void since {event.voided_at}{by}: {event.void_reason}" if event.voided_at else ""
     fields = {name: getattr(event, name) for name in _LOTUS_FIELDS}
     return [printable(f"event {event.id}{void}"), *json_lines(encode(fields))]
 

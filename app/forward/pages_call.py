@@ -48,7 +48,7 @@ def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
         why = {
             DeliveryState.FAILED: f"Lotus refused it: {undelivered[0].reason}",
             DeliveryState.UNFORWARDABLE: f"it was never sent: {undelivered[0].reason}",
-            DeliveryState.VOIDED: "a replay replaced it before it was sent",
+            DeliveryState.VOIDED: "it was made void before it was sent",
         }[DeliveryState(undelivered[0].state)]
         sentence = why if count == 1 else f"{sentence}; of another one: {why}"
     at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.store.arrays import among, look_up
+from app.store.arrays import among
 from app.store.events import NewEvent
 from app.store.inserts import Insert
 from app.store.ledger import DELIVERY, Entry
@@ -30,7 +30,7 @@ class DeliveryState(StrEnum):
     UNFORWARDABLE = "unforwardable"
     """Lotus accepts no event as old as this one; it was never sent."""
     VOIDED = "voided"
-    """The event was voided before it was sent."""
+    """The event was voided before it was sent, and waits again if it is revived."""
 
 
 class DueDelivery(msgspec.Struct, frozen=True):
@@ -220,14 +220,6 @@ def is_in_use(conn: sa.Connection) -> bool:
     return conn.execute(sa.select(deliveries.c.event_id).limit(1)).first() is not None
 
 
-def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
-    """Count how many of these events are in the state delivered."""
-    query = (
-        sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.state == DeliveryState.DELIVERED.value)
-    )
-    return sum(row[0] for row in look_up(conn, query, deliveries.c.event_id, event_ids))
-
-
 def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> Counter[Entry]:
     """Void the deliveries of these events, except delivered ones; return the ledger's changes."""
     counts: Counter[Entry] = Counter()
@@ -240,17 +232,12 @@ def void_deliveries(conn: sa.Connection, event_ids: Iterable[int], now: int) -> 
 
 def retry(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
     """Queue failed and unforwardable deliveries again, due `now`; return the ledger's changes."""
-    counts: Counter[Entry] = Counter()
-    for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE):
-        changed = conn.execute(
-            sa.update(deliveries)
-            .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == state.value)
-            .values(
-                state=DeliveryState.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None
-            )
-        )
-        _move(counts, state, DeliveryState.WAITING, changed.rowcount)
-    return counts
+    return _queue_again(conn, event_ids, now, (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE))
+
+
+def restore_deliveries(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
+    """Queue voided deliveries again, due `now`, since their events count again; return the ledger's changes."""
+    return _queue_again(conn, event_ids, now, (DeliveryState.VOIDED,))
 
 
 def hasten(conn: sa.Connection, event_id: int, now: int) -> bool:
@@ -266,13 +253,22 @@ def hasten(conn: sa.Connection, event_id: int, now: int) -> bool:
 
 def send_again(conn: sa.Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
     """Queue delivered events again, since Lotus does not have them; return the ledger's changes."""
-    changed = conn.execute(
-        sa.update(deliveries)
-        .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == DeliveryState.DELIVERED.value)
-        .values(state=DeliveryState.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None)
-    )
+    return _queue_again(conn, event_ids, now, (DeliveryState.DELIVERED,))
+
+
+def _queue_again(
+    conn: sa.Connection, event_ids: Sequence[int], now: int, states: Iterable[DeliveryState]
+) -> Counter[Entry]:
     counts: Counter[Entry] = Counter()
-    _move(counts, DeliveryState.DELIVERED, DeliveryState.WAITING, changed.rowcount)
+    for state in states:
+        changed = conn.execute(
+            sa.update(deliveries)
+            .where(among(conn, deliveries.c.event_id, list(event_ids)), deliveries.c.state == state.value)
+            .values(
+                state=DeliveryState.WAITING.value, due_at=now, tries=0, claim=None, claimed_until=None, settled_at=None
+            )
+        )
+        _move(counts, state, DeliveryState.WAITING, changed.rowcount)
     return counts
 
 

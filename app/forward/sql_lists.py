@@ -1,7 +1,7 @@
 """Queries of the outbox for the API, the pages and the commands. `conn` first."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,8 @@ ATTEMPTS = 100
 
 GROUPED = 5000
 """The most deliveries of each state that are grouped: each one is a look-up in the table."""
+
+_SLICE = 1000
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +135,23 @@ def count_states(conn: sa.Connection) -> Counter[str]:
     """Count deliveries by state, reading the whole table: some 0.1 s for a million."""
     query = sa.select(deliveries.c.state, sa.func.count().label("count")).group_by(deliveries.c.state)
     return Counter({row.state: row[1] for row in conn.execute(query)})
+
+
+def count_delivered(conn: sa.Connection, event_ids: Iterable[int]) -> int:
+    """Count how many of these events are in the state delivered."""
+    return count_deliveries(conn, event_ids)[0]
+
+
+def count_deliveries(conn: sa.Connection, event_ids: Iterable[int]) -> tuple[int, int]:
+    """Count how many of these events are delivered, and how many are in the outbox and not delivered."""
+    query = sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)
+    ids = sorted(event_ids)
+    counts: Counter[str] = Counter()
+    for start in range(0, len(ids), _SLICE):
+        for state, count in conn.execute(query.where(among(conn, deliveries.c.event_id, ids[start : start + _SLICE]))):
+            counts[state] += count
+    undelivered = (DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.UNFORWARDABLE)
+    return counts[DeliveryState.DELIVERED.value], sum(counts[state.value] for state in undelivered)
 
 
 def count_events(conn: sa.Connection) -> int:

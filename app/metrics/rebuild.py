@@ -1,4 +1,4 @@
-"""Rebuilds buckets whose events were voided: a maximum cannot be subtracted."""
+"""Rebuilds buckets whose events were voided or revived: a maximum cannot be subtracted."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,22 +24,28 @@ class BuiltMetric:
 def rebuild_parts(
     conn: Connection, built: Iterable[BuiltMetric], voided: Iterable[int], checkpoint: Callable[[], None]
 ) -> dict[Key, Part]:
-    """Return the rebuilt parts, without voided events, of the quarter hours and days that held the events `voided`.
+    """Return the rebuilt parts, without void events, of the quarter hours and days of the events `voided`.
 
-    `voided` are event ids. Events of the tail are not included in the result.
+    `voided` are ids of events that were voided or revived. Events of the tail are not included in the result.
     """
     metrics = list(built)
     unfolded = list_unfolded(conn)
-    parts: dict[Key, Part] = {}
-    days: dict[Key, Metric] = {}
+    touched: dict[Key, tuple[BuiltMetric, Key, list[int]]] = {}
     for stored in list_events(conn, set(voided)):
         for entry, group in _holders(metrics, stored):
             quarter, day = to_keys(entry.row.id, to_event(stored), group)
-            checkpoint()
-            part = None if quarter in parts else _rebuilt_quarter(conn, entry, quarter, unfolded)
-            if part is not None:
-                parts[quarter] = part
-                days[day] = entry.metric
+            calls = touched.setdefault(quarter, (entry, day, []))[2]
+            if stored.voided_at is None and stored.id not in unfolded:
+                # A fold may have passed it by while it was void: then the bucket does not know its call.
+                calls.append(stored.call_id)
+    parts: dict[Key, Part] = {}
+    days: dict[Key, Metric] = {}
+    for quarter, (entry, day, calls) in touched.items():
+        checkpoint()
+        part = _rebuilt_quarter(conn, entry, quarter, unfolded, calls)
+        if part is not None:
+            parts[quarter] = part
+            days[day] = entry.metric
     for day, metric in days.items():
         parts[day] = _rebuilt_day(conn, metric, day, parts)
     return parts
@@ -60,13 +66,19 @@ def list_unfolded(conn: Connection) -> set[int]:
     return {event_id for row in list_tail(conn) for event_id in row.events}
 
 
-def _rebuilt_quarter(conn: Connection, entry: BuiltMetric, quarter: Key, unfolded: set[int]) -> Part | None:
-    """Return the part of a quarter hour from its folded events that are not void; None if it has no bucket."""
+def _rebuilt_quarter(
+    conn: Connection, entry: BuiltMetric, quarter: Key, unfolded: set[int], revived: Iterable[int]
+) -> Part | None:
+    """Return the part of a quarter hour from its folded events that are not void; None if it needs no bucket.
+
+    `revived`: calls of its revived events.
+    """
     metric_id, level, bucket, customer, group = quarter
-    calls = find_calls(conn, metric_id, level, bucket, customer)
-    if calls is None:
+    ids = [*(find_calls(conn, metric_id, level, bucket, customer) or ()), *revived]
+    if not ids:
         return None
     # A bucket that becomes empty still keeps the range of its calls.
+    calls = min(ids), max(ids)
     part = Part(first_call=calls[0], last_call=calls[1])
     period = (bucket * QUARTER, (bucket + 1) * QUARTER)
     for stored in list_events_between(conn, calls, period, entry.metric.event_name, customer):

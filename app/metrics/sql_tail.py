@@ -32,7 +32,7 @@ class TailRow(msgspec.Struct, frozen=True):
     events: tuple[int, ...]
     """Ids of the events it stored."""
     voids: tuple[int, ...]
-    """Ids of the events it voided."""
+    """Ids of the events it voided, or revived: their buckets are rebuilt."""
     first_call: int
     """The smallest id of the calls that made its events."""
 

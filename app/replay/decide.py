@@ -34,6 +34,7 @@ class Decision(msgspec.Struct, kw_only=True, gc=False):
 REMOVED = "its bytes were removed by retention"
 MADE = "it already made its events"
 FILLED = "the lane is filled"
+VOIDED = "a person made an event of it void"
 
 
 class Decider:
@@ -54,6 +55,8 @@ class Decider:
             to_event_results(row.results)
         except UnparsableJson as error:
             return Decision(row=row, note=error.message)
+        if any(event.by_person for event in own):
+            return Decision(row=row, note=VOIDED)
         if self._fill is not None:
             return self._decide_lane(row, row.raw, own, self._fill)
         if not own and row.outcome == Outcome.STORED:

@@ -19,11 +19,12 @@ from app.replay.process import ReplayProcesses
 from app.replay.progress import ReplayState, to_progress, to_replay_request, to_state
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import ask_to_stop, get_replay, list_replays, mark_idle, mark_running
-from app.replay.sql_replays import append_replay, find_unfinished, lock_replays
+from app.replay.sql_replays import append_replay, find_unfinished
 from app.store.engine import Connection, Database
 from app.store.faults import find_sentence
 from app.store.ids import Ids
 from app.store.query import parse_path_id
+from app.store.voids import lock_replays
 from app.web.errors import to_json
 from app.web.pages import Pages, Values
 from app.web.parameters import read_form, read_json_object, read_list_parameters

@@ -23,13 +23,13 @@ from app.replay.sql_replays import (
     append_replay,
     find_unfinished,
     list_voids,
-    lock_replays,
     save_progress,
 )
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
 from app.store.review import newest_call_id
+from app.store.voids import lock_replays
 
 _TRIES = 20
 _PAUSE_SECONDS = 0.2

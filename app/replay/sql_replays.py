@@ -103,15 +103,6 @@ _EVENTS_VOID = Update(events, new=("voided_at", "voided_by", "void_reason"), kno
 _CLAIMS = Update(claims, new=("content", "transform_digest"), known=("message_id", "lane", "call_id"))
 
 
-def lock_replays(conn: sa.Connection) -> None:
-    """Block writes of other replays until this transaction ends; incoming calls do not wait.
-
-    SQLite has one writer at a time anyway.
-    """
-    if conn.dialect.name == "postgresql":
-        conn.execute(sa.text("LOCK TABLE replays IN SHARE ROW EXCLUSIVE MODE"))
-
-
 def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Sequence[CallChange]) -> Callable[[], None]:
     """Prepare the new outcomes of calls and their history; the returned function writes them, and raises Stale."""
     history = _CHANGES.prepare(

@@ -4,6 +4,8 @@ import contextlib
 import os
 import secrets
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.calls.log import CallLog
@@ -12,10 +14,13 @@ from app.catalog.watch import Watcher
 from app.cli.log_output import wants_colour
 from app.clock import clock
 from app.core.credentials import Credentials
+from app.corrections.hooks import CorrectionHooks
 from app.errors import Unavailable
-from app.forward.sql_deliveries import count_delivered, queue_events, queue_events_if_used
+from app.forward.sql_deliveries import queue_events, queue_events_if_used, restore_deliveries, void_deliveries
+from app.forward.sql_lists import count_delivered, count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
+from app.metrics.effect import measure_effect
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
@@ -23,8 +28,9 @@ from app.replay.batch import Hooks
 from app.service.telemetry import Telemetry
 from app.settings import Settings
 from app.store.commit import Committer, OnEvents
-from app.store.engine import Database, connect
+from app.store.engine import Connection, Database, connect
 from app.store.ids import Ids
+from app.store.ledger import Entry
 from app.store.writer import Writer, yield_now
 
 
@@ -111,3 +117,18 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
     Its events are forwarded, too, if the outbox is in use: this may be a shell without LOTUS_API_KEY.
     """
     return Hooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], count_delivered)
+
+
+def correction_hooks(ids: Ids) -> CorrectionHooks:
+    """Return the hooks of corrections: their metrics, and the outbox where it has rows of their events."""
+    note = tail_of(ids.next)
+
+    def rebuild(conn: Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
+        return note(conn, (), event_ids, now)
+
+    return CorrectionHooks(
+        on_void=(rebuild, void_deliveries),
+        on_revive=(rebuild, restore_deliveries),
+        count_deliveries=count_deliveries,
+        measure=measure_effect,
+    )

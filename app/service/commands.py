@@ -12,6 +12,7 @@ from app.calls.commands_retention import retention
 from app.cli.program import Program
 from app.core.text import schema_text
 from app.core.transform.schema import SCHEMA
+from app.corrections.commands import HOOKS, corrections, void
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
 from app.forward.commands_worker import forward, reconcile, worker
@@ -21,7 +22,7 @@ from app.metrics.commands_usage import usage
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay
 from app.service.backup import backup, restore
-from app.service.build import replay_hooks
+from app.service.build import correction_hooks, replay_hooks
 from app.service.doctor import doctor
 from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
@@ -50,6 +51,7 @@ def _say_version(context: click.Context, _option: click.Parameter, is_set: bool)
 def main(context: click.Context) -> None:
     """Turn calls from Segment into events for billing with Lotus, each stored once."""
     context.obj = replay_hooks
+    context.meta[HOOKS] = correction_hooks
 
 
 @click.command()
@@ -62,6 +64,7 @@ def schema(*, metric: bool) -> None:
 main.add_section("Set up and run", init, migrate, settings, serve)
 main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, schema)
+main.add_section("Corrections", void, corrections)
 main.add_section("Metrics and usage", usage, metrics)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
 main.add_section("Operate", doctor, backup, restore, retention)

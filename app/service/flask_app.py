@@ -14,6 +14,7 @@ from app.catalog.backend import Backend, connect_backend
 from app.cli.log_output import configure
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
+from app.corrections.api import corrections_api
 from app.forward.api import deliveries_api
 from app.forward.outbox import find_pause
 from app.forward.pages import delivery_pages
@@ -29,7 +30,7 @@ from app.metrics.pages import usage
 from app.metrics.pages_call import metrics_panel
 from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
-from app.service.build import Service, build, replay_hooks
+from app.service.build import Service, build, correction_hooks, replay_hooks
 from app.service.health import health
 from app.service.help import help_pages
 from app.service.ledger_api import ledger_api
@@ -86,6 +87,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         ledger_api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
         deliveries_api(offload, settings.admin_token),
+        corrections_api(offload, settings.admin_token, correction_hooks),
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
         zone_choice(pages.blueprint("zone")),

@@ -16,6 +16,7 @@ from app.store.arrays import among, look_up
 from app.store.events import EventFields, base_id_of
 from app.store.record import to_key
 from app.store.schema import calls, events, faults, requests
+from app.store.voids import BY_PERSON
 
 BYTES_AT_ONCE = 16 << 20
 """The most raw bytes in memory at a time; a call has at most 1 MiB."""
@@ -82,6 +83,8 @@ class OwnEvent(EventFields, frozen=True):
     base_id: str | None
     revision: int | None
     voided: bool
+    by_person: bool
+    """A person made it void, and no replay did."""
 
     @property
     def base(self) -> str:
@@ -90,7 +93,7 @@ class OwnEvent(EventFields, frozen=True):
 
 
 _CALL_COLUMNS = tuple(calls.c[name] for name in KeptCall.__struct_fields__[:-1])
-_EVENT_COLUMNS = [events.c[name] for name in OwnEvent.__struct_fields__[:-1]]
+_EVENT_COLUMNS = [events.c[name] for name in OwnEvent.__struct_fields__[:-2]]
 
 
 def find_ids(conn: sa.Connection, scope: ReplayScope, after: int, until: int, limit: int) -> list[int]:
@@ -142,7 +145,7 @@ def _with_envelopes(conn: sa.Connection, rows: list[KeptCall]) -> list[KeptCall]
 
 def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int, list[OwnEvent]]:
     """Return the events that these calls made, including void ones, by call, in order of creation."""
-    columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None)]
+    columns: list[sa.ColumnElement[Any]] = [*_EVENT_COLUMNS, events.c.voided_at.is_not(None), BY_PERSON]
     events_of: dict[int, list[OwnEvent]] = {}
     for row in look_up(conn, sa.select(*columns).order_by(events.c.id), events.c.call_id, call_ids):
         event = OwnEvent(*row)

@@ -3,7 +3,7 @@
 Which index answers a filter is chosen in app.store.review_sources.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from app.store.results import StoredResult, read_results
 from app.store.review_events import EventRow, list_call_events
 from app.store.review_sources import CallFilters, call_sources, id_range, message_sources
 from app.store.schema import calls, events, requests
+from app.store.voids import VoidAuthor, find_void_authors
 from app.store.walk import read_source
 
 __all__ = ["CallFilters", "CallRow", "StoredResult", "WholeCall", "get_call"]
@@ -73,6 +74,8 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     """The newest other calls with the same message id."""
     changes: tuple[OutcomeChange, ...] = ()
     """The changes that replays made, the oldest first."""
+    void_authors: Mapping[int, VoidAuthor] = {}
+    """By event id: the people who made events of it void."""
 
     def read(self) -> Any:
         """Decode its bytes, which it must have, as when it arrived. Never fails."""
@@ -146,6 +149,7 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
     def at(after: int | None) -> int | None:
         return None if after is None else call.received_at + after
 
+    call_events = list_call_events(conn, call_id)
     request = conn.execute(sa.select(requests).where(requests.c.id == call.request_id)).one_or_none()
     return WholeCall(
         call=call,
@@ -157,9 +161,10 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
         parsed_at=at(request.parsed_after) if request else None,
         mapped_at=at(call.mapped_after),
         stored_at=at(request.stored_after) if request else None,
-        events=tuple(list_call_events(conn, call_id)),
+        events=tuple(call_events),
         same_message=tuple(_list_same_message(conn, call, same_message_limit)),
         changes=tuple(list_outcome_changes(conn, call_id)),
+        void_authors=find_void_authors(conn, (event.id for event in call_events if event.is_void_by_person)),
     )
 
 

@@ -49,6 +49,11 @@ class EventRow(EventFields, frozen=True):
     revision: int | None = None
     """2 or more: a correction made it."""
 
+    @property
+    def is_void_by_person(self) -> bool:
+        """Whether a person made it void, and no replay did."""
+        return self.voided_at is not None and self.voided_by is None
+
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values, with Lotus's names; properties that cannot be read are None."""
         try:

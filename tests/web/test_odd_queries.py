@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
+from app.corrections.selection import MEMBERS
 from app.forward.outbox import DELIVERY_PARAMETERS
 from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS
 from app.metrics.parameters import USAGE_PARAMETERS
@@ -106,6 +107,8 @@ GET = {
     "/api/v1/deliveries": (*DELIVERY_PARAMETERS, *_FURTHER),
     "/api/v1/deliveries/groups": ("since", "until"),
     "/api/v1/deliveries/<event_id>": (),
+    "/api/v1/corrections": _FURTHER,
+    "/api/v1/corrections/<correction_id>": (),
     "/api/v1/replays": _FURTHER,
     "/api/v1/replays/<replay_id>": (),
     "/api/v1/transforms": (),
@@ -203,6 +206,8 @@ def test_an_odd_address_of_a_stranger_is_no_fault_either(site: Site) -> None:
     assert faults(logs) == []
 
 
+# Members that go along with each odd one, where they are taken.
+ALONG = {"state", "version", "text", "revision", "kind", "dry_run"}
 # Bodies that are no object of anything.
 NO_OBJECTS = (
     *(b"", b"null", b"[]", b"1", b"\xff\xfe", b"{", b'{"\\u0000":1}', b'{"\\ud800":1}', "{}".encode("utf-16")),
@@ -217,6 +222,8 @@ ODD_MEMBERS = (
 # What each takes, and one value that alone would be well. What needs a sandbox or a process refuses these before it.
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/api/v1/deliveries/retry"): {**dict.fromkeys(DELIVERY_PARAMETERS, "x"), "state": "failed", "before": "1"},
+    ("POST", "/api/v1/corrections"): {**dict.fromkeys(MEMBERS, "x"), "kind": "void", "reason": "x", "dry_run": True},
+    ("POST", "/api/v1/corrections/1/undo"): {"reason": "x", "author": "x"},
     ("POST", "/api/v1/replays"): dict.fromkeys((*PARAMETERS, "version"), "x"),
     ("PUT", "/api/v1/transforms/x"): {"text": "x", "revision": 7, "base": "zz"},
     ("DELETE", "/api/v1/transforms/x/draft"): {"revision": 1},
@@ -234,7 +241,7 @@ def test_an_odd_body_of_the_api_is_answered_and_never_with_a_fault(filled: Site)
         for (method, path), members in BODIES.items():
             bodies = [*NO_OBJECTS]
             for name in members:
-                others = {key: text for key, text in members.items() if key in {"state", "version", "text", "revision"}}
+                others = {key: text for key, text in members.items() if key in ALONG}
                 texts = {key: json.dumps(text) for key, text in others.items()}
                 for odd in ODD_MEMBERS:
                     together = ",".join(f'"{key}":{text}' for key, text in {**texts, name: odd}.items())

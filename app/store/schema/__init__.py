@@ -8,6 +8,7 @@ microseconds since 1970.
 from app.store.schema.base import METADATA
 from app.store.schema.calls import calls, claims, events, faults, ledger, refusals, requests
 from app.store.schema.catalog import drafts, publications, versions
+from app.store.schema.corrections import corrected_events, corrections
 from app.store.schema.deliveries import attempted, attempts, deliveries, destinations
 from app.store.schema.nodes import ended_sessions, sightings
 from app.store.schema.replays import fingerprints, outcome_changes, replays, voids
@@ -19,6 +20,8 @@ __all__ = [
     "attempts",
     "calls",
     "claims",
+    "corrected_events",
+    "corrections",
     "deliveries",
     "destinations",
     "drafts",

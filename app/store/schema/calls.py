@@ -101,7 +101,7 @@ events = Table(
     Column("transform", Text, nullable=False),
     Column("transform_digest", Digest, nullable=False),
     Column("voided_at", Id),
-    Column("voided_by", Digest, comment="digest of the transform version that made it void"),
+    Column("voided_by", Digest, comment="digest of the version that made it void; NULL: a person did"),
     Column("void_reason", Text),
     # Not parsed from the id: an id that a transform makes may itself end in `~2`.
     Column("base_id", Text, comment="its idempotency id before any correction; NULL: the same"),

@@ -9,7 +9,7 @@ usage_tail = Table(
     METADATA,
     Column("id", Id, primary_key=True, autoincrement=False),
     Column("events", LargeBinary, nullable=False, comment="ids of the events that it stored, 8 bytes each"),
-    Column("voids", LargeBinary, nullable=False, comment="ids of the events that it made void"),
+    Column("voids", LargeBinary, nullable=False, comment="ids of the events that it made void, or made count again"),
     Column("first_call", Id, nullable=False, comment="the smallest id of a call that made one of its events"),
     comment="What each commit did to events and no bucket knows yet. Written with it, deleted by a fold.",
 )

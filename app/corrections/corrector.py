@@ -1,0 +1,295 @@
+"""Carries out corrections: step after step, each one transaction of at most 1,000 events that also stores the progress.
+
+So a correction can be stopped at any time, by Ctrl-C, by kill -9 or by a power cut: what its steps did counts, and it
+can be resumed, or undone.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from app.corrections.hooks import CorrectionHooks, OnChange
+from app.corrections.selection import Selection
+from app.corrections.sql_corrections import (
+    Correction,
+    CorrectionState,
+    EventState,
+    Stale,
+    append_corrected,
+    append_correction,
+    find_missing_ids,
+    find_running,
+    get_correction,
+    list_corrected,
+    list_selected,
+    list_still_void,
+    save_step,
+    set_event_states,
+)
+from app.corrections.tally import Tally
+from app.errors import EditConflict, NotFound, Unavailable
+from app.store import ledger
+from app.store.engine import Connection, Database, DuplicateKey
+from app.store.ids import Ids
+from app.store.review import newest_call_id
+from app.store.voids import lock_replays, revive, void_by_person
+
+T = TypeVar("T")
+
+STEP_EVENTS = 1000
+VOID = "void"
+
+_TRIES = 10
+_PAUSE_SECONDS = 0.1
+# Lets calls that arrived during a step be stored before the next one.
+_BREATH_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a correction would do."""
+
+    selection: Selection
+    until_call: int
+    """The last call whose events it is about."""
+    tally: Tally
+
+
+class Overtaken(Unavailable):
+    """Another process goes on with this correction."""
+
+
+class Corrector:
+    """Makes the events of one database void, and undoes that."""
+
+    def __init__(self, database: Database, ids: Ids, clock: Callable[[], int], hooks: CorrectionHooks) -> None:
+        """`clock` gives microseconds since 1970."""
+        self._database = database
+        self._ids = ids
+        self._clock = clock
+        self._hooks = hooks
+
+    def preview(self, selection: Selection) -> Preview:
+        """Count what voiding a selection would do; write nothing.
+
+        Raises:
+            NotFound: no event fits, or one of its ids is unknown.
+
+        """
+        tally, cursor = Tally(), (-1, -1)
+        # One snapshot: the numbers fit each other.
+        with self._database.reading() as conn:
+            if missing := find_missing_ids(conn, selection):
+                raise NotFound(f"there is no event with the id {missing[0][:100]!r}")
+            until_call = newest_call_id(conn)
+            while True:
+                page = list_selected(conn, selection, cursor, until_call, STEP_EVENTS)
+                event_ids = [event.id for event in page if event.voided_at is None]
+                tally.already_void += len(page) - len(event_ids)
+                tally.add_events(
+                    [(event.customer_id, event.event_name) for event in page if event.voided_at is None],
+                    self._hooks.measure(conn, event_ids),
+                )
+                self._count_deliveries(conn, tally, event_ids)
+                if len(page) < STEP_EVENTS:
+                    break
+                cursor = page[-1].call_id, page[-1].id
+        if not (tally.events or tally.already_void):
+            raise NotFound("no event fits this selection")
+        return Preview(selection=selection, until_call=until_call, tally=tally)
+
+    def begin(self, preview: Preview, author: str, reason: str) -> Correction:
+        """Begin a batch that voids what was previewed; if one of this selection was stopped, return that one."""
+        words = msgspec.json.encode(preview.selection).decode()
+
+        def write(conn: Connection) -> Correction:
+            running = find_running(conn, words)
+            if running is not None:
+                return running
+            now = self._clock()
+            correction = Correction(
+                id=self._ids.next(now),
+                kind=VOID,
+                author=author,
+                reason=reason,
+                selection=words,
+                state=CorrectionState.RUNNING.value,
+                until_call=preview.until_call,
+                counts=msgspec.json.encode(Tally()).decode(),
+                started_at=now,
+            )
+            append_correction(conn, correction)
+            return correction
+
+        return self._with_retries(lambda: self._write(write))
+
+    def begin_undo(self, correction_id: int, author: str, reason: str) -> Correction:
+        """Begin to undo a batch, finished or not; one that is being undone stays as it is.
+
+        Raises:
+            NotFound: there is no such batch.
+            EditConflict: it is undone.
+
+        """
+
+        def write(conn: Connection) -> Correction:
+            correction = get_correction(conn, correction_id)
+            if correction.state == CorrectionState.UNDONE:
+                raise EditConflict(f"correction {correction_id} is undone already, by {correction.undo_author}")
+            if correction.state == CorrectionState.UNDOING:
+                return correction
+            undo = msgspec.structs.replace(
+                correction,
+                state=CorrectionState.UNDOING.value,
+                cursor_call=-1,
+                cursor_event=-1,
+                undo_author=author,
+                undo_reason=reason,
+                undo_started_at=self._clock(),
+            )
+            save_step(conn, correction, undo)
+            return undo
+
+        return self._with_retries(lambda: self._write(write))
+
+    def run(
+        self, correction: Correction, advance: Callable[[int], None] = lambda _count: None, seconds: float | None = None
+    ) -> Correction:
+        """Go on with a batch, or with its undo, for at most `seconds`; None: to the end. Return how far it is.
+
+        `advance` gets the number of events of each step.
+
+        Raises:
+            Unavailable: the database cannot be used now, or another process goes on with this batch.
+
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        while correction.state in {CorrectionState.RUNNING, CorrectionState.UNDOING}:
+            step = self._void if correction.state == CorrectionState.RUNNING else self._revive
+            correction, count = self._step(step, correction)
+            advance(count)
+            if until is not None and time.monotonic() > until:
+                break
+            time.sleep(_BREATH_SECONDS)
+        return correction
+
+    def _step(
+        self, step: Callable[[Correction], tuple[Correction, int]], correction: Correction
+    ) -> tuple[Correction, int]:
+        def work() -> tuple[Correction, int]:
+            try:
+                return step(correction)
+            except Stale:
+                with self._database.reading() as conn:
+                    if get_correction(conn, correction.id) != correction:
+                        raise Overtaken(f"another process goes on with correction {correction.id}") from None
+                raise
+
+        return self._with_retries(work)
+
+    def _void(self, correction: Correction) -> tuple[Correction, int]:
+        selection = msgspec.json.decode(correction.selection, type=Selection)
+        cursor = correction.cursor_call, correction.cursor_event
+        with self._database.reading() as conn:
+            page = list_selected(conn, selection, cursor, correction.until_call, STEP_EVENTS)
+            live = [event for event in page if event.voided_at is None]
+            event_ids = [event.id for event in live]
+            measure = self._hooks.measure(conn, event_ids)
+        tally = msgspec.json.decode(correction.counts, type=Tally)
+        tally.already_void += len(page) - len(live)
+        tally.add_events([(event.customer_id, event.event_name) for event in live], measure)
+        now, is_last = self._clock(), len(page) < STEP_EVENTS
+
+        def write(conn: Connection) -> Correction:
+            if void_by_person(conn, event_ids, now, correction.reason) != len(event_ids):
+                raise Stale
+            self._count_deliveries(conn, tally, event_ids)
+            append_corrected(conn, correction.id, event_ids, now)
+            self._note(conn, self._hooks.on_void, event_ids, now, len(event_ids))
+            after = msgspec.structs.replace(
+                correction,
+                state=(CorrectionState.FINISHED if is_last else CorrectionState.RUNNING).value,
+                cursor_call=page[-1].call_id if page else correction.cursor_call,
+                cursor_event=page[-1].id if page else correction.cursor_event,
+                counts=msgspec.json.encode(tally).decode(),
+                finished_at=now if is_last else None,
+            )
+            save_step(conn, correction, after)
+            return after
+
+        return self._write(write), len(page)
+
+    def _revive(self, correction: Correction) -> tuple[Correction, int]:
+        with self._database.reading() as conn:
+            page = list_corrected(conn, correction.id, correction.cursor_event, STEP_EVENTS)
+        tally = msgspec.json.decode(correction.counts, type=Tally)
+        now, is_last = self._clock(), len(page) < STEP_EVENTS
+
+        def write(conn: Connection) -> Correction:
+            still_void = list_still_void(conn, page)
+            voids = [(event.event_id, event.voided_at) for event in page if event.event_id in still_void]
+            if revive(conn, voids) != len(voids):
+                raise Stale
+            states = {
+                event.event_id: EventState.REVIVED if event.event_id in still_void else EventState.LEFT
+                for event in page
+            }
+            set_event_states(conn, correction.id, states)
+            tally.revived += len(voids)
+            tally.left += len(page) - len(voids)
+            tally.queued += self._note(conn, self._hooks.on_revive, sorted(still_void), now, -len(voids))
+            after = msgspec.structs.replace(
+                correction,
+                state=(CorrectionState.UNDONE if is_last else CorrectionState.UNDOING).value,
+                cursor_event=page[-1].event_id if page else correction.cursor_event,
+                counts=msgspec.json.encode(tally).decode(),
+                undone_at=now if is_last else None,
+            )
+            save_step(conn, correction, after)
+            return after
+
+        return self._write(write), len(page)
+
+    def _note(
+        self, conn: Connection, hooks: Sequence[OnChange], event_ids: Sequence[int], now: int, voided: int
+    ) -> int:
+        """Call the hooks, and write the ledger; return how many deliveries were queued."""
+        if not event_ids:
+            return 0
+        counts: Counter[ledger.Entry] = Counter({(ledger.EVENT, ledger.VOIDED, ""): voided})
+        for hook in hooks:
+            counts.update(hook(conn, event_ids, now))
+        ledger.append(conn, self._ids.tag, now, counts)
+        return sum(count for entry, count in counts.items() if entry[0] == ledger.DELIVERY and count > 0)
+
+    def _count_deliveries(self, conn: Connection, tally: Tally, event_ids: Sequence[int]) -> None:
+        delivered, undelivered = self._hooks.count_deliveries(conn, event_ids)
+        tally.delivered += delivered
+        tally.withdrawn += undelivered
+
+    def _write(self, write: Callable[[Connection], Correction]) -> Correction:
+        with self._database.writing() as conn:
+            lock_replays(conn)
+            return write(conn)
+
+    def _with_retries(self, work: Callable[[], T]) -> T:
+        why = ""
+        for _ in range(_TRIES):
+            try:
+                return work()
+            except Stale:
+                why = "its events keep changing"
+            except Overtaken:
+                raise
+            except Unavailable as error:
+                why = error.message
+            except DuplicateKey:
+                # Another process drew the same tag, and made an id in the same microsecond.
+                self._ids.renew()
+                why = "ids of two processes collide"
+            time.sleep(_PAUSE_SECONDS)
+        raise Unavailable(f"{why}; what was done so far stays, and can be resumed")

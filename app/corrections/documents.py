@@ -1,0 +1,57 @@
+"""Corrections as documents, as the API and the command line show them."""
+
+from typing import Any
+
+import msgspec
+
+from app.core.times import format_time
+from app.corrections.corrector import Preview
+from app.corrections.selection import Selection
+from app.corrections.sql_corrections import Correction
+from app.corrections.tally import Tally
+
+
+def to_tally(correction: Correction) -> Tally:
+    """Return the counts of a batch."""
+    return msgspec.json.decode(correction.counts, type=Tally)
+
+
+def to_document(correction: Correction) -> dict[str, Any]:
+    """Return a batch as JSON values."""
+    selection = msgspec.json.decode(correction.selection, type=Selection)
+    undo = None
+    if correction.undo_started_at is not None:
+        undo = {
+            "author": correction.undo_author,
+            "reason": correction.undo_reason,
+            "started_at": format_time(correction.undo_started_at),
+            "finished_at": _to_time(correction.undone_at),
+        }
+    return {
+        "id": str(correction.id),
+        "dry_run": False,
+        "kind": correction.kind,
+        "state": correction.state,
+        "author": correction.author,
+        "reason": correction.reason,
+        "selection": selection.to_values(),
+        "started_at": format_time(correction.started_at),
+        "finished_at": _to_time(correction.finished_at),
+        "undo": undo,
+        **to_tally(correction).to_values(),
+    }
+
+
+def to_preview_document(preview: Preview, *, dry_run: bool) -> dict[str, Any]:
+    """Return what a batch would do, or that there is nothing to do, as JSON values."""
+    return {
+        "id": None,
+        "dry_run": dry_run,
+        "kind": "void",
+        "selection": preview.selection.to_values(),
+        **preview.tally.to_values(),
+    }
+
+
+def _to_time(micros: int | None) -> str | None:
+    return None if micros is None else format_time(micros)

@@ -1,0 +1,232 @@
+"""Queries of corrections: the events of a selection, the batches and what became of their events. `conn` first."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+import sqlalchemy as sa
+
+from app.corrections.selection import Selection
+from app.errors import NotFound
+from app.store.arrays import among
+from app.store.events import public_id
+from app.store.inserts import Insert
+from app.store.record import to_key
+from app.store.schema import claims, corrected_events, corrections, events
+from app.store.updates import Update
+
+
+class CorrectionState(StrEnum):
+    """How far a correction is."""
+
+    RUNNING = "running"
+    """Some of its events may not be void yet: it can be resumed, or undone."""
+    FINISHED = "finished"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+
+
+class EventState(StrEnum):
+    """What became of an event of a correction."""
+
+    VOIDED = "voided"
+    REVIVED = "revived"
+    LEFT = "left"
+    """An undo left it: something else corrected it in between."""
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch and its progress."""
+
+    id: int
+    kind: str
+    author: str
+    reason: str
+    selection: str
+    """JSON."""
+    state: str
+    until_call: int
+    cursor_call: int = -1
+    cursor_event: int = -1
+    counts: str = "{}"
+    """JSON of its tally."""
+    started_at: int
+    finished_at: int | None = None
+    undo_author: str | None = None
+    undo_reason: str | None = None
+    undo_started_at: int | None = None
+    undone_at: int | None = None
+
+
+class SelectedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event of a selection."""
+
+    id: int
+    call_id: int
+    customer_id: str
+    event_name: str
+    voided_at: int | None
+
+
+class CorrectedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event of a batch."""
+
+    event_id: int
+    voided_at: int
+
+
+class Stale(Exception):
+    """What was read changed meanwhile: another process wrote it."""
+
+
+_CORRECTIONS = Insert(corrections, Correction.__struct_fields__)
+_EVENTS = Insert(corrected_events, ("correction_id", "event_id", "voided_at", "state"))
+_STATES = Update(corrected_events, new=("state",), known=("correction_id", "event_id", "state"))
+_STEP = ("state", "cursor_call", "cursor_event")
+
+
+def list_selected(
+    conn: sa.Connection, selection: Selection, cursor: tuple[int, int], until_call: int, limit: int
+) -> list[SelectedEvent]:
+    """Return the next events of a selection after `cursor` (call id, event id), by both; those replaced are left out.
+
+    `until_call` is the last call that it is about.
+    """
+    call_id, event_id = cursor
+    query = (
+        sa.select(*(events.c[name] for name in SelectedEvent.__struct_fields__))
+        .where(
+            events.c.call_id.between(call_id, until_call),
+            sa.or_(events.c.call_id > call_id, events.c.id > event_id),
+            sa.or_(events.c.voided_at.is_(None), events.c.voided_by.is_(None)),
+            *_conditions(conn, selection),
+        )
+        .order_by(events.c.call_id, events.c.id)
+        .limit(limit)
+    )
+    return [SelectedEvent(*row) for row in conn.execute(query)]
+
+
+def _conditions(conn: sa.Connection, selection: Selection) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if selection.ids:
+        keys = [to_key(id_) for id_ in selection.ids]
+        conditions.append(sa.or_(among(conn, events.c.idempotency_id, keys), among(conn, events.c.base_id, keys)))
+    if selection.call is not None:
+        conditions.append(events.c.call_id == selection.call)
+    if selection.message is not None:
+        made_by = sa.select(claims.c.call_id).where(claims.c.message_id == to_key(selection.message))
+        conditions.append(events.c.call_id.in_(made_by))
+    if selection.event_name is not None:
+        conditions.append(events.c.event_name == to_key(selection.event_name))
+    if selection.customer is not None:
+        conditions.append(events.c.customer_id == to_key(selection.customer))
+    if selection.since is not None:
+        conditions.append(events.c.time_created >= selection.since)
+    if selection.until is not None:
+        conditions.append(events.c.time_created < selection.until)
+    return conditions
+
+
+def find_missing_ids(conn: sa.Connection, selection: Selection) -> list[str]:
+    """Return the idempotency ids of a selection that no event has, or had before a correction."""
+    keys = {to_key(id_): id_ for id_ in selection.ids}
+    columns = (events.c.idempotency_id, events.c.base_id)
+    for column in columns if keys else ():
+        for row in conn.execute(sa.select(*columns).where(among(conn, column, list(keys)))):
+            keys.pop(row.idempotency_id, None)
+            keys.pop(row.base_id, None)
+        if not keys:
+            break
+    return sorted(keys.values())
+
+
+def append_correction(conn: sa.Connection, correction: Correction) -> None:
+    """Insert a batch."""
+    _CORRECTIONS.run(conn, [msgspec.structs.astuple(correction)])
+
+
+def save_step(conn: sa.Connection, before: Correction, after: Correction) -> None:
+    """Store the progress of a batch. Raises Stale if another process moved it."""
+    same = [corrections.c[name] == getattr(before, name) for name in _STEP]
+    values = {name: value for name, value in msgspec.structs.asdict(after).items() if name != "id"}
+    changed = conn.execute(sa.update(corrections).where(corrections.c.id == before.id, *same).values(**values))
+    if changed.rowcount != 1:
+        raise Stale
+
+
+def get_correction(conn: sa.Connection, correction_id: int) -> Correction:
+    """Return one batch. Raises NotFound."""
+    row = conn.execute(sa.select(corrections).where(corrections.c.id == correction_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no correction {correction_id}")
+    return Correction(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name
+
+
+def list_corrections(conn: sa.Connection, limit: int, before: int | None = None) -> list[Correction]:
+    """Return the last `limit` batches below the id `before`, newest first."""
+    query = sa.select(corrections).order_by(corrections.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(corrections.c.id < before)
+    return [Correction(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001
+
+
+def find_running(conn: sa.Connection, selection: str) -> Correction | None:
+    """Return the latest batch of a selection that began and did not finish."""
+    query = (
+        sa.select(corrections)
+        .where(corrections.c.selection == selection, corrections.c.state == CorrectionState.RUNNING.value)
+        .order_by(corrections.c.id.desc())
+        .limit(1)
+    )
+    row = conn.execute(query).one_or_none()
+    return None if row is None else Correction(**row._mapping)  # noqa: SLF001
+
+
+def append_corrected(conn: sa.Connection, correction_id: int, event_ids: Sequence[int], at: int) -> None:
+    """Add events to a batch, void since `at`."""
+    _EVENTS.run(conn, [(correction_id, event_id, at, EventState.VOIDED.value) for event_id in sorted(event_ids)])
+
+
+def list_corrected(conn: sa.Connection, correction_id: int, after: int, limit: int) -> list[CorrectedEvent]:
+    """Return the next events of a batch that it made void, by id."""
+    query = (
+        sa.select(corrected_events.c.event_id, corrected_events.c.voided_at)
+        .where(
+            corrected_events.c.correction_id == correction_id,
+            corrected_events.c.event_id > after,
+            corrected_events.c.state == EventState.VOIDED.value,
+        )
+        .order_by(corrected_events.c.event_id)
+        .limit(limit)
+    )
+    return [CorrectedEvent(*row) for row in conn.execute(query)]
+
+
+def list_still_void(conn: sa.Connection, corrected: Sequence[CorrectedEvent]) -> set[int]:
+    """Return the ids of the events that are void by their batch, and by nothing else since."""
+    times = {event.event_id: event.voided_at for event in corrected}
+    query = sa.select(events.c.id, events.c.voided_at).where(
+        among(conn, events.c.id, list(times)), events.c.voided_by.is_(None)
+    )
+    return {row.id for row in conn.execute(query) if row.voided_at == times[row.id]}
+
+
+def set_event_states(conn: sa.Connection, correction_id: int, states: dict[int, EventState]) -> None:
+    """Store what an undo did with events of a batch. Raises Stale."""
+    rows = [(state.value, correction_id, id_, EventState.VOIDED.value) for id_, state in sorted(states.items())]
+    if _STATES.run(conn, rows) != len(rows):
+        raise Stale
+
+
+def list_event_ids(conn: sa.Connection, correction_id: int, limit: int) -> list[tuple[str, str]]:
+    """Return the first events of a batch: (idempotency id, what became of it)."""
+    columns = (events.c.idempotency_id, events.c.base_id, events.c.revision, corrected_events.c.state)
+    query = (
+        sa.select(*columns)
+        .join(events, events.c.id == corrected_events.c.event_id)
+        .where(corrected_events.c.correction_id == correction_id)
+        .order_by(corrected_events.c.event_id)
+        .limit(limit)
+    )
+    return [(public_id(*row[:3]), row[3]) for row in conn.execute(query)]
