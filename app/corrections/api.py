@@ -1,6 +1,5 @@
 """Corrections on the JSON API. A request works for a few seconds at most; a larger batch is then resumed."""
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -8,18 +7,17 @@ from flask import Blueprint, Response
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.corrections.corrector import VOID, Corrector
+from app.corrections.corrector import VOID, make_corrector
 from app.corrections.documents import to_document, to_preview_document
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import MEMBERS, parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import Correction, CorrectionState, get_correction, list_corrections
-from app.errors import BadQuery, NotFound
-from app.store.ids import Ids
-from app.store.query import parse_id, parse_limit
+from app.errors import BadQuery
+from app.store.query import parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
-from app.web.parameters import read_json_object, read_parameters
-from app.web.sessions import require_admin_or_session
+from app.web.parameters import read_json_object, read_list_parameters, read_parameters
+from app.web.sessions import api_blueprint
 
 RUN_SECONDS = 5.0
 """The most time that one request spends on steps; its answer says `running` or `undoing` where there are more."""
@@ -30,8 +28,7 @@ AUTHOR = "api"
 
 def corrections_api(offload: Offload, admin_token: str, make_hooks: CorrectionHooksFactory) -> Blueprint:
     """Return the routes below `/api/v1/corrections`."""
-    blueprint = Blueprint("corrections_api", __name__, url_prefix="/api/v1/corrections")
-    blueprint.before_request(require_admin_or_session(admin_token))
+    blueprint = api_blueprint("corrections_api", admin_token, "/api/v1/corrections")
 
     @blueprint.get("")
     def show_list() -> Response:
@@ -53,7 +50,7 @@ def corrections_api(offload: Offload, admin_token: str, make_hooks: CorrectionHo
         correction = _get(offload, correction_id)
 
         def work(backend: Backend) -> dict[str, Any]:
-            corrector = _corrector(backend, make_hooks)
+            corrector = make_corrector(backend.database, make_hooks)
             undo = corrector.begin_undo(correction.id, author, reason)
             return to_document(corrector.run(undo, seconds=RUN_SECONDS))
 
@@ -63,16 +60,18 @@ def corrections_api(offload: Offload, admin_token: str, make_hooks: CorrectionHo
     def resume(correction_id: str) -> Response:
         correction = _get(offload, correction_id)
         return _answer(
-            offload(lambda backend: to_document(_corrector(backend, make_hooks).run(correction, seconds=RUN_SECONDS)))
+            offload(
+                lambda backend: to_document(
+                    make_corrector(backend.database, make_hooks).run(correction, seconds=RUN_SECONDS)
+                )
+            )
         )
 
     return blueprint
 
 
 def _list() -> Work:
-    texts = read_parameters("before", "limit")
-    before = parse_id("before", texts["before"]) if "before" in texts else None
-    limit = parse_limit(texts.get("limit"))
+    _, before, limit = read_list_parameters()
 
     def work(backend: Backend) -> object:
         with backend.database.reading() as conn:
@@ -94,7 +93,7 @@ def _void(make_hooks: CorrectionHooksFactory) -> Callable[[Backend], dict[str, A
     selection = parse_selection(document, clock())
 
     def work(backend: Backend) -> dict[str, Any]:
-        corrector = _corrector(backend, make_hooks)
+        corrector = make_corrector(backend.database, make_hooks)
         preview = corrector.preview(selection)
         if dry_run or not preview.tally.events:
             return to_preview_document(preview, dry_run=dry_run)
@@ -103,17 +102,8 @@ def _void(make_hooks: CorrectionHooksFactory) -> Callable[[Backend], dict[str, A
     return work
 
 
-def _corrector(backend: Backend, make_hooks: CorrectionHooksFactory) -> Corrector:
-    # This may run on another thread, and the service's ids are for one thread only.
-    ids = Ids(secrets.randbelow)
-    return Corrector(backend.database, ids, clock, make_hooks(ids))
-
-
 def _get(offload: Offload, text: str) -> Correction:
-    try:
-        number = parse_id("id", text)
-    except BadQuery as error:
-        raise NotFound(f"there is no correction {text[:40]}") from error
+    number = parse_path_id("a correction", text)
 
     def work(backend: Backend) -> Correction:
         with backend.database.reading() as conn:

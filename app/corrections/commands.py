@@ -1,7 +1,6 @@
 """The commands `void` and `corrections`: make events void on purpose, and undo it."""
 
 import getpass
-import secrets
 import sys
 
 import click
@@ -11,7 +10,7 @@ from app.cli.program import CommandGroup, Failure, between_steps, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted
-from app.corrections.corrector import Corrector
+from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import AUTHOR_MAX, parse_author, parse_reason, parse_selection
@@ -23,8 +22,6 @@ from app.corrections.sql_corrections import (
     list_event_ids,
 )
 from app.corrections.text import correction_text, effect_text, line_text, undo_text
-from app.store.engine import Database
-from app.store.ids import Ids
 from app.store.query import LIMIT_MAX, parse_id
 
 HOOKS = "app.corrections.hooks"
@@ -75,7 +72,7 @@ def void(
     reason, author = parse_reason(reason), parse_author(author or _login())
     selection = parse_selection({**words, "ids": list(ids)}, clock())
     database = open_backend().database
-    corrector = _corrector(database, make_hooks)
+    corrector = make_corrector(database, make_hooks)
     preview = corrector.preview(selection)
     if dry_run or not preview.tally.events:
         document = to_preview_document(preview, dry_run=dry_run)
@@ -133,7 +130,7 @@ def resume(make_hooks: CorrectionHooksFactory, /, *, id_: str, as_json: bool) ->
         correction = get_correction(conn, parse_id("ID", id_))
     if correction.state in {CorrectionState.FINISHED, CorrectionState.UNDONE}:
         raise Failure(f"correction {correction.id} is {correction.state}: there is nothing left to do")
-    _echo(_run(_corrector(database, make_hooks), correction, None), as_json=as_json)
+    _echo(_run(make_corrector(database, make_hooks), correction, None), as_json=as_json)
 
 
 @corrections.command()
@@ -156,13 +153,8 @@ def undo(
     events = to_tally(correction).events
     if not yes:
         click.confirm(f"Make {counted(events, 'event')} count again?", abort=True, err=True)
-    corrector = _corrector(database, make_hooks)
+    corrector = make_corrector(database, make_hooks)
     _echo(_run(corrector, corrector.begin_undo(correction.id, author, reason), events), as_json=as_json)
-
-
-def _corrector(database: Database, make_hooks: CorrectionHooksFactory) -> Corrector:
-    ids = Ids(secrets.randbelow)
-    return Corrector(database, ids, clock, make_hooks(ids))
 
 
 def _run(corrector: Corrector, correction: Correction, events: int | None) -> Correction:

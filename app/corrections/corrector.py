@@ -4,6 +4,7 @@ So a correction can be stopped at any time, by Ctrl-C, by kill -9 or by a power 
 can be resumed, or undone.
 """
 
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from typing import TypeVar
 
 import msgspec
 
-from app.corrections.hooks import CorrectionHooks, OnChange
+from app.clock import clock
+from app.corrections.hooks import CorrectionHooks, CorrectionHooksFactory, OnChange
 from app.corrections.selection import Selection
 from app.corrections.sql_corrections import (
     Correction,
@@ -293,3 +295,9 @@ class Corrector:
                 why = "ids of two processes collide"
             time.sleep(_PAUSE_SECONDS)
         raise Unavailable(f"{why}; what was done so far stays, and can be resumed")
+
+
+def make_corrector(database: Database, make_hooks: CorrectionHooksFactory) -> Corrector:
+    """Return a corrector with ids of its own: it may run on another thread than the service."""
+    ids = Ids(secrets.randbelow)
+    return Corrector(database, ids, clock, make_hooks(ids))

@@ -16,9 +16,13 @@ def to_tally(correction: Correction) -> Tally:
     return msgspec.json.decode(correction.counts, type=Tally)
 
 
+def to_selection(correction: Correction) -> Selection:
+    """Return which events a batch is about."""
+    return msgspec.json.decode(correction.selection, type=Selection)
+
+
 def to_document(correction: Correction) -> dict[str, Any]:
     """Return a batch as JSON values."""
-    selection = msgspec.json.decode(correction.selection, type=Selection)
     undo = None
     if correction.undo_started_at is not None:
         undo = {
@@ -34,7 +38,7 @@ def to_document(correction: Correction) -> dict[str, Any]:
         "state": correction.state,
         "author": correction.author,
         "reason": correction.reason,
-        "selection": selection.to_values(),
+        "selection": to_selection(correction).to_values(),
         "started_at": format_time(correction.started_at),
         "finished_at": _to_time(correction.finished_at),
         "undo": undo,

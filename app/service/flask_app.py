@@ -15,6 +15,7 @@ from app.cli.log_output import configure
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
 from app.corrections.api import corrections_api
+from app.corrections.pages import correction_pages
 from app.forward.api import deliveries_api
 from app.forward.outbox import find_pause
 from app.forward.pages import delivery_pages
@@ -100,6 +101,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         problem_pages(pages),
         problem_api(pages, settings.admin_token),
         replay_pages(pages, replays),
+        correction_pages(pages, correction_hooks),
         replay_api(pages, replays, settings.admin_token),
         setup(pages, settings, webhook),
         help_pages(pages),

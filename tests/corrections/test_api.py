@@ -71,9 +71,8 @@ def test_the_call_and_its_events_say_who_when_and_why(visited: Site, post: Post)
     call = visited.ask(f"/api/v1/calls/{event['call_id']}", ADMIN_TOKEN).get_json()
     assert call["events"] == [event]
     page = visited.client.get(f"/calls/{event['call_id']}").get_data(as_text=True)
-    assert (
-        f", by <bdi>&lt;i&gt;ann&lt;/i&gt;</bdi> (correction {number}): <bdi>&lt;b&gt;internal&lt;/b&gt;</bdi>" in page
-    )
+    batch = f'<a href="/corrections/{number}">correction {number}</a>'
+    assert f", by <bdi>&lt;i&gt;ann&lt;/i&gt;</bdi> ({batch}): <bdi>&lt;b&gt;internal&lt;/b&gt;</bdi>" in page
     [other] = visited.ask("/api/v1/events?idempotency_id=m-1", ADMIN_TOKEN).get_json()["events"]
     assert (other["void_author"], other["correction_id"]) == (None, None)
 

@@ -81,6 +81,8 @@ GET = {
     "/problems": _RANGE,
     "/deliveries": (*DELIVERY_PARAMETERS, "before"),
     "/deliveries/<event_id>": (),
+    "/corrections": (),
+    "/corrections/<correction_id>": (),
     "/replays": ("before",),
     "/replays/<replay_id>": (),
     "/transforms": ("done", "took"),

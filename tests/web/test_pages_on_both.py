@@ -26,6 +26,7 @@ PAGES = {
     "/calls/newer?newest=0": 4,
     "/problems": 4,
     "/replays": 1,
+    "/corrections": 1,
     "/transforms": 8,
     "/transforms/_default": 4,
     "/usage": 5,
