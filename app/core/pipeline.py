@@ -74,15 +74,8 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         cls, error: CallFailed, *, call: Call | None = None, transform: str | None = None, digest: bytes | None = None
     ) -> "Run":
         """Return the run of a call that `error` rejects."""
-        return cls.ended(
-            Outcome.REJECTED,
-            Reason(error.reason),
-            error.message,
-            fault=Fault(error.path, error.kind),
-            call=call,
-            transform=transform,
-            digest=digest,
-        )
+        fault = Fault(error.path, error.kind)
+        return cls(Outcome.REJECTED, Reason(error.reason), error.message, call, transform, digest, (), (), fault)
 
 
 class PipelineStep(msgspec.Struct, frozen=True):

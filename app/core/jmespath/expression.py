@@ -8,6 +8,7 @@ literals: copy a result before changing it.
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from app.core.jmespath.call import Function
@@ -107,13 +108,20 @@ def _missing_step(path: Path, document: Any, looked_up: Sequence[Path]) -> Missi
             # A key that the expression looks up elsewhere was not meant here.
             beside = {other[index] for other in looked_up if other[:index] == path[:index] and len(other) > index}
             keys = [name for name in document if name not in beside] if isinstance(document, dict) else []
-            short = [name for name in keys[:_KEYS_COMPARED] if len(name) <= _KEY_CHARS_COMPARED]
-            nearest = difflib.get_close_matches(key[:_KEY_CHARS_COMPARED], short, n=1)
-            return MissingStep(parent=".".join(path[:index]), missing=key, nearest=nearest[0] if nearest else None)
+            short = tuple(name for name in keys[:_KEYS_COMPARED] if len(name) <= _KEY_CHARS_COMPARED)
+            nearest = _find_similar(key[:_KEY_CHARS_COMPARED], short)
+            return MissingStep(parent=".".join(path[:index]), missing=key, nearest=nearest)
         document = document[key]
     if document is None or is_true(document):
         return None
     return MissingStep(parent=".".join(path[:-1]), missing=path[-1], nearest=None, is_empty=True)
+
+
+# Calls that lack a key usually have the same keys: comparing them took half of the time of a rejected call.
+@lru_cache(maxsize=128)
+def _find_similar(key: str, names: tuple[str, ...]) -> str | None:
+    near = difflib.get_close_matches(key, names, n=1)
+    return near[0] if near else None
 
 
 def _nodes(node: Node) -> Iterator[Node]:
