@@ -67,17 +67,10 @@ class CallChange(msgspec.Struct, gc=False):
         row = self.row
         if row.outcome == self.outcome == Outcome.DUPLICATE:
             return False
+        if row.outcome != self.outcome or row.reason != self.reason:
+            return True
         detail = to_detail(self.detail) if self.detail is not None else None
-        return (self.outcome, self.reason, detail, self.results_text()) != (
-            row.outcome,
-            row.reason,
-            row.detail,
-            row.results,
-        )
-
-    def results_text(self) -> str | None:
-        """Return the results as stored in the database."""
-        return results_text(self.results)
+        return (detail, results_text(self.results)) != (row.detail, row.results)
 
 
 class Void(msgspec.Struct, frozen=True):
@@ -105,6 +98,7 @@ _CLAIMS = Update(claims, new=("content", "transform_digest"), known=("message_id
 
 def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Sequence[CallChange]) -> Callable[[], None]:
     """Prepare the new outcomes of calls and their history; the returned function writes them, and raises Stale."""
+    faults = {change.row.id: fault for change in changes if (fault := change.fault_row()) is not None}
     history = _CHANGES.prepare(
         conn,
         [
@@ -132,8 +126,8 @@ def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Seque
                 change.transform,
                 change.digest,
                 change.customer_id,
-                change.results_text(),
-                None if (fault := change.fault_row()) is None else fault.key,
+                results_text(change.results) if change.results else None,
+                faults[change.row.id].key if change.fault is not None else None,
                 change.row.id,
                 change.row.outcome,
                 change.row.reason,
@@ -148,7 +142,7 @@ def prepare_changes(conn: sa.Connection, replay_id: int, at: int, changes: Seque
         with pipelined(conn):
             history.send()
             changed = update.send()
-            append_faults(conn, [fault for change in changes if (fault := change.fault_row()) is not None])
+            append_faults(conn, faults.values())
         if changed.rowcount != len(changes):
             raise Stale
 
