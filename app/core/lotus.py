@@ -10,7 +10,7 @@ import msgspec
 from app.core.fault import ELLIPSIS, any_index
 from app.core.json_numbers import NotFinite, whole_digits, with_numbers_by_value
 from app.core.json_text import MAX_DEPTH, contains_nul, decode, encode_both, encode_canonical, nests_too_deep
-from app.core.times import TimeInvalid, parse_time
+from app.core.times import TimeInvalid, format_time, parse_time
 from app.errors import EventInvalid, UnparsableJson
 
 EVENT_NAME_MAX = 100
@@ -46,6 +46,16 @@ class LotusEvent(msgspec.Struct, frozen=True, gc=False):
     content: bytes
     """Digest of event_name, customer_id and properties: two events with the same digest have the same content. Time is
     not part of it, and equal numbers count as equal (2 and 2.0), though `properties` keep them as received."""
+
+    def to_document(self) -> dict[str, object]:
+        """Return it as values that JSON can encode, its time as RFC 3339; its properties stay JSON."""
+        return {
+            "event_name": self.event_name,
+            "idempotency_id": self.idempotency_id,
+            "customer_id": self.customer_id,
+            "time_created": format_time(self.time_created),
+            "properties": msgspec.Raw(self.properties.encode()),
+        }
 
 
 def make_event(

@@ -54,7 +54,8 @@ def append_calls(conn: sa.Connection, records: Sequence[Record]) -> None:
             faults.append(fault)
         rows.append(_row(record, None if fault is None else fault.key))
     _CALLS.run(conn, rows)
-    append_faults(conn, faults)
+    if faults:
+        append_faults(conn, faults)
 
 
 def _row(record: Record, fault: bytes | None) -> tuple[object, ...]:

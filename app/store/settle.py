@@ -8,7 +8,6 @@ the stored event, the new call is first mapped by that version: a changed transf
 
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 import sqlalchemy as sa
 
 from app.core.fault import CONFLICT
@@ -16,7 +15,6 @@ from app.core.lotus import LotusEvent
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import MAIN_LANE, Lane, equals_content
 from app.core.segment import Call
-from app.core.times import format_time
 from app.store.engine import DuplicateKey
 from app.store.events import (
     Claim,
@@ -277,18 +275,7 @@ def to_result(lane: Lane, position: int, rival: int | None, *, equal: bool) -> E
     event = lane.events[position]
     if equal:
         return EventResult(lane.name, position, event.idempotency_id, Outcome.DUPLICATE, rival)
-    return EventResult(lane.name, position, event.idempotency_id, Outcome.CONFLICT, rival, to_document(event))
-
-
-def to_document(event: LotusEvent) -> dict[str, object]:
-    """Return an event as JSON-ready values, under Lotus's names."""
-    return {
-        "event_name": event.event_name,
-        "idempotency_id": event.idempotency_id,
-        "customer_id": event.customer_id,
-        "time_created": format_time(event.time_created),
-        "properties": msgspec.Raw(event.properties.encode()),
-    }
+    return EventResult(lane.name, position, event.idempotency_id, Outcome.CONFLICT, rival, event.to_document())
 
 
 def _only_conflicts(results: list[EventResult], lane: str) -> bool:

@@ -61,8 +61,8 @@ class SqliteFile:
         self._anchor: sqlite3.Connection | None = None
         """Keeps the file open: SQLite deletes the log with the last connection, and a kill or Ctrl-C may close the last
         one of the pool."""
-        self._size = 0
-        """Bytes of the database at the last check."""
+        self._size = self._checked = (0, 0)
+        """Bytes of the database and its time of change, as last seen, and as last compared with the lease."""
         self._opening = threading.Lock()
 
     def check(self) -> None:
@@ -242,7 +242,7 @@ class SqliteFile:
         except OSError:
             main = None
         else:
-            main, self._size = (status.st_dev, status.st_ino), status.st_size
+            main, self._size = (status.st_dev, status.st_ino), (status.st_size, status.st_ctime_ns)
         return _Files(main, _identify(self._log), _identify(self._index))
 
     def _check_size(self) -> None:
@@ -250,7 +250,11 @@ class SqliteFile:
 
         Only VACUUM makes a database smaller.
         """
-        size, largest = self._size, self._lease.read_largest()
+        seen = self._size
+        if seen == self._checked:
+            # Nobody has written to the file since: between two checkpoints commits are in the log only.
+            return
+        size, largest = seen[0], self._lease.read_largest()
         if size < largest:
             # Measure again: another thread may have stored an older size.
             with contextlib.suppress(OSError):
@@ -261,6 +265,7 @@ class SqliteFile:
             raise overwritten
         if size > largest:
             self._lease.record_size(size)
+        self._checked = seen
 
     def _describe_displacement(self) -> str:
         main = _identify(self._main)
