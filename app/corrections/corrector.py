@@ -20,7 +20,6 @@ from app.corrections.sql_corrections import (
     Correction,
     CorrectionState,
     EventState,
-    Stale,
     append_corrected,
     append_correction,
     find_missing_ids,
@@ -32,12 +31,13 @@ from app.corrections.sql_corrections import (
     save_step,
     set_event_states,
 )
-from app.corrections.tally import Tally
+from app.corrections.tally import CorrectionTally
 from app.errors import EditConflict, NotFound, Unavailable
 from app.store import ledger
 from app.store.engine import Connection, Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.review import newest_call_id
+from app.store.updates import Stale
 from app.store.voids import lock_replays, revive, void_by_person
 
 T = TypeVar("T")
@@ -52,16 +52,16 @@ _BREATH_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class VoidPreview:
     """What a correction would do."""
 
     selection: Selection
     until_call: int
     """The last call whose events it is about."""
-    tally: Tally
+    tally: CorrectionTally
 
 
-class Overtaken(Unavailable):
+class CorrectionBusy(Unavailable):
     """Another process goes on with this correction."""
 
 
@@ -75,14 +75,14 @@ class Corrector:
         self._clock = clock
         self._hooks = hooks
 
-    def preview(self, selection: Selection) -> Preview:
+    def preview(self, selection: Selection) -> VoidPreview:
         """Count what voiding a selection would do; write nothing.
 
         Raises:
             NotFound: no event fits, or one of its ids is unknown.
 
         """
-        tally, cursor = Tally(), (-1, -1)
+        tally, cursor = CorrectionTally(), (-1, -1)
         # One snapshot: the numbers fit each other.
         with self._database.reading() as conn:
             if missing := find_missing_ids(conn, selection):
@@ -102,9 +102,9 @@ class Corrector:
                 cursor = page[-1].call_id, page[-1].id
         if not (tally.events or tally.already_void):
             raise NotFound("no event fits this selection")
-        return Preview(selection=selection, until_call=until_call, tally=tally)
+        return VoidPreview(selection=selection, until_call=until_call, tally=tally)
 
-    def begin(self, preview: Preview, author: str, reason: str) -> Correction:
+    def begin(self, preview: VoidPreview, author: str, reason: str) -> Correction:
         """Begin a batch that voids what was previewed; if one of this selection was stopped, return that one."""
         words = msgspec.json.encode(preview.selection).decode()
 
@@ -121,7 +121,7 @@ class Corrector:
                 selection=words,
                 state=CorrectionState.RUNNING.value,
                 until_call=preview.until_call,
-                counts=msgspec.json.encode(Tally()).decode(),
+                counts=msgspec.json.encode(CorrectionTally()).decode(),
                 started_at=now,
             )
             append_correction(conn, correction)
@@ -188,7 +188,7 @@ class Corrector:
             except Stale:
                 with self._database.reading() as conn:
                     if get_correction(conn, correction.id) != correction:
-                        raise Overtaken(f"another process goes on with correction {correction.id}") from None
+                        raise CorrectionBusy(f"another process goes on with correction {correction.id}") from None
                 raise
 
         return self._with_retries(work)
@@ -201,7 +201,7 @@ class Corrector:
             live = [event for event in page if event.voided_at is None]
             event_ids = [event.id for event in live]
             measure = self._hooks.measure(conn, event_ids)
-        tally = msgspec.json.decode(correction.counts, type=Tally)
+        tally = msgspec.json.decode(correction.counts, type=CorrectionTally)
         tally.already_void += len(page) - len(live)
         tally.add_events([(event.customer_id, event.event_name) for event in live], measure)
         now, is_last = self._clock(), len(page) < STEP_EVENTS
@@ -228,7 +228,7 @@ class Corrector:
     def _revive(self, correction: Correction) -> tuple[Correction, int]:
         with self._database.reading() as conn:
             page = list_corrected(conn, correction.id, correction.cursor_event, STEP_EVENTS)
-        tally = msgspec.json.decode(correction.counts, type=Tally)
+        tally = msgspec.json.decode(correction.counts, type=CorrectionTally)
         now, is_last = self._clock(), len(page) < STEP_EVENTS
 
         def write(conn: Connection) -> Correction:
@@ -268,7 +268,7 @@ class Corrector:
         ledger.append(conn, self._ids.tag, now, counts)
         return sum(count for entry, count in counts.items() if entry[0] == ledger.DELIVERY and count > 0)
 
-    def _count_deliveries(self, conn: Connection, tally: Tally, event_ids: Sequence[int]) -> None:
+    def _count_deliveries(self, conn: Connection, tally: CorrectionTally, event_ids: Sequence[int]) -> None:
         delivered, undelivered = self._hooks.count_deliveries(conn, event_ids)
         tally.delivered += delivered
         tally.withdrawn += undelivered
@@ -285,7 +285,7 @@ class Corrector:
                 return work()
             except Stale:
                 why = "its events keep changing"
-            except Overtaken:
+            except CorrectionBusy:
                 raise
             except Unavailable as error:
                 why = error.message

@@ -5,15 +5,15 @@ from typing import Any
 import msgspec
 
 from app.core.times import format_time
-from app.corrections.corrector import Preview
+from app.corrections.corrector import VoidPreview
 from app.corrections.selection import Selection
 from app.corrections.sql_corrections import Correction
-from app.corrections.tally import Tally
+from app.corrections.tally import CorrectionTally
 
 
-def to_tally(correction: Correction) -> Tally:
+def to_tally(correction: Correction) -> CorrectionTally:
     """Return the counts of a batch."""
-    return msgspec.json.decode(correction.counts, type=Tally)
+    return msgspec.json.decode(correction.counts, type=CorrectionTally)
 
 
 def to_selection(correction: Correction) -> Selection:
@@ -46,7 +46,7 @@ def to_document(correction: Correction) -> dict[str, Any]:
     }
 
 
-def to_preview_document(preview: Preview, *, dry_run: bool) -> dict[str, Any]:
+def to_preview_document(preview: VoidPreview, *, dry_run: bool) -> dict[str, Any]:
     """Return what a batch would do, or that there is nothing to do, as JSON values."""
     return {
         "id": None,

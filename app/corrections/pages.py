@@ -12,7 +12,7 @@ from app.corrections.documents import to_selection, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import Selection, parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import Correction, get_correction, list_corrections, list_event_ids
-from app.corrections.tally import Tally
+from app.corrections.tally import CorrectionTally
 from app.errors import EditConflict
 from app.store.query import parse_path_id
 from app.web.pages import Pages, Values
@@ -103,7 +103,7 @@ def _words(selection: Selection) -> dict[str, str]:
     return ({"id": ", ".join(ids)} if ids else {}) | values
 
 
-def _shown(tally: Tally) -> Values:
+def _shown(tally: CorrectionTally) -> Values:
     """Return a tally, and its first rows: the most events first."""
     customers = sorted(tally.by_customer, key=lambda row: -row[1])
     effects = sorted(tally.effects, key=lambda effect: (effect.metric, -effect.events, effect.month))

@@ -13,7 +13,7 @@ from app.store.events import public_id
 from app.store.inserts import Insert
 from app.store.record import to_key
 from app.store.schema import claims, corrected_events, corrections, events
-from app.store.updates import Update
+from app.store.updates import Stale, Update
 
 
 class CorrectionState(StrEnum):
@@ -73,10 +73,6 @@ class CorrectedEvent(msgspec.Struct, frozen=True, gc=False):
 
     event_id: int
     voided_at: int
-
-
-class Stale(Exception):
-    """What was read changed meanwhile: another process wrote it."""
 
 
 _CORRECTIONS = Insert(corrections, Correction.__struct_fields__)

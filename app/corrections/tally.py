@@ -39,7 +39,7 @@ class Effect(msgspec.Struct, kw_only=True):
             self.change = format(number.normalize(WIDE), "f") if number else "0"
 
 
-class Tally(msgspec.Struct, kw_only=True):
+class CorrectionTally(msgspec.Struct, kw_only=True):
     """Counts of a batch."""
 
     events: int = 0
@@ -77,9 +77,9 @@ class Tally(msgspec.Struct, kw_only=True):
             effects[key].add(count, amount)
         self.effects = list(effects.values())
 
-    def copy(self) -> "Tally":
+    def copy(self) -> "CorrectionTally":
         """Return a tally with the same counts."""
-        return msgspec.json.decode(msgspec.json.encode(self), type=Tally)
+        return msgspec.json.decode(msgspec.json.encode(self), type=CorrectionTally)
 
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values."""

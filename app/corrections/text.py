@@ -4,13 +4,13 @@ from app.core.text import counted, printable
 from app.core.times import format_time
 from app.corrections.documents import to_tally
 from app.corrections.sql_corrections import Correction, CorrectionState
-from app.corrections.tally import OTHERS, Effect, Tally
+from app.corrections.tally import OTHERS, CorrectionTally, Effect
 
 _ROWS = 20
 """Customers and effects that are shown; JSON has up to a thousand."""
 
 
-def effect_text(tally: Tally, *, foreseen: bool) -> str:
+def effect_text(tally: CorrectionTally, *, foreseen: bool) -> str:
     """Return what a batch did or, if `foreseen`, would do."""
     would = "would be" if foreseen else "were" if tally.events != 1 else "was"
     lines = [f"{counted(tally.events, 'event')} {would} made void"]
@@ -24,7 +24,7 @@ def effect_text(tally: Tally, *, foreseen: bool) -> str:
     return "\n".join(lines)
 
 
-def _deliveries_text(tally: Tally, *, foreseen: bool) -> str:
+def _deliveries_text(tally: CorrectionTally, *, foreseen: bool) -> str:
     has = f"Lotus has {tally.delivered:,} of them and keeps them" if tally.delivered else "Lotus has none of them"
     if not tally.withdrawn:
         return has

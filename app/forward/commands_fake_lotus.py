@@ -7,7 +7,7 @@ import click
 
 from app.cli.program import Failure
 from app.clock import clock
-from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault, parse_fault
+from app.forward.fake_lotus.faults import Faults, InjectedFault, PlannedFault, parse_fault
 from app.forward.fake_lotus.server import RECEIVED, FakeLotus, make_server
 
 
@@ -37,7 +37,7 @@ class _FaultType(click.ParamType[PlannedFault]):
     multiple=True,
     type=_FaultType(),
     metavar="KIND[:SHARE]",
-    help=f"Fault to inject, into all requests or a share of them: {', '.join(Fault)}.",
+    help=f"InjectedFault to inject, into all requests or a share of them: {', '.join(InjectedFault)}.",
 )
 @click.option(
     "--slow-seconds", type=click.FloatRange(0, 600), default=1.0, show_default=True, help="Delay of the fault slow."

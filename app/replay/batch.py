@@ -10,9 +10,9 @@ import msgspec
 
 from app.core.outcome import Outcome
 from app.core.pipeline import MAIN_LANE
-from app.replay.correction import Correction, Replacement
+from app.replay.correction import CallCorrection, Replacement
 from app.replay.decide import Decision
-from app.replay.sql_replays import CallChange, Stale, Void, count_changes, prepare_changes, renew_claims, void_events
+from app.replay.sql_replays import CallChange, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store import ledger
 from app.store.commit import OnEvents
 from app.store.engine import Connection, RowRefused
@@ -20,6 +20,7 @@ from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions,
 from app.store.ids import Ids
 from app.store.record import EventResult, MappedCall, to_key, unstorable
 from app.store.settle import MapAgain, conclude, settle
+from app.store.updates import Stale
 
 
 class Hooks(NamedTuple):
@@ -240,11 +241,11 @@ def _replace(context: BatchContext, decisions: Sequence[Decision], result: Batch
 class _TakenIds:
     """The idempotency ids in use, kept up to date while the corrections of a batch are handled in order."""
 
-    def __init__(self, conn: Connection, corrections: Sequence[Correction]) -> None:
+    def __init__(self, conn: Connection, corrections: Sequence[CallCorrection]) -> None:
         self._conn = conn
         self._taken = self._among({new.new_id for correction in corrections for new in correction.replacements})
 
-    def reserve(self, correction: Correction) -> bool:
+    def reserve(self, correction: CallCorrection) -> bool:
         """Reserve the ids of all new events of a call; return False, reserving none, if another call has one."""
         freed = {
             event.idempotency_id

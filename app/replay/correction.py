@@ -49,7 +49,7 @@ class Replacement:
 
 
 @dataclass(slots=True, kw_only=True)
-class Correction:
+class CallCorrection:
     """The changes to the events of one call."""
 
     own: Sequence[OwnEvent]
@@ -78,12 +78,12 @@ class Correction:
         return [event for event in self.own if (event.lane, event.base) == (old.lane, old.base)]
 
 
-def correct(own: Sequence[OwnEvent], run: Run) -> Correction:
+def correct(own: Sequence[OwnEvent], run: Run) -> CallCorrection:
     """Compare the stored events of a call with those of the live transforms (`run`). Raises CannotCorrect."""
     if run.outcome is not None:
         raise CannotCorrect(f"today it would be {run.outcome} ({run.reason})")
     today = {lane.name: lane for lane in run.lanes}
-    correction = Correction(own=own)
+    correction = CallCorrection(own=own)
     for name in sorted({event.lane for event in own}):
         if name not in today:
             raise CannotCorrect(f"today there would be no event in the lane {name}")
@@ -92,7 +92,7 @@ def correct(own: Sequence[OwnEvent], run: Run) -> Correction:
     return correction
 
 
-def _correct_lane(correction: Correction, live: list[OwnEvent], lane: Lane) -> None:
+def _correct_lane(correction: CallCorrection, live: list[OwnEvent], lane: Lane) -> None:
     pairs = _pair(live, lane)
     events = list(lane.events)
     replacements: list[Replacement] = []

@@ -9,7 +9,7 @@ from app.core.outcome import Outcome
 from app.core.pipeline import MAIN_LANE, Lane, Run, run
 from app.core.transform.transform import Transform, TransformSet
 from app.errors import UnparsableJson
-from app.replay.correction import CannotCorrect, Correction, correct
+from app.replay.correction import CallCorrection, CannotCorrect, correct
 from app.store.kept import KeptCall, OwnEvent
 from app.store.record import EventResult
 from app.store.results import to_event_results
@@ -26,7 +26,7 @@ class Decision(msgspec.Struct, kw_only=True, gc=False):
     """Results that do not change."""
     made_lanes: frozenset[str] = frozenset()
     """Lanes in which the call already made its events."""
-    correction: Correction | None = None
+    correction: CallCorrection | None = None
     note: str | None = None
     """Why the call is skipped; None if it is not."""
 

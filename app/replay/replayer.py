@@ -19,7 +19,6 @@ from app.replay.decide import Decider, Decision
 from app.replay.plan import Plan, ReplayRequest, Tally, make_plan, to_scope
 from app.replay.reader import Batch, ReadAhead, Reader
 from app.replay.sql_replays import (
-    Stale,
     append_replay,
     find_unfinished,
     list_voids,
@@ -29,6 +28,7 @@ from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
 from app.store.review import newest_call_id
+from app.store.updates import Stale
 from app.store.voids import lock_replays
 
 _TRIES = 20

@@ -16,11 +16,7 @@ from app.store.ledger import CALL, EVENT, Entry
 from app.store.record import EventResult, to_detail
 from app.store.results import results_text, to_event_results
 from app.store.schema import calls, claims, events, outcome_changes, replays, voids
-from app.store.updates import Update
-
-
-class Stale(Exception):
-    """A call changed since it was read: another replay wrote it meanwhile."""
+from app.store.updates import Stale, Update
 
 
 class Replay(msgspec.Struct, kw_only=True):

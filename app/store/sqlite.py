@@ -61,7 +61,7 @@ class SqliteFile:
         self._anchor: sqlite3.Connection | None = None
         """Keeps the file open: SQLite deletes the log with the last connection, and a kill or Ctrl-C may close the last
         one of the pool."""
-        self._size = self._checked = (0, 0)
+        self._seen = self._checked = (0, 0)
         """Bytes of the database and its time of change, as last seen, and as last compared with the lease."""
         self._opening = threading.Lock()
 
@@ -242,7 +242,7 @@ class SqliteFile:
         except OSError:
             main = None
         else:
-            main, self._size = (status.st_dev, status.st_ino), (status.st_size, status.st_ctime_ns)
+            main, self._seen = (status.st_dev, status.st_ino), (status.st_size, status.st_ctime_ns)
         return _Files(main, _identify(self._log), _identify(self._index))
 
     def _check_size(self) -> None:
@@ -250,7 +250,7 @@ class SqliteFile:
 
         Only VACUUM makes a database smaller.
         """
-        seen = self._size
+        seen = self._seen
         if seen == self._checked:
             # Nobody has written to the file since: between two checkpoints commits are in the log only.
             return

@@ -8,6 +8,10 @@ import sqlalchemy as sa
 from app.store.inserts import BulkStatement
 
 
+class Stale(Exception):
+    """What was read has changed meanwhile: another process wrote it."""
+
+
 class Update(BulkStatement):
     """Compare-and-set: writes the `new` columns of the rows whose `known` columns are unchanged."""
 

@@ -3,21 +3,18 @@
 An event that a replay replaced has the version that did it in `voided_by`; where it is NULL, a person made it void.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from app.store.arrays import among
+from app.store.arrays import look_up
 from app.store.schema import corrected_events, corrections, events
 from app.store.updates import Update
 
 BY_PERSON = sa.and_(events.c.voided_at.is_not(None), events.c.voided_by.is_(None))
 """Whether a person made the event void."""
-
-# Bound parameters per statement are limited (SQLite: 32,766), so look-ups are made in slices.
-_SLICE = 500
 
 _VOID = Update(events, new=("voided_at", "void_reason"), known=("id", "voided_at"))
 _REVIVE = Update(events, new=("voided_at", "void_reason"), known=("id", "voided_at", "voided_by"))
@@ -52,7 +49,6 @@ def revive(conn: sa.Connection, voids: Iterable[tuple[int, int]]) -> int:
 
 def find_void_authors(conn: sa.Connection, event_ids: Iterable[int]) -> dict[int, VoidAuthor]:
     """Return who made events void that a person made void, by event id."""
-    ids = sorted(event_ids)
     columns: list[Any] = [corrected_events.c.event_id, corrections.c.id, corrections.c.author]
     query = (
         sa.select(*columns)
@@ -60,12 +56,4 @@ def find_void_authors(conn: sa.Connection, event_ids: Iterable[int]) -> dict[int
         .join(events, events.c.id == corrected_events.c.event_id)
         .where(BY_PERSON, events.c.voided_at == corrected_events.c.voided_at)
     )
-    return {
-        row[0]: VoidAuthor(*row)
-        for part in _slices(ids)
-        for row in conn.execute(query.where(among(conn, corrected_events.c.event_id, part)))
-    }
-
-
-def _slices(ids: Sequence[int]) -> Iterable[Sequence[int]]:
-    return (ids[start : start + _SLICE] for start in range(0, len(ids), _SLICE))
+    return {row[0]: VoidAuthor(*row) for row in look_up(conn, query, corrected_events.c.event_id, event_ids)}

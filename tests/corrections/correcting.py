@@ -11,7 +11,7 @@ from app.corrections.corrector import Corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import parse_selection
 from app.corrections.sql_corrections import Correction
-from app.corrections.tally import Tally
+from app.corrections.tally import CorrectionTally
 from app.forward.sql_deliveries import DeliveryResult, DeliveryState, claim, record_results
 from app.metrics.answer import verify
 from app.metrics.query import MetricEvent, Query
@@ -61,7 +61,7 @@ def void(database: Database, *ids: str, corrector: Corrector | None = None, **me
     return corrector.run(corrector.begin(preview, "ann", "internal traffic"))
 
 
-def undo(database: Database, correction: Correction, corrector: Corrector | None = None) -> Tally:
+def undo(database: Database, correction: Correction, corrector: Corrector | None = None) -> CorrectionTally:
     """Undo a batch, to the end; return its counts."""
     corrector = corrector or a_corrector(database)
     return to_tally(corrector.run(corrector.begin_undo(correction.id, "bob", "they were not")))

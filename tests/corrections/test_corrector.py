@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from app.core.outcome import Outcome
 from app.corrections import corrector as corrector_module
-from app.corrections.corrector import Overtaken
+from app.corrections.corrector import CorrectionBusy
 from app.corrections.documents import to_tally
 from app.corrections.selection import Selection, parse_selection
 from app.corrections.sql_corrections import CorrectionState, get_correction
-from app.corrections.tally import Tally
+from app.corrections.tally import CorrectionTally
 from app.errors import BadQuery, EditConflict, NotFound
 from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.query import Query
@@ -215,7 +215,7 @@ def test_a_batch_and_its_undo_go_on_after_any_step(october: Database, monkeypatc
     assert (again.id, again.author) == (correction.id, "ann")
     assert other.run(again).state == CorrectionState.FINISHED
     assert counted(october) == ["e-4"]
-    with pytest.raises(Overtaken):
+    with pytest.raises(CorrectionBusy):
         one.run(correction)
     undoing = one.run(one.begin_undo(correction.id, "bob", "why not"), seconds=0)
     assert (undoing.state, len(counted(october))) == (CorrectionState.UNDOING, 3)
@@ -237,7 +237,7 @@ def test_a_batch_that_is_not_finished_is_undone_as_far_as_it_came(
     preview = one.preview(parse_selection({"customer": "customer-1"}, NOW))
     correction = one.run(one.begin(preview, "ann", "internal"), seconds=0)
     assert undo(october, correction).revived == 2
-    with pytest.raises(Overtaken):
+    with pytest.raises(CorrectionBusy):
         one.run(correction)
     assert len(counted(october)) == 6
     check(october)
@@ -389,7 +389,7 @@ def test_two_people_and_a_replay_at_once_take_each_event_once(
     take(database, some_transforms(order=RIGHT), *map(an_order, range(40)))
     begun = threading.Barrier(3)
 
-    def void_all(selection: Selection, tag: int) -> Tally:
+    def void_all(selection: Selection, tag: int) -> CorrectionTally:
         one = a_corrector(database, tag)
         correction = one.begin(one.preview(selection), "ann", "internal")
         begun.wait(10)

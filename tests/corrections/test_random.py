@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.core.outcome import Outcome
 from app.corrections import corrector as corrector_module
-from app.corrections.corrector import Corrector, Overtaken
+from app.corrections.corrector import CorrectionBusy, Corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import Selection
 from app.corrections.sql_corrections import Correction, CorrectionState, get_correction
@@ -124,7 +124,7 @@ class Life:
         seconds = 0 if self.chance.random() < 0.2 else None
         try:
             after = corrector.run(correction, breathe, seconds)
-        except Overtaken:
+        except CorrectionBusy:
             self._depth = 0
             return None
         return after if alone and seconds is None else None

@@ -4,7 +4,7 @@ import pytest
 
 from app.clock import clock
 from app.core.times import format_time
-from app.forward.fake_lotus.faults import Fault, PlannedFault
+from app.forward.fake_lotus.faults import InjectedFault, PlannedFault
 from app.forward.fake_lotus.server import FakeLotus
 from tests.builders import a_document, to_raw
 from tests.forward.forwarding import DAY, Clock, a_worker, balanced, states_of, work
@@ -32,7 +32,7 @@ def test_a_call_becomes_an_event_in_lotus(forwarding: Site, lotus: FakeLotus, ad
         ("m-1", "waiting"),
     ]
     assert page["destination"]["waiting"] == 2
-    lotus.faults.plan([PlannedFault(Fault.ERROR, left=1)])
+    lotus.faults.plan([PlannedFault(InjectedFault.ERROR, left=1)])
     time = Clock()
     work(a_worker(forwarding.service.database, address, time), time)
     assert lotus.events["m-1"]["properties"] == {"tokens": 10}

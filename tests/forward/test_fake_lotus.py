@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.core.times import format_time
-from app.forward.fake_lotus.faults import Fault, PlannedFault, parse_fault
+from app.forward.fake_lotus.faults import InjectedFault, PlannedFault, parse_fault
 from app.forward.fake_lotus.rules import BROKER, DAY, INVALID_JSON, INVALID_TIME, NO_CUSTOMER, NO_ID, OUTSIDE, WHOLE
 from app.forward.fake_lotus.server import FAULTS, PING, RECEIVED, TRACK, VERIFY, FakeLotus
 from tests.builders import NOW
@@ -139,17 +139,17 @@ def test_it_says_which_ids_it_does_not_have(address: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "answer", "taken"),
     [
-        (Fault.SLOW, (201, {"success": "all", "failed_events": None}), 2),
-        (Fault.ERROR, (500, {"message": "something went wrong"}), 0),
-        (Fault.BROKER_DOWN, (400, {"success": "none", "failed_events": {"1": BROKER, "2": BROKER}}), 0),
-        (Fault.PARTIAL, (201, {"success": "some", "failed_events": {"1": BROKER}}), 1),
-        (Fault.WRONG_KEY, (400, {"message": "Invalid API key"}), 0),
-        (Fault.BUSY, (429, {"message": "slow down"}), 0),
-        (Fault.REDIRECT, (302, {}), 0),
+        (InjectedFault.SLOW, (201, {"success": "all", "failed_events": None}), 2),
+        (InjectedFault.ERROR, (500, {"message": "something went wrong"}), 0),
+        (InjectedFault.BROKER_DOWN, (400, {"success": "none", "failed_events": {"1": BROKER, "2": BROKER}}), 0),
+        (InjectedFault.PARTIAL, (201, {"success": "some", "failed_events": {"1": BROKER}}), 1),
+        (InjectedFault.WRONG_KEY, (400, {"message": "Invalid API key"}), 0),
+        (InjectedFault.BUSY, (429, {"message": "slow down"}), 0),
+        (InjectedFault.REDIRECT, (302, {}), 0),
     ],
 )
 def test_a_fault_is_answered_as_lotus_would(
-    address: str, lotus: FakeLotus, fault: Fault, answer: object, taken: int
+    address: str, lotus: FakeLotus, fault: InjectedFault, answer: object, taken: int
 ) -> None:
     assert ask(address, "POST", FAULTS, [{"fault": fault, "left": 1}])[0] == 200
     assert track(address, an_event("1"), an_event("2")) == answer
@@ -158,8 +158,8 @@ def test_a_fault_is_answered_as_lotus_would(
     assert len(lotus.events) == 2
 
 
-@pytest.mark.parametrize(("fault", "taken"), [(Fault.HANG_UP, 0), (Fault.HANG_UP_AFTER, 1)])
-def test_it_closes_the_connection_half_way(address: str, lotus: FakeLotus, fault: Fault, taken: int) -> None:
+@pytest.mark.parametrize(("fault", "taken"), [(InjectedFault.HANG_UP, 0), (InjectedFault.HANG_UP_AFTER, 1)])
+def test_it_closes_the_connection_half_way(address: str, lotus: FakeLotus, fault: InjectedFault, taken: int) -> None:
     lotus.faults.plan([PlannedFault(fault)])
     with pytest.raises((OSError, http.client.HTTPException)):
         track(address, an_event())
@@ -167,8 +167,8 @@ def test_it_closes_the_connection_half_way(address: str, lotus: FakeLotus, fault
 
 
 def test_faults_are_read_from_text_and_from_json(address: str) -> None:
-    assert parse_fault("error") == PlannedFault(Fault.ERROR, 1.0)
-    assert parse_fault("slow:0.25") == PlannedFault(Fault.SLOW, 0.25)
+    assert parse_fault("error") == PlannedFault(InjectedFault.ERROR, 1.0)
+    assert parse_fault("slow:0.25") == PlannedFault(InjectedFault.SLOW, 0.25)
     for text in ("nothing", "error:2", "error:x"):
         with pytest.raises(ValueError, match=r"fault|share"):
             parse_fault(text)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.forward.fake_lotus.faults import Fault, PlannedFault
+from app.forward.fake_lotus.faults import InjectedFault, PlannedFault
 from app.forward.fake_lotus.server import FakeLotus
 from app.forward.verdict import LotusAnswer
 from app.forward.worker import LEASE_SECONDS, ForwardWorker
@@ -68,9 +68,9 @@ def drive_into(trap: Trap, worker: ForwardWorker, database: Database, time: Cloc
 
 
 @pytest.mark.survival
-@pytest.mark.parametrize(("fault", "steps", "stride"), [(None, 1, 1), (Fault.PARTIAL, 4, 3)])
+@pytest.mark.parametrize(("fault", "steps", "stride"), [(None, 1, 1), (InjectedFault.PARTIAL, 4, 3)])
 def test_killed_at_each_point_every_event_arrives_and_only_the_batch_under_way_again(
-    database: Database, lotus: FakeLotus, address: str, fault: Fault | None, steps: int, stride: int
+    database: Database, lotus: FakeLotus, address: str, fault: InjectedFault | None, steps: int, stride: int
 ) -> None:
     points = 0
     while True:

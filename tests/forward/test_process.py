@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.forward.fake_lotus.faults import Fault, PlannedFault
+from app.forward.fake_lotus.faults import InjectedFault, PlannedFault
 from app.forward.fake_lotus.server import FakeLotus
 from app.store.engine import Database
 from app.store.schema import deliveries, events
@@ -74,7 +74,7 @@ def test_killed_at_any_point_every_event_arrives_and_only_the_batch_under_way_ag
     database: Database, migrated_url: str, lotus: FakeLotus, address: str, tmp_path: Path
 ) -> None:
     store(database, [a_recent(f"id-{number:04}") for number in range(EVENTS)])
-    lotus.faults.plan([PlannedFault(Fault.SLOW, 0.5)])
+    lotus.faults.plan([PlannedFault(InjectedFault.SLOW, 0.5)])
     cut_off: Counter[str] = Counter()
     for kills in range(KILLS):
         first, again = len(lotus.events), len(lotus.repeats)
@@ -114,7 +114,7 @@ def test_sigterm_ends_after_the_request_under_way_and_gives_the_rest_back(
 ) -> None:
     store(database, [a_recent(f"id-{number:04}") for number in range(1000)])
     lotus.slow_seconds = 0.3
-    lotus.faults.plan([PlannedFault(Fault.SLOW)])
+    lotus.faults.plan([PlannedFault(InjectedFault.SLOW)])
     process = start(tmp_path / "stopped", migrated_url, address, lease="600")
     with ended(process):
         wait_until(lambda: lotus.events)

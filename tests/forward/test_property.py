@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.core.lotus import LotusEvent
-from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault
+from app.forward.fake_lotus.faults import Faults, InjectedFault, PlannedFault
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.store.engine import Database, connect
 from app.store.schema import attempts
@@ -15,8 +15,8 @@ from tests.builders import empty, rows_of
 from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_recent, a_worker, balanced, states_of, store
 
 # Answers whose batch Lotus has taken although we cannot know.
-_TAKES_UNHEARD = {Fault.HANG_UP_AFTER, Fault.NOT_JSON}
-_FAULTS = [fault for fault in Fault if fault is not Fault.ENDLESS]
+_TAKES_UNHEARD = {InjectedFault.HANG_UP_AFTER, InjectedFault.NOT_JSON}
+_FAULTS = [fault for fault in InjectedFault if fault is not InjectedFault.ENDLESS]
 _planned = st.lists(
     st.builds(PlannedFault, st.sampled_from(_FAULTS), st.sampled_from([0.2, 0.5, 1.0]), st.integers(1, 4)), max_size=5
 )

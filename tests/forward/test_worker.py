@@ -10,7 +10,7 @@ import pytest
 
 from app.clock import clock
 from app.core.times import format_time
-from app.forward.fake_lotus.faults import Fault, PlannedFault
+from app.forward.fake_lotus.faults import InjectedFault, PlannedFault
 from app.forward.fake_lotus.rules import INVALID_JSON
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.forward.lotus import Lotus
@@ -153,19 +153,19 @@ def test_a_wrong_key_pauses_and_loses_nothing_and_the_right_one_goes_on(
 @pytest.mark.parametrize(
     ("fault", "word"),
     [
-        (Fault.ERROR, "server"),
-        (Fault.BROKER_DOWN, "broker"),
-        (Fault.PARTIAL, "broker"),
-        (Fault.BUSY, "busy"),
-        (Fault.HANG_UP, "network"),
-        (Fault.HANG_UP_AFTER, "network"),
-        (Fault.NOT_JSON, "answer"),
-        (Fault.REDIRECT, "answer"),
-        (Fault.ENDLESS, "network"),
+        (InjectedFault.ERROR, "server"),
+        (InjectedFault.BROKER_DOWN, "broker"),
+        (InjectedFault.PARTIAL, "broker"),
+        (InjectedFault.BUSY, "busy"),
+        (InjectedFault.HANG_UP, "network"),
+        (InjectedFault.HANG_UP_AFTER, "network"),
+        (InjectedFault.NOT_JSON, "answer"),
+        (InjectedFault.REDIRECT, "answer"),
+        (InjectedFault.ENDLESS, "network"),
     ],
 )
 def test_a_trouble_pauses_and_then_everything_arrives(
-    database: Database, lotus: FakeLotus, address: str, fault: Fault, word: str
+    database: Database, lotus: FakeLotus, address: str, fault: InjectedFault, word: str
 ) -> None:
     store(database, [a_recent(f"id-{number}") for number in range(30)])
     lotus.faults.plan([PlannedFault(fault, left=2)])
@@ -184,7 +184,7 @@ def test_while_it_is_paused_nothing_is_sent_and_after_it_the_batches_grow(
     database: Database, lotus: FakeLotus, address: str
 ) -> None:
     store(database, [a_recent(f"id-{number:03}") for number in range(120)])
-    lotus.faults.plan([PlannedFault(Fault.BUSY, left=1)])
+    lotus.faults.plan([PlannedFault(InjectedFault.BUSY, left=1)])
     time = Clock()
     worker = a_worker(database, address, time)
     worker.step()
@@ -353,6 +353,6 @@ def test_an_event_without_trouble_of_its_own_keeps_its_place(
 ) -> None:
     store(database, [an_event(idempotency_id="x", time_created=format_time(clock()))])
     before = rows_of(database, deliveries, deliveries.c.due_at, deliveries.c.tries)
-    lotus.faults.plan([PlannedFault(Fault.WRONG_KEY)])
+    lotus.faults.plan([PlannedFault(InjectedFault.WRONG_KEY)])
     a_worker(database, address).step()
     assert rows_of(database, deliveries, deliveries.c.due_at, deliveries.c.tries) == before

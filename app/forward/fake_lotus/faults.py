@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Fault(StrEnum):
+class InjectedFault(StrEnum):
     """One way to fail."""
 
     SLOW = "slow"
@@ -38,7 +38,7 @@ class Fault(StrEnum):
 class PlannedFault:
     """A fault, the share of the requests that it affects, and how often at most."""
 
-    fault: Fault
+    fault: InjectedFault
     share: float = 1.0
     left: int | None = None
 
@@ -56,7 +56,7 @@ class Faults:
         with self._lock:
             self._planned = list(planned)
 
-    def draw(self) -> Fault | None:
+    def draw(self) -> InjectedFault | None:
         """Return the fault of the next request; None: none."""
         with self._lock:
             for plan in self._planned:
@@ -70,12 +70,12 @@ class Faults:
 def parse_fault(text: str) -> PlannedFault:
     """Parse `kind`, or `kind:share` with a share from 0 to 1. Raises ValueError."""
     kind, _, share = text.partition(":")
-    if kind not in set(Fault):
-        raise ValueError(f"there is no fault {kind!r}: there are {', '.join(Fault)}")
+    if kind not in set(InjectedFault):
+        raise ValueError(f"there is no fault {kind!r}: there are {', '.join(InjectedFault)}")
     try:
         number = float(share or "1")
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
         raise ValueError("a share is a number from 0 to 1")
-    return PlannedFault(Fault(kind), number)
+    return PlannedFault(InjectedFault(kind), number)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from app.forward.fake_lotus.faults import Fault, Faults, PlannedFault
+from app.forward.fake_lotus.faults import Faults, InjectedFault, PlannedFault
 from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, RequestVerdict, decide, refuse_whole
 
 TRACK = "/api/track/"
@@ -25,14 +25,21 @@ FAULTS = "/_faults"
 
 _EVERY_OTHER = frozenset(range(0, MAX_EVENTS, 2))
 _ALL = frozenset(range(MAX_EVENTS))
-_TAKES_NOTHING = {Fault.ERROR, Fault.HANG_UP, Fault.BUSY, Fault.REDIRECT, Fault.ENDLESS, Fault.WRONG_KEY}
+_TAKES_NOTHING = {
+    InjectedFault.ERROR,
+    InjectedFault.HANG_UP,
+    InjectedFault.BUSY,
+    InjectedFault.REDIRECT,
+    InjectedFault.ENDLESS,
+    InjectedFault.WRONG_KEY,
+}
 _MOST_BYTES = 8 * MAX_BYTES
 _ENDLESS_STEPS = 600
 _SHOWN = 1000
 
 
 class _PlannedDocument(msgspec.Struct):
-    fault: Fault
+    fault: InjectedFault
     share: float = 1.0
     left: int | None = None
 
@@ -149,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _track(self, length: int) -> None:
         fault = self.lotus.faults.draw()
-        if fault is Fault.HANG_UP:
+        if fault is InjectedFault.HANG_UP:
             self.rfile.read(length // 2)
             self._note(0, 0)
             self._hang_up()
@@ -160,41 +167,43 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         verdict = self._decide(body, fault)
-        if fault is Fault.SLOW:
+        if fault is InjectedFault.SLOW:
             time.sleep(self.lotus.slow_seconds)
         if fault not in _TAKES_NOTHING:
             self.lotus.keep(verdict)
         self._send_verdict(verdict, fault)
 
-    def _send_verdict(self, verdict: RequestVerdict, fault: Fault | None) -> None:
-        if fault is Fault.HANG_UP_AFTER:
+    def _send_verdict(self, verdict: RequestVerdict, fault: InjectedFault | None) -> None:
+        if fault is InjectedFault.HANG_UP_AFTER:
             self._note(len(verdict.taken), 0)
             self.wfile.write(b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{")
             self._hang_up()
-        elif fault is Fault.NOT_JSON:
+        elif fault is InjectedFault.NOT_JSON:
             self._note(len(verdict.taken), 201)
             self._send(201, b"<html>hello</html>")
-        elif fault is Fault.ENDLESS:
+        elif fault is InjectedFault.ENDLESS:
             self._note(len(verdict.taken), 500)
             self._run_on()
-        elif fault is Fault.ERROR:
+        elif fault is InjectedFault.ERROR:
             self._answer(500, {"message": "something went wrong"}, len(verdict.taken))
-        elif fault is Fault.BUSY:
+        elif fault is InjectedFault.BUSY:
             self._answer(429, {"message": "slow down"}, len(verdict.taken), **{"Retry-After": "1"})
-        elif fault is Fault.REDIRECT:
+        elif fault is InjectedFault.REDIRECT:
             self._answer(302, {}, len(verdict.taken), Location=TRACK)
         else:
             self._answer(verdict.status, verdict.answer, len(verdict.taken))
 
-    def _decide(self, body: bytes, fault: Fault | None) -> RequestVerdict:
+    def _decide(self, body: bytes, fault: InjectedFault | None) -> RequestVerdict:
         key = self.headers.get("X-API-KEY")
         if not key:
             return RequestVerdict(status=400, answer={"message": "No API key found in request"})
-        if key != self.lotus.key or fault is Fault.WRONG_KEY:
+        if key != self.lotus.key or fault is InjectedFault.WRONG_KEY:
             return RequestVerdict(status=400, answer={"message": "Invalid API key"})
         if self.headers.get_content_type() != "application/json" or "Content-Encoding" in self.headers:
             return refuse_whole()
-        broken = {Fault.PARTIAL: _EVERY_OTHER, Fault.BROKER_DOWN: _ALL}.get(fault or Fault.SLOW, frozenset())
+        broken = {InjectedFault.PARTIAL: _EVERY_OTHER, InjectedFault.BROKER_DOWN: _ALL}.get(
+            fault or InjectedFault.SLOW, frozenset()
+        )
         return decide(body, self.lotus.clock(), broken)
 
     def _verify(self, body: bytes) -> None:
