@@ -62,7 +62,7 @@ def void(
     as_json: bool,
     **words: str | None,
 ) -> None:
-    """Make stored events void: they stay, and count nowhere.
+    """Make stored events void: they stay, but no longer count.
 
     Everything that is named has to fit. It counts and shows the effect, asks, and goes on in steps of 1,000 events: one
     that was stopped goes on with the same command. `corrections undo` makes the events count again.

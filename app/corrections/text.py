@@ -44,7 +44,7 @@ def _effect_lines(effects: list[Effect]) -> list[str]:
     rows = sorted(effects, key=lambda effect: (effect.metric, effect.customer_id or "", effect.month))
     lines = [
         f"  {printable(effect.metric)}  {_name(effect.customer_id)}  {effect.month}  "
-        + (f"changes by {effect.change}" if effect.change is not None else "changes by what other events say")
+        + (f"changes by {effect.change}" if effect.change is not None else "depends on other events")
         + f" ({counted(effect.events, 'event')})"
         for effect in rows[:_ROWS]
     ]
