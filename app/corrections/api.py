@@ -7,12 +7,12 @@ from flask import Blueprint, Response
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.corrections.corrector import VOID, make_corrector
+from app.corrections.corrector import make_corrector
 from app.corrections.documents import to_document, to_preview_document
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import MEMBERS, parse_author, parse_reason, parse_selection
-from app.corrections.sql_corrections import Correction, CorrectionState, get_correction, list_corrections
 from app.errors import BadQuery
+from app.store.corrections import VOID, Correction, CorrectionState, get_correction, list_corrections
 from app.store.query import parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work

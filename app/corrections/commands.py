@@ -14,14 +14,9 @@ from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import AUTHOR_MAX, parse_author, parse_reason, parse_selection
-from app.corrections.sql_corrections import (
-    Correction,
-    CorrectionState,
-    get_correction,
-    list_corrections,
-    list_event_ids,
-)
+from app.corrections.sql_corrections import list_event_ids
 from app.corrections.text import correction_text, effect_text, line_text, undo_text
+from app.store.corrections import Correction, CorrectionState, get_correction, list_corrections
 from app.store.query import LIMIT_MAX, parse_id
 
 HOOKS = "app.corrections.hooks"

@@ -14,36 +14,36 @@ from typing import TypeVar
 import msgspec
 
 from app.clock import clock
-from app.corrections.hooks import CorrectionHooks, CorrectionHooksFactory, OnChange
+from app.corrections.hooks import CorrectionHooks, CorrectionHooksFactory
 from app.corrections.selection import Selection
-from app.corrections.sql_corrections import (
+from app.corrections.sql_corrections import find_missing_ids, find_running, list_selected, list_still_void
+from app.errors import EditConflict, NotFound, Unavailable
+from app.store import ledger
+from app.store.clock import read_clock
+from app.store.corrections import (
+    VOID,
+    CorrectedEvent,
     Correction,
     CorrectionState,
+    CorrectionStep,
     EventState,
     append_corrected,
     append_correction,
-    find_missing_ids,
-    find_running,
     get_correction,
     list_corrected,
-    list_selected,
-    list_still_void,
     save_step,
     set_event_states,
 )
-from app.corrections.tally import CorrectionTally
-from app.errors import EditConflict, NotFound, Unavailable
-from app.store import ledger
 from app.store.engine import Connection, Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.review import newest_call_id
+from app.store.tally import CorrectionTally
 from app.store.updates import Stale
 from app.store.voids import lock_replays, revive, void_by_person
 
 T = TypeVar("T")
 
 STEP_EVENTS = 1000
-VOID = "void"
 
 _TRIES = 10
 _PAUSE_SECONDS = 0.1
@@ -204,14 +204,15 @@ class Corrector:
         tally = msgspec.json.decode(correction.counts, type=CorrectionTally)
         tally.already_void += len(page) - len(live)
         tally.add_events([(event.customer_id, event.event_name) for event in live], measure)
-        now, is_last = self._clock(), len(page) < STEP_EVENTS
+        is_last = len(page) < STEP_EVENTS
 
         def write(conn: Connection) -> Correction:
+            now = read_clock(conn)
             if void_by_person(conn, event_ids, now, correction.reason) != len(event_ids):
                 raise Stale
             self._count_deliveries(conn, tally, event_ids)
-            append_corrected(conn, correction.id, event_ids, now)
-            self._note(conn, self._hooks.on_void, event_ids, now, len(event_ids))
+            append_corrected(conn, correction.id, (CorrectedEvent(event_id, now) for event_id in event_ids))
+            self._note(conn, CorrectionStep(correction=correction, now=now, voided=event_ids))
             after = msgspec.structs.replace(
                 correction,
                 state=(CorrectionState.FINISHED if is_last else CorrectionState.RUNNING).value,
@@ -229,21 +230,29 @@ class Corrector:
         with self._database.reading() as conn:
             page = list_corrected(conn, correction.id, correction.cursor_event, STEP_EVENTS)
         tally = msgspec.json.decode(correction.counts, type=CorrectionTally)
-        now, is_last = self._clock(), len(page) < STEP_EVENTS
+        is_last = len(page) < STEP_EVENTS
 
         def write(conn: Connection) -> Correction:
+            now = read_clock(conn)
             still_void = list_still_void(conn, page)
-            voids = [(event.event_id, event.voided_at) for event in page if event.event_id in still_void]
+            voids = [
+                (event.event_id, event.voided_at)
+                for event in page
+                if event.event_id in still_void and event.voided_at is not None
+            ]
             if revive(conn, voids) != len(voids):
                 raise Stale
             states = {
-                event.event_id: EventState.REVIVED if event.event_id in still_void else EventState.LEFT
+                event.event_id: (
+                    event.state,
+                    EventState.REVIVED if event.event_id in still_void else EventState.LEFT,
+                )
                 for event in page
             }
-            set_event_states(conn, correction.id, states)
+            set_event_states(conn, correction.id, states, now)
             tally.revived += len(voids)
             tally.left += len(page) - len(voids)
-            tally.queued += self._note(conn, self._hooks.on_revive, sorted(still_void), now, -len(voids))
+            tally.queued += self._note(conn, CorrectionStep(correction=correction, now=now, revived=sorted(still_void)))
             after = msgspec.structs.replace(
                 correction,
                 state=(CorrectionState.UNDONE if is_last else CorrectionState.UNDOING).value,
@@ -256,16 +265,16 @@ class Corrector:
 
         return self._write(write), len(page)
 
-    def _note(
-        self, conn: Connection, hooks: Sequence[OnChange], event_ids: Sequence[int], now: int, voided: int
-    ) -> int:
+    def _note(self, conn: Connection, step: CorrectionStep) -> int:
         """Call the hooks, and write the ledger; return how many deliveries were queued."""
-        if not event_ids:
+        counts: Counter[ledger.Entry] = Counter(
+            {(ledger.EVENT, ledger.VOIDED, ""): len(step.voided) - len(step.revived)}
+        )
+        if not (step.voided or step.revived):
             return 0
-        counts: Counter[ledger.Entry] = Counter({(ledger.EVENT, ledger.VOIDED, ""): voided})
-        for hook in hooks:
-            counts.update(hook(conn, event_ids, now))
-        ledger.append(conn, self._ids.tag, now, counts)
+        for hook in self._hooks.on_step:
+            counts.update(hook(conn, step))
+        ledger.append(conn, self._ids.tag, step.now, counts)
         return sum(count for entry, count in counts.items() if entry[0] == ledger.DELIVERY and count > 0)
 
     def _count_deliveries(self, conn: Connection, tally: CorrectionTally, event_ids: Sequence[int]) -> None:

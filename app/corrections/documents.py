@@ -7,8 +7,8 @@ import msgspec
 from app.core.times import format_time
 from app.corrections.corrector import VoidPreview
 from app.corrections.selection import Selection
-from app.corrections.sql_corrections import Correction
-from app.corrections.tally import CorrectionTally
+from app.store.corrections import Correction
+from app.store.tally import CorrectionTally
 
 
 def to_tally(correction: Correction) -> CorrectionTally:

@@ -4,20 +4,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from app.corrections.tally import Measure
 from app.store import ledger
+from app.store.corrections import CorrectionStep
 from app.store.engine import Connection
 from app.store.ids import Ids
+from app.store.tally import Measure
 
-OnChange = Callable[[Connection, Sequence[int], int], Counter[ledger.Entry]]
-"""Called in the transaction with the ids of voided or revived events, and the time; returns the ledger's changes."""
+OnStep = Callable[[Connection, CorrectionStep], Counter[ledger.Entry]]
+"""Called in the transaction of a step; returns the ledger's changes."""
 
 
 class CorrectionHooks(NamedTuple):
     """What a correction does besides events."""
 
-    on_void: Sequence[OnChange]
-    on_revive: Sequence[OnChange]
+    on_step: Sequence[OnStep]
     count_deliveries: Callable[[Connection, Sequence[int]], tuple[int, int]]
     """Returns how many of these event ids Lotus has, as far as is known here, and how many are in the outbox."""
     measure: Callable[[Connection, Sequence[int]], Measure]

@@ -11,10 +11,11 @@ from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_selection, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import Selection, parse_author, parse_reason, parse_selection
-from app.corrections.sql_corrections import Correction, get_correction, list_corrections, list_event_ids
-from app.corrections.tally import CorrectionTally
+from app.corrections.sql_corrections import list_event_ids
 from app.errors import EditConflict
+from app.store.corrections import Correction, get_correction, list_corrections
 from app.store.query import parse_path_id
+from app.store.tally import CorrectionTally
 from app.web.pages import Pages, Values
 from app.web.parameters import read_form, read_parameters
 from app.web.sign_in import go_to

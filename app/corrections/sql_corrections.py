@@ -1,61 +1,16 @@
-"""Queries of corrections: the events of a selection, the batches and what became of their events. `conn` first."""
+"""Queries of corrections: the events of a selection, and what became of those of a batch. `conn` first."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import msgspec
 import sqlalchemy as sa
 
 from app.corrections.selection import Selection
-from app.errors import NotFound
 from app.store.arrays import among
+from app.store.corrections import CorrectedEvent, Correction, CorrectionState
 from app.store.events import public_id
-from app.store.inserts import Insert
 from app.store.record import to_key
 from app.store.schema import claims, corrected_events, corrections, events
-from app.store.updates import Stale, Update
-
-
-class CorrectionState(StrEnum):
-    """How far a correction is."""
-
-    RUNNING = "running"
-    """Some of its events may not be void yet: it can be resumed, or undone."""
-    FINISHED = "finished"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-
-
-class EventState(StrEnum):
-    """What became of an event of a correction."""
-
-    VOIDED = "voided"
-    REVIVED = "revived"
-    LEFT = "left"
-    """An undo left it: something else corrected it in between."""
-
-
-class Correction(msgspec.Struct, frozen=True, kw_only=True):
-    """One batch and its progress."""
-
-    id: int
-    kind: str
-    author: str
-    reason: str
-    selection: str
-    """JSON."""
-    state: str
-    until_call: int
-    cursor_call: int = -1
-    cursor_event: int = -1
-    counts: str = "{}"
-    """JSON of its tally."""
-    started_at: int
-    finished_at: int | None = None
-    undo_author: str | None = None
-    undo_reason: str | None = None
-    undo_started_at: int | None = None
-    undone_at: int | None = None
 
 
 class SelectedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -66,19 +21,6 @@ class SelectedEvent(msgspec.Struct, frozen=True, gc=False):
     customer_id: str
     event_name: str
     voided_at: int | None
-
-
-class CorrectedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of a batch."""
-
-    event_id: int
-    voided_at: int
-
-
-_CORRECTIONS = Insert(corrections, Correction.__struct_fields__)
-_EVENTS = Insert(corrected_events, ("correction_id", "event_id", "voided_at", "state"))
-_STATES = Update(corrected_events, new=("state",), known=("correction_id", "event_id", "state"))
-_STEP = ("state", "cursor_call", "cursor_event")
 
 
 def list_selected(
@@ -137,36 +79,6 @@ def find_missing_ids(conn: sa.Connection, selection: Selection) -> list[str]:
     return sorted(keys.values())
 
 
-def append_correction(conn: sa.Connection, correction: Correction) -> None:
-    """Insert a batch."""
-    _CORRECTIONS.run(conn, [msgspec.structs.astuple(correction)])
-
-
-def save_step(conn: sa.Connection, before: Correction, after: Correction) -> None:
-    """Store the progress of a batch. Raises Stale if another process moved it."""
-    same = [corrections.c[name] == getattr(before, name) for name in _STEP]
-    values = {name: value for name, value in msgspec.structs.asdict(after).items() if name != "id"}
-    changed = conn.execute(sa.update(corrections).where(corrections.c.id == before.id, *same).values(**values))
-    if changed.rowcount != 1:
-        raise Stale
-
-
-def get_correction(conn: sa.Connection, correction_id: int) -> Correction:
-    """Return one batch. Raises NotFound."""
-    row = conn.execute(sa.select(corrections).where(corrections.c.id == correction_id)).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no correction {correction_id}")
-    return Correction(**row._mapping)  # noqa: SLF001  SQLAlchemy's own name
-
-
-def list_corrections(conn: sa.Connection, limit: int, before: int | None = None) -> list[Correction]:
-    """Return the last `limit` batches below the id `before`, newest first."""
-    query = sa.select(corrections).order_by(corrections.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(corrections.c.id < before)
-    return [Correction(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001
-
-
 def find_running(conn: sa.Connection, selection: str) -> Correction | None:
     """Return the latest batch of a selection that began and did not finish."""
     query = (
@@ -179,26 +91,6 @@ def find_running(conn: sa.Connection, selection: str) -> Correction | None:
     return None if row is None else Correction(**row._mapping)  # noqa: SLF001
 
 
-def append_corrected(conn: sa.Connection, correction_id: int, event_ids: Sequence[int], at: int) -> None:
-    """Add events to a batch, void since `at`."""
-    _EVENTS.run(conn, [(correction_id, event_id, at, EventState.VOIDED.value) for event_id in sorted(event_ids)])
-
-
-def list_corrected(conn: sa.Connection, correction_id: int, after: int, limit: int) -> list[CorrectedEvent]:
-    """Return the next events of a batch that it made void, by id."""
-    query = (
-        sa.select(corrected_events.c.event_id, corrected_events.c.voided_at)
-        .where(
-            corrected_events.c.correction_id == correction_id,
-            corrected_events.c.event_id > after,
-            corrected_events.c.state == EventState.VOIDED.value,
-        )
-        .order_by(corrected_events.c.event_id)
-        .limit(limit)
-    )
-    return [CorrectedEvent(*row) for row in conn.execute(query)]
-
-
 def list_still_void(conn: sa.Connection, corrected: Sequence[CorrectedEvent]) -> set[int]:
     """Return the ids of the events that are void by their batch, and by nothing else since."""
     times = {event.event_id: event.voided_at for event in corrected}
@@ -206,13 +98,6 @@ def list_still_void(conn: sa.Connection, corrected: Sequence[CorrectedEvent]) ->
         among(conn, events.c.id, list(times)), events.c.voided_by.is_(None)
     )
     return {row.id for row in conn.execute(query) if row.voided_at == times[row.id]}
-
-
-def set_event_states(conn: sa.Connection, correction_id: int, states: dict[int, EventState]) -> None:
-    """Store what an undo did with events of a batch. Raises Stale."""
-    rows = [(state.value, correction_id, id_, EventState.VOIDED.value) for id_, state in sorted(states.items())]
-    if _STATES.run(conn, rows) != len(rows):
-        raise Stale
 
 
 def list_event_ids(conn: sa.Connection, correction_id: int, limit: int) -> list[tuple[str, str]]:

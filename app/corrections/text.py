@@ -3,8 +3,8 @@
 from app.core.text import counted, printable
 from app.core.times import format_time
 from app.corrections.documents import to_tally
-from app.corrections.sql_corrections import Correction, CorrectionState
-from app.corrections.tally import OTHERS, CorrectionTally, Effect
+from app.store.corrections import Correction, CorrectionState
+from app.store.tally import OTHERS, CorrectionTally, Effect
 
 _ROWS = 20
 """Customers and effects that are shown; JSON has up to a thousand."""

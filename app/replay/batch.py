@@ -14,6 +14,7 @@ from app.replay.correction import CallCorrection, Replacement
 from app.replay.decide import Decision
 from app.replay.sql_replays import CallChange, Void, count_changes, prepare_changes, renew_claims, void_events
 from app.store import ledger
+from app.store.clock import read_clock
 from app.store.commit import OnEvents
 from app.store.engine import Connection, RowRefused
 from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
@@ -82,7 +83,8 @@ def write(context: BatchContext, decisions: Sequence[Decision]) -> BatchResult:
     """
     result = BatchResult()
     replacements = _replace(context, decisions, result)
-    voids = [_void(context, replacement) for replacement in chain.from_iterable(replacements.values())]
+    voided_at = read_clock(context.conn) if replacements else context.now
+    voids = [_void(replacement, voided_at) for replacement in chain.from_iterable(replacements.values())]
     blocked = {call_id for call_id, _ in result.notes}
     calls = [
         (decision, _mapped_call(decision))
@@ -222,7 +224,8 @@ def _replace(context: BatchContext, decisions: Sequence[Decision], result: Batch
         replacements[call.id] = correction.replacements
         if (key := call.message_id) is not None:
             claims += [(lane.content, lane.digest, key, lane.name, call.id) for lane in correction.lanes.values()]
-    voids = [_void(context, replacement) for replacement in chain.from_iterable(replacements.values())]
+    voided_at = read_clock(context.conn) if replacements else context.now
+    voids = [_void(replacement, voided_at) for replacement in chain.from_iterable(replacements.values())]
     void_events(context.conn, context.replay_id, voids)
     give_up_ids(
         context.conn,
@@ -269,11 +272,11 @@ class _TakenIds:
         return set(find_stored(self._conn, ids))
 
 
-def _void(context: BatchContext, replacement: Replacement) -> Void:
+def _void(replacement: Replacement, now: int) -> Void:
     old = replacement.old
     reason = f"corrected by a replay: other {replacement.why}"
     id_ = to_revision_id(old.base, old.revision or 1)
-    return Void(old.id, id_, replacement.new_id, context.now, replacement.digest, reason)
+    return Void(old.id, id_, replacement.new_id, now, replacement.digest, reason)
 
 
 def _note_revisions(

@@ -5,7 +5,6 @@ import os
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.calls.log import CallLog
@@ -16,7 +15,8 @@ from app.clock import clock
 from app.core.credentials import Credentials
 from app.corrections.hooks import CorrectionHooks
 from app.errors import Unavailable
-from app.forward.sql_deliveries import queue_events, queue_events_if_used, restore_deliveries, void_deliveries
+from app.forward.correction import follow
+from app.forward.sql_deliveries import queue_events, queue_events_if_used
 from app.forward.sql_lists import count_delivered, count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
@@ -28,6 +28,7 @@ from app.replay.batch import Hooks
 from app.service.telemetry import Telemetry
 from app.settings import Settings
 from app.store.commit import Committer, OnEvents
+from app.store.corrections import CorrectionStep
 from app.store.engine import Connection, Database, connect
 from app.store.ids import Ids
 from app.store.ledger import Entry
@@ -123,12 +124,7 @@ def correction_hooks(ids: Ids) -> CorrectionHooks:
     """Return the hooks of corrections: their metrics, and the outbox where it has rows of their events."""
     note = tail_of(ids.next)
 
-    def rebuild(conn: Connection, event_ids: Sequence[int], now: int) -> Counter[Entry]:
-        return note(conn, (), event_ids, now)
+    def rebuild(conn: Connection, step: CorrectionStep) -> Counter[Entry]:
+        return note(conn, step.added, (*step.voided, *step.revived), step.now)
 
-    return CorrectionHooks(
-        on_void=(rebuild, void_deliveries),
-        on_revive=(rebuild, restore_deliveries),
-        count_deliveries=count_deliveries,
-        measure=measure_effect,
-    )
+    return CorrectionHooks(on_step=(rebuild, follow), count_deliveries=count_deliveries, measure=measure_effect)

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from app.store.arrays import as_arrays, packer
+from app.store.clock import SERVER_CLOCK
 
 _MANY = 200
 
@@ -123,11 +124,14 @@ class Insert(BulkStatement):
         skip_known: bool = False,
         add: str | None = None,
         replace: bool = False,
+        stamped: str | None = None,
     ) -> None:
         """Write rows of `columns`, given in the table's order.
 
         `skip_known`: a row whose unique key exists is skipped. `add`: such a row adds this column to the existing one.
         `replace`: it replaces the existing row. None of them: it raises DuplicateKey.
+
+        `stamped`: a further column, which a server sets by its own clock; for a file the rows hold it, as the last one.
         """
         self._table = table
         self._columns = tuple(column.name for column in table.columns if column.name in columns)
@@ -138,14 +142,16 @@ class Insert(BulkStatement):
         self._skip_known = skip_known
         self._add = add
         self._replace = replace
+        self._stamped = (stamped,) if stamped else ()
 
     def compose(self, rows: sa.TableValuedAlias | None) -> Any:
         """Return the statement."""
         if rows is None:
-            values: dict[str, Any] = {name: sa.bindparam(name) for name in self._columns}
+            values: dict[str, Any] = {name: sa.bindparam(name) for name in (*self._columns, *self._stamped)}
             return self._resolved(sqlite.insert(self._table).values(values))
-        selected = sa.select(*(rows.c[name] for name in self._columns))
-        return self._resolved(postgresql.insert(self._table).from_select(list(self._columns), selected))
+        selected = sa.select(*(rows.c[name] for name in self._columns), *(SERVER_CLOCK for _ in self._stamped))
+        names = [*self._columns, *self._stamped]
+        return self._resolved(postgresql.insert(self._table).from_select(names, selected))
 
     def _resolved(self, statement: Any) -> Any:
         if self._skip_known:

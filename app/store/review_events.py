@@ -48,6 +48,8 @@ class EventRow(EventFields, frozen=True):
     """Its idempotency id before any correction; None: the same."""
     revision: int | None = None
     """2 or more: a correction made it."""
+    stored_at: int | None = None
+    """In microseconds since 1970; None: before this was kept."""
 
     @property
     def is_void_by_person(self) -> bool:

@@ -10,16 +10,16 @@ from app.core.outcome import Outcome
 from app.corrections.corrector import Corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import parse_selection
-from app.corrections.sql_corrections import Correction
-from app.corrections.tally import CorrectionTally
 from app.forward.sql_deliveries import DeliveryResult, DeliveryState, claim, record_results
 from app.metrics.answer import verify
 from app.metrics.query import MetricEvent, Query
 from app.service.build import correction_hooks
 from app.service.ledger import read_ledger
 from app.store import ledger
+from app.store.corrections import Correction
 from app.store.engine import Database
 from app.store.schema import calls, deliveries, events
+from app.store.tally import CorrectionTally
 from tests.builders import NOW, an_event, rows_of, some_ids
 from tests.forward.forwarding import store
 from tests.metrics.metrics import LATER, a_metric

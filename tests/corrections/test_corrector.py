@@ -13,15 +13,15 @@ from app.corrections import corrector as corrector_module
 from app.corrections.corrector import CorrectionBusy
 from app.corrections.documents import to_tally
 from app.corrections.selection import Selection, parse_selection
-from app.corrections.sql_corrections import CorrectionState, get_correction
-from app.corrections.tally import CorrectionTally
 from app.errors import BadQuery, EditConflict, NotFound
 from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.query import Query
 from app.replay.decide import VOIDED
+from app.store.corrections import CorrectionState, get_correction
 from app.store.engine import Database
 from app.store.review import CallFilters, list_call_ids
 from app.store.schema import corrected_events, corrections, events
+from app.store.tally import CorrectionTally
 from tests.builders import NOW, a_lane, a_record, an_event, rows_of, some_transforms, store
 from tests.corrections.correcting import METRICS, a_corrector, check, clock, counted, deliver, keep, states, undo, void
 from tests.metrics.conftest import fold_all, publish
@@ -166,7 +166,7 @@ def test_exact_decimals_are_summed_exactly_over_steps(database: Database, monkey
 
 
 def test_beyond_a_thousand_customers_the_rest_is_summed_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.corrections.tally.ROWS_MAX", 2)
+    monkeypatch.setattr("app.store.tally.ROWS_MAX", 2)
     publish(database, *METRICS[:1])
     for customer in "abcd":
         store(database, a_record(an_event(idempotency_id=customer, customer_id=customer)))
@@ -251,7 +251,7 @@ def test_an_undo_leaves_what_something_else_made_void_in_between(october: Databa
     tally = undo(october, correction)
     assert (tally.revived, tally.left) == (1, 1)
     assert "e-1" not in counted(october)
-    assert sorted(state for *_, state in rows_of(october, corrected_events)) == ["left", "revived"]
+    assert sorted(rows_of(october, corrected_events, corrected_events.c.state)) == [("left",), ("revived",)]
 
 
 def test_events_can_be_made_void_again_after_an_undo(october: Database) -> None:

@@ -16,9 +16,9 @@ from app.corrections import corrector as corrector_module
 from app.corrections.corrector import CorrectionBusy, Corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import Selection
-from app.corrections.sql_corrections import Correction, CorrectionState, get_correction
 from app.errors import NotFound
 from app.metrics.fold import BucketBuilder
+from app.store.corrections import Correction, CorrectionState, get_correction
 from app.store.engine import Database
 from app.store.schema import calls, corrections, events
 from tests.builders import NOW, empty, rows_of, some_transforms

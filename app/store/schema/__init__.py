@@ -9,7 +9,9 @@ from app.store.schema.base import METADATA
 from app.store.schema.calls import calls, claims, events, faults, ledger, refusals, requests
 from app.store.schema.catalog import drafts, publications, versions
 from app.store.schema.corrections import corrected_events, corrections
-from app.store.schema.deliveries import attempted, attempts, deliveries, destinations
+from app.store.schema.deliveries import attempted, attempts, deliveries, destinations, differences
+from app.store.schema.evidence import evidence, signing_keys
+from app.store.schema.months import carried_adjustments, closed_months, closed_numbers
 from app.store.schema.nodes import ended_sessions, sightings
 from app.store.schema.replays import fingerprints, outcome_changes, replays, voids
 from app.store.schema.usage import usage_buckets, usage_folds, usage_metrics, usage_tail
@@ -19,14 +21,19 @@ __all__ = [
     "attempted",
     "attempts",
     "calls",
+    "carried_adjustments",
     "claims",
+    "closed_months",
+    "closed_numbers",
     "corrected_events",
     "corrections",
     "deliveries",
     "destinations",
+    "differences",
     "drafts",
     "ended_sessions",
     "events",
+    "evidence",
     "faults",
     "fingerprints",
     "ledger",
@@ -36,6 +43,7 @@ __all__ = [
     "replays",
     "requests",
     "sightings",
+    "signing_keys",
     "usage_buckets",
     "usage_folds",
     "usage_metrics",

@@ -106,6 +106,7 @@ events = Table(
     # Not parsed from the id: an id that a transform makes may itself end in `~2`.
     Column("base_id", Text, comment="its idempotency id before any correction; NULL: the same"),
     Column("revision", SmallInteger, comment="2 and more: it was made by a correction; NULL: 1"),
+    Column("stored_at", Id, comment="by the clock that all writers share; NULL: before there was this column"),
     # The first of the two keys that decide, permanently, what is a duplicate.
     UniqueConstraint("idempotency_id", name="events_idempotency_id"),
     comment="One row per Lotus event.",
@@ -114,6 +115,9 @@ Index("events_call", events.c.call_id)
 Index("events_customer", events.c.customer_id, events.c.call_id)
 _CORRECTED = events.c.base_id.is_not(None)
 Index("events_base", events.c.base_id, sqlite_where=_CORRECTED, postgresql_where=_CORRECTED)
+# What an answer as of a moment puts back: the events that became void since.
+_VOID = events.c.voided_at.is_not(None)
+Index("events_voided", events.c.voided_at, sqlite_where=_VOID, postgresql_where=_VOID)
 
 claims = Table(
     "claims",

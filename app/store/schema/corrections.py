@@ -8,7 +8,7 @@ corrections = Table(
     "corrections",
     METADATA,
     Column("id", Id, primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False, comment="void"),
+    Column("kind", Text, nullable=False, comment="void, amend, replay or backfill"),
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("selection", Text, nullable=False, comment="JSON of the events that it is about"),
@@ -23,6 +23,9 @@ corrections = Table(
     Column("undo_reason", Text),
     Column("undo_started_at", Id),
     Column("undone_at", Id),
+    Column("name", Text, comment="for people; NULL: it has none"),
+    Column("amendment", Text, comment="JSON of the values that it sets; NULL: it sets none"),
+    Column("lotus", Text, comment="what is done where Lotus has an event: hold, send or difference; NULL: hold"),
     comment="Each batch of corrections, and how far it came; written in the transaction of each of its steps.",
 )
 
@@ -31,10 +34,22 @@ corrected_events = Table(
     METADATA,
     Column("correction_id", Id, primary_key=True, autoincrement=False),
     Column("event_id", Id, primary_key=True, autoincrement=False),
-    Column("voided_at", Id, nullable=False, comment="as in the event: another void of it has another time"),
-    Column("state", Text, nullable=False, comment="voided; revived or left by an undo"),
+    Column("voided_at", Id, comment="as in the event: another void of it has another time; NULL: it added the event"),
+    Column("state", Text, nullable=False, comment="voided or added; revived, removed or left by an undo"),
+    Column("replacement_id", Id, comment="the event that stands for it now; NULL: none does"),
+    Column("revived_at", Id, comment="when an undo made it count again: from voided_at to then it was void"),
     comment="The events of each batch.",
     sqlite_with_rowid=False,
 )
 # Who made an event void: asked for the events of a call or a list.
 Index("corrected_events_event", corrected_events.c.event_id)
+_REPLACED = corrected_events.c.replacement_id.is_not(None)
+Index(
+    "corrected_events_replacement",
+    corrected_events.c.replacement_id,
+    sqlite_where=_REPLACED,
+    postgresql_where=_REPLACED,
+)
+# What an answer as of a moment leaves out: the events that were void then, and count again.
+_REVIVED = corrected_events.c.revived_at.is_not(None)
+Index("corrected_events_revived", corrected_events.c.revived_at, sqlite_where=_REVIVED, postgresql_where=_REVIVED)

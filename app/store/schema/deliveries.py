@@ -1,6 +1,6 @@
 """The outbox, and the state of the destination."""
 
-from sqlalchemy import Column, Index, Integer, Table, Text
+from sqlalchemy import Column, Index, Integer, Table, Text, UniqueConstraint
 
 from app.store.schema.base import METADATA, Id
 
@@ -9,7 +9,7 @@ deliveries = Table(
     METADATA,
     # The event's own id: ids ascend, so new rows are appended to the tree, and a row can be sharded with its event.
     Column("event_id", Id, primary_key=True, autoincrement=False),
-    Column("state", Text, nullable=False, comment="waiting, delivered, failed, unforwardable or voided"),
+    Column("state", Text, nullable=False, comment="see docs/forward.md"),
     Column("due_at", Id, nullable=False, comment="when to send it, while it waits"),
     Column("tries", Integer, nullable=False, comment="how often it was sent, and the trouble was its own"),
     Column("claim", Id, comment="the worker that has it at hand"),
@@ -17,6 +17,7 @@ deliveries = Table(
     Column("attempt_id", Id, comment="the last one"),
     Column("reason", Text, comment="why it was not delivered, as Lotus said it"),
     Column("settled_at", Id),
+    Column("note", Text, comment="what a person did about a surplus in Lotus; NULL: nothing yet"),
     comment="The outbox: one row per event that is to reach Lotus, written in the transaction of the event.",
 )
 # Deliveries to send next. New rows are appended to its end; delivered ones are not in it.
@@ -29,7 +30,7 @@ Index(
     postgresql_where=_WAITING,
 )
 # For lists: few rows, and no cost when an event is stored.
-_ENDED_BADLY = deliveries.c.state.in_(("failed", "unforwardable", "voided"))
+_ENDED_BADLY = deliveries.c.state.in_(("failed", "unforwardable", "voided", "surplus", "credited", "held"))
 Index(
     "deliveries_undelivered",
     deliveries.c.state,
@@ -37,6 +38,22 @@ Index(
     sqlite_where=_ENDED_BADLY,
     postgresql_where=_ENDED_BADLY,
 )
+
+differences = Table(
+    "differences",
+    METADATA,
+    Column("event_id", Id, primary_key=True, autoincrement=False, comment="an id of its own, as in its delivery"),
+    Column("correction_id", Id, nullable=False),
+    Column("corrected_id", Id, nullable=False, comment="id of the event whose number it corrects"),
+    Column("idempotency_id", Text, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("time_created", Id, nullable=False),
+    Column("properties", Text, nullable=False),
+    UniqueConstraint("idempotency_id", name="differences_idempotency_id"),
+    comment="Corrections of sums that are sent to Lotus. They are no events: they live in the outbox only.",
+)
+Index("differences_correction", differences.c.correction_id)
 
 attempts = Table(
     "attempts",

@@ -1,4 +1,4 @@
-"""What a batch of voids does, or would do: events, customers, metrics, deliveries; and what its undo did."""
+"""What a batch of corrections does, or would do: events, customers, metrics, deliveries; and what its undo did."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
