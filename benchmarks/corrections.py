@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/corrections.py [--events 100000] [--folder var/bench] [--only sqlite]
 
-The events are those of a month of stored calls (metrics_seed.py), folded before the clock runs; each row corrects all of
-one event name. The preview, in which the effect is counted, is a row of its own.
+The events are those of a month of stored calls (metrics_seed.py), folded before the clock runs; each row corrects all
+of one event name. The preview, in which the effect is counted, is a row of its own.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from databases import Source, folder_on_disk, postgresql
-from metrics import METRICS, publish
 from metrics_seed import seed
 
 from app.cli.program import tune_garbage_collection
@@ -25,6 +24,7 @@ from app.corrections.selection import parse_selection
 from app.metrics.fold import BucketBuilder
 from app.service.build import correction_hooks
 from app.store.engine import Database, connect
+from metrics import METRICS, publish
 
 REACH = 5_000
 
