@@ -1,19 +1,22 @@
 """Corrections on the JSON API. A request works for a few seconds at most; a larger batch is then resumed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Blueprint, Response
 
 from app.catalog.backend import Backend
 from app.clock import clock
+from app.corrections.amendment import Amendment, parse_amendment
 from app.corrections.corrector import make_corrector
 from app.corrections.documents import to_document, to_preview_document
+from app.corrections.export import CSV_HEAD, to_csv, to_event_document
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import MEMBERS, parse_author, parse_reason, parse_selection
+from app.corrections.selection import MEMBERS, parse_author, parse_lotus, parse_name, parse_reason, parse_selection
+from app.corrections.sql_export import BatchEvent, list_batch_events
 from app.errors import BadQuery
-from app.store.corrections import VOID, Correction, CorrectionState, get_correction, list_corrections
-from app.store.query import parse_path_id
+from app.store.corrections import AMEND, VOID, Correction, CorrectionState, get_correction, list_corrections
+from app.store.query import parse_id, parse_limit, parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_json_object, read_list_parameters, read_parameters
@@ -26,6 +29,10 @@ AUTHOR = "api"
 """Who did it, where a request does not say so."""
 
 
+_BATCH = ("set", "unset", "reason", "author", "name", "lotus", "dry_run")
+_PIECE = 1000
+
+
 def corrections_api(offload: Offload, admin_token: str, make_hooks: CorrectionHooksFactory) -> Blueprint:
     """Return the routes below `/api/v1/corrections`."""
     blueprint = api_blueprint("corrections_api", admin_token, "/api/v1/corrections")
@@ -35,8 +42,8 @@ def corrections_api(offload: Offload, admin_token: str, make_hooks: CorrectionHo
         return to_json(offload(_list()))
 
     @blueprint.post("")
-    def void() -> Response:
-        return _answer(offload(_void(make_hooks)))
+    def correct() -> Response:
+        return _answer(offload(_correct(make_hooks)))
 
     @blueprint.get("/<correction_id>")
     def show(correction_id: str) -> Response:
@@ -67,6 +74,18 @@ def corrections_api(offload: Offload, admin_token: str, make_hooks: CorrectionHo
             )
         )
 
+    @blueprint.get("/<correction_id>/events")
+    def events(correction_id: str) -> Response:
+        return to_json(offload(_events(_get(offload, correction_id))))
+
+    @blueprint.get("/<correction_id>/events.csv")
+    def events_csv(correction_id: str) -> Response:
+        read_parameters()
+        correction = _get(offload, correction_id)
+        headers = {"Content-Disposition": f'attachment; filename="correction_{correction.id}.csv"'}
+        pieces = _stream_csv(offload, correction)
+        return Response(pieces, content_type="text/csv; charset=utf-8", headers=headers)
+
     return blueprint
 
 
@@ -82,24 +101,69 @@ def _list() -> Work:
     return work
 
 
-def _void(make_hooks: CorrectionHooksFactory) -> Callable[[Backend], dict[str, Any]]:
-    document = _read_body("kind", *MEMBERS, "reason", "author", "dry_run")
-    if document.pop("kind", None) != VOID:
-        raise BadQuery(f"kind must be {VOID}")
+def _events(correction: Correction) -> Work:
+    texts = read_parameters("after", "limit")
+    after = parse_id("after", texts["after"]) if "after" in texts else -1
+    limit = parse_limit(texts.get("limit"))
+
+    def work(backend: Backend) -> object:
+        with backend.database.reading() as conn:
+            rows = list_batch_events(conn, correction.id, after, limit + 1)
+        following = str(rows[limit - 1].event_id) if len(rows) > limit else None
+        return {"events": [to_event_document(row) for row in rows[:limit]], "next": following}
+
+    return work
+
+
+def _stream_csv(offload: Offload, correction: Correction) -> Iterator[str]:
+    """Yield all events of a batch piece by piece: no large file delays a webhook request, or is held in memory."""
+    yield CSV_HEAD
+    after = -1
+    while True:
+
+        def work(backend: Backend, after: int = after) -> list[BatchEvent]:
+            with backend.database.reading() as conn:
+                return list_batch_events(conn, correction.id, after, _PIECE)
+
+        rows: list[BatchEvent] = offload(work)
+        if not rows:
+            return
+        after = rows[-1].event_id
+        yield to_csv(rows)
+
+
+def _correct(make_hooks: CorrectionHooksFactory) -> Callable[[Backend], dict[str, Any]]:
+    document = _read_body("kind", *MEMBERS, *_BATCH)
+    kind = document.pop("kind", None)
+    if kind not in {VOID, AMEND}:
+        raise BadQuery(f"kind must be {VOID} or {AMEND}")
     dry_run = document.pop("dry_run", False)
     if not isinstance(dry_run, bool):
         raise BadQuery("dry_run must be true or false")
     reason, author = parse_reason(document.pop("reason", None)), parse_author(document.pop("author", AUTHOR))
+    name, lotus = parse_name(document.pop("name", None)), parse_lotus(document.pop("lotus", None))
+    amendment = _read_amendment(kind, document.pop("set", {}), document.pop("unset", []))
     selection = parse_selection(document, clock())
 
     def work(backend: Backend) -> dict[str, Any]:
         corrector = make_corrector(backend.database, make_hooks)
-        preview = corrector.preview(selection)
+        preview = corrector.preview(selection, amendment)
         if dry_run or not preview.tally.events:
             return to_preview_document(preview, dry_run=dry_run)
-        return to_document(corrector.run(corrector.begin(preview, author, reason), seconds=RUN_SECONDS))
+        begun = corrector.begin(preview, author, reason, name=name, lotus=lotus)
+        return to_document(corrector.run(begun, seconds=RUN_SECONDS))
 
     return work
+
+
+def _read_amendment(kind: str, values: object, unset: object) -> Amendment | None:
+    if not isinstance(values, dict) or not isinstance(unset, list):
+        raise BadQuery("set must be a JSON object of new values, and unset a list of properties")
+    if kind == AMEND:
+        return parse_amendment(values, unset)
+    if values or unset:
+        raise BadQuery(f"set and unset belong to the kind {AMEND}")
+    return None
 
 
 def _get(offload: Offload, text: str) -> Correction:

@@ -14,32 +14,38 @@ from typing import TypeVar
 import msgspec
 
 from app.clock import clock
+from app.core.outcome import Outcome
+from app.corrections.amendment import Amendment
+from app.corrections.changes import decide
+from app.corrections.effects import Foreseen, compare_at_end
 from app.corrections.hooks import CorrectionHooks, CorrectionHooksFactory
+from app.corrections.replacements import replace_events
 from app.corrections.selection import Selection
-from app.corrections.sql_corrections import find_missing_ids, find_running, list_selected, list_still_void
+from app.corrections.sql_corrections import find_missing_ids, find_running, list_selected
+from app.corrections.undo import undo_events
 from app.errors import EditConflict, NotFound, Unavailable
 from app.store import ledger
 from app.store.clock import read_clock
 from app.store.corrections import (
+    AMEND,
     VOID,
     CorrectedEvent,
     Correction,
     CorrectionState,
     CorrectionStep,
-    EventState,
+    LotusChoice,
     append_corrected,
     append_correction,
     get_correction,
     list_corrected,
     save_step,
-    set_event_states,
 )
 from app.store.engine import Connection, Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.review import newest_call_id
 from app.store.tally import CorrectionTally
 from app.store.updates import Stale
-from app.store.voids import lock_replays, revive, void_by_person
+from app.store.voids import lock_replays, void_by_person
 
 T = TypeVar("T")
 
@@ -52,13 +58,22 @@ _BREATH_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoidPreview:
+class CorrectionPreview:
     """What a correction would do."""
 
     selection: Selection
+    amendment: Amendment | None
+    """None: the events would be made void."""
     until_call: int
     """The last call whose events it is about."""
+    counted_at: int
+    """By the clock that all writers share."""
     tally: CorrectionTally
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+        return VOID if self.amendment is None else AMEND
 
 
 class CorrectionBusy(Unavailable):
@@ -66,7 +81,7 @@ class CorrectionBusy(Unavailable):
 
 
 class Corrector:
-    """Makes the events of one database void, and undoes that."""
+    """Makes the events of one database void or amends them, and undoes any batch."""
 
     def __init__(self, database: Database, ids: Ids, clock: Callable[[], int], hooks: CorrectionHooks) -> None:
         """`clock` gives microseconds since 1970."""
@@ -75,55 +90,74 @@ class Corrector:
         self._clock = clock
         self._hooks = hooks
 
-    def preview(self, selection: Selection) -> VoidPreview:
-        """Count what voiding a selection would do; write nothing.
+    def preview(
+        self, selection: Selection, amendment: Amendment | None = None, counted_at: int | None = None
+    ) -> CorrectionPreview:
+        """Count what voiding a selection, or amending it, would do; write nothing.
+
+        `counted_at`: when the same selection was counted and shown before.
 
         Raises:
             NotFound: no event fits, or one of its ids is unknown.
 
         """
-        tally, cursor = CorrectionTally(), (-1, -1)
+        tally, cursor, foreseen = CorrectionTally(), (-1, -1), Foreseen()
         # One snapshot: the numbers fit each other.
         with self._database.reading() as conn:
             if missing := find_missing_ids(conn, selection):
                 raise NotFound(f"there is no event with the id {missing[0][:100]!r}")
-            until_call = newest_call_id(conn)
+            until_call, now = newest_call_id(conn), read_clock(conn)
             while True:
                 page = list_selected(conn, selection, cursor, until_call, STEP_EVENTS)
-                event_ids = [event.id for event in page if event.voided_at is None]
-                tally.already_void += len(page) - len(event_ids)
-                tally.add_events(
-                    [(event.customer_id, event.event_name) for event in page if event.voided_at is None],
-                    self._hooks.measure(conn, event_ids),
-                )
-                self._count_deliveries(conn, tally, event_ids)
+                changes = decide(page, amendment, counted_at)
+                changes.count(tally, conn, self._hooks)
+                foreseen.add(changes, tally)
+                self._count_deliveries(conn, tally, changes.event_ids)
                 if len(page) < STEP_EVENTS:
                     break
                 cursor = page[-1].call_id, page[-1].id
-        if not (tally.events or tally.already_void):
+            foreseen.compare(conn, self._hooks, tally)
+        if tally == CorrectionTally():
             raise NotFound("no event fits this selection")
-        return VoidPreview(selection=selection, until_call=until_call, tally=tally)
+        return CorrectionPreview(
+            selection=selection,
+            amendment=amendment,
+            until_call=until_call,
+            counted_at=now if counted_at is None else min(counted_at, now),
+            tally=tally,
+        )
 
-    def begin(self, preview: VoidPreview, author: str, reason: str) -> Correction:
-        """Begin a batch that voids what was previewed; if one of this selection was stopped, return that one."""
-        words = msgspec.json.encode(preview.selection).decode()
+    def begin(
+        self,
+        preview: CorrectionPreview,
+        author: str,
+        reason: str,
+        *,
+        name: str | None = None,
+        lotus: LotusChoice = LotusChoice.HOLD,
+    ) -> Correction:
+        """Begin a batch that does what was previewed; if one of the same was stopped, return that one."""
+        amendment = preview.amendment
+        begun = Correction(
+            id=0,
+            kind=preview.kind,
+            author=author,
+            reason=reason,
+            selection=msgspec.json.encode(preview.selection).decode(),
+            state=CorrectionState.RUNNING.value,
+            until_call=preview.until_call,
+            counts=msgspec.json.encode(CorrectionTally()).decode(),
+            started_at=preview.counted_at,
+            name=name,
+            amendment=None if amendment is None else msgspec.json.encode(amendment, order="deterministic").decode(),
+            lotus=lotus.value,
+        )
 
         def write(conn: Connection) -> Correction:
-            running = find_running(conn, words)
+            running = find_running(conn, begun)
             if running is not None:
                 return running
-            now = self._clock()
-            correction = Correction(
-                id=self._ids.next(now),
-                kind=VOID,
-                author=author,
-                reason=reason,
-                selection=words,
-                state=CorrectionState.RUNNING.value,
-                until_call=preview.until_call,
-                counts=msgspec.json.encode(CorrectionTally()).decode(),
-                started_at=now,
-            )
+            correction = msgspec.structs.replace(begun, id=self._ids.next(self._clock()))
             append_correction(conn, correction)
             return correction
 
@@ -166,12 +200,17 @@ class Corrector:
         `advance` gets the number of events of each step.
 
         Raises:
+            EditConflict: it is a running batch of another kind, which what began it goes on with.
             Unavailable: the database cannot be used now, or another process goes on with this batch.
 
         """
         until = None if seconds is None else time.monotonic() + seconds
         while correction.state in {CorrectionState.RUNNING, CorrectionState.UNDOING}:
-            step = self._void if correction.state == CorrectionState.RUNNING else self._revive
+            if correction.state == CorrectionState.RUNNING and correction.kind not in {VOID, AMEND}:
+                raise EditConflict(
+                    f"correction {correction.id} is a {correction.kind}: repeat the command that began it"
+                )
+            step = self._correct if correction.state == CorrectionState.RUNNING else self._undo
             correction, count = self._step(step, correction)
             advance(count)
             if until is not None and time.monotonic() > until:
@@ -193,26 +232,41 @@ class Corrector:
 
         return self._with_retries(work)
 
-    def _void(self, correction: Correction) -> tuple[Correction, int]:
+    def _correct(self, correction: Correction) -> tuple[Correction, int]:
         selection = msgspec.json.decode(correction.selection, type=Selection)
+        words = correction.amendment
+        amendment = None if words is None else msgspec.json.decode(words, type=Amendment)
         cursor = correction.cursor_call, correction.cursor_event
-        with self._database.reading() as conn:
-            page = list_selected(conn, selection, cursor, correction.until_call, STEP_EVENTS)
-            live = [event for event in page if event.voided_at is None]
-            event_ids = [event.id for event in live]
-            measure = self._hooks.measure(conn, event_ids)
         tally = msgspec.json.decode(correction.counts, type=CorrectionTally)
-        tally.already_void += len(page) - len(live)
-        tally.add_events([(event.customer_id, event.event_name) for event in live], measure)
-        is_last = len(page) < STEP_EVENTS
+        with self._database.reading() as conn:
+            own = None if amendment is None else correction.id
+            page = list_selected(conn, selection, cursor, correction.until_call, STEP_EVENTS, own)
+            changes = decide(page, amendment, correction.started_at)
+            changes.count(tally, conn, self._hooks)
+            is_last = len(page) < STEP_EVENTS
+            if is_last:
+                compare_at_end(conn, self._hooks, correction, tally, changes)
 
         def write(conn: Connection) -> Correction:
             now = read_clock(conn)
+            event_ids = changes.event_ids
             if void_by_person(conn, event_ids, now, correction.reason) != len(event_ids):
                 raise Stale
             self._count_deliveries(conn, tally, event_ids)
-            append_corrected(conn, correction.id, (CorrectedEvent(event_id, now) for event_id in event_ids))
-            self._note(conn, CorrectionStep(correction=correction, now=now, voided=event_ids))
+            added = replace_events(conn, changes.events, self._ids, now)
+            replacements = {event_id: new.id for event_id, new in added.items()}
+            rows = (CorrectedEvent(event_id, now, replacement_id=replacements.get(event_id)) for event_id in event_ids)
+            append_corrected(conn, correction.id, rows)
+            self._note(
+                conn,
+                CorrectionStep(
+                    correction=correction,
+                    now=now,
+                    voided=event_ids,
+                    added=list(added.values()),
+                    replacements=replacements,
+                ),
+            )
             after = msgspec.structs.replace(
                 correction,
                 state=(CorrectionState.FINISHED if is_last else CorrectionState.RUNNING).value,
@@ -226,7 +280,7 @@ class Corrector:
 
         return self._write(write), len(page)
 
-    def _revive(self, correction: Correction) -> tuple[Correction, int]:
+    def _undo(self, correction: Correction) -> tuple[Correction, int]:
         with self._database.reading() as conn:
             page = list_corrected(conn, correction.id, correction.cursor_event, STEP_EVENTS)
         tally = msgspec.json.decode(correction.counts, type=CorrectionTally)
@@ -234,25 +288,14 @@ class Corrector:
 
         def write(conn: Connection) -> Correction:
             now = read_clock(conn)
-            still_void = list_still_void(conn, page)
-            voids = [
-                (event.event_id, event.voided_at)
-                for event in page
-                if event.event_id in still_void and event.voided_at is not None
-            ]
-            if revive(conn, voids) != len(voids):
-                raise Stale
-            states = {
-                event.event_id: (
-                    event.state,
-                    EventState.REVIVED if event.event_id in still_void else EventState.LEFT,
-                )
-                for event in page
-            }
-            set_event_states(conn, correction.id, states, now)
-            tally.revived += len(voids)
-            tally.left += len(page) - len(voids)
-            tally.queued += self._note(conn, CorrectionStep(correction=correction, now=now, revived=sorted(still_void)))
+            undone = undo_events(conn, correction.id, page, correction.undo_reason or "", now)
+            tally.revived += len(undone.revived)
+            tally.removed += len(undone.removed)
+            tally.left += undone.left
+            self._note(
+                conn, CorrectionStep(correction=correction, now=now, voided=undone.removed, revived=undone.revived)
+            )
+            tally.queued += self._hooks.count_deliveries(conn, undone.revived)[1]
             after = msgspec.structs.replace(
                 correction,
                 state=(CorrectionState.UNDONE if is_last else CorrectionState.UNDOING).value,
@@ -265,17 +308,19 @@ class Corrector:
 
         return self._write(write), len(page)
 
-    def _note(self, conn: Connection, step: CorrectionStep) -> int:
-        """Call the hooks, and write the ledger; return how many deliveries were queued."""
+    def _note(self, conn: Connection, step: CorrectionStep) -> None:
+        """Call the hooks, and write the ledger."""
+        if not (step.voided or step.revived or step.added):
+            return
         counts: Counter[ledger.Entry] = Counter(
-            {(ledger.EVENT, ledger.VOIDED, ""): len(step.voided) - len(step.revived)}
+            {
+                (ledger.EVENT, Outcome.STORED, ""): len(step.added),
+                (ledger.EVENT, ledger.VOIDED, ""): len(step.voided) - len(step.revived),
+            }
         )
-        if not (step.voided or step.revived):
-            return 0
         for hook in self._hooks.on_step:
             counts.update(hook(conn, step))
         ledger.append(conn, self._ids.tag, step.now, counts)
-        return sum(count for entry, count in counts.items() if entry[0] == ledger.DELIVERY and count > 0)
 
     def _count_deliveries(self, conn: Connection, tally: CorrectionTally, event_ids: Sequence[int]) -> None:
         delivered, undelivered = self._hooks.count_deliveries(conn, event_ids)

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 
 from app.core.times import format_time
-from app.corrections.corrector import VoidPreview
+from app.corrections.amendment import Amendment
+from app.corrections.corrector import CorrectionPreview
 from app.corrections.selection import Selection
-from app.store.corrections import Correction
+from app.store.corrections import AMEND, VOID, Correction
 from app.store.tally import CorrectionTally
 
 
@@ -16,9 +17,17 @@ def to_tally(correction: Correction) -> CorrectionTally:
     return msgspec.json.decode(correction.counts, type=CorrectionTally)
 
 
-def to_selection(correction: Correction) -> Selection:
-    """Return which events a batch is about."""
-    return msgspec.json.decode(correction.selection, type=Selection)
+def to_selection(correction: Correction) -> dict[str, Any]:
+    """Return which events a batch is about, as JSON values."""
+    if correction.kind in {VOID, AMEND}:
+        return msgspec.json.decode(correction.selection, type=Selection).to_values()
+    values: dict[str, Any] = msgspec.json.decode(correction.selection, type=dict[str, Any])
+    return values
+
+
+def to_amendment(correction: Correction) -> Amendment | None:
+    """Return the values that a batch sets; None if it sets none."""
+    return None if correction.amendment is None else msgspec.json.decode(correction.amendment, type=Amendment)
 
 
 def to_document(correction: Correction) -> dict[str, Any]:
@@ -35,10 +44,13 @@ def to_document(correction: Correction) -> dict[str, Any]:
         "id": str(correction.id),
         "dry_run": False,
         "kind": correction.kind,
+        "name": correction.name,
         "state": correction.state,
         "author": correction.author,
         "reason": correction.reason,
-        "selection": to_selection(correction).to_values(),
+        "selection": to_selection(correction),
+        **_to_changes(to_amendment(correction)),
+        "lotus": correction.lotus,
         "started_at": format_time(correction.started_at),
         "finished_at": _to_time(correction.finished_at),
         "undo": undo,
@@ -46,15 +58,20 @@ def to_document(correction: Correction) -> dict[str, Any]:
     }
 
 
-def to_preview_document(preview: VoidPreview, *, dry_run: bool) -> dict[str, Any]:
+def to_preview_document(preview: CorrectionPreview, *, dry_run: bool) -> dict[str, Any]:
     """Return what a batch would do, or that there is nothing to do, as JSON values."""
     return {
         "id": None,
         "dry_run": dry_run,
-        "kind": "void",
+        "kind": preview.kind,
         "selection": preview.selection.to_values(),
+        **_to_changes(preview.amendment),
         **preview.tally.to_values(),
     }
+
+
+def _to_changes(amendment: Amendment | None) -> dict[str, Any]:
+    return {"set": None, "unset": None} if amendment is None else amendment.to_values()
 
 
 def _to_time(micros: int | None) -> str | None:

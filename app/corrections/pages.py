@@ -78,7 +78,7 @@ def correction_pages(pages: Pages, make_hooks: CorrectionHooksFactory) -> Bluepr
 
 
 def _preview(corrector: Corrector, selection: Selection) -> Values:
-    return {"words": _words(selection), **_shown(corrector.preview(selection).tally)}
+    return {"words": _words(selection.to_values()), **_shown(corrector.preview(selection).tally)}
 
 
 def _start(corrector: Corrector, selection: Selection, author: str, reason: str) -> Correction:
@@ -97,9 +97,9 @@ def _parse(texts: dict[str, str]) -> Selection:
     return parse_selection({**values, "ids": [texts["id"]] if "id" in texts else None}, clock())
 
 
-def _words(selection: Selection) -> dict[str, str]:
+def _words(selection: dict[str, Any]) -> dict[str, str]:
     """Return the fields of a form that mean this selection."""
-    values = {name: value for name, value in selection.to_values().items() if value is not None}
+    values = {name: value for name, value in selection.items() if value is not None}
     ids = values.pop("ids", [])
     return ({"id": ", ".join(ids)} if ids else {}) | values
 

@@ -7,10 +7,16 @@ import msgspec
 
 from app.core.times import format_time
 from app.errors import BadQuery
+from app.store.corrections import LotusChoice
 from app.store.query import check_texts, parse_id, parse_moment
 from app.store.record import KEY_MAX
 
-MEMBERS = ("ids", "call", "message", "event_name", "customer", "since", "until")
+_TEXTS = ("message", "event_name", "customer", "transform", "call_event", "route")
+_MOMENTS = ("since", "until", "received_since", "received_until")
+MEMBERS = ("ids", "call", *_TEXTS, *_MOMENTS)
+
+_NAMED_BY = ("call", "message", "event_name", "customer", "transform", "call_event")
+"""A selection has ids or one of these: a period alone would be everybody's events."""
 
 IDS_MAX = 1000
 """Idempotency ids of one selection: more are a filter."""
@@ -18,6 +24,7 @@ IDS_MAX = 1000
 TEXT_MAX = 2000
 REASON_MAX = 500
 AUTHOR_MAX = 100
+NAME_MAX = 100
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,17 +42,23 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first `time_created`, in microseconds since 1970."""
     until: int | None = None
     """The first `time_created` after them."""
+    transform: str | None = None
+    """Name of the transform that made them."""
+    call_event: str | None = None
+    """Segment's name of the event, as their call has it."""
+    route: str | None = None
+    """The way by which their call came."""
+    received_since: int | None = None
+    """When their calls came, in microseconds since 1970."""
+    received_until: int | None = None
 
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values that `parse_selection` reads."""
         return {
             "ids": list(self.ids) or None,
             "call": None if self.call is None else str(self.call),
-            "message": self.message,
-            "event_name": self.event_name,
-            "customer": self.customer,
-            "since": None if self.since is None else format_time(self.since),
-            "until": None if self.until is None else format_time(self.until),
+            **{name: getattr(self, name) for name in _TEXTS},
+            **{name: None if (at := getattr(self, name)) is None else format_time(at) for name in _MOMENTS},
         }
 
 
@@ -68,25 +81,36 @@ def parse_selection(values: Mapping[str, Any], now: int) -> Selection:
         if not (isinstance(text, str) and 0 < len(text) <= TEXT_MAX):
             raise BadQuery(f"{name} must be a text of 1 to {TEXT_MAX:,} characters; leave it out if it does not matter")
     check_texts({**texts, **{f"ids[{at}]": id_ for at, id_ in enumerate(ids)}})
-    if not (ids or texts.keys() & {"call", "message", "event_name", "customer"}):
-        raise BadQuery("name the events: idempotency ids, a call, a message, a customer or an event name")
-    selection = Selection(
-        ids=tuple(sorted(set(ids))),
-        call=parse_id("call", texts["call"]) if "call" in texts else None,
-        message=texts.get("message"),
-        event_name=texts.get("event_name"),
-        customer=texts.get("customer"),
-        since=parse_moment("since", texts["since"], now) if "since" in texts else None,
-        until=parse_moment("until", texts["until"], now) if "until" in texts else None,
-    )
-    if selection.since is not None and selection.until is not None and selection.since >= selection.until:
-        raise BadQuery("since must be before until: the period includes since, but not until")
+    if not (ids or texts.keys() & set(_NAMED_BY)):
+        raise BadQuery("name the events: idempotency ids, a call, a message, a customer, an event name or a transform")
+    members: dict[str, Any] = {name: texts[name] for name in _TEXTS if name in texts}
+    members.update((name, parse_moment(name, texts[name], now)) for name in _MOMENTS if name in texts)
+    call = parse_id("call", texts["call"]) if "call" in texts else None
+    selection = Selection(ids=tuple(sorted(set(ids))), call=call, **members)
+    for first, last in (("since", "until"), ("received_since", "received_until")):
+        start, end = getattr(selection, first), getattr(selection, last)
+        if start is not None and end is not None and start >= end:
+            raise BadQuery(f"{first} must be before {last}: the period includes {first}, but not {last}")
     return selection
 
 
 def parse_reason(text: object) -> str:
     """Return the reason of a correction or an undo. Raises BadQuery."""
     return _parse_words("reason", text, REASON_MAX)
+
+
+def parse_name(text: object) -> str | None:
+    """Return the name of a batch; None if it gets none. Raises BadQuery."""
+    return None if text is None else _parse_words("name", text, NAME_MAX)
+
+
+def parse_lotus(text: object) -> LotusChoice:
+    """Return what is done where Lotus has an event. Raises BadQuery."""
+    if text is None:
+        return LotusChoice.HOLD
+    if text not in set(LotusChoice):
+        raise BadQuery(f"lotus must be {', '.join(LotusChoice)}")
+    return LotusChoice(str(text))
 
 
 def parse_author(text: object) -> str:

@@ -2,30 +2,65 @@
 
 from app.core.text import counted, printable
 from app.core.times import format_time
-from app.corrections.documents import to_tally
-from app.store.corrections import Correction, CorrectionState
+from app.corrections.amendment import to_assignment
+from app.corrections.documents import to_amendment, to_selection, to_tally
+from app.store.corrections import AMEND, Correction, CorrectionState, LotusChoice
 from app.store.tally import OTHERS, CorrectionTally, Effect
 
 _ROWS = 20
 """Customers and effects that are shown; JSON has up to a thousand."""
 
+_DONE = {AMEND: "amended", "backfill": "added", "replay": "corrected"}
+"""What a batch does with its events, by its kind; others are made void."""
 
-def effect_text(tally: CorrectionTally, *, foreseen: bool) -> str:
+
+def done_text(kind: str) -> str:
+    """Return what a batch of this kind does with events: `made void`."""
+    return _DONE.get(kind, "made void")
+
+
+def effect_text(tally: CorrectionTally, kind: str, lotus: str | None, *, foreseen: bool) -> str:
     """Return what a batch did or, if `foreseen`, would do."""
     would = "would be" if foreseen else "were" if tally.events != 1 else "was"
-    lines = [f"{counted(tally.events, 'event')} {would} made void"]
-    if tally.already_void:
-        lines[0] += f" (already void: {tally.already_void:,})"
+    lines = [f"{counted(tally.events, 'event')} {would} {done_text(kind)}"]
+    left = [f"{name}: {count:,}" for name, count in _left_alone(tally)]
+    if left:
+        lines[0] += f" ({', '.join(left)})"
+    if tally.refused_why is not None:
+        lines.append(f"refused, since {printable(tally.refused_why)}")
     if tally.events:
-        lines.append(_deliveries_text(tally, foreseen=foreseen))
+        lines.append(lotus_text(tally, kind, lotus, foreseen=foreseen))
         lines += _counts_text("customer", tally.by_customer)
         lines += _counts_text("event name", tally.by_name)
         lines += ["", "metrics, by customer and month (UTC):", *_effect_lines(tally.effects)]
     return "\n".join(lines)
 
 
-def _deliveries_text(tally: CorrectionTally, *, foreseen: bool) -> str:
-    has = f"Lotus has {tally.delivered:,} of them and keeps them" if tally.delivered else "Lotus has none of them"
+def _left_alone(tally: CorrectionTally) -> list[tuple[str, int]]:
+    counts = [
+        ("already void", tally.already_void),
+        ("unchanged", tally.unchanged),
+        ("refused", tally.refused),
+        ("corrected by somebody else since they were counted, and left", tally.overtaken),
+    ]
+    return [(name, count) for name, count in counts if count]
+
+
+def lotus_text(tally: CorrectionTally, kind: str, lotus: str | None, *, foreseen: bool) -> str:
+    """Return what Lotus has of the events of a batch, and what is done about it."""
+    if not tally.delivered:
+        has = "Lotus has none of them"
+    elif lotus == LotusChoice.DIFFERENCE:
+        has = f"{tally.delivered:,} of these were delivered; Lotus gets the difference (difference)"
+    elif kind != AMEND:
+        has = f"{tally.delivered:,} of these were delivered; Lotus keeps them, and counts them on"
+    elif lotus == LotusChoice.SEND:
+        has = f"{tally.delivered:,} of these were delivered; Lotus will count both (send)"
+    else:
+        has = (
+            f"{tally.delivered:,} of these were delivered; Lotus will count both, "
+            "unless what stands for them is held back (hold)"
+        )
     if not tally.withdrawn:
         return has
     return f"{has}; {tally.withdrawn:,} {'would be' if foreseen else 'were'} taken out of the outbox"
@@ -44,8 +79,8 @@ def _effect_lines(effects: list[Effect]) -> list[str]:
     rows = sorted(effects, key=lambda effect: (effect.metric, effect.customer_id or "", effect.month))
     lines = [
         f"  {printable(effect.metric)}  {_name(effect.customer_id)}  {effect.month}  "
-        + (f"changes by {effect.change}" if effect.change is not None else "depends on other events")
-        + f" ({counted(effect.events, 'event')})"
+        + (f"changes by {effect.change}" if effect.change is not None else f"changes; {effect.why}")
+        + f" ({counted(effect.events, 'event')}{f', {effect.added:,} instead' if effect.added else ''})"
         for effect in rows[:_ROWS]
     ]
     return lines + _more(len(rows))
@@ -65,26 +100,50 @@ def correction_text(correction: Correction, event_ids: list[tuple[str, str]], sh
     lines = [
         *(f"{name:<10}{text}" for name, text in _head(correction)),
         "",
-        effect_text(tally, foreseen=False),
+        effect_text(tally, correction.kind, correction.lotus, foreseen=False),
         *([""] if event_ids else []),
         *(f"  {printable(event_id)}  {state}" for event_id, state in event_ids),
     ]
     if tally.events > shown:
-        lines.append(f"  and {tally.events - shown:,} more")
+        lines.append(f"  and {tally.events - shown:,} more: `segment-lotus corrections export {correction.id}`")
     if correction.undo_started_at is not None:
         lines += ["", undo_text(correction)]
     return "\n".join(lines)
 
 
 def _head(correction: Correction) -> list[tuple[str, str]]:
+    amendment = to_amendment(correction)
     return [
         ("correction", str(correction.id)),
+        *([("name", printable(correction.name))] if correction.name else []),
         ("kind", correction.kind),
         ("state", correction.state),
         ("author", printable(correction.author)),
         ("reason", printable(correction.reason)),
         ("started", format_time(correction.started_at)),
-        ("selection", printable(correction.selection)),
+        ("events", selection_text(correction)),
+        *([("sets", printable(", ".join(to_change_texts(correction))))] if amendment is not None else []),
+    ]
+
+
+def selection_text(correction: Correction) -> str:
+    """Return which events a batch is about."""
+    values = {name: value for name, value in to_selection(correction).items() if value is not None}
+    return "; ".join(
+        printable(f"{name.replace('_', ' ')} {', '.join(value) if isinstance(value, list) else value}")
+        for name, value in values.items()
+    )
+
+
+def to_change_texts(correction: Correction) -> list[str]:
+    """Return the values that a batch sets, and those that it removes, as they are written in commands."""
+    amendment = to_amendment(correction)
+    if amendment is None:
+        return []
+    values = amendment.to_values()
+    return [
+        *(to_assignment(name, value) for name, value in values["set"].items()),
+        *(f"{name} removed" for name in values["unset"]),
     ]
 
 
@@ -98,6 +157,10 @@ def undo_text(correction: Correction) -> str:
     )
     if tally.queued:
         text += f", {tally.queued:,} of them queued for Lotus"
+    if tally.removed:
+        text += (
+            f"; {counted(tally.removed, 'event')} of the batch {'counts' if tally.removed == 1 else 'count'} no more"
+        )
     if tally.left:
         text += f"; left as they are, since something else corrected them in between: {tally.left:,}"
     return text
@@ -106,7 +169,8 @@ def undo_text(correction: Correction) -> str:
 def line_text(correction: Correction) -> str:
     """Return one batch as a line of a list."""
     tally = to_tally(correction)
+    name = f"{printable(correction.name)}: " if correction.name else ""
     return (
-        f"{correction.id}  {format_time(correction.started_at)}  {correction.state:<8}  {tally.events:>9,}  "
-        f"{printable(correction.author)}  {printable(correction.reason)}"
+        f"{correction.id}  {format_time(correction.started_at)}  {correction.kind:<8}  {correction.state:<8}  "
+        f"{tally.events:>9,}  {printable(correction.author)}  {name}{printable(correction.reason)}"
     )

@@ -1,42 +1,49 @@
-"""The effect of voids on metrics: by how much numbers change where events are left out."""
+"""The effect of corrections on metrics: what events add to the numbers."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 
 from app.core.times import format_time
-from app.metrics.bucket_parts import to_event
 from app.metrics.catalog import read_live_metrics
 from app.metrics.definition import Aggregation, Metric, MetricType
-from app.metrics.sql_tail import list_named_events
-from app.metrics.values import ZERO, Skip, add
+from app.metrics.values import ZERO, Skip, add, read_properties
 from app.store.engine import Connection
+from app.store.events import EventValues
+from app.store.tally import Measure
 
 _MONTH = len("2026-11")
 
 
-def measure_effect(
-    conn: Connection, event_ids: Sequence[int]
-) -> dict[tuple[str, str, str], tuple[int, Decimal | None]]:
+def measure_effect(conn: Connection, events: Sequence[EventValues]) -> Measure:
     """Return what events add to the live metrics, by metric, customer and month (UTC): how many count, and how much.
 
     How much is exact for counts and sums. It is None where it depends on other events: a maximum may stay what it is.
-    Void events add nothing.
     """
+    if not events:
+        return {}
     by_name: dict[str, list[Metric]] = {}
     for metric in read_live_metrics(conn).values():
         by_name.setdefault(metric.event_name, []).append(metric)
     effect: dict[tuple[str, str, str], tuple[int, Decimal | None]] = {}
-    for stored in list_named_events(conn, event_ids, by_name):
-        event = to_event(stored)
-        for metric in by_name.get(event.event_name, ()):
-            value = metric.read(event.properties)
-            if isinstance(value, Skip) or not metric.passes(event.properties):
+    for values in events:
+        metrics = by_name.get(values.event_name)
+        if metrics is None:
+            continue
+        properties, month = read_properties(values.properties), month_of(values.time_created)
+        for metric in metrics:
+            value = metric.read(properties)
+            if isinstance(value, Skip) or not metric.passes(properties):
                 continue
-            key = (metric.name, event.customer_id, format_time(event.time_created)[:_MONTH])
+            key = (metric.name, values.customer_id, month)
             count, total = effect.get(key, (0, ZERO))
             amount = _amount(metric, value)
             effect[key] = count + 1, None if amount is None or total is None else add(total, amount)
     return effect
+
+
+def month_of(micros: int) -> str:
+    """Return the month of a moment in UTC: `2026-11`."""
+    return format_time(micros)[:_MONTH]
 
 
 def _amount(metric: Metric, value: Decimal | str | None) -> Decimal | None:

@@ -81,6 +81,18 @@ def stream_events_in_order(
     return (UsageEvent(*row) for row in _stream(conn, query))
 
 
+def count_values(conn: sa.Connection, event_filter: EventFilter, most: int, most_of_customer: int) -> int | None:
+    """Count the events of one customer, up to `most` + 1; None if it has more than `most_of_customer` of any kind."""
+    of_customer = sa.select(sa.literal(1)).where(events.c.customer_id == to_key(event_filter.customer_id))
+    of_filter = _select([sa.literal(1)], event_filter)
+    for query, limit in ((of_customer, most_of_customer), (of_filter, most)):
+        limited = query.limit(limit + 1).subquery()
+        count = conn.execute(sa.select(sa.func.count()).select_from(limited)).scalar_one()
+        if count > limit and query is of_customer:
+            return None
+    return count
+
+
 def list_customers(conn: sa.Connection) -> list[str]:
     """Return all customers that have events, with one index lookup each, however many events there are."""
     customers: list[str] = []

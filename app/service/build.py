@@ -20,6 +20,7 @@ from app.forward.sql_deliveries import queue_events, queue_events_if_used
 from app.forward.sql_lists import count_delivered, count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
+from app.metrics.comparison import compare_numbers
 from app.metrics.effect import measure_effect
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
@@ -127,4 +128,9 @@ def correction_hooks(ids: Ids) -> CorrectionHooks:
     def rebuild(conn: Connection, step: CorrectionStep) -> Counter[Entry]:
         return note(conn, step.added, (*step.voided, *step.revived), step.now)
 
-    return CorrectionHooks(on_step=(rebuild, follow), count_deliveries=count_deliveries, measure=measure_effect)
+    return CorrectionHooks(
+        on_step=(rebuild, follow),
+        count_deliveries=count_deliveries,
+        measure=measure_effect,
+        compare=compare_numbers,
+    )

@@ -12,7 +12,8 @@ from app.calls.commands_retention import retention
 from app.cli.program import Program
 from app.core.text import schema_text
 from app.core.transform.schema import SCHEMA
-from app.corrections.commands import HOOKS, corrections, void
+from app.corrections.commands import HOOKS, amend, void
+from app.corrections.commands_batches import corrections
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
 from app.forward.commands_worker import forward, reconcile, worker
@@ -64,7 +65,7 @@ def schema(*, metric: bool) -> None:
 main.add_section("Set up and run", init, migrate, settings, serve)
 main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, schema)
-main.add_section("Corrections", void, corrections)
+main.add_section("Corrections", void, amend, corrections)
 main.add_section("Metrics and usage", usage, metrics)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
 main.add_section("Operate", doctor, backup, restore, retention)

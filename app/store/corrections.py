@@ -20,6 +20,17 @@ VOID, AMEND, REPLAY, BACKFILL = "void", "amend", "replay", "backfill"
 """The kinds of a batch."""
 
 
+class LotusChoice(StrEnum):
+    """What is done where Lotus has an event that counts no more."""
+
+    HOLD = "hold"
+    """What replaces it is not sent."""
+    SEND = "send"
+    """What replaces it is sent all the same: Lotus counts both."""
+    DIFFERENCE = "difference"
+    """The difference is sent, where the metric is a sum."""
+
+
 class CorrectionState(StrEnum):
     """How far a batch is."""
 
@@ -100,7 +111,9 @@ class CorrectionStep(msgspec.Struct, frozen=True, kw_only=True):
 
 _CORRECTIONS = Insert(corrections, Correction.__struct_fields__)
 _EVENTS = Insert(corrected_events, ("correction_id", *CorrectedEvent.__struct_fields__))
-_STATES = Update(corrected_events, new=("state", "revived_at"), known=("correction_id", "event_id", "state"))
+_STATES = Update(
+    corrected_events, new=("state", "voided_at", "revived_at"), known=("correction_id", "event_id", "state")
+)
 _STEP = ("state", "cursor_call", "cursor_event")
 
 
@@ -157,12 +170,19 @@ def list_corrected(conn: sa.Connection, correction_id: int, after: int, limit: i
 
 
 def set_event_states(
-    conn: sa.Connection, correction_id: int, states: Mapping[int, tuple[str, EventState]], now: int
+    conn: sa.Connection, correction_id: int, states: Iterable[tuple[CorrectedEvent, EventState]], now: int
 ) -> None:
-    """Store what an undo did `now` with events of a batch, by event id: (state before, state). Raises Stale."""
+    """Store what an undo did `now` with events of a batch. Raises Stale."""
     rows = [
-        (state.value, now if state is EventState.REVIVED else None, correction_id, event_id, before)
-        for event_id, (before, state) in sorted(states.items())
+        (
+            state.value,
+            now if state is EventState.REMOVED else event.voided_at,
+            now if state is EventState.REVIVED else None,
+            correction_id,
+            event.event_id,
+            event.state,
+        )
+        for event, state in states
     ]
-    if _STATES.run(conn, rows) != len(rows):
+    if _STATES.run(conn, sorted(rows, key=lambda row: row[4])) != len(rows):
         raise Stale

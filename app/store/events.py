@@ -45,6 +45,32 @@ _MOVED = Update(events, new=("idempotency_id", "base_id", "revision"), known=("i
 _REVISED = Update(events, new=("base_id", "revision"), known=("id",))
 
 
+class RevisedFields(EventFields, frozen=True):
+    """The columns of an event that a person put in the place of another one."""
+
+    transform: str
+    transform_digest: bytes
+    base_id: str
+    revision: int
+    stored_at: int
+    """The moment in which the other became void: an answer as of any moment counts one of them."""
+
+
+_REPLACEMENTS = Insert(events, RevisedFields.__struct_fields__)
+
+
+class EventValues(msgspec.Struct, frozen=True, gc=False):
+    """What metrics read of an event, stored or not."""
+
+    id: int
+    """0: it is not stored."""
+    base_id: str
+    event_name: str
+    customer_id: str
+    time_created: int
+    properties: str
+
+
 class Claim(msgspec.Struct, frozen=True):
     """Which call made the events of a message, and their content, in a lane."""
 
@@ -118,6 +144,19 @@ def prepare_events(conn: sa.Connection, new_events: Iterable[NewEvent]) -> Bound
         return _EVENTS.prepare(conn, rows)
     now = read_clock(conn)
     return _EVENTS.prepare(conn, [(*row, now) for row in rows])
+
+
+def find_revisions(conn: sa.Connection, base_ids: Iterable[str]) -> dict[str, int]:
+    """Return the last revision of each of these base ids that a correction made another event of."""
+    revisions: dict[str, int] = {}
+    for row in look_up(conn, sa.select(events.c.base_id, events.c.revision), events.c.base_id, base_ids):
+        revisions[row.base_id] = max(row.revision or 1, revisions.get(row.base_id, 1))
+    return revisions
+
+
+def append_replacements(conn: sa.Connection, rows: Iterable[RevisedFields]) -> None:
+    """Store events in the place of others. Raises DuplicateKey where one of their ids was taken meanwhile."""
+    _REPLACEMENTS.run(conn, sorted(map(msgspec.structs.astuple, rows), key=_idempotency_id_and_id))
 
 
 def note_revisions(conn: sa.Connection, revised: Iterable[tuple[str, int, int]]) -> None:

@@ -150,7 +150,20 @@ def list_own_events(conn: sa.Connection, call_ids: Collection[int]) -> dict[int,
     for row in look_up(conn, sa.select(*columns).order_by(events.c.id), events.c.call_id, call_ids):
         event = OwnEvent(*row)
         events_of.setdefault(event.call_id, []).append(event)
-    return events_of
+    return {call_id: _without_undone(own) for call_id, own in events_of.items()}
+
+
+def _without_undone(own: list[OwnEvent]) -> list[OwnEvent]:
+    """Take back `by_person` where an undo made an amended event void: the event that it stood for counts again."""
+    if not any(event.by_person and event.revision for event in own):
+        return own
+    live = {(event.lane, event.base): event.revision or 1 for event in own if not event.voided}
+    return [
+        msgspec.structs.replace(event, by_person=False)
+        if event.by_person and live.get((event.lane, event.base), event.revision or 1) < (event.revision or 1)
+        else event
+        for event in own
+    ]
 
 
 def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from app.core.arrival import read_arrived
 from app.core.outcome import Outcome
 from app.errors import NotFound, UnparsableJson
+from app.store.amendments import EventOrigin, find_origins
 from app.store.arrays import look_up
 from app.store.history import OutcomeChange, list_outcome_changes
 from app.store.ids import ID_MAX
@@ -76,6 +77,8 @@ class WholeCall(msgspec.Struct, frozen=True, kw_only=True):
     """The changes that replays made, the oldest first."""
     void_authors: Mapping[int, VoidAuthor] = {}
     """By event id: the people who made events of it void."""
+    origins: Mapping[int, EventOrigin] = {}
+    """By event id: who put events of it in the place of others."""
 
     def read(self) -> Any:
         """Decode its bytes, which it must have, as when it arrived. Never fails."""
@@ -165,6 +168,7 @@ def get_call(conn: sa.Connection, call_id: int, same_message_limit: int = 20) ->
         same_message=tuple(_list_same_message(conn, call, same_message_limit)),
         changes=tuple(list_outcome_changes(conn, call_id)),
         void_authors=find_void_authors(conn, (event.id for event in call_events if event.is_void_by_person)),
+        origins=find_origins(conn, (event.id for event in call_events if event.revision is not None)),
     )
 
 

@@ -3,7 +3,7 @@
 Newest first by the call that made them: the indexes by call and by customer are both in this order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -85,13 +85,13 @@ def list_events(
         call_id, event_id = before
         query = query.where(events.c.call_id <= call_id, sa.or_(events.c.call_id < call_id, events.c.id < event_id))
     query = query.order_by(events.c.call_id.desc(), events.c.id.desc()).limit(limit)
-    return [to_event(row) for row in conn.execute(query)]
+    return [to_event(row) for row in conn.execute(query).mappings()]
 
 
 def list_call_events(conn: sa.Connection, call_id: int) -> list[EventRow]:
     """Return the events that a call made, in the order it made them."""
     query = sa.select(events).where(events.c.call_id == call_id).order_by(events.c.id)
-    return [to_event(row) for row in conn.execute(query)]
+    return [to_event(row) for row in conn.execute(query).mappings()]
 
 
 def _conditions(filters: EventFilters) -> list[sa.ColumnElement[bool]]:
@@ -116,11 +116,10 @@ def _conditions(filters: EventFilters) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def to_event(row: sa.Row[Any]) -> EventRow:
-    """Return the event of a row with all columns of `events`; it has the id it was made with."""
-    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
-    values["idempotency_id"] = public_id(row.idempotency_id, row.base_id, row.revision)
-    return EventRow(**values)
+def to_event(columns: Mapping[Any, Any]) -> EventRow:
+    """Return the event with these columns, all of those of `events`; it has the id it was made with."""
+    id_ = public_id(columns["idempotency_id"], columns["base_id"], columns["revision"])
+    return EventRow(**{**columns, "idempotency_id": id_})
 
 
 _CONFLICTS_MAX = 1000
@@ -136,6 +135,7 @@ def list_conflicting_events(
     by_call = among(conn, events.c.call_id, sorted(set(call_ids)))
     rows = {}
     for where in (by_id, by_call):
-        for row in conn.execute(sa.select(events).where(where).order_by(events.c.id).limit(_CONFLICTS_MAX)):
-            rows[row.id] = to_event(row)
+        query = sa.select(events).where(where).order_by(events.c.id).limit(_CONFLICTS_MAX)
+        for row in conn.execute(query).mappings():
+            rows[row["id"]] = to_event(row)
     return list(rows.values())

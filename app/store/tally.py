@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from app.core.jmespath.functions.decimals import WIDE
+from app.store.events import EventValues
 
 ROWS_MAX = 1000
 """Customers that are told one by one, and rows of effects: what is beyond is summed up as OTHERS."""
@@ -14,8 +15,26 @@ ROWS_MAX = 1000
 OTHERS = None
 """In place of a customer."""
 
-Measure = Mapping[tuple[str, str, str], tuple[int, Decimal | None]]
-"""By metric, customer and month: how many events count no more, and by how much the number gets smaller."""
+UNFINISHED = "it is computed when the batch is at its end"
+SUMMED_UP = f"there are more than {ROWS_MAX:,} rows"
+
+NumberKey = tuple[str, str, str]
+"""Metric, customer and month (UTC): one number of a month."""
+
+Measure = Mapping[NumberKey, tuple[int, Decimal | None]]
+"""How many events count in a number, and how much they add to it; None: that depends on other events."""
+
+Comparison = Mapping[NumberKey, Decimal | str]
+"""By how much a number changes, or why that cannot be said."""
+
+
+class Swap(NamedTuple):
+    """What differs from the events that count now."""
+
+    without: Sequence[EventValues]
+    """Events that count now, and are left out."""
+    instead: Sequence[EventValues]
+    """Events that do not count now, and are taken in."""
 
 
 class Effect(msgspec.Struct, kw_only=True):
@@ -25,57 +44,89 @@ class Effect(msgspec.Struct, kw_only=True):
     customer_id: str | None
     month: str
     events: int
-    """How many events it is about."""
+    """How many events that counted in it do so no more."""
+    added: int = 0
+    """How many events that stand for others count in it now."""
     change: str | None
-    """An exact decimal; None where it depends on other events: such a metric is only named."""
+    """An exact decimal; None: see `why`."""
+    why: str | None = None
+    """Why the change is not known."""
 
-    def add(self, events: int, amount: Decimal | None) -> None:
-        """Take out more events, which add `amount` to the number."""
-        self.events += events
+    def add(self, amount: Decimal | None) -> None:
+        """Add to the change; None: it depends on other events."""
         if self.change is None or amount is None:
-            self.change = None
+            self.change, self.why = None, SUMMED_UP if self.customer_id is OTHERS else UNFINISHED
         else:
-            number = WIDE.subtract(Decimal(self.change), amount)
-            self.change = format(number.normalize(WIDE), "f") if number else "0"
+            self.change = to_change(WIDE.add(Decimal(self.change), amount))
 
 
 class CorrectionTally(msgspec.Struct, kw_only=True):
     """Counts of a batch."""
 
     events: int = 0
-    """Events that counted, and are void by it."""
+    """Events that counted, and are void by it, or have another one in their place."""
     already_void: int = 0
     """Events of the selection that a person had made void before."""
+    unchanged: int = 0
+    """Events of the selection that have the values already."""
+    refused: int = 0
+    """Events of the selection that cannot have the values; `refused_why` says why for the first of them."""
+    refused_why: str | None = None
+    overtaken: int = 0
+    """Events of the selection that somebody else corrected after they were counted."""
     delivered: int = 0
     """How many of the events Lotus has, as far as is known here, and keeps."""
     withdrawn: int = 0
     """How many of them were taken out of the outbox."""
     customers: int = 0
     by_customer: list[tuple[str | None, int]] = []
+    """How many events, by customer: one that moves counts for both."""
     by_name: list[tuple[str | None, int]] = []
     effects: list[Effect] = []
     revived: int = 0
     """Events that count again by the undo."""
+    removed: int = 0
+    """Events of the batch that count no more by the undo."""
     queued: int = 0
-    """How many of those wait for Lotus again."""
+    """How many of the revived ones wait for Lotus again."""
     left: int = 0
     """Events that the undo left as they are: something else corrected them in between."""
 
     def add_events(self, events: Sequence[tuple[str, str]], measure: Measure) -> None:
-        """Add events, as (customer, event name), and their effect."""
+        """Take out events, as (customer, event name), and what they add to the numbers."""
         self.events += len(events)
-        self.by_customer = _counted(self.by_customer, (customer for customer, _ in events))
-        self.by_name = _counted(self.by_name, (name for _, name in events))
-        self.customers = sum(customer is not OTHERS for customer, _ in self.by_customer)
+        self._list(events)
+        for effect, count, amount in self._effects_of(measure):
+            effect.events += count
+            effect.add(None if amount is None else WIDE.minus(amount))
+
+    def add_replacements(self, moved: Sequence[tuple[str, str]], measure: Measure) -> None:
+        """Take in what stands for them; `moved` are those of another customer or name than before."""
+        self._list(moved)
+        for effect, count, amount in self._effects_of(measure):
+            effect.added += count
+            effect.add(amount)
+
+    def list_unknown(self) -> list[NumberKey]:
+        """Return the numbers whose change depends on other events."""
+        return [
+            (effect.metric, effect.customer_id, effect.month)
+            for effect in self.effects
+            if effect.change is None and effect.customer_id is not OTHERS
+        ]
+
+    def compare(self, comparison: Comparison) -> None:
+        """Set the changes that depend on other events; those of further months are added if they have any."""
         effects = {(effect.metric, effect.customer_id, effect.month): effect for effect in self.effects}
-        for (metric, customer, month), (count, amount) in sorted(measure.items()):
-            key: tuple[str, str | None, str] = (metric, customer, month)
-            if key not in effects and len(effects) >= ROWS_MAX:
-                key = (metric, OTHERS, month)
-            if key not in effects:
-                effects[key] = Effect(metric=metric, customer_id=key[1], month=month, events=0, change="0")
-            effects[key].add(count, amount)
-        self.effects = list(effects.values())
+        for key, change in sorted(comparison.items()):
+            effect = effects.get(key)
+            if effect is None:
+                if not change or len(self.effects) >= ROWS_MAX:
+                    continue
+                effect = Effect(metric=key[0], customer_id=key[1], month=key[2], events=0, change=None)
+                self.effects.append(effect)
+            effect.change = to_change(change) if isinstance(change, Decimal) else None
+            effect.why = None if isinstance(change, Decimal) else change
 
     def copy(self) -> "CorrectionTally":
         """Return a tally with the same counts."""
@@ -83,18 +134,36 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
 
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {
-            "events": self.events,
-            "already_void": self.already_void,
-            "delivered": self.delivered,
-            "withdrawn": self.withdrawn,
-            "customers": [{"customer_id": customer, "events": count} for customer, count in self.by_customer],
-            "event_names": [{"event_name": name, "events": count} for name, count in self.by_name],
-            "metrics": self.effects,
-            "revived": self.revived,
-            "queued": self.queued,
-            "left": self.left,
-        }
+        counts = msgspec.structs.asdict(self)
+        effects = counts.pop("effects")
+        customers, names = counts.pop("by_customer"), counts.pop("by_name")
+        counts["customers"] = [{"customer_id": customer, "events": count} for customer, count in customers]
+        counts["event_names"] = [{"event_name": name, "events": count} for name, count in names]
+        return {**counts, "metrics": sorted(effects, key=lambda row: (row.metric, row.customer_id or "", row.month))}
+
+    def _list(self, events: Sequence[tuple[str, str]]) -> None:
+        self.by_customer = _counted(self.by_customer, (customer for customer, _ in events))
+        self.by_name = _counted(self.by_name, (name for _, name in events))
+        self.customers = sum(customer is not OTHERS for customer, _ in self.by_customer)
+
+    def _effects_of(self, measure: Measure) -> list[tuple[Effect, int, Decimal | None]]:
+        """Return the effect of each number, with what is measured of it."""
+        effects = {(effect.metric, effect.customer_id, effect.month): effect for effect in self.effects}
+        touched = []
+        for (metric, customer, month), (count, amount) in sorted(measure.items()):
+            key: tuple[str, str | None, str] = (metric, customer, month)
+            if key not in effects and len(effects) >= ROWS_MAX:
+                key = (metric, OTHERS, month)
+            if key not in effects:
+                effects[key] = Effect(metric=metric, customer_id=key[1], month=month, events=0, change="0")
+            touched.append((effects[key], count, amount))
+        self.effects = list(effects.values())
+        return touched
+
+
+def to_change(number: Decimal) -> str:
+    """Return a change as text, without an exponent."""
+    return format(number.normalize(WIDE), "f") if number else "0"
 
 
 def _counted(counts: list[tuple[str | None, int]], names: Iterable[str]) -> list[tuple[str | None, int]]:

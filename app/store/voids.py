@@ -4,12 +4,12 @@ An event that a replay replaced has the version that did it in `voided_by`; wher
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from app.store.arrays import look_up
+from app.store.corrections import EventState
 from app.store.schema import corrected_events, corrections, events
 from app.store.updates import Update
 
@@ -17,7 +17,7 @@ BY_PERSON = sa.and_(events.c.voided_at.is_not(None), events.c.voided_by.is_(None
 """Whether a person made the event void."""
 
 _VOID = Update(events, new=("voided_at", "void_reason"), known=("id", "voided_at"))
-_REVIVE = Update(events, new=("voided_at", "void_reason"), known=("id", "voided_at", "voided_by"))
+_REVIVE = Update(events, new=("voided_at", "voided_by", "void_reason"), known=("id", "voided_at"))
 
 
 class VoidAuthor(msgspec.Struct, frozen=True):
@@ -43,17 +43,33 @@ def void_by_person(conn: sa.Connection, event_ids: Iterable[int], now: int, reas
 
 
 def revive(conn: sa.Connection, voids: Iterable[tuple[int, int]]) -> int:
-    """Make events count again that are void since these times, (event id, time), by a person; return how many were."""
-    return _REVIVE.run(conn, [(None, None, event_id, at, None) for event_id, at in sorted(voids)])
+    """Make events count again that are void since these times, (event id, time); return how many were."""
+    return _REVIVE.run(conn, [(None, None, None, event_id, at) for event_id, at in sorted(voids)])
+
+
+def find_void_times(conn: sa.Connection, event_ids: Iterable[int]) -> dict[int, int | None]:
+    """Return since when these events are void, by id; None for those that count."""
+    query = sa.select(events.c.id, events.c.voided_at)
+    return {row.id: row.voided_at for row in look_up(conn, query, events.c.id, event_ids)}
 
 
 def find_void_authors(conn: sa.Connection, event_ids: Iterable[int]) -> dict[int, VoidAuthor]:
-    """Return who made events void that a person made void, by event id."""
-    columns: list[Any] = [corrected_events.c.event_id, corrections.c.id, corrections.c.author]
+    """Return who made events void that a person made void, by event id: in a batch, or by the undo of one."""
+    ids = set(event_ids)
+    by_undo = corrected_events.c.state == EventState.REMOVED.value
+    author = sa.case((by_undo, corrections.c.undo_author), else_=corrections.c.author)
     query = (
-        sa.select(*columns)
+        sa.select(corrected_events.c.event_id, corrections.c.id, author)
         .join(corrections, corrections.c.id == corrected_events.c.correction_id)
         .join(events, events.c.id == corrected_events.c.event_id)
         .where(BY_PERSON, events.c.voided_at == corrected_events.c.voided_at)
     )
-    return {row[0]: VoidAuthor(*row) for row in look_up(conn, query, corrected_events.c.event_id, event_ids)}
+    authors = {row[0]: VoidAuthor(*row) for row in look_up(conn, query, corrected_events.c.event_id, ids)}
+    # What an undo took out again has no row of its own: the event that it stood for has.
+    removed = sa.select(corrected_events.c.replacement_id, corrections.c.id, corrections.c.undo_author).join(
+        corrections, corrections.c.id == corrected_events.c.correction_id
+    )
+    removed = removed.where(corrected_events.c.state == EventState.REVIVED.value)
+    for row in look_up(conn, removed, corrected_events.c.replacement_id, ids - authors.keys()):
+        authors[row[0]] = VoidAuthor(*row)
+    return authors

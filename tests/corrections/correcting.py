@@ -7,6 +7,7 @@ from typing import Any
 
 from app.core.json_text import decode
 from app.core.outcome import Outcome
+from app.corrections.amendment import parse_amendment
 from app.corrections.corrector import Corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import parse_selection
@@ -61,6 +62,16 @@ def void(database: Database, *ids: str, corrector: Corrector | None = None, **me
     return corrector.run(corrector.begin(preview, "ann", "internal traffic"))
 
 
+def amend(
+    database: Database, *ids: str, values: dict[str, Any], corrector: Corrector | None = None, **members: Any
+) -> Correction:
+    """Give events other values, to the end."""
+    corrector = corrector or a_corrector(database)
+    amendment = parse_amendment(values, members.pop("unset", ()))
+    preview = corrector.preview(parse_selection({**members, "ids": list(ids)}, clock()), amendment)
+    return corrector.run(corrector.begin(preview, "ann", "a mistake"))
+
+
 def undo(database: Database, correction: Correction, corrector: Corrector | None = None) -> CorrectionTally:
     """Undo a batch, to the end; return its counts."""
     corrector = corrector or a_corrector(database)
@@ -92,7 +103,7 @@ def deliver(database: Database, id_: str) -> None:
 def check(database: Database, metrics: Sequence[Any] = METRICS, tz: str = "UTC") -> None:
     """Judge by rows alone: the ledgers, and what each metric answers against an independent recomputation."""
     rows = rows_of(database, events)
-    stored = [MetricEvent(*_fields(dict(zip(events.c.keys(), row, strict=True)))) for row in rows]
+    stored = to_metric_events(rows)
     with database.reading() as conn:
         summed = ledger.sum_counts(conn)
         for metric in metrics:
@@ -115,6 +126,11 @@ def check(database: Database, metrics: Sequence[Any] = METRICS, tz: str = "UTC")
         if state == "waiting"
     }
     assert not void & waiting
+
+
+def to_metric_events(rows: Iterable[Sequence[Any]]) -> list[MetricEvent]:
+    """Return rows of `events` as metrics read them."""
+    return [MetricEvent(*_fields(dict(zip(events.c.keys(), row, strict=True)))) for row in rows]
 
 
 def _fields(row: dict[str, Any]) -> tuple[Any, ...]:

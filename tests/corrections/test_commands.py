@@ -44,7 +44,7 @@ def test_it_counts_shows_asks_voids_lists_shows_and_undoes(database: Database, t
     assert (answer.exit_code, counted(database)) == (1, ["e-1", "e-2", "e-3"])
     assert "2 events would be made void\nLotus has none of them" in answer.stderr
     assert "tokens  customer-1  2026-11  changes by -3 (2 events)" in answer.stderr
-    assert "longest  customer-1  2026-11  depends on other events (2 events)" in answer.stderr
+    assert "longest  customer-1  2026-11  changes by -2 (2 events)" in answer.stderr
     answer = type_("void", "--customer", "customer-1", *REASON, input="y\n")
     assert (answer.exit_code, counted(database)) == (0, ["e-3"])
     assert "2 events were made void" in answer.stdout

@@ -1,4 +1,4 @@
-"""Voids, undos, replays, folds, deliveries and calls in any order, also in the middle of each other: all adds up.
+"""Voids, amends, undos, replays, folds, deliveries and calls in any order, one amid another: all adds up.
 
 The judge reads tables, and recomputes each metric in plain Python from the events that are not void.
 """
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.core.outcome import Outcome
 from app.corrections import corrector as corrector_module
+from app.corrections.amendment import Amendment, parse_amendment
 from app.corrections.corrector import CorrectionBusy, Corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import Selection
@@ -20,7 +21,7 @@ from app.errors import NotFound
 from app.metrics.fold import BucketBuilder
 from app.store.corrections import Correction, CorrectionState, get_correction
 from app.store.engine import Database
-from app.store.schema import calls, corrections, events
+from app.store.schema import calls, corrected_events, corrections, events
 from tests.builders import NOW, empty, rows_of, some_transforms
 from tests.corrections.correcting import METRICS, a_corrector, check, counted, deliver, keep
 from tests.metrics.conftest import fold_all, publish
@@ -55,7 +56,17 @@ class Life:
             check(self.database, [*METRICS, *TOTALS])
 
     def _act(self) -> None:
-        actions = (self._take, self._keep, self._void, self._void, self._undo, self._undo, self._go_on, self._fold)
+        actions = (
+            self._take,
+            self._keep,
+            self._void,
+            self._amend,
+            self._amend,
+            self._undo,
+            self._undo,
+            self._go_on,
+            self._fold,
+        )
         self.chance.choice((*actions, self._fold, self._replay, self._deliver))()
 
     def _take(self) -> None:
@@ -71,17 +82,27 @@ class Life:
         keep(self.database, numbers, forwards=True, customer_id=self.chance.choice(CUSTOMERS))
 
     def _void(self) -> None:
+        self._correct(self._choose(), None)
+
+    def _choose(self) -> Selection:
         ids = rows_of(self.database, events, events.c.idempotency_id)
-        selection = self.chance.choice(
+        return self.chance.choice(
             (
                 Selection(ids=(self.chance.choice(ids)[0],)),
                 Selection(customer=self.chance.choice(CUSTOMERS)),
                 Selection(event_name=self.chance.choice(("Order", "api_call"))),
             )
         )
+
+    def _amend(self) -> None:
+        values = {f"properties.{name}": self.chance.randint(0, 9) for name in ("total", "tokens")}
+        moved = {"customer_id": self.chance.choice(CUSTOMERS)} if self.chance.random() < 0.4 else {}
+        self._correct(self._choose(), parse_amendment({**values, **moved}, ()))
+
+    def _correct(self, selection: Selection, amendment: Amendment | None) -> None:
         corrector = self.chance.choice(self._correctors)
         try:
-            preview = corrector.preview(selection)
+            preview = corrector.preview(selection, amendment)
         except NotFound:
             return
         before = set(counted(self.database))
@@ -91,7 +112,8 @@ class Life:
         if seen is not None and is_new:
             # Alone it does what it said before, and nothing else.
             assert to_tally(seen) == preview.tally
-            assert len(before) - len(counted(self.database)) == preview.tally.events
+            gone = preview.tally.events if amendment is None else 0
+            assert len(before) - len(counted(self.database)) == gone
 
     def _undo(self) -> None:
         states = dict(rows_of(self.database, corrections, corrections.c.id, corrections.c.state))
@@ -139,7 +161,11 @@ class Life:
     def _void_by_people(self) -> list[tuple[Any, ...]]:
         names = events.c.keys()
         at, by = names.index("voided_at"), names.index("voided_by")
-        return [row for row in rows_of(self.database, events) if row[at] is not None and row[by] is None]
+        # What an undo took out again is nobody's decision any more.
+        columns = corrected_events.c.replacement_id, corrected_events.c.state
+        undone = {new for new, state in rows_of(self.database, corrected_events, *columns) if state == "revived"}
+        void = [row for row in rows_of(self.database, events) if row[at] is not None and row[by] is None]
+        return [row for row in void if row[0] not in undone]
 
     def _outcomes_of_void(self) -> list[tuple[Any, ...]]:
         made_by = {row[events.c.keys().index("call_id")] for row in self._void_by_people()}
@@ -156,13 +182,15 @@ class Life:
         deliver(self.database, self.chance.choice(names)[0])
 
     def end(self) -> None:
-        """Undo all that was made void: then everything counts, but what a replay replaced."""
+        """Undo all, the newest first: then everything counts, but what a replay replaced and an undo left before."""
         self._depth = 1
         finish: Callable[[Correction], Correction] = self._correctors[0].run
-        for id_, state in rows_of(self.database, corrections, corrections.c.id, corrections.c.state):
+        for id_, state in sorted(rows_of(self.database, corrections, corrections.c.id, corrections.c.state))[::-1]:
             if state != CorrectionState.UNDONE:
                 finish(self._correctors[0].begin_undo(id_, "bob", "all of it"))
-        assert self._void_by_people() == []
+        columns = corrected_events.c.event_id, corrected_events.c.state
+        left = {id_ for id_, state in rows_of(self.database, corrected_events, *columns) if state == "left"}
+        assert {row[0] for row in self._void_by_people()} <= left
         replay(self.database, some_transforms(order=PRICED % self.price), outcomes=tuple(Outcome), correct=True)
         fold_all(self.database)
         check(self.database, [*METRICS, *TOTALS])
