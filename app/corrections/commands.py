@@ -1,19 +1,18 @@
 """The commands `void` and `corrections`: make events void on purpose, and undo it."""
 
-import getpass
 import sys
 
 import click
 from click.decorators import pass_meta_key
 
-from app.cli.program import CommandGroup, Failure, between_steps, open_backend
+from app.cli.program import CommandGroup, Failure, between_steps, login, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted
 from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import AUTHOR_MAX, parse_author, parse_reason, parse_selection
+from app.corrections.selection import parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import list_event_ids
 from app.corrections.text import correction_text, effect_text, line_text, undo_text
 from app.store.corrections import Correction, CorrectionState, get_correction, list_corrections
@@ -64,7 +63,7 @@ def void(
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")
-    reason, author = parse_reason(reason), parse_author(author or _login())
+    reason, author = parse_reason(reason), parse_author(author or login())
     selection = parse_selection({**words, "ids": list(ids)}, clock())
     database = open_backend().database
     corrector = make_corrector(database, make_hooks)
@@ -141,7 +140,7 @@ def undo(
     """Make the events of a correction count again, all of them."""
     if as_json and not yes:
         raise click.UsageError("--json does not ask: give --yes as well.")
-    reason, author = parse_reason(reason), parse_author(author or _login())
+    reason, author = parse_reason(reason), parse_author(author or login())
     database = open_backend().database
     with database.reading() as conn:
         correction = get_correction(conn, parse_id("ID", id_))
@@ -174,11 +173,3 @@ def _echo(correction: Correction, *, as_json: bool) -> None:
         click.echo(f"correction {correction.id} is {undo_text(correction)}")
     else:
         click.echo(f"{effect_text(to_tally(correction), foreseen=False)}\n\ncorrection {correction.id}")
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()[:AUTHOR_MAX] or "unknown"
-    except (OSError, KeyError):
-        # A container without an entry for its user.
-        return "unknown"

@@ -44,6 +44,8 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
 
     events: int = 0
     """Events that counted, and are void by it."""
+    added: int = 0
+    """Events that it stored and that stand for no other: calls that made none before make them now."""
     already_void: int = 0
     """Events of the selection that a person had made void before."""
     delivered: int = 0
@@ -62,11 +64,22 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
     """Events that the undo left as they are: something else corrected them in between."""
 
     def add_events(self, events: Sequence[tuple[str, str]], measure: Measure) -> None:
-        """Add events, as (customer, event name), and their effect."""
+        """Take out events, as (customer, event name), and what they add to the numbers."""
         self.events += len(events)
+        self._list(events)
+        self._add_effects(measure)
+
+    def add_replacements(self, moved: Sequence[tuple[str, str]], measure: Measure) -> None:
+        """Take in what stands for them; `moved` are those of another customer or name than before."""
+        self._list(moved)
+        self._add_effects({key: (0, None if amount is None else -amount) for key, (_, amount) in measure.items()})
+
+    def _list(self, events: Sequence[tuple[str, str]]) -> None:
         self.by_customer = _counted(self.by_customer, (customer for customer, _ in events))
         self.by_name = _counted(self.by_name, (name for _, name in events))
         self.customers = sum(customer is not OTHERS for customer, _ in self.by_customer)
+
+    def _add_effects(self, measure: Measure) -> None:
         effects = {(effect.metric, effect.customer_id, effect.month): effect for effect in self.effects}
         for (metric, customer, month), (count, amount) in sorted(measure.items()):
             key: tuple[str, str | None, str] = (metric, customer, month)
@@ -85,6 +98,7 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
         """Return it as JSON values."""
         return {
             "events": self.events,
+            "added": self.added,
             "already_void": self.already_void,
             "delivered": self.delivered,
             "withdrawn": self.withdrawn,
