@@ -16,30 +16,30 @@ import msgspec
 from app.clock import clock
 from app.corrections.hooks import CorrectionHooks, CorrectionHooksFactory
 from app.corrections.selection import Selection
-from app.corrections.sql_corrections import find_missing_ids, find_running, list_selected, list_still_void
+from app.corrections.sql_corrections import find_missing_ids, find_running, list_selected
+from app.corrections.undo import undo_events
 from app.errors import EditConflict, NotFound, Unavailable
 from app.store import ledger
 from app.store.clock import read_clock
 from app.store.corrections import (
+    REPLAY,
     VOID,
     CorrectedEvent,
     Correction,
     CorrectionState,
     CorrectionStep,
-    EventState,
     append_corrected,
     append_correction,
     get_correction,
     list_corrected,
     save_step,
-    set_event_states,
 )
 from app.store.engine import Connection, Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.review import newest_call_id
 from app.store.tally import CorrectionTally
 from app.store.updates import Stale
-from app.store.voids import lock_replays, revive, void_by_person
+from app.store.voids import lock_replays, void_by_person
 
 T = TypeVar("T")
 
@@ -167,9 +167,12 @@ class Corrector:
 
         Raises:
             Unavailable: the database cannot be used now, or another process goes on with this batch.
+            EditConflict: it is a replay that is not at its end.
 
         """
         until = None if seconds is None else time.monotonic() + seconds
+        if correction.kind == REPLAY and correction.state == CorrectionState.RUNNING:
+            raise EditConflict(f"correction {correction.id} is a replay: `segment-lotus replay` goes on with it")
         while correction.state in {CorrectionState.RUNNING, CorrectionState.UNDOING}:
             step = self._void if correction.state == CorrectionState.RUNNING else self._revive
             correction, count = self._step(step, correction)
@@ -234,25 +237,13 @@ class Corrector:
 
         def write(conn: Connection) -> Correction:
             now = read_clock(conn)
-            still_void = list_still_void(conn, page)
-            voids = [
-                (event.event_id, event.voided_at)
-                for event in page
-                if event.event_id in still_void and event.voided_at is not None
-            ]
-            if revive(conn, voids) != len(voids):
-                raise Stale
-            states = {
-                event.event_id: (
-                    event.state,
-                    EventState.REVIVED if event.event_id in still_void else EventState.LEFT,
-                )
-                for event in page
-            }
-            set_event_states(conn, correction.id, states, now)
-            tally.revived += len(voids)
-            tally.left += len(page) - len(voids)
-            tally.queued += self._note(conn, CorrectionStep(correction=correction, now=now, revived=sorted(still_void)))
+            undone = undo_events(conn, correction.id, page, correction.undo_reason or "", now)
+            tally.revived += len(undone.revived)
+            tally.left += undone.left
+            self._note(
+                conn, CorrectionStep(correction=correction, now=now, voided=undone.removed, revived=undone.revived)
+            )
+            tally.queued += self._hooks.count_deliveries(conn, undone.revived)[1]
             after = msgspec.structs.replace(
                 correction,
                 state=(CorrectionState.UNDONE if is_last else CorrectionState.UNDOING).value,
@@ -265,17 +256,16 @@ class Corrector:
 
         return self._write(write), len(page)
 
-    def _note(self, conn: Connection, step: CorrectionStep) -> int:
-        """Call the hooks, and write the ledger; return how many deliveries were queued."""
+    def _note(self, conn: Connection, step: CorrectionStep) -> None:
+        """Call the hooks, and write the ledger."""
         counts: Counter[ledger.Entry] = Counter(
             {(ledger.EVENT, ledger.VOIDED, ""): len(step.voided) - len(step.revived)}
         )
         if not (step.voided or step.revived):
-            return 0
+            return
         for hook in self._hooks.on_step:
             counts.update(hook(conn, step))
         ledger.append(conn, self._ids.tag, step.now, counts)
-        return sum(count for entry, count in counts.items() if entry[0] == ledger.DELIVERY and count > 0)
 
     def _count_deliveries(self, conn: Connection, tally: CorrectionTally, event_ids: Sequence[int]) -> None:
         delivered, undelivered = self._hooks.count_deliveries(conn, event_ids)

@@ -7,7 +7,7 @@ import msgspec
 from app.core.times import format_time
 from app.corrections.corrector import VoidPreview
 from app.corrections.selection import Selection
-from app.store.corrections import Correction
+from app.store.corrections import REPLAY, Correction
 from app.store.tally import CorrectionTally
 
 
@@ -38,7 +38,7 @@ def to_document(correction: Correction) -> dict[str, Any]:
         "state": correction.state,
         "author": correction.author,
         "reason": correction.reason,
-        "selection": to_selection(correction).to_values(),
+        "selection": _to_selection_values(correction),
         "started_at": format_time(correction.started_at),
         "finished_at": _to_time(correction.finished_at),
         "undo": undo,
@@ -55,6 +55,13 @@ def to_preview_document(preview: VoidPreview, *, dry_run: bool) -> dict[str, Any
         "selection": preview.selection.to_values(),
         **preview.tally.to_values(),
     }
+
+
+def _to_selection_values(correction: Correction) -> dict[str, Any]:
+    """Return which events a batch is about; of a replay, its parameters."""
+    if correction.kind == REPLAY:
+        return dict(msgspec.json.decode(correction.selection))
+    return to_selection(correction).to_values()
 
 
 def _to_time(micros: int | None) -> str | None:

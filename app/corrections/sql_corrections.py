@@ -1,13 +1,11 @@
 """Queries of corrections: the events of a selection, and what became of those of a batch. `conn` first."""
 
-from collections.abc import Sequence
-
 import msgspec
 import sqlalchemy as sa
 
 from app.corrections.selection import Selection
 from app.store.arrays import among
-from app.store.corrections import CorrectedEvent, Correction, CorrectionState
+from app.store.corrections import Correction, CorrectionState
 from app.store.events import public_id
 from app.store.record import to_key
 from app.store.schema import claims, corrected_events, corrections, events
@@ -89,15 +87,6 @@ def find_running(conn: sa.Connection, selection: str) -> Correction | None:
     )
     row = conn.execute(query).one_or_none()
     return None if row is None else Correction(**row._mapping)  # noqa: SLF001
-
-
-def list_still_void(conn: sa.Connection, corrected: Sequence[CorrectedEvent]) -> set[int]:
-    """Return the ids of the events that are void by their batch, and by nothing else since."""
-    times = {event.event_id: event.voided_at for event in corrected}
-    query = sa.select(events.c.id, events.c.voided_at).where(
-        among(conn, events.c.id, list(times)), events.c.voided_by.is_(None)
-    )
-    return {row.id for row in conn.execute(query) if row.voided_at == times[row.id]}
 
 
 def list_event_ids(conn: sa.Connection, correction_id: int, limit: int) -> list[tuple[str, str]]:

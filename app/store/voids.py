@@ -17,7 +17,7 @@ BY_PERSON = sa.and_(events.c.voided_at.is_not(None), events.c.voided_by.is_(None
 """Whether a person made the event void."""
 
 _VOID = Update(events, new=("voided_at", "void_reason"), known=("id", "voided_at"))
-_REVIVE = Update(events, new=("voided_at", "void_reason"), known=("id", "voided_at", "voided_by"))
+_REVIVE = Update(events, new=("voided_at", "voided_by", "void_reason"), known=("id", "voided_at"))
 
 
 class VoidAuthor(msgspec.Struct, frozen=True):
@@ -43,8 +43,14 @@ def void_by_person(conn: sa.Connection, event_ids: Iterable[int], now: int, reas
 
 
 def revive(conn: sa.Connection, voids: Iterable[tuple[int, int]]) -> int:
-    """Make events count again that are void since these times, (event id, time), by a person; return how many were."""
-    return _REVIVE.run(conn, [(None, None, event_id, at, None) for event_id, at in sorted(voids)])
+    """Make events count again that are void since these times, (event id, time); return how many were."""
+    return _REVIVE.run(conn, [(None, None, None, event_id, at) for event_id, at in sorted(voids)])
+
+
+def find_void_times(conn: sa.Connection, event_ids: Iterable[int]) -> dict[int, int | None]:
+    """Return since when these events are void, by id; None for those that count."""
+    query = sa.select(events.c.id, events.c.voided_at)
+    return {row.id: row.voided_at for row in look_up(conn, query, events.c.id, event_ids)}
 
 
 def find_void_authors(conn: sa.Connection, event_ids: Iterable[int]) -> dict[int, VoidAuthor]:
