@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import getpass
 import os
 import re
 import signal
@@ -23,6 +24,9 @@ from app.store.migrate import is_current
 DOTENV = Path(".env")
 
 _INTERRUPTED = 130
+
+
+_LOGIN_MAX = 100
 
 
 class Failure(click.ClickException):
@@ -164,6 +168,15 @@ def check_pseudonym_key(settings: Settings, database: Database) -> None:
             "PSEUDONYM_KEY is not the one that made the pseudonyms in this database: every event with one would "
             "differ. Restore the former key, or accept this one: `segment-lotus migrate --new-pseudonym-key`"
         )
+
+
+def login() -> str:
+    """Return the user of this shell: the author of what it does, where nobody else is named."""
+    try:
+        return getpass.getuser()[:_LOGIN_MAX] or "unknown"
+    except (OSError, KeyError):
+        # A container without an entry for its user.
+        return "unknown"
 
 
 def check_schema(database: Database) -> None:

@@ -1,6 +1,5 @@
 """The commands `void` and `amend`: make events void on purpose, or give them other values."""
 
-import getpass
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import click
 from click.decorators import pass_meta_key
 
-from app.cli.program import between_steps, open_backend
+from app.cli.program import between_steps, login, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted
@@ -16,7 +15,7 @@ from app.corrections.amendment import Amendment, parse_amendment, parse_assignme
 from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import AUTHOR_MAX, parse_author, parse_lotus, parse_name, parse_reason, parse_selection
+from app.corrections.selection import parse_author, parse_lotus, parse_name, parse_reason, parse_selection
 from app.corrections.text import effect_text, undo_text
 from app.store.corrections import Correction, LotusChoice
 
@@ -160,12 +159,3 @@ def echo_correction(correction: Correction, *, as_json: bool) -> None:
     else:
         text = effect_text(to_tally(correction), correction.kind, correction.lotus, foreseen=False)
         click.echo(f"{text}\n\ncorrection {correction.id}")
-
-
-def login() -> str:
-    """Return the user of this shell."""
-    try:
-        return getpass.getuser()[:AUTHOR_MAX] or "unknown"
-    except (OSError, KeyError):
-        # A container without an entry for its user.
-        return "unknown"

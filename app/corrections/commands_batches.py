@@ -2,14 +2,13 @@
 
 import click
 
-from app.cli.program import CommandGroup, Failure, open_backend
+from app.cli.program import CommandGroup, Failure, login, open_backend
 from app.core.json_text import encode
 from app.core.text import counted
 from app.corrections.commands import (
     author_option,
     echo_correction,
     json_option,
-    login,
     pass_hooks,
     reason_option,
     run_with_bar,

@@ -6,6 +6,7 @@ import msgspec
 
 from app.store.corrections import CorrectedEvent, EventState, set_event_states
 from app.store.engine import Connection
+from app.store.restore import GivenUpIds, restore_calls
 from app.store.updates import Stale
 from app.store.voids import find_void_times, revive, void_by_person
 
@@ -27,21 +28,25 @@ def undo_events(conn: Connection, correction_id: int, page: Sequence[CorrectedEv
     An event that the batch made void is revived if it is void since then, and its replacement counts; what the batch
     added is made void if it counts. Raises Stale.
     """
+    given_up = GivenUpIds(conn, correction_id, page)
+    page = given_up.page
     ids = {event.event_id for event in page} | {event.replacement_id for event in page if event.replacement_id}
     times = find_void_times(conn, ids)
-    states = [(event, _decide(event, times)) for event in page]
-    revived = [(event.event_id, event.voided_at or 0) for event, state in states if state is EventState.REVIVED]
+    states = {event.event_id: _decide(event, times) for event in page}
+    states |= dict.fromkeys(given_up.find_blocked(states), EventState.LEFT)
+    undone = [event for event in page if states[event.event_id] is not EventState.LEFT]
+    revived = [(event.event_id, event.voided_at) for event in undone if event.voided_at is not None]
     removed = [
-        event.event_id if state is EventState.REMOVED else event.replacement_id
-        for event, state in states
-        if state is EventState.REMOVED or (state is EventState.REVIVED and event.replacement_id is not None)
+        event_id
+        for event in undone
+        if (event_id := event.event_id if event.voided_at is None else event.replacement_id) is not None
     ]
-    removed_ids = [event_id for event_id in removed if event_id is not None]
-    if revive(conn, revived) != len(revived) or void_by_person(conn, removed_ids, now, reason) != len(removed_ids):
+    if revive(conn, revived) != len(revived) or void_by_person(conn, removed, now, reason) != len(removed):
         raise Stale
-    set_event_states(conn, correction_id, states, now)
-    left = sum(state is EventState.LEFT for _, state in states)
-    return Undone(revived=[event_id for event_id, _ in revived], removed=removed_ids, left=left)
+    given_up.restore(event_id for event_id, _ in revived)
+    restore_calls(conn, {event.replacement_id: event.event_id for event in undone if event.replacement_id is not None})
+    set_event_states(conn, correction_id, [(event, states[event.event_id]) for event in page], now)
+    return Undone(revived=[event_id for event_id, _ in revived], removed=removed, left=len(page) - len(undone))
 
 
 def _decide(event: CorrectedEvent, times: dict[int, int | None]) -> EventState:

@@ -2,75 +2,21 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
-from typing import NamedTuple, Protocol
 
 import msgspec
 
 from app.core.outcome import Outcome
 from app.core.pipeline import MAIN_LANE
-from app.replay.correction import CallCorrection, Replacement
+from app.replay.context import BatchContext, BatchResult
 from app.replay.decide import Decision
-from app.replay.sql_replays import CallChange, Void, count_changes, prepare_changes, renew_claims, void_events
+from app.replay.exchange import keep_revisions, replace_events
+from app.replay.sql_replays import CallChange, Void, count_changes, prepare_changes
 from app.store import ledger
-from app.store.clock import read_clock
-from app.store.commit import OnEvents
-from app.store.engine import Connection, RowRefused
-from app.store.events import NewEvent, find_stored, give_up_ids, note_revisions, to_revision_id
-from app.store.ids import Ids
+from app.store.corrections import CorrectedEvent, CorrectionStep, EventState, append_corrected
+from app.store.engine import RowRefused
+from app.store.events import NewEvent
 from app.store.record import EventResult, MappedCall, to_key, unstorable
-from app.store.settle import MapAgain, conclude, settle
-from app.store.updates import Stale
-
-
-class Hooks(NamedTuple):
-    """What a replay does besides calls and events."""
-
-    on_events: Sequence[OnEvents]
-    count_delivered: Callable[[Connection, Sequence[int]], int]
-    """Returns how many of these event ids Lotus has, as far as is known here."""
-
-
-class HooksFactory(Protocol):
-    """Makes the hooks of a replay."""
-
-    def __call__(self, ids: Ids, *, forwards: bool) -> Hooks:
-        """Make hooks that draw ids from `ids`. `forwards`: queue stored events for Lotus, else only where others do."""
-
-
-TAKEN = "cannot be corrected: another call has the idempotency id of its event"
-
-
-@dataclass(slots=True, kw_only=True)
-class BatchResult:
-    """The result of one batch."""
-
-    changed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Calls by (outcome before, outcome now), without corrected calls."""
-    same: int = 0
-    """Calls whose outcome is unchanged."""
-    corrected: int = 0
-    voided: int = 0
-    """Events."""
-    delivered: int = 0
-    """How many of the voided events Lotus already has, and keeps."""
-    notes: list[tuple[int, str]] = field(default_factory=list)
-    """(call id, why it is left unchanged)."""
-
-
-@dataclass(slots=True, kw_only=True)
-class BatchContext:
-    """The transaction of a batch and what its writes need."""
-
-    conn: Connection
-    replay_id: int
-    map_again: MapAgain
-    next_id: Callable[[int], int]
-    tag: int
-    """Tag of this process's rows in the ledger."""
-    now: int
-    hooks: Hooks
+from app.store.settle import conclude, settle
 
 
 def write(context: BatchContext, decisions: Sequence[Decision]) -> BatchResult:
@@ -82,9 +28,7 @@ def write(context: BatchContext, decisions: Sequence[Decision]) -> BatchResult:
 
     """
     result = BatchResult()
-    replacements = _replace(context, decisions, result)
-    voided_at = read_clock(context.conn) if replacements else context.now
-    voids = [_void(replacement, voided_at) for replacement in chain.from_iterable(replacements.values())]
+    replacements, voids = replace_events(context, decisions, result)
     blocked = {call_id for call_id, _ in result.notes}
     calls = [
         (decision, _mapped_call(decision))
@@ -99,21 +43,68 @@ def write(context: BatchContext, decisions: Sequence[Decision]) -> BatchResult:
         context.next_id,
         changes.prepare,
     )
-    _note_revisions(context, replacements, stored)
+    new_ids = keep_revisions(context, replacements, stored)
     changes.write(result)
     if changes.call_changes:
         counts = count_changes(changes.call_changes)
-        voided = [void.event_id for void in voids]
         if voids:
             counts[ledger.EVENT, Outcome.STORED, ""] += len(voids)
             counts[ledger.EVENT, ledger.VOIDED, ""] += len(voids)
-            result.delivered = context.hooks.count_delivered(context.conn, voided)
         if stored or voids:
-            for note in context.hooks.on_events:
-                counts.update(note(context.conn, stored, voided, context.now))
+            counts.update(_tell(context, stored, voids, new_ids, result))
         ledger.append(context.conn, context.tag, context.now, counts)
     result.voided = len(voids)
     return result
+
+
+def _tell(
+    context: BatchContext,
+    stored: Sequence[NewEvent],
+    voids: Sequence[Void],
+    new_ids: dict[int, int],
+    result: BatchResult,
+) -> Counter[ledger.Entry]:
+    """Tell the hooks which events are new and which are void; of a correction, keep what became of each.
+
+    `new_ids` has the id of the event that stands for each voided one. Returns the ledger's changes.
+    """
+    conn, counts = context.conn, Counter[ledger.Entry]()
+    if context.correction is None:
+        for hook in context.hooks.on_events:
+            counts.update(hook(conn, stored, (), context.now))
+        return counts
+    voided_ids = [void.event_id for void in voids]
+    result.delivered, result.withdrawn = context.hooks.count_deliveries(conn, voided_ids)
+    replaced = dict(zip([void.event_id for void in voids], result.owners, strict=True))
+    owner_before = {new_id: replaced[old_id] for old_id, new_id in new_ids.items()}
+    added = [event.id for event in stored if event.id not in owner_before]
+    result.added = len(added)
+    owners = {event.id: _owner(event) for event in stored}
+    result.moved = [owner for event_id, owner in owners.items() if owner != owner_before.get(event_id)]
+    result.gained = context.hooks.measure(conn, [event.id for event in stored])
+    append_corrected(
+        conn,
+        context.correction.id,
+        [
+            *(CorrectedEvent(void.event_id, void.at, replacement_id=new_ids[void.event_id]) for void in voids),
+            *(CorrectedEvent(event_id, None, EventState.ADDED.value) for event_id in added),
+        ],
+    )
+    step = CorrectionStep(
+        correction=context.correction,
+        now=voids[0].at if voids else context.now,
+        voided=voided_ids,
+        added=stored,
+        replacements=new_ids,
+    )
+    for on_step in context.hooks.on_step:
+        counts.update(on_step(conn, step))
+    return counts
+
+
+def _owner(new: NewEvent) -> tuple[str, str]:
+    event = new.lane.events[new.position]
+    return event.customer_id, event.event_name
 
 
 class _Changes:
@@ -202,101 +193,6 @@ def _settled(call: MappedCall) -> tuple[EventResult, ...]:
 
 def _place(result: EventResult) -> tuple[bool, str, int]:
     return result.lane != MAIN_LANE, result.lane, result.position
-
-
-def _replace(context: BatchContext, decisions: Sequence[Decision], result: BatchResult) -> dict[int, list[Replacement]]:
-    """Void the events that are to be replaced; return their replacements by call id.
-
-    A call with an event whose new id is taken is left unchanged, and noted in `result`.
-    """
-    corrections = [(decision.row, decision.correction) for decision in decisions if decision.correction is not None]
-    if not any(correction.replacements for _, correction in corrections):
-        return {}
-    taken_ids = _TakenIds(context.conn, [correction for _, correction in corrections])
-    replacements: dict[int, list[Replacement]] = {}
-    claims: list[tuple[bytes, bytes, str, str, int]] = []
-    for call, correction in corrections:
-        if not correction.replacements:
-            continue
-        if not taken_ids.reserve(correction):
-            result.notes.append((call.id, TAKEN))
-            continue
-        replacements[call.id] = correction.replacements
-        if (key := call.message_id) is not None:
-            claims += [(lane.content, lane.digest, key, lane.name, call.id) for lane in correction.lanes.values()]
-    voided_at = read_clock(context.conn) if replacements else context.now
-    voids = [_void(replacement, voided_at) for replacement in chain.from_iterable(replacements.values())]
-    void_events(context.conn, context.replay_id, voids)
-    give_up_ids(
-        context.conn,
-        {
-            (event.base, event.revision or 1, event.id)
-            for call, correction in corrections
-            for replacement in replacements.get(call.id, ())
-            if replacement.moves
-            for event in correction.chain(replacement)
-        },
-    )
-    renew_claims(context.conn, claims)
-    return replacements
-
-
-class _TakenIds:
-    """The idempotency ids in use, kept up to date while the corrections of a batch are handled in order."""
-
-    def __init__(self, conn: Connection, corrections: Sequence[CallCorrection]) -> None:
-        self._conn = conn
-        self._taken = self._among({new.new_id for correction in corrections for new in correction.replacements})
-
-    def reserve(self, correction: CallCorrection) -> bool:
-        """Reserve the ids of all new events of a call; return False, reserving none, if another call has one."""
-        freed = {
-            event.idempotency_id
-            for replacement in correction.replacements
-            if replacement.moves
-            for event in correction.chain(replacement)
-        }
-        ids: set[str] = set()
-        for replacement in correction.replacements:
-            while replacement.new_id in self._taken | ids and replacement.new_id not in freed - ids:
-                if replacement.revision == 1:
-                    return False
-                # A transform may produce an id of this form by itself.
-                replacement.revision += 1
-                self._taken |= self._among({replacement.new_id})
-            ids.add(replacement.new_id)
-        self._taken = (self._taken - freed) | ids
-        return True
-
-    def _among(self, ids: set[str]) -> set[str]:
-        return set(find_stored(self._conn, ids))
-
-
-def _void(replacement: Replacement, now: int) -> Void:
-    old = replacement.old
-    reason = f"corrected by a replay: other {replacement.why}"
-    id_ = to_revision_id(old.base, old.revision or 1)
-    return Void(old.id, id_, replacement.new_id, now, replacement.digest, reason)
-
-
-def _note_revisions(
-    context: BatchContext, replacements: dict[int, list[Replacement]], stored: Sequence[NewEvent]
-) -> None:
-    """Store the revision of each new event. Raises Stale if another process took one of the ids meanwhile."""
-    if not replacements:
-        return
-    ids = {new.lane.events[new.position].idempotency_id: new.id for new in stored}
-    new = [(replacement, ids.get(replacement.new_id)) for replacement in chain.from_iterable(replacements.values())]
-    if any(id_ is None for _, id_ in new):
-        raise Stale
-    note_revisions(
-        context.conn,
-        [
-            (replacement.base_id, replacement.revision, id_)
-            for replacement, id_ in new
-            if replacement.revision > 1 and id_ is not None
-        ],
-    )
 
 
 def decide_unstorable(decision: Decision, refusal: RowRefused) -> Decision:

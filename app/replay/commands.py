@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import secrets
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -13,27 +13,29 @@ from app.cli.program import (
     Failure,
     between_steps,
     check_pseudonym_key,
+    login,
     open_backend,
     read_settings,
     tune_garbage_collection,
 )
 from app.clock import clock
 from app.core.json_text import encode
-from app.core.text import counted, printable
+from app.core.text import counted
 from app.errors import Unavailable
-from app.replay.batch import HooksFactory
-from app.replay.parameters import parse_bounds, parse_replay_request
+from app.replay.context import HooksFactory
+from app.replay.correction_batch import LOTUS_CHOICES, to_effect, without_counts
+from app.replay.parameters import ATTRIBUTION, parse_attribution, parse_bounds, parse_replay_request
 from app.replay.plan import Plan, Tally
-from app.replay.progress import ReplayState, to_state
+from app.replay.progress import ReplayState, list_progress, to_state
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import is_stop_asked, mark_idle, mark_running
+from app.replay.text import line_text, summary_text
 from app.store.engine import Database
 from app.store.ids import Ids
+from app.store.query import LIMIT_MAX
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
-
-_VOIDED_SHOWN = 20
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -56,6 +58,8 @@ class Summary(msgspec.Struct, kw_only=True):
     """Idempotency ids of the voided events."""
     delivered: int
     """How many of the voided events Lotus already has, and keeps."""
+    correction: dict[str, Any] | None
+    """What its batch does: customers, and the effect by metric; None if it corrects nothing."""
 
 
 @click.command()
@@ -67,6 +71,11 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.option("--by", metavar="NAME", help="Name of the transform that decided.")
 @click.option("--version", metavar="DIGEST", help="Version of the transform that decided: all 32 digits.")
 @click.option("--problem", metavar="KEY", help="Only calls with this problem; `show` prints its key.")
+@click.option(
+    "--mapped-by",
+    metavar="NAMES",
+    help="Only calls that this transform (or one of a,b) maps now, whoever decided then.",
+)
 @click.option("--since", metavar="WHEN", help="Received at or after this time, or within this duration: 30m, 1h, 7d.")
 @click.option("--until", metavar="WHEN", help="Received before this time (exclusive).")
 @click.option("--transform", metavar="NAME", help="Only fill the lane of this `also` transform, from all calls.")
@@ -74,6 +83,14 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.option("--dry-run", is_flag=True, help="Only count what would change; write nothing.")
 @click.option("--limit", type=click.IntRange(1), help="Read at most this many calls, oldest first.")
 @click.option("--correct", is_flag=True, help="Also replace stored events that the live transforms make differently.")
+@click.option("--author", help="Who corrects; by default the user of this shell.")
+@click.option("--why", metavar="TEXT", help="Why it is corrected; kept with the correction.")
+@click.option("--name", help="A name for the correction.")
+@click.option(
+    "--lotus",
+    type=click.Choice(LOTUS_CHOICES),
+    help="Events that replace delivered ones: hold them back (default), send them all the same, or the difference.",
+)
 @click.option("--again", is_flag=True, help="Start over, even if the same replay was stopped half-way.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object; needs --yes or --dry-run.")
@@ -95,11 +112,13 @@ def replay(
 
     Without options: all rejected and ignored calls. A call that already made its events makes no more, unless
     --correct is given: if the live transform makes another event, the old one is voided and the new one stored as
-    <id>~2. A correction covers calls of all outcomes, and does a dry run before it asks. A replay can be stopped at
-    any time; the same command then resumes it.
+    <id>~2. A correction covers calls of all outcomes, and does a dry run before it asks. It is a batch with the id of
+    the replay: `corrections show` has it, and `corrections undo` undoes all of it. A replay can be stopped at any time;
+    the same command then resumes it.
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")
+    attribution = {name: text for name in ATTRIBUTION if (text := words.pop(name)) is not None}
     params = {**words, "id": id_, "limit": None if limit is None else str(limit), "correct": "yes" if correct else None}
     request = parse_replay_request({name: text for name, text in params.items() if text is not None})
     bounds = parse_bounds(request, clock())
@@ -114,15 +133,15 @@ def replay(
         clock=clock,
         hooks=make_hooks(ids, forwards=bool(settings.lotus_api_key)),
     )
-    plan = replayer.plan(request, bounds, again=again)
+    plan = replayer.plan(request, bounds, parse_attribution(attribution, login(), correct=correct), again=again)
     _announce(plan, dry_run=dry_run)
     tune_garbage_collection()
     if not (dry_run or yes or plan.left == 0):
         if correct:
             # Show what it does to a bill before doing it.
-            trial = dataclasses.replace(plan, tally=Tally())
+            trial = dataclasses.replace(plan, tally=Tally(), correction=without_counts(plan.correction))
             _dry_run(replayer, trial)
-            click.echo(_summary_text(trial, [], dry_run=True), err=True)
+            click.echo(summary_text(trial, [], dry_run=True), err=True)
         click.confirm(f"Replay {counted(plan.left, 'call')}?", abort=True, err=True)
     if dry_run:
         _dry_run(replayer, plan)
@@ -132,7 +151,20 @@ def replay(
     if as_json:
         click.echo(encode(_to_summary(plan, voided, dry_run=dry_run)).decode())
     else:
-        click.echo(_summary_text(plan, voided, dry_run=dry_run))
+        click.echo(summary_text(plan, voided, dry_run=dry_run))
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=50, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, like the API.")
+def replays(*, limit: int, as_json: bool) -> None:
+    """List the last replays, the newest first: what became of their calls, and what they corrected and voided."""
+    with open_backend().database.reading() as conn:
+        rows = list_progress(conn, clock(), limit)
+    if as_json:
+        click.echo(encode({"replays": [row.to_document() for row in rows]}).decode())
+    else:
+        click.echo("\n".join(map(line_text, rows)) or "There was no replay.")
 
 
 def _announce(plan: Plan, *, dry_run: bool) -> None:
@@ -205,37 +237,6 @@ def _bar(plan: Plan, label: str) -> "ProgressBar[int]":
     return click.progressbar(length=plan.left, label=label, file=sys.stderr)
 
 
-def _summary_text(plan: Plan, voided: list[str], *, dry_run: bool) -> str:
-    tally = plan.tally
-    would = "would be " if dry_run else ""
-    lines = [f"{counted(tally.read, 'call')} {'looked at' if dry_run else 'replayed'}"]
-    lines += [f"  {count:>9}  {change}" for change, count in sorted(tally.changed.items())]
-    if tally.corrected:
-        lines.append(f"  {tally.corrected:>9}  {would}corrected")
-    if tally.same:
-        lines.append(f"  {tally.same:>9}  unchanged")
-    lines += [
-        f"  {count:>9}  left: {printable(why)} (such as call {tally.samples[why]})"
-        for why, count in sorted(tally.left.items())
-    ]
-    if dry_run and tally.voided:
-        lines.append(f"{counted(tally.voided, 'event')} would be made void; {_describe_delivered(tally)}.")
-    if voided:
-        lines += ["", f"{counted(len(voided), 'event')} made void; {_describe_delivered(tally)}:"]
-        lines += [f"  {printable(event_id)}" for event_id in voided[:_VOIDED_SHOWN]]
-        if len(voided) > _VOIDED_SHOWN:
-            lines.append(
-                f"  and {len(voided) - _VOIDED_SHOWN} more; all: table voids, replay {plan.replay.id}, or --json"
-            )
-    return "\n".join(lines)
-
-
-def _describe_delivered(tally: Tally) -> str:
-    if not tally.delivered:
-        return "Lotus has none of them"
-    return f"Lotus has {tally.delivered} of them and keeps them: it cannot void what it has"
-
-
 def _to_summary(plan: Plan, voided: list[str], *, dry_run: bool) -> Summary:
     tally = plan.tally
     return Summary(
@@ -252,4 +253,5 @@ def _to_summary(plan: Plan, voided: list[str], *, dry_run: bool) -> Summary:
         removed=tally.removed,
         voided=voided,
         delivered=tally.delivered,
+        correction=None if plan.correction is None else to_effect(plan.correction).to_values(),
     )

@@ -1,6 +1,6 @@
 """What to do with a stored call, as far as can be decided without writing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -34,18 +34,30 @@ class Decision(msgspec.Struct, kw_only=True, gc=False):
 REMOVED = "its bytes were removed by retention"
 MADE = "it already made its events"
 FILLED = "the lane is filled"
+NOT_MAPPED = "the transform does not map it today"
 VOIDED = "a person made an event of it void"
 
 
 class Decider:
     """Decides about calls by one set of transforms."""
 
-    def __init__(self, transforms: TransformSet, *, fill: Transform | None, corrects: bool) -> None:
-        """`fill`: fill only the lane of this transform. `corrects`: replace events that differ."""
+    def __init__(
+        self,
+        transforms: TransformSet,
+        *,
+        fill: Transform | None = None,
+        corrects: bool = False,
+        mapped_by: Collection[str] = (),
+    ) -> None:
+        """`fill`: fill only the lane of this transform. `corrects`: replace events that differ.
+
+        `mapped_by`: leave calls that none of these transforms maps; empty: leave none.
+        """
         self._transforms = transforms
         self._fill = fill
         self._only = TransformSet([fill] if fill else [])
         self._corrects = corrects
+        self._mapped_by = frozenset(mapped_by)
 
     def decide(self, row: KeptCall, own: Sequence[OwnEvent]) -> Decision:
         """Run one call again and decide. `own` are the events that it made."""
@@ -66,6 +78,8 @@ class Decider:
     def _decide_whole(self, row: KeptCall, raw: bytes, own: Sequence[OwnEvent]) -> Decision:
         document = row.read()
         today = run(raw, document, self._transforms, row.received_at)
+        if self._mapped_by and not any(lane.transform in self._mapped_by for lane in today.lanes):
+            return Decision(row=row, note=NOT_MAPPED)
         if own:
             return self._decide_made(row, own, today)
         if row.outcome == Outcome.DUPLICATE and not today.lanes:

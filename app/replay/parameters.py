@@ -10,12 +10,18 @@ from collections.abc import Mapping, Sequence
 from app.core.fault import KEY_BYTES
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.errors import BadQuery
+from app.replay.correction_batch import HOLD, LOTUS_CHOICES, REASON, Attribution
 from app.replay.plan import ReplayRequest
 from app.store.ids import ID_MAX
 from app.store.query import parse_moment
 
-PARAMETERS: tuple[str, ...] = ("outcome", "event", "reason", "by", "version", "problem")
+PARAMETERS: tuple[str, ...] = ("outcome", "event", "reason", "by", "version", "problem", "mapped_by")
 PARAMETERS += ("since", "until", "transform", "id", "limit", "correct")
+
+ATTRIBUTION: tuple[str, ...] = ("author", "why", "name", "lotus")
+"""Of a correction: who makes it, why, its name, and what Lotus gets of it."""
+
+_WORDS_MAX = {"author": 100, "why": 500, "name": 100}
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _PROBLEM = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
@@ -59,6 +65,7 @@ def parse_replay_request(texts: Mapping[str, str]) -> ReplayRequest:
         by=texts.get("by"),
         version=version,
         problem=problem,
+        mapped_by=_parse_names(texts),
         since=texts.get("since"),
         until=texts.get("until"),
         transform=texts.get("transform"),
@@ -84,6 +91,7 @@ def to_texts(request: ReplayRequest) -> dict[str, str]:
         "by": request.by,
         "version": request.version,
         "problem": request.problem,
+        "mapped_by": ",".join(request.mapped_by) or None,
         "since": request.since,
         "until": request.until,
         "transform": request.transform,
@@ -99,7 +107,44 @@ def to_texts(request: ReplayRequest) -> dict[str, str]:
 
 def to_options(request: ReplayRequest) -> list[str]:
     """Return the options of `segment-lotus replay` for this request. Each is one argument, whatever it contains."""
-    return [f"--{name}" if name == "correct" else f"--{name}={text}" for name, text in to_texts(request).items()]
+    return [
+        f"--{name}" if name == "correct" else f"--{name.replace('_', '-')}={text}"
+        for name, text in to_texts(request).items()
+    ]
+
+
+def parse_attribution(texts: Mapping[str, str], author: str, *, correct: bool) -> Attribution | None:
+    """Parse who makes a correction, why and how; None for a replay that corrects nothing.
+
+    `texts` holds some of ATTRIBUTION; `author` is who it is if they do not say so.
+
+    Raises:
+        BadQuery: names the invalid parameter, and says what is valid.
+
+    """
+    if not correct:
+        if texts:
+            raise BadQuery(f"{', '.join(texts)}: only a correction has it; give correct as well")
+        return None
+    words = {name: text.strip() for name, text in texts.items()}
+    for name, most in _WORDS_MAX.items():
+        text = words.get(name)
+        if text is not None and (not 0 < len(text) <= most or _UNTYPED.search(text)):
+            raise BadQuery(f"{name} must be a text of 1 to {most} characters, without NUL or half surrogate pairs")
+    lotus = words.get("lotus", HOLD)
+    if lotus not in LOTUS_CHOICES:
+        raise BadQuery(f"lotus must be one of {', '.join(LOTUS_CHOICES)}; it is {lotus[:40]!a}")
+    return Attribution(
+        author=words.get("author", author), reason=words.get("why", REASON), name=words.get("name"), lotus=lotus
+    )
+
+
+def to_attribution_options(attribution: Attribution | None) -> list[str]:
+    """Return the options of `segment-lotus replay` for this attribution."""
+    if attribution is None:
+        return []
+    values = {"author": attribution.author, "why": attribution.reason, "name": attribution.name}
+    return [f"--{name}={text}" for name, text in {**values, "lotus": attribution.lotus}.items() if text is not None]
 
 
 def _parse_outcomes(texts: Mapping[str, str]) -> tuple[Outcome, ...]:
@@ -132,6 +177,14 @@ def _parse_call_id(text: str) -> int | str:
     if not text:
         raise BadQuery("id is empty: give the id of a call, of its message or of its event")
     return int(text) if _CALL_ID.fullmatch(text) and int(text) <= ID_MAX else text
+
+
+def _parse_names(texts: Mapping[str, str]) -> tuple[str, ...]:
+    if "mapped_by" not in texts:
+        return ()
+    if "transform" in texts:
+        raise BadQuery("transform fills a lane, and mapped_by chooses calls by who maps them: give one of them")
+    return tuple(sorted({name for text in texts["mapped_by"].split(",") if (name := text.strip())}))
 
 
 def _parse_limit(text: str) -> int:

@@ -11,9 +11,11 @@ from app.core.lotus import DIGEST_BYTES
 from app.core.outcome import Outcome, Reason
 from app.core.transform.transform import Transform, TransformSet
 from app.errors import NotFound, TransformInvalid
-from app.replay.batch import BatchResult
+from app.replay.context import BatchResult
+from app.replay.correction_batch import find_running
 from app.replay.decide import REMOVED, Decision
-from app.replay.sql_replays import Replay, find_unfinished
+from app.replay.sql_replays import Replay, append_replay, find_unfinished
+from app.store.corrections import Correction, append_correction
 from app.store.engine import Connection
 from app.store.ids import first_id_at
 from app.store.kept import ReplayScope, count_ids
@@ -36,6 +38,8 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the transform that decided, in hexadecimal digits."""
     problem: str | None = None
     """Only calls with the fault that has this key, in hexadecimal digits."""
+    mapped_by: tuple[str, ...] = ()
+    """Only calls that one of these transforms maps today, whoever decided then."""
     since: str | None = None
     until: str | None = None
     transform: str | None = None
@@ -109,8 +113,12 @@ class Plan:
     transforms: TransformSet
     fill: Transform | None
     tally: Tally
+    correction: Correction | None = None
+    """Its batch, as far as it is; None: it corrects nothing."""
     call_ids: tuple[int, ...] | None = None
     """The calls with `request.call_id`; None without one."""
+    mappers: tuple[Transform, ...] = ()
+    """The transforms of `request.mapped_by`."""
     published_at: int = 0
     """Time of the latest publication of a transform, in microseconds since 1970."""
 
@@ -161,12 +169,15 @@ def make_plan(
         tally=Tally(),
         call_ids=None if request.call_id is None else _find_calls(conn, request.call_id),
         published_at=find_latest_moment(conn, KIND),
+        mappers=tuple(_find_live(transforms, name) for name in request.mapped_by),
     )
     unfinished = None if again else find_unfinished(conn, what)
     if unfinished is not None and unfinished.transforms == digest:
-        plan.replay, plan.resumed = unfinished, True
-        plan.tally = msgspec.json.decode(unfinished.counts, type=Tally)
-        return plan
+        correction = find_running(conn, unfinished.id) if request.correct else None
+        if correction is not None or not request.correct:
+            plan.replay, plan.resumed, plan.correction = unfinished, True, correction
+            plan.tally = msgspec.json.decode(unfinished.counts, type=Tally)
+            return plan
     since, until = bounds
     cursor = -1 if since is None else first_id_at(since) - 1
     last = newest_call_id(conn)
@@ -184,11 +195,16 @@ def _find_fill(transforms: TransformSet, name: str | None) -> Transform | None:
         raise NotFound("no transform is live; publish some with `segment-lotus transforms publish`")
     if name is None:
         return None
+    transform = _find_live(transforms, name)
+    if not transform.also:
+        raise TransformInvalid(f"{name} has no lane of its own to fill: it does not say `also: true`")
+    return transform
+
+
+def _find_live(transforms: TransformSet, name: str) -> Transform:
     transform = next((transform for transform in transforms.transforms if transform.name == name), None)
     if transform is None:
         raise NotFound(f"no transform {name} is live")
-    if not transform.also:
-        raise TransformInvalid(f"{name} has no lane of its own to fill: it does not say `also: true`")
     return transform
 
 
@@ -197,6 +213,13 @@ def _find_calls(conn: Connection, wanted_id: int | str) -> tuple[int, ...]:
     if isinstance(wanted_id, int) and read_calls(conn, [wanted_id]):
         return (wanted_id,)
     return tuple(sorted(get_call_ids(conn, str(wanted_id), _SAME_ID_MAX)))
+
+
+def append_plan(conn: Connection, plan: Plan) -> None:
+    """Insert the replay of a new plan, and its batch."""
+    append_replay(conn, plan.replay)
+    if plan.correction is not None:
+        append_correction(conn, plan.correction)
 
 
 def to_scope(plan: Plan) -> ReplayScope:
@@ -209,5 +232,12 @@ def to_scope(plan: Plan) -> ReplayScope:
         by=request.by,
         version=bytes.fromhex(request.version) if request.version else None,
         fault=bytes.fromhex(request.problem) if request.problem is not None else None,
+        kinds=tuple(_kind(transform) for transform in plan.mappers),
         call_ids=plan.call_ids,
     )
+
+
+def _kind(transform: Transform) -> tuple[str, tuple[str, ...]]:
+    """Return the type and the event names of the calls that a transform takes; no names where it has patterns."""
+    match = transform.match
+    return match.type, () if match.patterns else tuple(sorted(match.events))

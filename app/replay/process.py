@@ -13,7 +13,8 @@ from typing import IO
 
 import structlog
 
-from app.replay.parameters import to_options
+from app.replay.correction_batch import Attribution
+from app.replay.parameters import to_attribution_options, to_options
 from app.replay.plan import ReplayRequest
 from app.settings import Settings
 
@@ -32,11 +33,12 @@ class ReplayProcesses:
             "LOTUS_API_KEY": settings.lotus_api_key,
         }
 
-    def start(self, request: ReplayRequest) -> None:
+    def start(self, request: ReplayRequest, attribution: Attribution | None) -> None:
         """Start a process for this request, and return without waiting. Raises OSError."""
         # A file and not a pipe: the process must survive a worker that no longer reads.
         output = tempfile.TemporaryFile()  # noqa: SIM115  closed by the thread that waits for the process
-        command = [sys.executable, "-m", "app.service", "replay", *to_options(request), "--yes", "--json"]
+        options = [*to_options(request), *to_attribution_options(attribution)]
+        command = [sys.executable, "-m", "app.service", "replay", *options, "--yes", "--json"]
         try:
             process = subprocess.Popen(  # noqa: S603  our own program; each option is one argument, whatever it contains
                 command,

@@ -8,7 +8,10 @@ import msgspec
 from app.core.times import format_time
 from app.replay.parameters import to_texts
 from app.replay.plan import ReplayRequest, Tally
+from app.replay.sql_replay_list import find_corrections, get_replay, list_replays
 from app.replay.sql_replays import Replay
+from app.store.corrections import Correction
+from app.store.engine import Connection
 
 SILENT_MICROS = 30_000_000
 """A process that writes no batch for this long is taken to have died."""
@@ -35,6 +38,8 @@ class ReplayProgress(msgspec.Struct, kw_only=True):
     read: int
     total: int
     tally: Tally
+    correction: Correction | None
+    """Its batch, which has its id; None if it corrects nothing."""
     started_at: int
     finished_at: int | None
 
@@ -51,6 +56,8 @@ class ReplayProgress(msgspec.Struct, kw_only=True):
             "corrected": self.tally.corrected,
             "voided": self.tally.voided,
             "delivered": self.tally.delivered,
+            "correction": None if self.correction is None else self.id,
+            "correction_state": None if self.correction is None else self.correction.state,
             "left": self.tally.left,
             "samples": self.tally.samples,
             "started_at": format_time(self.started_at),
@@ -58,7 +65,7 @@ class ReplayProgress(msgspec.Struct, kw_only=True):
         }
 
 
-def to_progress(replay: Replay, now: int) -> ReplayProgress:
+def to_progress(replay: Replay, now: int, correction: Correction | None) -> ReplayProgress:
     """Return the progress of a replay; `now` in microseconds since 1970."""
     tally = msgspec.json.decode(replay.counts, type=Tally)
     return ReplayProgress(
@@ -68,9 +75,23 @@ def to_progress(replay: Replay, now: int) -> ReplayProgress:
         read=tally.read,
         total=replay.total,
         tally=tally,
+        correction=correction,
         started_at=replay.started_at,
         finished_at=replay.finished_at,
     )
+
+
+def list_progress(conn: Connection, now: int, limit: int, before: int | None = None) -> list[ReplayProgress]:
+    """Return the last `limit` replays below the id `before`, newest first."""
+    rows = list_replays(conn, limit, before)
+    corrections = find_corrections(conn, [row.id for row in rows])
+    return [to_progress(row, now, corrections.get(row.id)) for row in rows]
+
+
+def get_progress(conn: Connection, replay_id: int, now: int) -> ReplayProgress:
+    """Return one replay. Raises NotFound."""
+    replay = get_replay(conn, replay_id)
+    return to_progress(replay, now, find_corrections(conn, [replay_id]).get(replay_id))
 
 
 def to_replay_request(replay: Replay) -> ReplayRequest:

@@ -1,10 +1,11 @@
 """Reads the calls of a replay batch by batch, ahead of the writing."""
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from app.core.outcome import Outcome
-from app.replay.decide import Decider, Decision
+from app.replay.decide import NOT_MAPPED, Decider, Decision
 from app.replay.plan import Plan, to_scope
 from app.store.engine import Connection, Database
 from app.store.kept import KeptCall, OwnEvent, find_ids, list_own_events, read_kept
@@ -32,6 +33,8 @@ class Reader:
     database: Database
     plan: Plan
     decider: Decider
+    is_dry: bool = False
+    """Whether it is read for a dry run, whose batches are small: it must not hold up incoming calls."""
     read_ids: set[int] = field(default_factory=set)
     """Calls to skip: they were read before."""
 
@@ -41,7 +44,7 @@ class Reader:
 
     def fetch(self, cursor: int, read_before: int) -> _FetchedCalls:
         """Read calls and their events: all database access of a batch's reading. Raises Unavailable."""
-        most = BATCH if self.database.file is None else BATCH_IN_FILE
+        most = BATCH if self.database.file is None or self.is_dry else BATCH_IN_FILE
         if self.plan.request.limit is not None:
             most = min(most, self.plan.request.limit - read_before)
         if most <= 0:
@@ -50,6 +53,20 @@ class Reader:
             ids = self._find_ids(conn, cursor, most)
             rows = read_kept(conn, ids)
             return rows, list_own_events(conn, [row.id for row in rows if row.outcome in _WITH_EVENTS])
+
+    def count_mapped(self, cursor: int, seconds: float) -> tuple[int, int]:
+        """Map calls after the id `cursor` for some seconds; return how many are for this plan, and of how many.
+
+        Raises Unavailable.
+        """
+        until, mapped, read = time.monotonic() + seconds, 0, 0
+        while time.monotonic() < until:
+            decisions, cursor = self.read(cursor, read)
+            if not decisions:
+                break
+            read += len(decisions)
+            mapped += sum(decision.note != NOT_MAPPED for decision in decisions)
+        return mapped, read
 
     def _find_ids(self, conn: Connection, cursor: int, most: int) -> list[int]:
         while True:

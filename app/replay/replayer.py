@@ -13,17 +13,21 @@ import msgspec
 
 from app.catalog.live import Catalog
 from app.errors import Unavailable
-from app.replay.batch import BatchContext, Hooks, decide_unstorable, write
+from app.replay.batch import decide_unstorable, write
 from app.replay.checkpoints import Checkpoints
+from app.replay.context import BatchContext, Hooks
+from app.replay.correction_batch import Attribution, advance, check_running, new_correction
 from app.replay.decide import Decider, Decision
-from app.replay.plan import Plan, ReplayRequest, Tally, make_plan, to_scope
+from app.replay.parameters import to_texts
+from app.replay.plan import Plan, ReplayRequest, Tally, append_plan, make_plan, to_scope
 from app.replay.reader import Batch, ReadAhead, Reader
+from app.replay.sql_rehearsal import Rehearsal
 from app.replay.sql_replays import (
-    append_replay,
     find_unfinished,
     list_voids,
     save_progress,
 )
+from app.store.corrections import save_step
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
@@ -68,10 +72,18 @@ class Replayer:
         self._ids = ids
         self._clock = clock
 
-    def plan(self, request: ReplayRequest, bounds: tuple[int | None, int | None], *, again: bool = False) -> Plan:
+    def plan(
+        self,
+        request: ReplayRequest,
+        bounds: tuple[int | None, int | None],
+        attribution: Attribution | None = None,
+        *,
+        again: bool = False,
+    ) -> Plan:
         """Plan a replay by the transforms that are live; `bounds` in microseconds since 1970.
 
-        `again`: start over, even if the same replay was stopped half-way.
+        `attribution`: of a new correction; one that is resumed keeps its own. `again`: start over, even if the same
+        replay was stopped half-way.
 
         Raises:
             NotFound: there is no such transform, or none at all.
@@ -81,7 +93,11 @@ class Replayer:
         self._catalog.refresh(self._database)
         now = self._clock()
         with self._database.reading() as conn:
-            return make_plan(conn, self._catalog.active, request, bounds, self._ids.next(now), now, again=again)
+            plan = make_plan(conn, self._catalog.active, request, bounds, self._ids.next(now), now, again=again)
+        if request.correct and plan.correction is None:
+            attribution = attribution or Attribution(author="unknown")
+            plan.correction = new_correction(plan.replay.id, to_texts(request), attribution, now)
+        return plan
 
     def run(self, plan: Plan, advance: Callable[[int], None]) -> None:
         """Carry out the plan, and count in `plan.tally`; `advance` gets the number of calls of each batch.
@@ -95,7 +111,7 @@ class Replayer:
         """
         if not plan.resumed:
             with self._database.writing() as conn:
-                append_replay(conn, plan.replay)
+                append_plan(conn, plan)
         reader = self._reader(plan)
         catches_up = self._catches_up(plan)
         tail = first_id_at(min(plan.published_at, plan.replay.started_at) - _OVERLAP_SECONDS * 1_000_000)
@@ -122,17 +138,19 @@ class Replayer:
     def dry_run(self, plan: Plan, advance: Callable[[int], None]) -> None:
         """Count what `run` would do, by doing it in transactions that are rolled back. Raises Unavailable.
 
-        Each starts from what is stored, so calls of one message, or of one idempotency id, that are more than a batch
-        apart each count as if they were the first.
+        Each begins with what the earlier ones wrote under its keys, so the numbers are those of the run, as long as
+        nobody else writes meanwhile.
         """
-        reader = self._reader(plan)
-        while True:
-            batch = reader.read(plan.replay.cursor, plan.tally.read)
-            if not batch[0]:
-                return
-            self._write_with_retries(plan, reader, batch, None)
-            plan.replay = msgspec.structs.replace(plan.replay, cursor=batch[1])
-            advance(len(batch[0]))
+        reader = self._reader(plan, is_dry=True)
+        with contextlib.closing(Rehearsal()) as rehearsal:
+            while (batch := reader.read(plan.replay.cursor, plan.tally.read))[0]:
+                before = plan.tally.read
+                self._write_with_retries(plan, reader, batch, rehearsal)
+                advance(plan.tally.read - before)
+
+    def count_mapped(self, plan: Plan, seconds: float) -> tuple[int, int]:
+        """Map the calls of a plan for some seconds; return how many its `mapped_by` map, and of how many calls."""
+        return self._reader(plan, is_dry=True).count_mapped(plan.replay.cursor, seconds)
 
     def list_voids(self, plan: Plan) -> list[str]:
         """Return the idempotency ids of the events that a replay voided."""
@@ -163,14 +181,16 @@ class Replayer:
             save_progress(conn, replay, plan.replay.cursor)
         plan.replay = replay
 
-    def _reader(self, plan: Plan) -> Reader:
-        return Reader(self._database, plan, Decider(plan.transforms, fill=plan.fill, corrects=plan.request.correct))
+    def _reader(self, plan: Plan, *, is_dry: bool = False) -> Reader:
+        request = plan.request
+        decider = Decider(plan.transforms, fill=plan.fill, corrects=request.correct, mapped_by=request.mapped_by)
+        return Reader(self._database, plan, decider, is_dry)
 
-    def _write_with_retries(self, plan: Plan, reader: Reader, batch: Batch, following: ReadAhead | None) -> bool:
+    def _write_with_retries(self, plan: Plan, reader: Reader, batch: Batch, following: ReadAhead | Rehearsal) -> bool:
         """Write one batch, retrying if the database is busy or a call changed meanwhile.
 
         Return whether it was written as first read: only then is the batch that was read ahead the one that follows.
-        Without read-ahead (`following` None) it is a dry run.
+        With a rehearsal in place of read-ahead it is a dry run.
         """
         as_read, why = True, ""
         for _ in range(_TRIES):
@@ -179,7 +199,7 @@ class Replayer:
                     batch = reader.read(plan.replay.cursor, plan.tally.read)
                 self._write(plan, batch, following)
             except Stale:
-                if following is not None:
+                if isinstance(following, ReadAhead):
                     self._check_ours(plan)
                 as_read, why = False, "its calls keep changing"
             except DuplicateKey:
@@ -207,77 +227,86 @@ class Replayer:
     def _check_ours(self, plan: Plan) -> None:
         with self._database.reading() as conn:
             unfinished = find_unfinished(conn, plan.replay.what)
+            if plan.correction is not None:
+                check_running(conn, plan.correction)
         if unfinished is None or (unfinished.id, unfinished.cursor) != (plan.replay.id, plan.replay.cursor):
             raise Unavailable("another process runs this replay")
 
-    def _write(self, plan: Plan, batch: Batch, following: ReadAhead | None) -> None:
+    def _write(self, plan: Plan, batch: Batch, following: ReadAhead | Rehearsal) -> None:
         decisions, cursor = batch
-        if following is not None and self._database.file is None:
+        if isinstance(following, ReadAhead) and self._database.file is None:
             following.begin()
-        dry_run = following is None
         try:
-            self._transact(plan, decisions, cursor, following, finished=not decisions, dry_run=dry_run)
+            self._transact(plan, decisions, cursor, following, finished=not decisions)
         except DuplicateKey:
             raise
         except RowRefused as refused:
-            self._bisect(plan, decisions, refused, dry_run=dry_run)
-            self._transact(plan, [], cursor, dry_run=dry_run)
+            rehearsal = following if isinstance(following, Rehearsal) else None
+            self._bisect(plan, decisions, refused, rehearsal)
+            self._transact(plan, [], cursor, rehearsal)
 
     def _transact(
         self,
         plan: Plan,
         decisions: Sequence[Decision],
         cursor: int,
-        following: ReadAhead | None = None,
+        following: ReadAhead | Rehearsal | None = None,
         *,
         finished: bool = False,
-        dry_run: bool,
     ) -> None:
-        """Write decisions in one transaction; with `dry_run`, count what that does and roll back."""
+        """Write decisions in one transaction; with a rehearsal, count what that does and roll back."""
         tally = msgspec.json.decode(msgspec.json.encode(plan.tally), type=Tally)
         tally.read += len(decisions)
         now = self._clock()
-        replay = plan.replay
+        replay = msgspec.structs.replace(plan.replay, cursor=cursor, progress_at=now)
+        correction = plan.correction
         # What a power cut undoes is replayed again: nobody was told of it. The last commit makes all of it durable.
         with contextlib.suppress(_RolledBack), self._database.writing(durable=finished) as conn:
             lock_replays(conn)
             context = BatchContext(
                 conn=conn,
                 replay_id=plan.replay.id,
+                correction=correction,
                 map_again=self._catalog.map_again,
                 next_id=lambda _received_at: self._ids.next(now),
                 tag=self._ids.tag,
                 now=now,
                 hooks=self._hooks,
             )
-            tally.add(write(context, tally.without_skipped(decisions)))
-            if dry_run:
+            written = tally.without_skipped(decisions)
+            if isinstance(following, Rehearsal):
+                following.restore(conn, written)
+            result = write(context, written)
+            tally.add(result)
+            if correction is not None:
+                correction = advance(correction, result, cursor, now if finished else None)
+            if isinstance(following, Rehearsal):
+                following.note(conn, written, {call_id for call_id, _ in result.notes})
                 raise _RolledBack
-            replay = msgspec.structs.replace(
-                plan.replay,
-                cursor=cursor,
-                counts=msgspec.json.encode(tally).decode(),
-                finished_at=now if finished else None,
-                progress_at=now,
-            )
+            replay.counts = msgspec.json.encode(tally).decode()
+            replay.finished_at = now if finished else None
             save_progress(conn, replay, plan.replay.cursor)
+            if plan.correction is not None and correction is not None:
+                save_step(conn, plan.correction, correction)
             if following is not None:
                 following.begin()
-        plan.tally, plan.replay = tally, replay
+        plan.tally, plan.replay, plan.correction = tally, replay, correction
 
-    def _bisect(self, plan: Plan, decisions: Sequence[Decision], refusal: RowRefused, *, dry_run: bool) -> None:
+    def _bisect(
+        self, plan: Plan, decisions: Sequence[Decision], refusal: RowRefused, rehearsal: Rehearsal | None
+    ) -> None:
         """Find the call that the database refuses by bisection, so that all others are replayed."""
         if len(decisions) == 1:
-            self._transact(plan, [decide_unstorable(decisions[0], refusal)], plan.replay.cursor, dry_run=dry_run)
+            self._transact(plan, [decide_unstorable(decisions[0], refusal)], plan.replay.cursor, rehearsal)
             return
         middle = len(decisions) // 2
         for part in (decisions[:middle], decisions[middle:]):
             try:
-                self._transact(plan, part, plan.replay.cursor, dry_run=dry_run)
+                self._transact(plan, part, plan.replay.cursor, rehearsal)
             except DuplicateKey:
                 raise
             except RowRefused as again:
-                self._bisect(plan, part, again, dry_run=dry_run)
+                self._bisect(plan, part, again, rehearsal)
 
 
 def _spread_at(plan: Plan) -> int:

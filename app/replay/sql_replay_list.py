@@ -1,10 +1,14 @@
 """Queries on replays: list, progress, and requests to stop. `conn` first."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from app.errors import NotFound
 from app.replay.sql_replays import Replay
-from app.store.schema import replays
+from app.store.arrays import among
+from app.store.corrections import Correction
+from app.store.schema import corrections, replays
 
 
 def list_replays(conn: sa.Connection, limit: int, before: int | None = None) -> list[Replay]:
@@ -21,6 +25,12 @@ def get_replay(conn: sa.Connection, replay_id: int) -> Replay:
     if row is None:
         raise NotFound(f"there is no replay {replay_id}")
     return Replay(**row._mapping)  # noqa: SLF001
+
+
+def find_corrections(conn: sa.Connection, replay_ids: Sequence[int]) -> dict[int, Correction]:
+    """Return the batch of each replay that corrects, by the id that both have."""
+    query = sa.select(corrections).where(among(conn, corrections.c.id, replay_ids))
+    return {row.id: Correction(**row._mapping) for row in conn.execute(query)}  # noqa: SLF001
 
 
 def mark_running(conn: sa.Connection, replay_id: int, now: int) -> None:

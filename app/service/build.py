@@ -13,11 +13,11 @@ from app.catalog.watch import Watcher
 from app.cli.log_output import wants_colour
 from app.clock import clock
 from app.core.credentials import Credentials
-from app.corrections.hooks import CorrectionHooks
+from app.corrections.hooks import CorrectionHooks, OnStep
 from app.errors import Unavailable
 from app.forward.correction import follow
-from app.forward.sql_deliveries import queue_events, queue_events_if_used
-from app.forward.sql_lists import count_delivered, count_deliveries
+from app.forward.sql_deliveries import is_in_use, queue_events, queue_events_if_used
+from app.forward.sql_lists import count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
 from app.metrics.comparison import compare_numbers
@@ -25,12 +25,13 @@ from app.metrics.effect import measure_effect
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
-from app.replay.batch import Hooks
+from app.replay.context import Hooks
 from app.service.telemetry import Telemetry
 from app.settings import Settings
 from app.store.commit import Committer, OnEvents
 from app.store.corrections import CorrectionStep
 from app.store.engine import Connection, Database, connect
+from app.store.events import list_event_values
 from app.store.ids import Ids
 from app.store.ledger import Entry
 from app.store.writer import Writer, yield_now
@@ -118,19 +119,35 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
 
     Its events are forwarded, too, if the outbox is in use: this may be a shell without LOTUS_API_KEY.
     """
-    return Hooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], count_delivered)
+    note = tail_of(ids.next)
+
+    def send(conn: Connection, step: CorrectionStep) -> Counter[Entry]:
+        if forwards and not is_in_use(conn):
+            return queue_events(conn, step.added, (), step.now)
+        return follow(conn, step)
+
+    return Hooks(
+        on_events=(note, queue_events if forwards else queue_events_if_used),
+        on_step=(_rebuild(note), send),
+        count_deliveries=count_deliveries,
+        measure=lambda conn, event_ids: measure_effect(conn, list_event_values(conn, event_ids)),
+    )
 
 
 def correction_hooks(ids: Ids) -> CorrectionHooks:
     """Return the hooks of corrections: their metrics, and the outbox where it has rows of their events."""
-    note = tail_of(ids.next)
-
-    def rebuild(conn: Connection, step: CorrectionStep) -> Counter[Entry]:
-        return note(conn, step.added, (*step.voided, *step.revived), step.now)
-
     return CorrectionHooks(
-        on_step=(rebuild, follow),
+        on_step=(_rebuild(tail_of(ids.next)), follow),
         count_deliveries=count_deliveries,
         measure=measure_effect,
         compare=compare_numbers,
     )
+
+
+def _rebuild(note: OnEvents) -> OnStep:
+    """Return the hook that tells the tail of the metrics what a step of a correction does."""
+
+    def rebuild(conn: Connection, step: CorrectionStep) -> Counter[Entry]:
+        return note(conn, step.added, (*step.voided, *step.revived), step.now)
+
+    return rebuild

@@ -21,7 +21,7 @@ from app.ingest.commands import send
 from app.metrics.commands import metrics
 from app.metrics.commands_usage import usage
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
-from app.replay.commands import replay
+from app.replay.commands import replay, replays
 from app.service.backup import backup, restore
 from app.service.build import correction_hooks, replay_hooks
 from app.service.doctor import doctor
@@ -64,7 +64,7 @@ def schema(*, metric: bool) -> None:
 
 main.add_section("Set up and run", init, migrate, settings, serve)
 main.add_section("Calls", send, log, show, ledger, refused)
-main.add_section("Transforms", new, try_, check, preview, transforms, replay, schema)
+main.add_section("Transforms", new, try_, check, preview, transforms, replay, replays, schema)
 main.add_section("Corrections", void, amend, corrections)
 main.add_section("Metrics and usage", usage, metrics)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)

@@ -71,6 +71,9 @@ class EventValues(msgspec.Struct, frozen=True, gc=False):
     properties: str
 
 
+_VALUES = [BASE_ID if name == "base_id" else events.c[name] for name in EventValues.__struct_fields__]
+
+
 class Claim(msgspec.Struct, frozen=True):
     """Which call made the events of a message, and their content, in a lane."""
 
@@ -189,6 +192,11 @@ def find_stored(conn: sa.Connection, idempotency_ids: Iterable[str]) -> dict[str
     )
     rows = look_up(conn, sa.select(*columns), events.c.idempotency_id, idempotency_ids)
     return {idempotency_id: StoredEvent(*values) for idempotency_id, *values in rows}
+
+
+def list_event_values(conn: sa.Connection, event_ids: Iterable[int]) -> list[EventValues]:
+    """Return what metrics read of these events, void or not."""
+    return [EventValues(*row) for row in look_up(conn, sa.select(*_VALUES), events.c.id, event_ids)]
 
 
 def _row(new: NewEvent) -> tuple[object, ...]:

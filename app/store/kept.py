@@ -35,6 +35,8 @@ class ReplayScope(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: tuple[Outcome, ...]
     event: str | None = None
     """Segment's event name."""
+    kinds: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Types of calls, each with names of events, any if there are none; empty: all calls."""
     reason: Reason | None = None
     by: str | None = None
     """Name of the transform that decided."""
@@ -166,6 +168,11 @@ def _without_undone(own: list[OwnEvent]) -> list[OwnEvent]:
     ]
 
 
+def _is_of_kind(kind: str, names: Sequence[str]) -> sa.ColumnElement[bool]:
+    is_of_type = calls.c.type == kind
+    return sa.and_(is_of_type, calls.c.event.in_([to_key(name) for name in names])) if names else is_of_type
+
+
 def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:
     """Return the conditions of one query per index."""
     narrow: list[sa.ColumnElement[bool]] = []
@@ -173,6 +180,8 @@ def _sources(scope: ReplayScope) -> list[tuple[sa.ColumnElement[bool], ...]]:
         narrow.append(calls.c.id.in_(scope.call_ids))
     if scope.event is not None:
         narrow.append(calls.c.event == to_key(scope.event))
+    if scope.kinds:
+        narrow.append(sa.or_(*(_is_of_kind(*kind) for kind in scope.kinds)))
     if scope.reason is not None:
         narrow.append(calls.c.reason == scope.reason.value)
     if scope.by is not None:

@@ -65,6 +65,8 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
 
     events: int = 0
     """Events that counted, and are void by it, or have another one in their place."""
+    added: int = 0
+    """Events that it stored and that stand for no other."""
     already_void: int = 0
     """Events of the selection that a person had made void before."""
     unchanged: int = 0

@@ -68,7 +68,7 @@ def test_a_rejected_call_is_fixed_published_and_replayed(editor: Editor, service
     editor.visitor.check()
     editor.answer("Publish")
     expect(editor.said).to_contain_text("Published")
-    page.get_by_role("button", name="Replay what this transform rejected").click()
+    page.get_by_role("button", name="Replay what this transform maps now").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Replay")
     page.get_by_role("main").get_by_role("button", name="Replay").first.click()
     wait_until(lambda: outcome_of(service, rejected) == "stored")

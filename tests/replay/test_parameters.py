@@ -30,6 +30,8 @@ WORDS: list[dict[str, str]] = [
     {"id": "9" * 19},
     {"id": "123", "correct": "yes"},
     {"limit": "5", "event": "--yes"},
+    {"mapped_by": "order"},
+    {"mapped_by": "tokens, order", "outcome": "rejected"},
 ]
 
 
@@ -60,6 +62,7 @@ def test_an_event_of_any_name_is_one_option(event: str) -> None:
         ({"limit": "0"}, "limit must be"),
         ({"limit": "1e9"}, "limit must be"),
         ({"transform": "a", "correct": "yes"}, "give one of them"),
+        ({"transform": "a", "mapped_by": "b"}, "give one of them"),
         ({"nonsense": "1"}, "there is no parameter"),
         ({"event": "a\0b"}, "without NUL"),
         ({"event": "\ud800"}, "surrogate"),

@@ -16,7 +16,7 @@ from app.core.outcome import Outcome
 from app.errors import NotFound, TransformInvalid, Unavailable
 from app.metrics.sql_tail import list_tail
 from app.replay import reader as reading
-from app.replay.batch import TAKEN
+from app.replay.exchange import TAKEN
 from app.replay.plan import ReplayRequest
 from app.replay.replayer import Replayer
 from app.service.build import replay_hooks
@@ -50,8 +50,8 @@ STORED = (*UNMADE, Outcome.STORED)
 
 
 def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """Return everything but the replays themselves, and the ledger as its sums."""
-    left_out = {"replays", "ledger"}
+    """Return everything but the replays and their batches themselves, and the ledger as its sums."""
+    left_out = {"replays", "corrections", "ledger"}
     found = {one.name: rows_of(database, one) for one in METADATA.sorted_tables if one.name not in left_out}
     with database.reading() as conn:
         return {**found, "sums": sorted(ledger.sum_counts(conn).items())}

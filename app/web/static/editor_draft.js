@@ -6,6 +6,9 @@ import { askAboutConflict, askAboutDrift, askWhether, showHistory } from "./edit
 import { showNotices, showState } from "./editor_standing.js";
 import { link, make, moment, zone } from "./elements.js";
 
+/** As the form of a replay takes it; with more names it looks at all calls. */
+const FIELD_CHARS_MAX = 500;
+
 export class Draft {
   /**
    * `tell(text, kind, ...more)`: say a sentence. `onChange()`: the text is another, or what is live.
@@ -166,14 +169,14 @@ export class Draft {
 
   #tellPublished({ version, inheriting, draft_kept: another }) {
     const csrf = document.querySelector('meta[name="csrf"]').content;
+    const mappers = [this.name, ...(inheriting ?? [])].join(",");
     const field = (key, value) => make("input", { type: "hidden", name: key, value });
     const replay = make(
       "form",
       { method: "post", action: "/replays" },
       field("csrf", csrf),
-      field("outcome", "rejected"),
-      field("by", this.name),
-      make("button", { type: "submit" }, "Replay what this transform rejected…"),
+      ...(mappers.length <= FIELD_CHARS_MAX ? [field("mapped_by", mappers)] : []),
+      make("button", { type: "submit" }, "Replay what this transform maps now…"),
     );
     const others =
       (inheriting?.length ? ` With it, ${inheriting.join(", ")}: they inherit from it.` : "") +
