@@ -21,6 +21,7 @@ from app.errors import EditConflict, NotFound, Unavailable
 from app.store import ledger
 from app.store.clock import read_clock
 from app.store.corrections import (
+    BACKFILL,
     VOID,
     CorrectedEvent,
     Correction,
@@ -167,8 +168,12 @@ class Corrector:
 
         Raises:
             Unavailable: the database cannot be used now, or another process goes on with this batch.
+            EditConflict: a backfill, which goes on with its own command.
 
         """
+        if correction.kind == BACKFILL and correction.state == CorrectionState.RUNNING:
+            # Its events are in a file, which only its command can read.
+            raise EditConflict(f"`segment-lotus backfill` with the same file goes on with correction {correction.id}")
         until = None if seconds is None else time.monotonic() + seconds
         while correction.state in {CorrectionState.RUNNING, CorrectionState.UNDOING}:
             step = self._void if correction.state == CorrectionState.RUNNING else self._revive

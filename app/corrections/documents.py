@@ -7,7 +7,7 @@ import msgspec
 from app.core.times import format_time
 from app.corrections.corrector import VoidPreview
 from app.corrections.selection import Selection
-from app.store.corrections import Correction
+from app.store.corrections import BACKFILL, Correction
 from app.store.tally import CorrectionTally
 
 
@@ -38,12 +38,29 @@ def to_document(correction: Correction) -> dict[str, Any]:
         "state": correction.state,
         "author": correction.author,
         "reason": correction.reason,
-        "selection": to_selection(correction).to_values(),
+        "name": correction.name,
+        "selection": to_words(correction),
         "started_at": format_time(correction.started_at),
         "finished_at": _to_time(correction.finished_at),
         "undo": undo,
         **to_tally(correction).to_values(),
+        **_loaded(correction),
     }
+
+
+def to_words(correction: Correction) -> dict[str, Any]:
+    """Return what a batch is about, as JSON values: which events, or which file they came from."""
+    if correction.kind == BACKFILL:
+        return msgspec.json.decode(correction.selection, type=dict[str, Any])
+    return to_selection(correction).to_values()
+
+
+def _loaded(correction: Correction) -> dict[str, Any]:
+    """Return what became of the calls of a backfill, and the first lines of each outcome."""
+    if correction.kind != BACKFILL:
+        return {}
+    tally = to_tally(correction)
+    return {"calls": tally.calls, "lines": tally.lines}
 
 
 def to_preview_document(preview: VoidPreview, *, dry_run: bool) -> dict[str, Any]:

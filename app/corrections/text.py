@@ -3,21 +3,30 @@
 from app.core.text import counted, printable
 from app.core.times import format_time
 from app.corrections.documents import to_tally
-from app.store.corrections import Correction, CorrectionState
+from app.store.corrections import BACKFILL, VOID, Correction, CorrectionState
 from app.store.tally import OTHERS, CorrectionTally, Effect
+
+_DONE = {BACKFILL: "added from a file"}
+"""What happened to the events of a batch, by its kind, unless they were made void."""
 
 _ROWS = 20
 """Customers and effects that are shown; JSON has up to a thousand."""
 
 
-def effect_text(tally: CorrectionTally, *, foreseen: bool) -> str:
-    """Return what a batch did or, if `foreseen`, would do."""
+def effect_text(tally: CorrectionTally, *, foreseen: bool, kind: str = VOID) -> str:
+    """Return what a batch of a `kind` did or, if `foreseen`, would do."""
     would = "would be" if foreseen else "were" if tally.events != 1 else "was"
-    lines = [f"{counted(tally.events, 'event')} {would} made void"]
+    lines = [f"{counted(tally.events, 'event')} {would} {_DONE.get(kind, 'made void')}"]
     if tally.already_void:
         lines[0] += f" (already void: {tally.already_void:,})"
-    if tally.events:
+    lines += [
+        f"{count:>9,}  {outcome}" + (f" (lines {', '.join(map(str, first))})" if first else "")
+        for outcome, count in tally.calls.items()
+        for first in (tally.lines.get(outcome),)
+    ]
+    if tally.events and kind != BACKFILL:
         lines.append(_deliveries_text(tally, foreseen=foreseen))
+    if tally.events:
         lines += _counts_text("customer", tally.by_customer)
         lines += _counts_text("event name", tally.by_name)
         lines += ["", "metrics, by customer and month (UTC):", *_effect_lines(tally.effects)]
@@ -65,7 +74,7 @@ def correction_text(correction: Correction, event_ids: list[tuple[str, str]], sh
     lines = [
         *(f"{name:<10}{text}" for name, text in _head(correction)),
         "",
-        effect_text(tally, foreseen=False),
+        effect_text(tally, foreseen=False, kind=correction.kind),
         *([""] if event_ids else []),
         *(f"  {printable(event_id)}  {state}" for event_id, state in event_ids),
     ]
@@ -80,6 +89,7 @@ def _head(correction: Correction) -> list[tuple[str, str]]:
     return [
         ("correction", str(correction.id)),
         ("kind", correction.kind),
+        *((("name", printable(correction.name)),) if correction.name else ()),
         ("state", correction.state),
         ("author", printable(correction.author)),
         ("reason", printable(correction.reason)),

@@ -1,15 +1,17 @@
 """The effect of voids on metrics: by how much numbers change where events are left out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from app.core.times import format_time
 from app.metrics.bucket_parts import to_event
 from app.metrics.catalog import read_live_metrics
 from app.metrics.definition import Aggregation, Metric, MetricType
+from app.metrics.query import MetricEvent
 from app.metrics.sql_tail import list_named_events
-from app.metrics.values import ZERO, Skip, add
+from app.metrics.values import ZERO, Skip, add, read_properties
 from app.store.engine import Connection
+from app.store.events import NewEvent
 
 _MONTH = len("2026-11")
 
@@ -22,12 +24,42 @@ def measure_effect(
     How much is exact for counts and sums. It is None where it depends on other events: a maximum may stay what it is.
     Void events add nothing.
     """
+    by_name = _live_by_name(conn)
+    return _add_up(by_name, map(to_event, list_named_events(conn, event_ids, by_name)))
+
+
+def measure_new(conn: Connection, new: Sequence[NewEvent]) -> dict[tuple[str, str, str], tuple[int, Decimal | None]]:
+    """Return what events that were just stored add to the live metrics, as `measure_effect` does."""
+    by_name = _live_by_name(conn)
+    lotus_events = (event.lane.events[event.position] for event in new)
+    return _add_up(
+        by_name,
+        (
+            MetricEvent(
+                event.idempotency_id,
+                event.event_name,
+                event.customer_id,
+                event.time_created,
+                read_properties(event.properties),
+            )
+            for event in lotus_events
+            if event.event_name in by_name
+        ),
+    )
+
+
+def _live_by_name(conn: Connection) -> dict[str, list[Metric]]:
     by_name: dict[str, list[Metric]] = {}
     for metric in read_live_metrics(conn).values():
         by_name.setdefault(metric.event_name, []).append(metric)
+    return by_name
+
+
+def _add_up(
+    by_name: Mapping[str, list[Metric]], events: Iterable[MetricEvent]
+) -> dict[tuple[str, str, str], tuple[int, Decimal | None]]:
     effect: dict[tuple[str, str, str], tuple[int, Decimal | None]] = {}
-    for stored in list_named_events(conn, event_ids, by_name):
-        event = to_event(stored)
+    for event in events:
         for metric in by_name.get(event.event_name, ()):
             value = metric.read(event.properties)
             if isinstance(value, Skip) or not metric.passes(event.properties):

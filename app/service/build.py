@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 
+from app.backfill.hooks import BackfillHooks
 from app.calls.log import CallLog
 from app.catalog.live import Catalog, build_catalog
 from app.catalog.watch import Watcher
@@ -20,7 +21,7 @@ from app.forward.sql_deliveries import queue_events, queue_events_if_used
 from app.forward.sql_lists import count_delivered, count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
-from app.metrics.effect import measure_effect
+from app.metrics.effect import measure_effect, measure_new
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
@@ -118,6 +119,11 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
     Its events are forwarded, too, if the outbox is in use: this may be a shell without LOTUS_API_KEY.
     """
     return Hooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], count_delivered)
+
+
+def backfill_hooks(ids: Ids, *, forwards: bool) -> BackfillHooks:
+    """Return the hooks of a backfill. Its events are forwarded as those of a replay are."""
+    return BackfillHooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], measure_new)
 
 
 def correction_hooks(ids: Ids) -> CorrectionHooks:

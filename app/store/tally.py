@@ -60,6 +60,10 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
     """How many of those wait for Lotus again."""
     left: int = 0
     """Events that the undo left as they are: something else corrected them in between."""
+    calls: dict[str, int] = {}
+    """Of a backfill: calls by outcome."""
+    lines: dict[str, list[int]] = {}
+    """Of a backfill: the first lines of its file by outcome, but for `stored`."""
 
     def add_events(self, events: Sequence[tuple[str, str]], measure: Measure) -> None:
         """Add events, as (customer, event name), and their effect."""
