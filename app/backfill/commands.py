@@ -87,7 +87,7 @@ def backfill(make_hooks: BackfillHooksFactory, /, **words: Any) -> None:
         raise Failure("no transform is live, so every call would be ignored: start the service once, or publish one")
     tune_garbage_collection()
     ids = Ids(secrets.randbelow)
-    with open_source(options.file, click.get_binary_stream("stdin")) as source:
+    with open_source(options.file, sys.stdin.buffer) as source:
         survey = _check(source, options)
         if survey.bad:
             click.echo(bad_text(survey, source.name), err=True)
