@@ -16,9 +16,10 @@ from app.backfill.batch import FileSelection, to_tally
 from app.backfill.formats import BadLine, Content, Format
 from app.backfill.hooks import BackfillHooksFactory
 from app.backfill.loader import Loader
+from app.backfill.mapper import Mapper
 from app.backfill.parameters import NAME_MAX, REASON_MAX, parse_words
 from app.backfill.source import Source, open_source
-from app.backfill.survey import Survey, check_source, read_good
+from app.backfill.survey import Survey, check_source
 from app.backfill.text import bad_text, tally_text, to_document
 from app.cli.program import (
     Failure,
@@ -95,7 +96,7 @@ def backfill(make_hooks: BackfillHooksFactory, /, **words: Any) -> None:
                 raise Failure("nothing was loaded; --skip-bad loads the good lines")
         selection = FileSelection(
             file=source.name,
-            sha256=source.digest,
+            sha256=source.digest(),
             format=options.format,
             of=options.content,
             rows=survey.rows - len(survey.bad),
@@ -108,7 +109,14 @@ def backfill(make_hooks: BackfillHooksFactory, /, **words: Any) -> None:
             clock=clock,
             hooks=make_hooks(ids, forwards=bool(settings.lotus_api_key)),
             selection=selection,
-            rows_after=lambda after: read_good(source, options.format, options.content, survey.bad, after),
+            mapper=Mapper(
+                source=source,
+                format=options.format,
+                content=options.content,
+                survey=survey,
+                transforms=backend.catalog.active,
+                pseudonym_key=settings.pseudonym_key.encode() or None,
+            ),
         )
         tally, correction = _load(loader, selection, options)
     if options.as_json:

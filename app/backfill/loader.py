@@ -7,15 +7,16 @@ command goes on behind it.
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from app.backfill.batch import FileSelection, Loaded, add_loaded, find_same, map_row, to_request, to_tally
-from app.backfill.formats import Row
+from app.backfill.batch import FileSelection, Loaded, add_loaded, find_same, to_request, to_tally
 from app.backfill.hooks import BackfillHooks
+from app.backfill.mapper import Mapper
 from app.backfill.pace import Pace
 from app.backfill.sql_backfill import list_backfills, others_take_calls
 from app.catalog.live import Catalog
@@ -45,11 +46,11 @@ T = TypeVar("T")
 
 _TRIES = 20
 _PAUSE_SECONDS = 0.2
+_COMMITS_TO_A_WAIT = 4
+"""SQLite's log is written back by a thread meanwhile; so often the next commit waits for that."""
+
 _BYTES_MAX = 8 << 20
 """Of the rows of one commit."""
-
-RowsAfter = Callable[[int], Iterator[Row]]
-"""Returns the rows of a file behind a line."""
 
 
 class _RolledBack(Exception):
@@ -63,6 +64,7 @@ class _Progress:
     correction: Correction
     tally: CorrectionTally
     pace: Pace = field(default_factory=Pace)
+    commits: int = 0
 
 
 class Loader:
@@ -77,16 +79,16 @@ class Loader:
         clock: Callable[[], int],
         hooks: BackfillHooks,
         selection: FileSelection,
-        rows_after: RowsAfter,
+        mapper: Mapper,
     ) -> None:
-        """`clock` gives microseconds since 1970; the active transforms of `catalog` map the calls."""
+        """`clock` gives microseconds since 1970; `catalog` knows the versions that made stored events."""
         self._database = database
         self._catalog = catalog
         self._ids = ids
         self._clock = clock
         self._hooks = hooks
         self._selection = selection
-        self._rows_after = rows_after
+        self._mapper = mapper
         self._committer = Committer(database, ids, catalog.map_again, hooks.on_events)
 
     def find(self, *, running: bool) -> Correction | None:
@@ -142,26 +144,32 @@ class Loader:
 
         """
         progress = _Progress(correction, to_tally(correction))
-        for loaded in self._chunks(correction.cursor_call, progress.pace):
-            self._commit(progress, loaded)
-            self._database.checkpoint()
-            advance(len(loaded))
-            time.sleep(progress.pace.rest_seconds)
+        with ThreadPoolExecutor(1, "checkpoint") as thread:
+            checkpoint: Future[None] | None = None
+            for loaded in self._chunks(correction.cursor_call, progress.pace):
+                self._commit(progress, loaded)
+                advance(len(loaded))
+                time.sleep(progress.pace.rest_seconds)
+                if checkpoint is not None and (progress.commits % _COMMITS_TO_A_WAIT == 0 or checkpoint.done()):
+                    # The log begins anew only where nobody has written since.
+                    checkpoint.result()
+                    checkpoint = None
+                if checkpoint is None:
+                    checkpoint = thread.submit(self._database.checkpoint)
         # The last commit makes all of them durable.
         self._with_retries(lambda: self._transact(progress, [], finished=True))
         return progress.correction
 
     def _chunks(self, after: int, pace: Pace) -> Iterator[list[Loaded]]:
         """Yield the rows behind the line `after`, mapped, as many at a time as `pace` says."""
-        transforms, content = self._catalog.active, self._selection.of
         loaded: list[Loaded] = []
-        size, now = 0, self._clock()
-        for row in self._rows_after(after):
+        size = 0
+        for row in self._mapper.map_after(after):
             if len(loaded) >= pace.calls or size > _BYTES_MAX:
                 yield loaded
-                loaded, size, now = [], 0, self._clock()
-            loaded.append(map_row(row, content, transforms, now))
-            size += len(row.raw)
+                loaded, size = [], 0
+            loaded.append(row)
+            size += len(row.record.raw)
         if loaded:
             yield loaded
 
@@ -212,6 +220,7 @@ class Loader:
         except Stale:
             self._explain_stale(before, after)
         progress.correction, progress.tally = after, tally
+        progress.commits += 1
         if loaded:
             progress.pace.note(len(loaded), time.perf_counter() - began, beside=beside)
 

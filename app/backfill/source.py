@@ -41,12 +41,18 @@ class Source:
         self._state = self._stat()
         self.size = self._state[0]
         """Bytes, as they are in the file."""
+
+    def fileno(self) -> int:
+        """Return the descriptor of the file."""
+        return self._file.fileno()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file as it is, in hexadecimal digits. Raises FileInvalid."""
         try:
-            file.seek(0)
-            self.digest = hashlib.file_digest(cast("io.FileIO", file), "sha256").hexdigest()
-            """SHA-256 of the file as it is, in hexadecimal digits."""
+            self._file.seek(0)
+            return hashlib.file_digest(cast("io.FileIO", self._file), "sha256").hexdigest()
         except OSError as error:
-            raise FileInvalid(f"{name} cannot be read: {error.strerror}") from error
+            raise FileInvalid(f"{self.name} cannot be read: {error.strerror}") from error
 
     def lines(self, advance: Callable[[int], object] = lambda _bytes: None) -> Iterator[TextLine]:
         """Yield the lines, inflated, from the first one on. `advance` gets how many bytes of the file were read.

@@ -122,4 +122,4 @@ def judge(database: Database) -> None:
 
 def batches(database: Database) -> list[tuple[str, str]]:
     """Return kind and state of each batch."""
-    return rows_of(database, corrections, corrections.c.kind, corrections.c.state)  # type: ignore[return-value]
+    return rows_of(database, corrections, corrections.c.kind, corrections.c.state)

@@ -216,7 +216,11 @@ def test_cells_are_text_where_ids_and_times_stand_and_json_elsewhere_if_they_can
     assert (id_, customer, json.loads(properties)) == ("1e5", "007", row["properties"])
 
 
-def test_half_a_surrogate_pair_in_an_id_is_kept_apart_as_live(file_database: Database, type_file: Type) -> None:
+@pytest.mark.parametrize("large", [1, 5000])
+def test_half_a_surrogate_pair_ends_as_it_does_live(
+    file_database: Database, type_file: Type, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr("app.backfill.mapper._LARGE", large)
     Path("a.ndjson").write_bytes(call_with(messageId="\ud83d", properties={"tokens": "\ud83d"}))
     answer = type_file("backfill", "a.ndjson", *REASON, "--yes", "--json")
     # The same call, sent to the webhook, is rejected for the same reason.

@@ -126,9 +126,12 @@ def test_what_came_live_is_a_duplicate_or_a_conflict_and_what_comes_after_is_a_d
     judge(database)
 
 
+@pytest.mark.parametrize("large", [1, 5000])
 def test_a_later_version_of_the_transform_makes_no_conflict_of_a_duplicate(
-    file_database: Database, type_file: Type
+    file_database: Database, type_file: Type, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
+    # With one row, a file is large: a process of its own maps it.
+    monkeypatch.setattr("app.backfill.mapper._LARGE", large)
     post(an_ingest(file_database, some_transforms()), to_raw(some_calls([1])))
     changed = "match: {type: track, event: api_call}\nevent:\n  event_name: \"'other'\"\n"
     an_ingest(file_database, some_transforms(api_call=changed))
