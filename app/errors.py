@@ -152,6 +152,12 @@ class MetricInvalid(DocumentInvalid):
     code = "metric_invalid"
 
 
+class FileInvalid(SegmentLotusError):
+    """A file of calls or events cannot be loaded."""
+
+    code = "file_invalid"
+
+
 class CallRejected(CallFailed):
     """A call that breaks a rule before any expression is evaluated."""
 

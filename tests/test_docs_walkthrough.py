@@ -24,7 +24,10 @@ from tests.served import free_port, wait_until
 
 # A fresh clone has these; the rest of it is not needed to run the program.
 CLONED = ("app", "docs", "metrics", "transforms", "Makefile", "pyproject.toml", "requirements.txt", "Procfile")
-WALK = (README, *(DOCS / f"{name}.md" for name in ("segment", "api", "metrics", "operate", "forward", "corrections")))
+WALK = (
+    README,
+    *(DOCS / f"{name}.md" for name in ("segment", "api", "metrics", "operate", "forward", "corrections", "backfill")),
+)
 # They go on until they are stopped, in terminals of their own.
 LASTING = ("make serve", "segment-lotus fake-lotus")
 MAX_EXAMPLES = 6

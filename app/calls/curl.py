@@ -4,6 +4,7 @@ import shlex
 from urllib.parse import urlsplit
 
 from app.core import native, tracking
+from app.core.arrival import NATIVE_ROUTES
 from app.core.arrival import WEBHOOK as WEBHOOK_ROUTE
 from app.core.signature import sign
 
@@ -35,8 +36,8 @@ def to_curl(
         if tracking.TYPE_OF[route] is None:
             beside = (envelope or b"{}").removeprefix(b"{").removesuffix(b"}")
             raw = b'{"batch":[' + raw + b"]" + (b"," + beside if beside else b"") + b"}"
-    elif route == native.ROUTE:
-        path, header = route, "X-API-KEY: <one of LOTUS_INGEST_KEYS>"
+    elif route in NATIVE_ROUTES:
+        path, header = native.ROUTE, "X-API-KEY: <one of LOTUS_INGEST_KEYS>"
     else:
         path = WEBHOOK
         header = (

@@ -34,6 +34,7 @@ _VERIFIED = {
     "basic": "its request came with a user and a password",
     "write_key": "its request came with one of SEGMENT_WRITE_KEYS",
     "api_key": "its request came with one of LOTUS_INGEST_KEYS",
+    "backfill": "a person loaded it from a file, by `segment-lotus backfill`",
 }
 
 
@@ -84,7 +85,9 @@ def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
 
 def _stages(call: WholeCallDocument, whole: WholeCall, steps: list[TimedStep]) -> list[Stage]:
     """Return the stages of a call in order of time: a replay repeats those after the parsing."""
-    batch = {"single": "", "batch": ", in a batch"}.get(call.shape or "single", ", in an array")
+    batch = {"single": "", "batch": ", in a batch", "ndjson": ", from a file", "csv": ", from a file"}.get(
+        call.shape or "single", ", in an array"
+    )
     stages = [Stage(name="received", passed=True, sentence=f"by {call.route}{batch}", at=call.received_at)]
     if call.auth is not None:
         sentence = _VERIFIED.get(call.auth, call.auth)

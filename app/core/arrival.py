@@ -13,6 +13,15 @@ from app.core.segment import Sketch, read, sketch
 WEBHOOK = "webhook"
 """The route name of Segment's webhook destination, which has more than one path."""
 
+BACKFILL = "backfill"
+"""The route name of Segment calls that a person loaded from a file: read as they are written there."""
+
+BACKFILL_EVENTS = "backfill/events"
+"""The route name of Lotus events that a person loaded from a file."""
+
+NATIVE_ROUTES = frozenset({native.ROUTE, BACKFILL_EVENTS})
+"""The routes of events in Lotus's own form."""
+
 
 def read_arrived(raw: bytes, *, route: str, envelope: bytes | None, received_at: int, message_id: str | None) -> Any:
     """Decode a stored call into the document that `pipeline.run` takes. Never fails.
@@ -22,7 +31,7 @@ def read_arrived(raw: bytes, *, route: str, envelope: bytes | None, received_at:
     document = read(raw)
     if route == WEBHOOK:
         return document
-    if route == native.ROUTE:
+    if route in NATIVE_ROUTES:
         return NativeEvent(document)
     if route not in tracking.TYPE_OF:
         return document

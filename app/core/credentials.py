@@ -25,6 +25,8 @@ class Auth(StrEnum):
     """Of Segment's tracking API."""
     API_KEY = "api_key"
     """Of Lotus's track API."""
+    BACKFILL = "backfill"
+    """No request: a person with the database at hand loaded it from a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

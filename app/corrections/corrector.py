@@ -207,6 +207,7 @@ class Corrector:
         until = None if seconds is None else time.monotonic() + seconds
         while correction.state in {CorrectionState.RUNNING, CorrectionState.UNDOING}:
             if correction.state == CorrectionState.RUNNING and correction.kind not in {VOID, AMEND}:
+                # Only its own command knows the file, or the transforms.
                 raise EditConflict(
                     f"correction {correction.id} is a {correction.kind}: repeat the command that began it"
                 )

@@ -13,7 +13,7 @@ from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import Selection, parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import list_event_ids
 from app.errors import EditConflict
-from app.store.corrections import Correction, get_correction, list_corrections
+from app.store.corrections import BACKFILL, Correction, get_correction, list_corrections
 from app.store.query import parse_path_id
 from app.store.tally import CorrectionTally
 from app.web.pages import Pages, Values
@@ -104,6 +104,11 @@ def _words(selection: dict[str, Any]) -> dict[str, str]:
     return ({"id": ", ".join(ids)} if ids else {}) | values
 
 
+def _file_words(correction: Correction) -> dict[str, str]:
+    """Return what is shown of the file of a backfill."""
+    return {name: str(value) for name, value in to_selection(correction).items()}
+
+
 def _shown(tally: CorrectionTally) -> Values:
     """Return a tally, and its first rows: the most events first."""
     customers = sorted(tally.by_customer, key=lambda row: -row[1])
@@ -132,5 +137,5 @@ def _show(backend: Backend, number: int) -> Values:
     with backend.database.reading() as conn:
         correction = get_correction(conn, number)
         event_ids = list_event_ids(conn, number, _ROWS)
-    words = _words(to_selection(correction))
+    words = _file_words(correction) if correction.kind == BACKFILL else _words(to_selection(correction))
     return {"correction": correction, "words": words, "event_ids": event_ids, **_shown(to_tally(correction))}

@@ -4,13 +4,13 @@ from app.core.text import counted, printable
 from app.core.times import format_time
 from app.corrections.amendment import to_assignment
 from app.corrections.documents import to_amendment, to_selection, to_tally
-from app.store.corrections import AMEND, Correction, CorrectionState, LotusChoice
+from app.store.corrections import AMEND, BACKFILL, REPLAY, Correction, CorrectionState, LotusChoice
 from app.store.tally import OTHERS, CorrectionTally, Effect
 
 _ROWS = 20
 """Customers and effects that are shown; JSON has up to a thousand."""
 
-_DONE = {AMEND: "amended", "backfill": "added", "replay": "corrected"}
+_DONE = {AMEND: "amended", BACKFILL: "added from a file", REPLAY: "corrected"}
 """What a batch does with its events, by its kind; others are made void."""
 
 
@@ -28,8 +28,14 @@ def effect_text(tally: CorrectionTally, kind: str, lotus: str | None, *, foresee
         lines[0] += f" ({', '.join(left)})"
     if tally.refused_why is not None:
         lines.append(f"refused, since {printable(tally.refused_why)}")
+    lines += [
+        f"{count:>9,}  {outcome}" + (f" (lines {', '.join(map(str, first))})" if first else "")
+        for outcome, count in tally.calls.items()
+        for first in (tally.lines.get(outcome),)
+    ]
     if tally.events:
-        lines.append(lotus_text(tally, kind, lotus, foreseen=foreseen))
+        if kind != BACKFILL:
+            lines.append(lotus_text(tally, kind, lotus, foreseen=foreseen))
         lines += _counts_text("customer", tally.by_customer)
         lines += _counts_text("event name", tally.by_name)
         lines += ["", "metrics, by customer and month (UTC):", *_effect_lines(tally.effects)]
@@ -117,6 +123,7 @@ def _head(correction: Correction) -> list[tuple[str, str]]:
         ("correction", str(correction.id)),
         *([("name", printable(correction.name))] if correction.name else []),
         ("kind", correction.kind),
+        *((("name", printable(correction.name)),) if correction.name else ()),
         ("state", correction.state),
         ("author", printable(correction.author)),
         ("reason", printable(correction.reason)),

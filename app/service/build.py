@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 
+from app.backfill.hooks import BackfillHooks
 from app.calls.log import CallLog
 from app.catalog.live import Catalog, build_catalog
 from app.catalog.watch import Watcher
@@ -132,6 +133,11 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
         count_deliveries=count_deliveries,
         measure=lambda conn, event_ids: measure_effect(conn, list_event_values(conn, event_ids)),
     )
+
+
+def backfill_hooks(ids: Ids, *, forwards: bool) -> BackfillHooks:
+    """Return the hooks of a backfill. Its events are forwarded as those of a replay are."""
+    return BackfillHooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], measure_effect)
 
 
 def correction_hooks(ids: Ids) -> CorrectionHooks:

@@ -7,6 +7,8 @@ from importlib import metadata
 
 import click
 
+from app.backfill.commands import HOOKS as BACKFILL_HOOKS
+from app.backfill.commands import backfill
 from app.calls.commands import log, refused, show
 from app.calls.commands_retention import retention
 from app.cli.program import Program
@@ -23,7 +25,7 @@ from app.metrics.commands_usage import usage
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay, replays
 from app.service.backup import backup, restore
-from app.service.build import correction_hooks, replay_hooks
+from app.service.build import backfill_hooks, correction_hooks, replay_hooks
 from app.service.doctor import doctor
 from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
@@ -53,6 +55,7 @@ def main(context: click.Context) -> None:
     """Turn calls from Segment into events for billing with Lotus, each stored once."""
     context.obj = replay_hooks
     context.meta[HOOKS] = correction_hooks
+    context.meta[BACKFILL_HOOKS] = backfill_hooks
 
 
 @click.command()
@@ -65,7 +68,7 @@ def schema(*, metric: bool) -> None:
 main.add_section("Set up and run", init, migrate, settings, serve)
 main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, replays, schema)
-main.add_section("Corrections", void, amend, corrections)
+main.add_section("Corrections", void, amend, backfill, corrections)
 main.add_section("Metrics and usage", usage, metrics)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
 main.add_section("Operate", doctor, backup, restore, retention)

@@ -51,7 +51,7 @@ class Committer:
         try:
             with self._database.committing() as conn:
                 requests = take()
-                self._store(conn, requests, [record for request in requests for record in request.records])
+                self.store(conn, requests, [record for request in requests for record in request.records])
         except RowRefused as refused:
             shares = [(request, record) for request in requests for record in request.records]
             if isinstance(refused, DuplicateKey):
@@ -88,7 +88,7 @@ class Committer:
         for _ in range(_TRIES):
             try:
                 with self._database.committing() as conn:
-                    self._store(conn, requests, [record for _, record in shares])
+                    self.store(conn, requests, [record for _, record in shares])
             except DuplicateKey:
                 self._renumber(shares)
                 continue
@@ -111,7 +111,11 @@ class Committer:
         for _, record in shares:
             record.id = self._ids.next(record.received_at)
 
-    def _store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> None:
+    def store(self, conn: sa.Connection, requests: Sequence[Request], records: list[Record]) -> list[NewEvent]:
+        """Store calls, of requests, in a transaction of the caller; return their new events.
+
+        Afterwards each record holds its outcome. Raises RowRefused.
+        """
         new = settle(conn, records, self._map_again, self._ids.next)
         now = records[0].received_at
         counts = ledger.count_records(records)
@@ -123,3 +127,4 @@ class Committer:
             append_requests(conn, requests)
             append_calls(conn, records)
             ledger.append(conn, self._ids.tag, now, counts)
+        return new

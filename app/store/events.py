@@ -199,6 +199,14 @@ def list_event_values(conn: sa.Connection, event_ids: Iterable[int]) -> list[Eve
     return [EventValues(*row) for row in look_up(conn, sa.select(*_VALUES), events.c.id, event_ids)]
 
 
+def to_event_values(new: NewEvent) -> EventValues:
+    """Return what metrics read of an event that was just stored."""
+    event = new.lane.events[new.position]
+    return EventValues(
+        new.id, event.idempotency_id, event.event_name, event.customer_id, event.time_created, event.properties
+    )
+
+
 def _row(new: NewEvent) -> tuple[object, ...]:
     lane = new.lane
     event = lane.events[new.position]

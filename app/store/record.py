@@ -5,9 +5,11 @@ from typing import Any
 
 import msgspec
 
+from app.core import native
 from app.core.fault import Fault
 from app.core.outcome import Outcome, Reason
 from app.core.pipeline import Run
+from app.core.segment import Call, parse_call, read
 
 KEY_MAX = 255
 """Characters of the longest key."""
@@ -77,6 +79,10 @@ class MappedCall(_CallState, gc=False):
         """Return the message id as it stands in indexes."""
         return to_key(self.message_id)
 
+    def find_call(self) -> Call | None:
+        """Return the call; None if it could not be read, or is an event in Lotus's own form."""
+        return self.run.call
+
     @property
     def customer_id(self) -> str | None:
         """Return the customer of its first event, else the call's own user id."""
@@ -107,6 +113,12 @@ class Record(MappedCall, gc=False):
     event: str | None
     mapped_after: int | None = None
     """Microseconds after it was received, as all that is called so."""
+
+    def find_call(self) -> Call | None:
+        """Return the call, parsed again if another process ran the pipeline and kept the document."""
+        if self.run.call is None and self.run.lanes and self.run.transform != native.NAME:
+            return parse_call(self.raw, read(self.raw))
+        return self.run.call
 
 
 class Request(msgspec.Struct):

@@ -223,9 +223,9 @@ class _Settlement:
 
     def _map_again(self, call: MappedCall, lane: Lane, digest: bytes) -> Lane | None:
         """Map a call by the version that made the stored event; None if it is this one, or takes no such call."""
-        if digest == lane.digest or call.run.call is None:
+        if digest == lane.digest or (parsed := call.find_call()) is None:
             return None
-        return self.map_again(self.conn, call.run.call, digest, call.received_at)
+        return self.map_again(self.conn, parsed, digest, call.received_at)
 
 
 def _claims_to_make(shares: list[_Share]) -> list[tuple[str, str, Lane, int]]:

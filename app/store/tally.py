@@ -46,7 +46,7 @@ class Effect(msgspec.Struct, kw_only=True):
     events: int
     """How many events that counted in it do so no more."""
     added: int = 0
-    """How many events that stand for others count in it now."""
+    """How many events that the batch stored count in it now."""
     change: str | None
     """An exact decimal; None: see `why`."""
     why: str | None = None
@@ -64,7 +64,7 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
     """Counts of a batch."""
 
     events: int = 0
-    """Events that counted, and are void by it, or have another one in their place."""
+    """Events that counted, and are void by it, or have another one in their place; of a backfill: events it added."""
     added: int = 0
     """Events that it stored and that stand for no other."""
     already_void: int = 0
@@ -93,6 +93,10 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
     """How many of the revived ones wait for Lotus again."""
     left: int = 0
     """Events that the undo left as they are: something else corrected them in between."""
+    calls: dict[str, int] = {}
+    """Of a backfill: calls by outcome."""
+    lines: dict[str, list[int]] = {}
+    """Of a backfill: the first lines of its file by outcome, but for `stored`."""
 
     def add_events(self, events: Sequence[tuple[str, str]], measure: Measure) -> None:
         """Take out events, as (customer, event name), and what they add to the numbers."""
@@ -108,6 +112,11 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
         for effect, count, amount in self._effects_of(measure):
             effect.added += count
             effect.add(amount)
+
+    def add_new(self, events: Sequence[tuple[str, str]], measure: Measure) -> None:
+        """Take in events that stand for no others, as (customer, event name), and what they add to the numbers."""
+        self.events += len(events)
+        self.add_replacements(events, measure)
 
     def list_unknown(self) -> list[NumberKey]:
         """Return the numbers whose change depends on other events."""

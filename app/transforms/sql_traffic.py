@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.core.native import ROUTE
+from app.core.arrival import NATIVE_ROUTES
 from app.core.outcome import Outcome
 from app.store.ids import first_id_at
 from app.store.record import to_key
@@ -68,7 +68,9 @@ def list_ids_by_event(conn: sa.Connection, events: Iterable[str], limit: int) ->
     ids: list[int] = []
     for name in sorted({to_key(event) or "" for event in events}):
         newest = _newest(calls.c.route, where=(calls.c.event == name,))
-        query = sa.select(newest.c.id).where(newest.c.route != ROUTE).order_by(newest.c.id.desc()).limit(limit)
+        query = (
+            sa.select(newest.c.id).where(newest.c.route.not_in(NATIVE_ROUTES)).order_by(newest.c.id.desc()).limit(limit)
+        )
         ids += conn.execute(query).scalars()
     return sorted(ids, reverse=True)[:limit]
 
