@@ -11,7 +11,7 @@ from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable, short, table_lines
 from app.errors import BadQuery
-from app.metrics.answer import answer, verify
+from app.metrics.answer import BY_ARRIVAL, answer, is_by_arrival, verify
 from app.metrics.catalog import get_metric
 from app.metrics.definition import Metric
 from app.metrics.documents import skipped_text, to_answer_document, to_csv, to_shares_document
@@ -20,6 +20,7 @@ from app.metrics.parameters import parse_group, parse_usage_query
 from app.metrics.query import Answer, Query
 from app.metrics.windows import WINDOWS
 from app.store.engine import Connection
+from app.store.moment import reading_at
 
 _PAGE_EVENTS = 1000
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -59,6 +60,7 @@ def _read_end(_context: click.Context, option: click.Parameter, values: tuple[st
 @click.option("--tz", help="The IANA time zone of days and windows.  [default: TIME_ZONE]")
 @click.option("--fill", type=click.Choice(["zero"]), help="Include empty windows.")
 @click.option("--version", metavar="DIGEST", help="Use an earlier version: the first digits of its digest.")
+@click.option("--as-of", metavar="WHEN", help="What this answered at a moment: what was stored by then, and not void.")
 @click.option("--include-future", is_flag=True, help="Count events that are later than now.")
 @click.option(
     "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="The output format."
@@ -87,8 +89,8 @@ def usage(
         raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:
         raise BadQuery("--group belongs to --explain; --customer and --group-by narrow a number")
-    with open_backend().database.reading() as conn:
-        metric = get_metric(conn, name, version)
+    with reading_at(open_backend().database, query.as_of) as conn:
+        metric = get_metric(conn, name, version, query.as_of)
         if explained:
             _print_events(conn, metric, query, now, group, shape)
             return
@@ -112,6 +114,7 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
     zone = query.zone()
     period = f"{_local(result.start, zone)} to {_local(result.end, zone)}, {result.tz}"
     click.echo(f"{metric.name} at version {short(result.version)}, {period}", err=True)
+    _print_moment(result.as_of, zone, by_arrival=result.by_arrival)
     windowed = ("from",) if query.window else ()
     lines: list[tuple[str, ...]] = [("customer", *names, *windowed, "value", "events", "skipped")]
     for row in result.rows:
@@ -135,6 +138,11 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         click.echo("No event counts here.", err=True)
 
 
+def _print_moment(as_of: int | None, zone: tzinfo, *, by_arrival: bool) -> None:
+    if as_of is not None:
+        click.echo(f"as of {_local(as_of, zone)}{': ' + BY_ARRIVAL if by_arrival else ''}", err=True)
+
+
 def _print_events(conn: Connection, metric: Metric, query: Query, now: int, group: str | None, shape: str) -> None:
     if query.window or query.fill:
         raise BadQuery("--explain lists the events of one number: give its window as --start and --end")
@@ -142,6 +150,7 @@ def _print_events(conn: Connection, metric: Metric, query: Query, now: int, grou
     if shape == "csv":
         raise BadQuery("--explain lists events as a table or as JSON")
     zone = query.zone()
+    _print_moment(query.as_of, zone, by_arrival=is_by_arrival(conn, query))
     for page in _pages(conn, metric, query, now, group_values):
         for share, document in zip(page.shares, to_shares_document(metric, page).events, strict=True):
             if shape == "json":

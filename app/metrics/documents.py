@@ -67,6 +67,10 @@ class AnswerDocument(msgspec.Struct, kw_only=True):
     end: str
     tz: str
     rows: list[RowDocument]
+    as_of: str | msgspec.UnsetType = msgspec.UNSET
+    """The moment that was asked for."""
+    as_of_basis: str | msgspec.UnsetType = msgspec.UNSET
+    """What dates the events: when they were `stored` or, for an older moment, when their calls `arrived`."""
     verified: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether raw events give the same answer; only with `verify`."""
 
@@ -95,6 +99,8 @@ class SharesDocument(msgspec.Struct, kw_only=True):
     version: str
     events: list[ShareDocument]
     next: str | None
+    as_of: str | msgspec.UnsetType = msgspec.UNSET
+    as_of_basis: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class EventExplanationDocument(msgspec.Struct, kw_only=True):
@@ -137,8 +143,20 @@ def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDoc
         end=format_time(answer.end),
         tz=answer.tz,
         rows=[to_row_document(row) for row in answer.rows],
+        as_of=to_as_of(answer.as_of),
+        as_of_basis=to_basis(answer.as_of, by_arrival=answer.by_arrival),
         verified=msgspec.UNSET if same is None else same,
     )
+
+
+def to_as_of(moment: int | None) -> str | msgspec.UnsetType:
+    """Return the moment of an answer as a member of its document."""
+    return msgspec.UNSET if moment is None else format_time(moment)
+
+
+def to_basis(moment: int | None, *, by_arrival: bool) -> str | msgspec.UnsetType:
+    """Return what dates the events of an answer as a member of its document."""
+    return msgspec.UNSET if moment is None else "arrived" if by_arrival else "stored"
 
 
 def to_row_document(row: Row) -> RowDocument:
@@ -186,7 +204,8 @@ def to_csv_name(answer: Answer) -> str:
     """Return the file name of an answer as CSV: the metric and the period in the answer's zone."""
     zone = find_zone(answer.tz) or UTC
     start, end = (_local(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end))
-    return f"{answer.metric}_{start}_{end}.csv"
+    as_of = "" if answer.as_of is None else f"_as-of-{_local(answer.as_of, zone)[:19].replace(':', '')}"
+    return f"{answer.metric}_{start}_{end}{as_of}.csv"
 
 
 def _to_cell(text: str) -> str:
@@ -214,6 +233,8 @@ def to_shares_document(metric: Metric, page: SharePage) -> SharesDocument:
         version=metric.digest.hex(),
         events=[_to_share(share) for share in page.shares],
         next=to_after(page.following),
+        as_of=to_as_of(page.as_of),
+        as_of_basis=to_basis(page.as_of, by_arrival=page.by_arrival),
     )
 
 

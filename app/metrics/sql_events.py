@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from app.store.events import BASE_ID
+from app.store.moment import counted_at, first_id_since, revived_since, stored_by
 from app.store.record import to_key
 from app.store.schema import events
 
@@ -18,13 +19,15 @@ Place = tuple[int, int]
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects the events of a name in [since, until) that are not void."""
+    """Selects the events of a name in [since, until) that are not void, or were not void at a moment."""
 
     event_name: str
     until: int
     since: int | None = None
     customer_id: str | None = None
     """None: all customers."""
+    as_of: int | None = None
+    """None: now."""
 
 
 class UsageValue(msgspec.Struct, frozen=True, gc=False):
@@ -92,11 +95,50 @@ def list_customers(conn: sa.Connection) -> list[str]:
     return customers
 
 
+def list_changes(
+    conn: sa.Connection, event_filter: EventFilter, moment: int, most: int | None = None
+) -> tuple[list[UsageValue], list[UsageValue]] | None:
+    """Return the events that counted at a moment and do not now, and those that count now and did not then.
+
+    None if more than `most` events, of any name, were stored or corrected since, or if that cannot be told quickly.
+    """
+    since = None
+    if most is not None:
+        since = first_id_since(conn, moment)
+        if since is None or _count_changed(conn, since, moment, most) > most:
+            return None
+    now = _match(sa.select(*_VALUE), event_filter)
+    gone = now.where(events.c.voided_at > moment, counted_at(moment))
+    counts = now.where(events.c.voided_at.is_(None))
+    late = counts.where(sa.not_(stored_by(moment)))
+    if since is not None:
+        late = late.where(events.c.id >= since)
+    revived = counts.where(events.c.id.in_(revived_since(moment)), stored_by(moment))
+    come = [UsageValue(*row) for query in (late, revived) for row in _stream(conn, query)]
+    return [UsageValue(*row) for row in _stream(conn, gone)], come
+
+
+def _count_changed(conn: sa.Connection, since: int, moment: int, most: int) -> int:
+    """Return how many events have an id from `since` on, or were corrected after a moment; more than `most` suffice."""
+    rows = (
+        sa.select(events.c.id).where(events.c.id >= since),
+        sa.select(events.c.id).where(events.c.voided_at > moment),
+        revived_since(moment),
+    )
+    limited = (sa.select(sa.func.count()).select_from(query.limit(most + 1).subquery()) for query in rows)
+    return sum(conn.execute(query).scalar_one() for query in limited)
+
+
 def _select(columns: Sequence[sa.ColumnElement[Any]], event_filter: EventFilter) -> sa.Select[Any]:
-    query = sa.select(*columns).where(
-        events.c.event_name == to_key(event_filter.event_name),
-        events.c.time_created < event_filter.until,
-        events.c.voided_at.is_(None),
+    as_of = event_filter.as_of
+    return _match(sa.select(*columns), event_filter).where(
+        events.c.voided_at.is_(None) if as_of is None else counted_at(as_of)
+    )
+
+
+def _match(query: sa.Select[Any], event_filter: EventFilter) -> sa.Select[Any]:
+    query = query.where(
+        events.c.event_name == to_key(event_filter.event_name), events.c.time_created < event_filter.until
     )
     if event_filter.customer_id is not None:
         query = query.where(events.c.customer_id == to_key(event_filter.customer_id))
