@@ -10,12 +10,15 @@ from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable, short, table_lines
+from app.core.times import format_time
 from app.errors import BadQuery
 from app.metrics.answer import BY_ARRIVAL, answer, is_by_arrival, verify
 from app.metrics.catalog import get_metric
 from app.metrics.definition import Metric
 from app.metrics.documents import skipped_text, to_answer_document, to_csv, to_shares_document
 from app.metrics.explain import SharePage, explain
+from app.metrics.month_documents import received_text, to_note_document
+from app.metrics.month_note import MonthNote, find_month_note
 from app.metrics.parameters import parse_group, parse_usage_query
 from app.metrics.query import Answer, Query
 from app.metrics.windows import WINDOWS
@@ -95,17 +98,21 @@ def usage(
             _print_events(conn, metric, query, now, group, shape)
             return
         result, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
-    _print_answer(result, metric, query, shape, same=same)
+        note = find_month_note(conn, metric, query, now)
+    _print_answer(result, metric, query, shape, same=same, note=note)
     if same is False:
         raise Failure(f"raw events give other numbers: rebuild them with segment-lotus metrics build {name} --anew")
     if same:
         click.echo("Raw events give the same numbers.", err=True)
 
 
-def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
+def _print_answer(
+    result: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None, note: MonthNote | None
+) -> None:
     names = query.groups(metric)
     if shape == "json":
-        click.echo(encode(to_answer_document(result, same=same)).decode())
+        month = None if note is None else to_note_document(note)
+        click.echo(encode(to_answer_document(result, same=same, month=month)).decode())
         return
     if shape == "csv":
         for piece in to_csv(result, metric, names):
@@ -126,6 +133,8 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         lines.append((row.customer_id, *groups, *when, value, str(row.events_count), skipped_text(row.skipped)))
     numeric = {len(names) + len(windowed) + 1, len(names) + len(windowed) + 2}
     click.echo("\n".join(table_lines(lines, numeric)))
+    if note is not None:
+        _print_note(note)
     below = [row for row in result.rows if row.below_zero_at is not None]
     if below:
         first = min(below, key=lambda row: row.below_zero_at or 0)
@@ -136,6 +145,18 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         click.echo(f"{hint}: {printable(sentence)}", err=True)
     if not result.rows and sys.stdout.isatty():
         click.echo("No event counts here.", err=True)
+
+
+def _print_note(note: MonthNote) -> None:
+    if note.report is not None:
+        closed = note.report.closed
+        click.echo(
+            f"closed on {format_time(closed.closed_at)}: {note.closed_text}; adjustments: {note.adjustment_text};"
+            f" see segment-lotus months show {closed.id}",
+            err=True,
+        )
+    for received in note.received:
+        click.echo(printable(received_text(received)), err=True)
 
 
 def _print_moment(as_of: int | None, zone: tzinfo, *, by_arrival: bool) -> None:

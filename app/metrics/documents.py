@@ -5,9 +5,10 @@ Ids and numbers are text, so that no reader rounds them. Times are RFC 3339 in U
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -71,6 +72,8 @@ class AnswerDocument(msgspec.Struct, kw_only=True):
     """The moment that was asked for."""
     as_of_basis: str | msgspec.UnsetType = msgspec.UNSET
     """What dates the events: when they were `stored` or, for an older moment, when their calls `arrived`."""
+    month: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """For exactly one calendar month: whether it is closed, and what was carried into it."""
     verified: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether raw events give the same answer; only with `verify`."""
 
@@ -134,8 +137,13 @@ def to_metric_document(metric: Metric) -> MetricDocument:
     )
 
 
-def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDocument:
-    """Return the document of an answer. `same`: whether raw events give the same answer; None if not verified."""
+def to_answer_document(
+    answer: Answer, *, same: bool | None = None, month: Mapping[str, Any] | None = None
+) -> AnswerDocument:
+    """Return the document of an answer. `same`: whether raw events give the same answer; None if not verified.
+
+    `month`: what is said of the month that it is about; None: nothing.
+    """
     return AnswerDocument(
         metric=answer.metric,
         version=answer.version,
@@ -145,6 +153,7 @@ def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDoc
         rows=[to_row_document(row) for row in answer.rows],
         as_of=to_as_of(answer.as_of),
         as_of_basis=to_basis(answer.as_of, by_arrival=answer.by_arrival),
+        month=msgspec.UNSET if month is None else month,
         verified=msgspec.UNSET if same is None else same,
     )
 
@@ -183,18 +192,18 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
     zone = find_zone(answer.tz) or UTC
     is_gauge = metric.metric_type is MetricType.GAUGE
     head = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
-    yield _lines([[*map(_to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
+    yield csv_lines([[*map(csv_cell, head), *(["below_zero_at"] if is_gauge else [])]])
     while batch := list(islice(rows, _PIECE)):
-        yield _lines(
+        yield csv_lines(
             [
-                _to_cell(row.customer_id),
-                *(_to_group_cell(row.group[name]) for name in columns),
-                _local(row.window_start, zone),
-                _local(row.window_end, zone),
+                csv_cell(row.customer_id),
+                *(csv_group_cell(row.group[name]) for name in columns),
+                local_text(row.window_start, zone),
+                local_text(row.window_end, zone),
                 row.value,
                 row.events_count,
                 skipped_text(row.skipped),
-                *([None if row.below_zero_at is None else _local(row.below_zero_at, zone)] if is_gauge else []),
+                *([None if row.below_zero_at is None else local_text(row.below_zero_at, zone)] if is_gauge else []),
             ]
             for row in batch
         )
@@ -203,21 +212,25 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
 def to_csv_name(answer: Answer) -> str:
     """Return the file name of an answer as CSV: the metric and the period in the answer's zone."""
     zone = find_zone(answer.tz) or UTC
-    start, end = (_local(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end))
-    as_of = "" if answer.as_of is None else f"_as-of-{_local(answer.as_of, zone)[:19].replace(':', '')}"
+    start, end = (
+        local_text(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end)
+    )
+    as_of = "" if answer.as_of is None else f"_as-of-{local_text(answer.as_of, zone)[:19].replace(':', '')}"
     return f"{answer.metric}_{start}_{end}{as_of}.csv"
 
 
-def _to_cell(text: str) -> str:
+def csv_cell(text: str) -> str:
     """Escape a text for spreadsheets: one that would run as a formula gets a leading apostrophe."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-def _to_group_cell(text: str | None) -> str:
-    return "" if text is None else _to_cell(text) or '""'
+def csv_group_cell(text: str | None) -> str:
+    """Return a value of a group as a cell: a missing one is empty, an empty one is `""`."""
+    return "" if text is None else csv_cell(text) or '""'
 
 
-def _local(micros: int, zone: tzinfo) -> str:
+def local_text(micros: int, zone: tzinfo) -> str:
+    """Return a moment in a zone, with its offset."""
     return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat()
 
 
@@ -269,7 +282,8 @@ def to_explanation_document(explanation: EventExplanation) -> EventExplanationDo
     )
 
 
-def _lines(rows: Iterable[list[object]]) -> str:
+def csv_lines(rows: Iterable[list[object]]) -> str:
+    """Return rows of cells as lines of a CSV file."""
     lines = []
     for row in rows:
         # The csv module quotes only characters of its line terminator: CRLF, so that a carriage return is quoted.

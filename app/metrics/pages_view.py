@@ -12,14 +12,16 @@ import msgspec
 from app.catalog.backend import Backend
 from app.catalog.files import read_folder
 from app.errors import BadQuery, NotFound
-from app.metrics.answer import BY_ARRIVAL, answer, verify
+from app.metrics.answer import answer, verify
 from app.metrics.catalog import MetricFileStatus, get_metric, read_metric_statuses
 from app.metrics.definition import Metric, MetricType
 from app.metrics.documents import to_shares_document
 from app.metrics.explain import explain, filter_text
-from app.metrics.pages_chart import adds_up, draw, is_stacked
-from app.metrics.pages_query import UsageView
+from app.metrics.month_note import find_month_note
+from app.metrics.pages_chart import draw, is_stacked
+from app.metrics.pages_query import UsageView, as_of_text
 from app.metrics.parameters import check_group, parse_after, parse_group, parse_usage_query, to_after
+from app.metrics.parts import adds_up
 from app.metrics.progress import BuildProgress, read_progress
 from app.metrics.query import Answer, Query, Row
 from app.metrics.values import ZERO, add, format_number
@@ -119,11 +121,12 @@ def read_usage(view: UsageView, folder: Path, now: int) -> Work:
                 result, same = (
                     verify(conn, metric, query, now) if view.verify else (answer(conn, metric, query, now), None)
                 )
+                note = find_month_note(conn, metric, query, now)
             except BadQuery as error:
                 return {**values, "problem": error.message, "status": 400}
             except NotFound as error:
                 return {**values, "problem": error.message, "status": 404}
-        return {**values, **_show(view, metric, query, result, page), "same": same}
+        return {**values, **_show(view, metric, query, result, page), "same": same, "note": note}
 
     return work
 
@@ -166,7 +169,7 @@ def read_events(view: UsageView, now: int) -> Work:
             if page.following is None
             else view.address("/usage/events", after=to_after(page.following)),
             "is_first": after is None,
-            "as_of": _as_of_text(zone, page.as_of, by_arrival=page.by_arrival),
+            "as_of": as_of_text(zone, page.as_of, by_arrival=page.by_arrival),
         }
 
     return work
@@ -194,7 +197,7 @@ def _show(view: UsageView, metric: Metric, query: Query, result: Answer, page: i
         "windowed": windowed,
         "period": _period(zone, result.start, result.end, result.tz),
         "is_cut": result.end < query.end,
-        "as_of": _as_of_text(zone, result.as_of, by_arrival=result.by_arrival),
+        "as_of": as_of_text(zone, result.as_of, by_arrival=result.by_arrival),
         "total": format_number(total) if is_total or (len(rows) == 1 and rows[0].value is not None) else None,
         "groups": len({tuple(row.group.values()) for row in rows}),
         "customers": len({row.customer_id for row in rows}),
@@ -221,14 +224,6 @@ def _show(view: UsageView, metric: Metric, query: Query, result: Answer, page: i
 def _to_line(view: UsageView, row: Row, time_text: Callable[[int], str]) -> UsageLine:
     address = view.events_address(row.window_start, row.window_end, row.customer_id, row.group)
     return UsageLine(row=row, start=time_text(row.window_start), events=address)
-
-
-def _as_of_text(zone: tzinfo, as_of: int | None, *, by_arrival: bool) -> str | None:
-    """Return the sentence about the moment of an answer; None if it was asked as of now."""
-    if as_of is None:
-        return None
-    meaning = "what was stored and not void by then, by the definition that was live then"
-    return f"As of {to_wall(zone, as_of)}: {meaning}{'; ' + BY_ARRIVAL if by_arrival else ''}."
 
 
 def _period(zone: tzinfo, start: int, end: int, tz: str) -> str:

@@ -41,6 +41,11 @@ def is_addable(metric: Metric) -> bool:
     return metric.metric_type is MetricType.COUNTER and metric.aggregation in _ADDABLE
 
 
+def adds_up(metric: Metric) -> bool:
+    """Tell whether the numbers of windows, customers and groups can be summed."""
+    return metric.metric_type is MetricType.COUNTER and metric.aggregation in {Aggregation.COUNT, Aggregation.SUM}
+
+
 @dataclass(slots=True)
 class Part:
     """The aggregate of some events. Which fields are set depends on the aggregation."""

@@ -57,7 +57,7 @@ _EVENT = [BASE_ID if name == "base_id" else events.c[name] for name in UsageEven
 
 def stream_values(conn: sa.Connection, event_filter: EventFilter) -> Iterator[UsageValue]:
     """Yield events in any order."""
-    return (UsageValue(*row) for row in _stream(conn, _select(_VALUE, event_filter)))
+    return (UsageValue(*row) for row in stream_rows(conn, _select(_VALUE, event_filter)))
 
 
 def stream_values_in_order(conn: sa.Connection, event_filter: EventFilter) -> Iterator[UsageValue]:
@@ -68,7 +68,7 @@ def stream_values_in_order(conn: sa.Connection, event_filter: EventFilter) -> It
     customers = list_customers(conn) if event_filter.customer_id is None else [event_filter.customer_id]
     for customer in customers:
         of_one = msgspec.structs.replace(event_filter, customer_id=customer)
-        for row in _stream(conn, _in_order(_select(_VALUE, of_one))):
+        for row in stream_rows(conn, _in_order(_select(_VALUE, of_one))):
             yield UsageValue(*row)
 
 
@@ -81,7 +81,7 @@ def stream_events_in_order(
         time, event_id = after
         later = sa.or_(events.c.time_created > time, events.c.id > event_id)
         query = query.where(events.c.time_created >= time, later)
-    return (UsageEvent(*row) for row in _stream(conn, query))
+    return (UsageEvent(*row) for row in stream_rows(conn, query))
 
 
 def list_customers(conn: sa.Connection) -> list[str]:
@@ -114,8 +114,8 @@ def list_changes(
     if since is not None:
         late = late.where(events.c.id >= since)
     revived = counts.where(events.c.id.in_(revived_since(moment)), stored_by(moment))
-    come = [UsageValue(*row) for query in (late, revived) for row in _stream(conn, query)]
-    return [UsageValue(*row) for row in _stream(conn, gone)], come
+    come = [UsageValue(*row) for query in (late, revived) for row in stream_rows(conn, query)]
+    return [UsageValue(*row) for row in stream_rows(conn, gone)], come
 
 
 def _count_changed(conn: sa.Connection, since: int, moment: int, most: int) -> int:
@@ -151,7 +151,13 @@ def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:
     return query.order_by(events.c.time_created, events.c.id)
 
 
-def _stream(conn: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+def event_columns() -> Sequence[sa.ColumnElement[Any]]:
+    """Return the columns of a UsageEvent, in its order."""
+    return _EVENT
+
+
+def stream_rows(conn: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    """Yield the rows of a query, without holding all of them."""
     # Without yield_per, a server sends all rows before the first can be read; SQLite streams them anyway.
     with conn.execute(query.execution_options(yield_per=_FETCH_ROWS)) as rows:
         yield from rows

@@ -4,7 +4,6 @@ The log is made of what is stored and not void when it is written, and never of 
 judges answers as of those moments.
 """
 
-from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
