@@ -10,11 +10,12 @@ was voided and its bucket is not rebuilt yet), there is no answer from here, and
 
 from collections.abc import Callable, Iterable, Sequence
 
-from app.metrics.bucket_parts import read_group, to_event, to_part
+from app.metrics.bucket_parts import read_group, to_event, to_metric_event, to_part
 from app.metrics.definition import Metric
-from app.metrics.parts import DAY, LEVELS, QUARTER, is_addable
+from app.metrics.parts import DAY, LEVELS, QUARTER, is_addable, is_removable
 from app.metrics.query import Answer, Group, Query
 from app.metrics.sql_buckets import BUILT, UsageMetric, find_calls, find_usage_metric, stream_buckets
+from app.metrics.sql_events import EventFilter, list_changes
 from app.metrics.sql_tail import (
     LAST_ID,
     FoldEvent,
@@ -36,8 +37,38 @@ _Pieces = tuple[list[tuple[int, range]], list[Window]]
 """(level, bucket numbers) of whole buckets, and the periods of the edges"""
 
 
+_CHANGES_MAX = 50_000
+"""Events stored or corrected since a moment; with more of them, raw events are as quick."""
+
+
 def answer_from_buckets(conn: Connection, metric: Metric, query: Query, now: int) -> Answer | None:
-    """Answer a query as of `now`, or return None if only raw events can answer it. Raises BadQuery."""
+    """Answer a query, or return None if only raw events can answer it. Raises BadQuery."""
+    if query.as_of is None:
+        stream = _read_stream(conn, metric, query, now)
+        return None if stream is None else stream.answer()
+    return _answer_as_of(conn, metric, query, query.as_of) if is_removable(metric) else None
+
+
+def _answer_as_of(conn: Connection, metric: Metric, query: Query, moment: int) -> Answer | None:
+    """Answer from what counts now, with what stopped counting after a moment and without what came after it."""
+    until = query.end_at(moment)
+    event_filter = EventFilter(
+        event_name=metric.event_name, since=query.start, until=until, customer_id=query.customer_id
+    )
+    changes = list_changes(conn, event_filter, moment, _CHANGES_MAX)
+    stream = None if changes is None else _read_stream(conn, metric, query, moment)
+    if changes is None or stream is None:
+        return None
+    gone, come = changes
+    for stored in gone:
+        stream.add(to_metric_event(metric, stored))
+    for stored in come:
+        stream.remove(to_metric_event(metric, stored))
+    return stream.answer()
+
+
+def _read_stream(conn: Connection, metric: Metric, query: Query, now: int) -> Stream | None:
+    """Return what counts now, up to the effective end of the query; None if only raw events tell."""
     stream = Stream(metric, query, now)
     select = _select_groups(metric, query)
     pieces = _cut(stream.windows)
@@ -60,7 +91,7 @@ def answer_from_buckets(conn: Connection, metric: Metric, query: Query, now: int
     for stored in _unfolded(conn, tail, unfolded, name, customer):
         if query.start <= stored.time_created:
             stream.add(to_event(stored))
-    return stream.answer()
+    return stream
 
 
 def _at_edges(

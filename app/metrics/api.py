@@ -19,9 +19,12 @@ from app.metrics.documents import (
     to_shares_document,
 )
 from app.metrics.explain import explain, explain_call
+from app.metrics.month_documents import to_note_document
+from app.metrics.month_note import find_month_note
 from app.metrics.parameters import USAGE_PARAMETERS, check_group, parse_after, parse_group, parse_usage_query
 from app.metrics.query import Answer
 from app.store.engine import Connection
+from app.store.moment import reading_at
 from app.store.query import parse_limit, parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload
@@ -72,10 +75,13 @@ def _usage(offload: Offload, name: str) -> Response:
     query = parse_usage_query(texts, now)
 
     def work(backend: Backend) -> object:
-        with backend.database.reading() as conn:
-            metric = get_metric(conn, name, texts.get("version"))
+        with reading_at(backend.database, query.as_of) as conn:
+            metric = get_metric(conn, name, texts.get("version"), query.as_of)
             result, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
-        return (result, metric, query.groups(metric)) if shape == "csv" else to_answer_document(result, same=same)
+            note = None if shape == "csv" else find_month_note(conn, metric, query, now)
+        if shape == "csv":
+            return result, metric, query.groups(metric)
+        return to_answer_document(result, same=same, month=None if note is None else to_note_document(note))
 
     result = offload(work)
     if isinstance(result, tuple):
@@ -97,8 +103,8 @@ def _events(name: str) -> Callable[[Backend], object]:
     query = parse_usage_query(texts, now)
 
     def work(backend: Backend) -> object:
-        with backend.database.reading() as conn:
-            metric = get_metric(conn, name, texts.get("version"))
+        with reading_at(backend.database, query.as_of) as conn:
+            metric = get_metric(conn, name, texts.get("version"), query.as_of)
             check_group(group, query.groups(metric))
             page = explain(conn, metric, query, now, group=group, after=after, limit=limit)
         return to_shares_document(metric, page)

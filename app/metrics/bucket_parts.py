@@ -9,6 +9,7 @@ from app.metrics.definition import Metric
 from app.metrics.parts import LEVELS, Part
 from app.metrics.query import Group, MetricEvent
 from app.metrics.sql_buckets import Key, Values
+from app.metrics.sql_events import UsageValue
 from app.metrics.sql_tail import FoldEvent
 from app.metrics.values import read_properties, read_text
 
@@ -24,6 +25,12 @@ def to_event(stored: FoldEvent) -> MetricEvent:
     return MetricEvent(
         stored.base_id, stored.event_name, stored.customer_id, stored.time_created, read_properties(stored.properties)
     )
+
+
+def to_metric_event(metric: Metric, stored: UsageValue) -> MetricEvent:
+    """Convert a stored event that has the metric's event name."""
+    properties = read_properties(stored.properties)
+    return MetricEvent(stored.base_id, metric.event_name, stored.customer_id, stored.time_created, properties)
 
 
 def find_group(metric: Metric, event: MetricEvent) -> str | None:

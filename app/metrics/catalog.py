@@ -13,17 +13,20 @@ from app.catalog.files import Folder, read_folder
 from app.catalog.live import LiveTexts, read_live_texts
 from app.catalog.publish import TRIES, overtaken
 from app.catalog.status import FileState, file_state
+from app.core.times import format_time
 from app.errors import MetricInvalid, NotFound
 from app.metrics.definition import Metric, parse_metric
+from app.store.clock import read_clock
 from app.store.engine import Connection, Database
 from app.store.publications import (
     Origin,
     Publication,
     append_publications,
     find_latest_id,
+    find_publication,
     lock_publications,
 )
-from app.store.versions import Version, append_versions, find_one_version, find_seen_texts
+from app.store.versions import Version, append_versions, find_one_version, find_seen_texts, get_version
 
 KIND = "metric"
 
@@ -79,8 +82,8 @@ def read_live_metrics(conn: Connection) -> dict[str, Metric]:
     return _parse_live(read_live_texts(conn, KIND))
 
 
-def get_metric(conn: Connection, name: str, version: str | None = None) -> Metric:
-    """Return the live version of a metric, or an earlier one by the first digits of its digest.
+def get_metric(conn: Connection, name: str, version: str | None = None, as_of: int | None = None) -> Metric:
+    """Return the live version of a metric, that of the moment `as_of`, or one by the first digits of its digest.
 
     A number on an old invoice is proven with the definition that was live at the time.
 
@@ -89,16 +92,31 @@ def get_metric(conn: Connection, name: str, version: str | None = None) -> Metri
 
     """
     if version is not None:
-        earlier = find_one_version(conn, KIND, name, version)
-        try:
-            return _parse(name, earlier.text)
-        except MetricInvalid as error:
-            raise NotFound(f"this program cannot read that version of {name[:100]}: {error.message}") from error
+        return _read_version(find_one_version(conn, KIND, name, version))
+    if as_of is not None:
+        publication = find_publication(conn, KIND, name, as_of)
+        if publication is None or publication.digest is None:
+            what = "was not published yet" if publication is None else "was taken out"
+            raise NotFound(f"the metric {name[:100]!a} was not live at {format_time(as_of)}: it {what}")
+        return _read_version(get_version(conn, publication.digest))
     metrics = read_live_metrics(conn)
     if name in metrics:
         return metrics[name]
     hint = f"live are {', '.join(sorted(metrics))}" if metrics else "none is live"
     raise NotFound(f"there is no metric {name[:100]!a}: {hint}; see `segment-lotus metrics list`")
+
+
+def get_metric_version(conn: Connection, digest: bytes) -> Metric:
+    """Return a version of a metric by its whole digest. Raises NotFound."""
+    return _read_version(get_version(conn, digest))
+
+
+def _read_version(version: Version) -> Metric:
+    try:
+        return _parse(version.name, version.text)
+    except MetricInvalid as error:
+        message = f"this program cannot read that version of {version.name[:100]}: {error.message}"
+        raise NotFound(message) from error
 
 
 def read_metric_statuses(conn: Connection, folder: Folder) -> MetricCatalogStatus:
@@ -169,7 +187,7 @@ def publish_metric(
             raise MetricInvalid(status.problem)
         now = clock()
         if status.file is None:
-            append_publications(conn, [Publication(next_id(now), KIND, name, None, Origin.FILE, now)])
+            append_publications(conn, [Publication(next_id(now), KIND, name, None, Origin.FILE, read_clock(conn))])
         elif status.state is not FileState.SAME:
             _publish(conn, [status.file], [], next_id, now)
         return status.file
@@ -181,8 +199,10 @@ def _publish(
     append_versions(
         conn, [Version(metric.digest, KIND, metric.name, metric.text, None, now) for metric in (*metrics, *waiting)]
     )
+    # By the clock of the events: an answer as of a moment uses the version that was live then.
+    at = read_clock(conn)
     append_publications(
-        conn, [Publication(next_id(now), KIND, metric.name, metric.digest, Origin.FILE, now) for metric in metrics]
+        conn, [Publication(next_id(now), KIND, metric.name, metric.digest, Origin.FILE, at) for metric in metrics]
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from app.metrics.definition import Aggregation, Metric
 from app.metrics.parts import Part
-from app.metrics.values import ZERO, add, divide, interpolate
+from app.metrics.values import ZERO, add, divide, interpolate, subtract
 
 
 class Number(NamedTuple):
@@ -31,6 +31,9 @@ class Cell(Protocol):
     def absorb(self, part: Part) -> None:
         """Add a pre-aggregated part; only for metrics that `is_addable` accepts."""
 
+    def remove(self, value: Decimal | str | None) -> None:
+        """Take back an event that was added; only for metrics that `is_removable` accepts."""
+
     def value(self) -> Decimal | None:
         """Return the current number."""
 
@@ -45,6 +48,9 @@ class _Count:
 
     def absorb(self, part: Part) -> None:
         self.count += part.count
+
+    def remove(self, _value: object) -> None:
+        self.count -= 1
 
     def value(self) -> Decimal | None:
         return Decimal(self.count)
@@ -65,6 +71,11 @@ class _Sum(_Count):
         self.count += part.count
         if part.value is not None:
             self.total = add(self.total, part.value)
+
+    def remove(self, value: object) -> None:
+        super().remove(value)
+        assert isinstance(value, Decimal)  # noqa: S101  the metric reads numbers
+        self.total = subtract(self.total, value)
 
     def value(self) -> Decimal | None:
         return self.total

@@ -10,16 +10,20 @@ from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable, short, table_lines
+from app.core.times import format_time
 from app.errors import BadQuery
-from app.metrics.answer import answer, verify
+from app.metrics.answer import BY_ARRIVAL, answer, is_by_arrival, verify
 from app.metrics.catalog import get_metric
 from app.metrics.definition import Metric
 from app.metrics.documents import skipped_text, to_answer_document, to_csv, to_shares_document
 from app.metrics.explain import SharePage, explain
+from app.metrics.month_documents import received_text, to_note_document
+from app.metrics.month_note import MonthNote, find_month_note
 from app.metrics.parameters import parse_group, parse_usage_query
 from app.metrics.query import Answer, Query
 from app.metrics.windows import WINDOWS
 from app.store.engine import Connection
+from app.store.moment import reading_at
 
 _PAGE_EVENTS = 1000
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -59,6 +63,7 @@ def _read_end(_context: click.Context, option: click.Parameter, values: tuple[st
 @click.option("--tz", help="The IANA time zone of days and windows.  [default: TIME_ZONE]")
 @click.option("--fill", type=click.Choice(["zero"]), help="Include empty windows.")
 @click.option("--version", metavar="DIGEST", help="Use an earlier version: the first digits of its digest.")
+@click.option("--as-of", metavar="WHEN", help="What this answered at a moment: what was stored by then, and not void.")
 @click.option("--include-future", is_flag=True, help="Count events that are later than now.")
 @click.option(
     "--format", "shape", type=click.Choice(_FORMATS), default="table", show_default=True, help="The output format."
@@ -87,23 +92,27 @@ def usage(
         raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:
         raise BadQuery("--group belongs to --explain; --customer and --group-by narrow a number")
-    with open_backend().database.reading() as conn:
-        metric = get_metric(conn, name, version)
+    with reading_at(open_backend().database, query.as_of) as conn:
+        metric = get_metric(conn, name, version, query.as_of)
         if explained:
             _print_events(conn, metric, query, now, group, shape)
             return
         result, same = verify(conn, metric, query, now) if verified else (answer(conn, metric, query, now), None)
-    _print_answer(result, metric, query, shape, same=same)
+        note = find_month_note(conn, metric, query, now)
+    _print_answer(result, metric, query, shape, same=same, note=note)
     if same is False:
         raise Failure(f"raw events give other numbers: rebuild them with segment-lotus metrics build {name} --anew")
     if same:
         click.echo("Raw events give the same numbers.", err=True)
 
 
-def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None) -> None:
+def _print_answer(
+    result: Answer, metric: Metric, query: Query, shape: str, *, same: bool | None, note: MonthNote | None
+) -> None:
     names = query.groups(metric)
     if shape == "json":
-        click.echo(encode(to_answer_document(result, same=same)).decode())
+        month = None if note is None else to_note_document(note)
+        click.echo(encode(to_answer_document(result, same=same, month=month)).decode())
         return
     if shape == "csv":
         for piece in to_csv(result, metric, names):
@@ -112,6 +121,7 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
     zone = query.zone()
     period = f"{_local(result.start, zone)} to {_local(result.end, zone)}, {result.tz}"
     click.echo(f"{metric.name} at version {short(result.version)}, {period}", err=True)
+    _print_moment(result.as_of, zone, by_arrival=result.by_arrival)
     windowed = ("from",) if query.window else ()
     lines: list[tuple[str, ...]] = [("customer", *names, *windowed, "value", "events", "skipped")]
     for row in result.rows:
@@ -123,6 +133,8 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         lines.append((row.customer_id, *groups, *when, value, str(row.events_count), skipped_text(row.skipped)))
     numeric = {len(names) + len(windowed) + 1, len(names) + len(windowed) + 2}
     click.echo("\n".join(table_lines(lines, numeric)))
+    if note is not None:
+        _print_note(note)
     below = [row for row in result.rows if row.below_zero_at is not None]
     if below:
         first = min(below, key=lambda row: row.below_zero_at or 0)
@@ -135,6 +147,23 @@ def _print_answer(result: Answer, metric: Metric, query: Query, shape: str, *, s
         click.echo("No event counts here.", err=True)
 
 
+def _print_note(note: MonthNote) -> None:
+    if note.report is not None:
+        closed = note.report.closed
+        click.echo(
+            f"closed on {format_time(closed.closed_at)}: {note.closed_text}; adjustments: {note.adjustment_text};"
+            f" see segment-lotus months show {closed.id}",
+            err=True,
+        )
+    for received in note.received:
+        click.echo(printable(received_text(received)), err=True)
+
+
+def _print_moment(as_of: int | None, zone: tzinfo, *, by_arrival: bool) -> None:
+    if as_of is not None:
+        click.echo(f"as of {_local(as_of, zone)}{': ' + BY_ARRIVAL if by_arrival else ''}", err=True)
+
+
 def _print_events(conn: Connection, metric: Metric, query: Query, now: int, group: str | None, shape: str) -> None:
     if query.window or query.fill:
         raise BadQuery("--explain lists the events of one number: give its window as --start and --end")
@@ -142,6 +171,7 @@ def _print_events(conn: Connection, metric: Metric, query: Query, now: int, grou
     if shape == "csv":
         raise BadQuery("--explain lists events as a table or as JSON")
     zone = query.zone()
+    _print_moment(query.as_of, zone, by_arrival=is_by_arrival(conn, query))
     for page in _pages(conn, metric, query, now, group_values):
         for share, document in zip(page.shares, to_shares_document(metric, page).events, strict=True):
             if shape == "json":

@@ -3,9 +3,10 @@
 Ids and numbers are text, so that no reader rounds them. Times are RFC 3339 in UTC, digests are hex.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -65,6 +66,12 @@ class AnswerDocument(msgspec.Struct, kw_only=True):
     end: str
     tz: str
     rows: list[RowDocument]
+    as_of: str | msgspec.UnsetType = msgspec.UNSET
+    """The moment that was asked for."""
+    as_of_basis: str | msgspec.UnsetType = msgspec.UNSET
+    """What dates the events: when they were `stored` or, for an older moment, when their calls `arrived`."""
+    month: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """For exactly one calendar month: whether it is closed, and what was carried into it."""
     verified: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether raw events give the same answer; only with `verify`."""
 
@@ -93,6 +100,8 @@ class SharesDocument(msgspec.Struct, kw_only=True):
     version: str
     events: list[ShareDocument]
     next: str | None
+    as_of: str | msgspec.UnsetType = msgspec.UNSET
+    as_of_basis: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class EventExplanationDocument(msgspec.Struct, kw_only=True):
@@ -126,8 +135,13 @@ def to_metric_document(metric: Metric) -> MetricDocument:
     )
 
 
-def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDocument:
-    """Return the document of an answer. `same`: whether raw events give the same answer; None if not verified."""
+def to_answer_document(
+    answer: Answer, *, same: bool | None = None, month: Mapping[str, Any] | None = None
+) -> AnswerDocument:
+    """Return the document of an answer. `same`: whether raw events give the same answer; None if not verified.
+
+    `month`: what is said of the month that it is about; None: nothing.
+    """
     return AnswerDocument(
         metric=answer.metric,
         version=answer.version,
@@ -135,8 +149,21 @@ def to_answer_document(answer: Answer, *, same: bool | None = None) -> AnswerDoc
         end=format_time(answer.end),
         tz=answer.tz,
         rows=[to_row_document(row) for row in answer.rows],
+        as_of=to_as_of(answer.as_of),
+        as_of_basis=to_basis(answer.as_of, by_arrival=answer.by_arrival),
+        month=msgspec.UNSET if month is None else month,
         verified=msgspec.UNSET if same is None else same,
     )
+
+
+def to_as_of(moment: int | None) -> str | msgspec.UnsetType:
+    """Return the moment of an answer as a member of its document."""
+    return msgspec.UNSET if moment is None else format_time(moment)
+
+
+def to_basis(moment: int | None, *, by_arrival: bool) -> str | msgspec.UnsetType:
+    """Return what dates the events of an answer as a member of its document."""
+    return msgspec.UNSET if moment is None else "arrived" if by_arrival else "stored"
 
 
 def to_row_document(row: Row) -> RowDocument:
@@ -168,13 +195,13 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
         yield csv_lines(
             [
                 to_cell(row.customer_id),
-                *(_to_group_cell(row.group[name]) for name in columns),
-                _local(row.window_start, zone),
-                _local(row.window_end, zone),
+                *(csv_group_cell(row.group[name]) for name in columns),
+                local_text(row.window_start, zone),
+                local_text(row.window_end, zone),
                 row.value,
                 row.events_count,
                 skipped_text(row.skipped),
-                *([None if row.below_zero_at is None else _local(row.below_zero_at, zone)] if is_gauge else []),
+                *([None if row.below_zero_at is None else local_text(row.below_zero_at, zone)] if is_gauge else []),
             ]
             for row in batch
         )
@@ -183,15 +210,20 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
 def to_csv_name(answer: Answer) -> str:
     """Return the file name of an answer as CSV: the metric and the period in the answer's zone."""
     zone = find_zone(answer.tz) or UTC
-    start, end = (_local(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end))
-    return f"{answer.metric}_{start}_{end}.csv"
+    start, end = (
+        local_text(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end)
+    )
+    as_of = "" if answer.as_of is None else f"_as-of-{local_text(answer.as_of, zone)[:19].replace(':', '')}"
+    return f"{answer.metric}_{start}_{end}{as_of}.csv"
 
 
-def _to_group_cell(text: str | None) -> str:
+def csv_group_cell(text: str | None) -> str:
+    """Return a value of a group as a cell: a missing one is empty, an empty one is `""`."""
     return "" if text is None else to_cell(text) or '""'
 
 
-def _local(micros: int, zone: tzinfo) -> str:
+def local_text(micros: int, zone: tzinfo) -> str:
+    """Return a moment in a zone, with its offset."""
     return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat()
 
 
@@ -207,6 +239,8 @@ def to_shares_document(metric: Metric, page: SharePage) -> SharesDocument:
         version=metric.digest.hex(),
         events=[_to_share(share) for share in page.shares],
         next=to_after(page.following),
+        as_of=to_as_of(page.as_of),
+        as_of_basis=to_basis(page.as_of, by_arrival=page.by_arrival),
     )
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.core.times import format_time
-from app.metrics.answer import to_event_filter, to_metric_event
+from app.metrics.answer import is_by_arrival, to_event_filter
+from app.metrics.bucket_parts import to_metric_event
 from app.metrics.definition import CategoricalFilter, Metric, MetricType, NumericFilter
 from app.metrics.proration import to_buckets
 from app.metrics.query import Group, MetricEvent, Query, level_group
@@ -41,6 +42,10 @@ class SharePage:
     shares: list[Share]
     following: Place | None
     """The `after` of the next page; None on the last."""
+    as_of: int | None
+    """The moment of the query; None: it was asked as of now."""
+    by_arrival: bool
+    """As in an answer."""
 
 
 class EventStanding(StrEnum):
@@ -80,6 +85,19 @@ def explain(
     `group` limits them to one group of the answer. Raises BadQuery.
     """
     query = query.checked(metric)
+    shares, following = _list_shares(conn, metric, query, now, group, after, limit)
+    return SharePage(shares=shares, following=following, as_of=query.as_of, by_arrival=is_by_arrival(conn, query))
+
+
+def _list_shares(
+    conn: Connection,
+    metric: Metric,
+    query: Query,
+    now: int,
+    group: dict[str, str | None] | None,
+    after: Place | None,
+    limit: int,
+) -> tuple[list[Share], Place | None]:
     end = query.end_at(now)
     names = query.groups(metric)
     group_key = None if group is None else tuple(group.get(name) for name in names)
@@ -95,7 +113,7 @@ def explain(
             continue
         if len(shares) == limit:
             last = shares[-1].event
-            return SharePage(shares=shares, following=(last.time_created, last.id))
+            return shares, (last.time_created, last.id)
         result = None if value is None or isinstance(value, Skip) else value
         shares.append(
             Share(
@@ -106,7 +124,7 @@ def explain(
                 before=before,
             )
         )
-    return SharePage(shares=shares, following=None)
+    return shares, None
 
 
 class _EventsBefore:

@@ -9,7 +9,8 @@ from math import ceil, floor, log10
 
 import msgspec
 
-from app.metrics.definition import Aggregation, Metric, MetricType
+from app.metrics.definition import Metric, MetricType
+from app.metrics.parts import adds_up
 from app.metrics.query import Row
 from app.metrics.values import ZERO, add, format_number
 from app.metrics.windows import Window
@@ -81,11 +82,6 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     """The start times of the first, the middle and the last step, as text."""
     merged: int
     """Windows per step."""
-
-
-def adds_up(metric: Metric) -> bool:
-    """Tell whether the numbers of windows, customers and groups can be summed."""
-    return metric.metric_type is MetricType.COUNTER and metric.aggregation in {Aggregation.COUNT, Aggregation.SUM}
 
 
 def is_stacked(metric: Metric) -> bool:

@@ -12,6 +12,7 @@ from app.core.json_text import encode
 from app.core.text import to_visible
 from app.core.times import format_time
 from app.errors import BadQuery
+from app.metrics.answer import BY_ARRIVAL
 from app.metrics.parameters import USAGE_PARAMETERS
 from app.metrics.windows import Unit, window_at
 from app.web.parameters import to_address, to_texts
@@ -156,6 +157,14 @@ def address_of_preset(view: UsageView, now: int) -> str | None:
 def _months(zone: tzinfo, now: int) -> tuple[str, str]:
     this = window_at(zone, Unit.MONTH, now)[0]
     return to_day(zone, window_at(zone, Unit.MONTH, this - 1)[0]), to_day(zone, this)
+
+
+def as_of_text(zone: tzinfo, as_of: int | None, *, by_arrival: bool) -> str | None:
+    """Return the sentence about the moment of an answer; None if it was asked as of now."""
+    if as_of is None:
+        return None
+    meaning = "what was stored and not void by then, by the definition that was live then"
+    return f"As of {to_wall(zone, as_of)}: {meaning}{'; ' + BY_ARRIVAL if by_arrival else ''}."
 
 
 def to_day(zone: tzinfo, micros: int) -> str:

@@ -17,14 +17,17 @@ from app.metrics.catalog import MetricFileStatus, get_metric, read_metric_status
 from app.metrics.definition import Metric, MetricType
 from app.metrics.documents import to_shares_document
 from app.metrics.explain import explain, filter_text
-from app.metrics.pages_chart import adds_up, draw, is_stacked
-from app.metrics.pages_query import UsageView
+from app.metrics.month_note import find_month_note
+from app.metrics.pages_chart import draw, is_stacked
+from app.metrics.pages_query import UsageView, as_of_text
 from app.metrics.parameters import check_group, parse_after, parse_group, parse_usage_query, to_after
+from app.metrics.parts import adds_up
 from app.metrics.progress import BuildProgress, read_progress
 from app.metrics.query import Answer, Query, Row
 from app.metrics.values import ZERO, add, format_number
 from app.metrics.windows import SECONDS_OF, WINDOWS, Unit
 from app.store.engine import Connection
+from app.store.moment import check_moment, reading_at
 from app.web.pages import Values, Work
 from app.zones import to_wall
 
@@ -94,6 +97,8 @@ def read_usage(view: UsageView, folder: Path, now: int) -> Work:
     """Return the work that answers the query of a view; an error goes into `problem`, with its `status`."""
 
     def work(backend: Backend) -> Values:
+        parsed = _parse(backend, view, now)
+        as_of = None if isinstance(parsed, BadQuery) else parsed.as_of
         with backend.database.reading() as conn:
             statuses = read_metric_statuses(conn, read_folder(folder)).statuses
             metric_rows = _list_metrics(conn, statuses)
@@ -102,24 +107,38 @@ def read_usage(view: UsageView, folder: Path, now: int) -> Work:
                 page = view.page
                 version = view.texts.get("version")
                 live = next((status.live for status in statuses if status.name == view.metric), None)
-                metric = live if live and version is None else get_metric(conn, view.metric, version)
+                is_now = version is None and as_of is None
+                metric = live if live and is_now else get_metric(conn, view.metric, version, as_of)
                 is_earlier = live is None or live.digest != metric.digest
                 values |= {
                     "chosen": next((metric_row for metric_row in metric_rows if metric_row.name == metric.name), None),
                     "earlier": metric.digest.hex() if is_earlier else None,
                 }
-                query = parse_usage_query(view.usage, now)
+                if isinstance(parsed, BadQuery):
+                    raise parsed
+                query = parsed
                 # Verifying takes longer, but every page is read on a thread of its own: it holds up no other.
                 result, same = (
                     verify(conn, metric, query, now) if view.verify else (answer(conn, metric, query, now), None)
                 )
+                note = find_month_note(conn, metric, query, now)
             except BadQuery as error:
                 return {**values, "problem": error.message, "status": 400}
             except NotFound as error:
                 return {**values, "problem": error.message, "status": 404}
-        return {**values, **_show(view, metric, query, result, page), "same": same}
+        return {**values, **_show(view, metric, query, result, page), "same": same, "note": note}
 
     return work
+
+
+def _parse(backend: Backend, view: UsageView, now: int) -> Query | BadQuery:
+    """Return the query of a view, or what is wrong with it: that is shown on the page of its metric."""
+    try:
+        query = parse_usage_query(view.usage, now)
+        check_moment(backend.database, query.as_of)
+    except BadQuery as error:
+        return error
+    return query
 
 
 def read_events(view: UsageView, now: int) -> Work:
@@ -129,8 +148,8 @@ def read_events(view: UsageView, now: int) -> Work:
         query = parse_usage_query(view.usage, now)
         group = parse_group(view.texts.get("group"))
         after = parse_after(view.texts.get("after"))
-        with backend.database.reading() as conn:
-            metric = get_metric(conn, view.metric, view.texts.get("version"))
+        with reading_at(backend.database, query.as_of) as conn:
+            metric = get_metric(conn, view.metric, view.texts.get("version"), query.as_of)
             names = query.groups(metric)
             check_group(group, names)
             page = explain(conn, metric, query, now, group=group, after=after, limit=ROWS)
@@ -150,6 +169,7 @@ def read_events(view: UsageView, now: int) -> Work:
             if page.following is None
             else view.address("/usage/events", after=to_after(page.following)),
             "is_first": after is None,
+            "as_of": as_of_text(zone, page.as_of, by_arrival=page.by_arrival),
         }
 
     return work
@@ -177,6 +197,7 @@ def _show(view: UsageView, metric: Metric, query: Query, result: Answer, page: i
         "windowed": windowed,
         "period": _period(zone, result.start, result.end, result.tz),
         "is_cut": result.end < query.end,
+        "as_of": as_of_text(zone, result.as_of, by_arrival=result.by_arrival),
         "total": format_number(total) if is_total or (len(rows) == 1 and rows[0].value is not None) else None,
         "groups": len({tuple(row.group.values()) for row in rows}),
         "customers": len({row.customer_id for row in rows}),

@@ -17,7 +17,18 @@ from app.store.ids import ID_MAX
 from app.store.query import check_texts, parse_moment
 from app.zones import find_zone, zone_hint
 
-USAGE_PARAMETERS = ("customer_id", "start", "end", "window", "group_by", "tz", "fill", "include_future", "version")
+USAGE_PARAMETERS = (
+    "customer_id",
+    "start",
+    "end",
+    "window",
+    "group_by",
+    "tz",
+    "fill",
+    "include_future",
+    "version",
+    "as_of",
+)
 """`version` is not part of the query: it selects the definition of the metric."""
 
 NO_GROUPS = "none"
@@ -32,6 +43,8 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  local time, whose zone is a param
 def parse_usage_query(texts: Mapping[str, str], now: int, default_tz: str = "UTC") -> Query:
     """Parse a query; `texts` has some of USAGE_PARAMETERS. The default period is the current month up to now.
 
+    As of a moment, "now" is that moment in the whole query.
+
     Raises:
         BadQuery: names the parameter and says which values it accepts.
 
@@ -41,6 +54,8 @@ def parse_usage_query(texts: Mapping[str, str], now: int, default_tz: str = "UTC
     zone = find_zone(tz)
     if zone is None:
         raise BadQuery(f"tz {zone_hint(tz)}; it is {tz[:40]!a}")
+    as_of = parse_local("as_of", texts["as_of"], zone, now) if "as_of" in texts else None
+    now = now if as_of is None else as_of
     end = parse_local("end", texts["end"], zone, now) if "end" in texts else now
     start = (
         parse_local("start", texts["start"], zone, now)
@@ -56,6 +71,7 @@ def parse_usage_query(texts: Mapping[str, str], now: int, default_tz: str = "UTC
         group_by=_parse_groups(texts["group_by"]) if "group_by" in texts else None,
         fill=_parse_choice("fill", texts.get("fill"), ("zero",)),
         include_future=_parse_choice("include_future", texts.get("include_future"), ("true", "1"), ("false", "0")),
+        as_of=as_of,
     )
 
 

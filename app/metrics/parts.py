@@ -28,9 +28,22 @@ _ADDABLE = frozenset(
 )
 
 
+_REMOVABLE = frozenset({Aggregation.COUNT, Aggregation.SUM, Aggregation.AVERAGE})
+
+
+def is_removable(metric: Metric) -> bool:
+    """Tell whether an event can be taken out of a number of a metric: of a maximum, the next one is not known."""
+    return metric.metric_type is MetricType.COUNTER and metric.aggregation in _REMOVABLE
+
+
 def is_addable(metric: Metric) -> bool:
     """Tell whether the numbers of a metric can be merged from parts: distinct values and percentiles cannot."""
     return metric.metric_type is MetricType.COUNTER and metric.aggregation in _ADDABLE
+
+
+def adds_up(metric: Metric) -> bool:
+    """Tell whether the numbers of windows, customers and groups can be summed."""
+    return metric.metric_type is MetricType.COUNTER and metric.aggregation in {Aggregation.COUNT, Aggregation.SUM}
 
 
 @dataclass(slots=True)

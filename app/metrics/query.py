@@ -53,6 +53,8 @@ class Query:
     fill: bool = False
     """Include windows without events."""
     include_future: bool = False
+    as_of: int | None = None
+    """The moment of which to answer, in microseconds since 1970; None: now."""
 
     def checked(self, metric: Metric) -> "Query":
         """Return the query itself if the metric can answer it.
@@ -86,8 +88,8 @@ class Query:
             )
 
     def end_at(self, now: int) -> int:
-        """Return the effective end of the period: not after `now`, unless the future is included."""
-        return self.end if self.include_future else min(self.end, now)
+        """Return the effective end of the period: not after its moment or `now`, unless the future is included."""
+        return self.end if self.include_future else min(self.end, now if self.as_of is None else self.as_of)
 
     def groups(self, metric: Metric) -> tuple[str, ...]:
         """Return the properties to group by."""
@@ -149,6 +151,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The effective end of the period: the time of the query, if that is before the requested end."""
     tz: str
     rows: list[Row]
+    as_of: int | None = None
+    """The moment of the query; None: it was asked as of now."""
+    by_arrival: bool = False
+    """That moment is older than the times of storing: the arrival of its call dates an event."""
 
 
 def can_be_asked(moment: int) -> bool:

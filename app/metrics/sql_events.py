@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from app.store.events import BASE_ID
+from app.store.moment import counted_at, first_id_since, revived_since, stored_by
 from app.store.record import to_key
 from app.store.schema import events
 
@@ -18,13 +19,15 @@ Place = tuple[int, int]
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects the events of a name in [since, until) that are not void."""
+    """Selects the events of a name in [since, until) that are not void, or were not void at a moment."""
 
     event_name: str
     until: int
     since: int | None = None
     customer_id: str | None = None
     """None: all customers."""
+    as_of: int | None = None
+    """None: now."""
 
 
 class UsageValue(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +57,7 @@ _EVENT = [BASE_ID if name == "base_id" else events.c[name] for name in UsageEven
 
 def stream_values(conn: sa.Connection, event_filter: EventFilter) -> Iterator[UsageValue]:
     """Yield events in any order."""
-    return (UsageValue(*row) for row in _stream(conn, _select(_VALUE, event_filter)))
+    return (UsageValue(*row) for row in stream_rows(conn, _select(_VALUE, event_filter)))
 
 
 def stream_values_in_order(conn: sa.Connection, event_filter: EventFilter) -> Iterator[UsageValue]:
@@ -65,7 +68,7 @@ def stream_values_in_order(conn: sa.Connection, event_filter: EventFilter) -> It
     customers = list_customers(conn) if event_filter.customer_id is None else [event_filter.customer_id]
     for customer in customers:
         of_one = msgspec.structs.replace(event_filter, customer_id=customer)
-        for row in _stream(conn, _in_order(_select(_VALUE, of_one))):
+        for row in stream_rows(conn, _in_order(_select(_VALUE, of_one))):
             yield UsageValue(*row)
 
 
@@ -78,7 +81,7 @@ def stream_events_in_order(
         time, event_id = after
         later = sa.or_(events.c.time_created > time, events.c.id > event_id)
         query = query.where(events.c.time_created >= time, later)
-    return (UsageEvent(*row) for row in _stream(conn, query))
+    return (UsageEvent(*row) for row in stream_rows(conn, query))
 
 
 def count_values(conn: sa.Connection, event_filter: EventFilter, most: int, most_of_customer: int) -> int | None:
@@ -104,11 +107,50 @@ def list_customers(conn: sa.Connection) -> list[str]:
     return customers
 
 
+def list_changes(
+    conn: sa.Connection, event_filter: EventFilter, moment: int, most: int | None = None
+) -> tuple[list[UsageValue], list[UsageValue]] | None:
+    """Return the events that counted at a moment and do not now, and those that count now and did not then.
+
+    None if more than `most` events, of any name, were stored or corrected since, or if that cannot be told quickly.
+    """
+    since = None
+    if most is not None:
+        since = first_id_since(conn, moment)
+        if since is None or _count_changed(conn, since, moment, most) > most:
+            return None
+    now = _match(sa.select(*_VALUE), event_filter)
+    gone = now.where(events.c.voided_at > moment, counted_at(moment))
+    counts = now.where(events.c.voided_at.is_(None))
+    late = counts.where(sa.not_(stored_by(moment)))
+    if since is not None:
+        late = late.where(events.c.id >= since)
+    revived = counts.where(events.c.id.in_(revived_since(moment)), stored_by(moment))
+    come = [UsageValue(*row) for query in (late, revived) for row in stream_rows(conn, query)]
+    return [UsageValue(*row) for row in stream_rows(conn, gone)], come
+
+
+def _count_changed(conn: sa.Connection, since: int, moment: int, most: int) -> int:
+    """Return how many events have an id from `since` on, or were corrected after a moment; more than `most` suffice."""
+    rows = (
+        sa.select(events.c.id).where(events.c.id >= since),
+        sa.select(events.c.id).where(events.c.voided_at > moment),
+        revived_since(moment),
+    )
+    limited = (sa.select(sa.func.count()).select_from(query.limit(most + 1).subquery()) for query in rows)
+    return sum(conn.execute(query).scalar_one() for query in limited)
+
+
 def _select(columns: Sequence[sa.ColumnElement[Any]], event_filter: EventFilter) -> sa.Select[Any]:
-    query = sa.select(*columns).where(
-        events.c.event_name == to_key(event_filter.event_name),
-        events.c.time_created < event_filter.until,
-        events.c.voided_at.is_(None),
+    as_of = event_filter.as_of
+    return _match(sa.select(*columns), event_filter).where(
+        events.c.voided_at.is_(None) if as_of is None else counted_at(as_of)
+    )
+
+
+def _match(query: sa.Select[Any], event_filter: EventFilter) -> sa.Select[Any]:
+    query = query.where(
+        events.c.event_name == to_key(event_filter.event_name), events.c.time_created < event_filter.until
     )
     if event_filter.customer_id is not None:
         query = query.where(events.c.customer_id == to_key(event_filter.customer_id))
@@ -121,7 +163,13 @@ def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:
     return query.order_by(events.c.time_created, events.c.id)
 
 
-def _stream(conn: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+def event_columns() -> Sequence[sa.ColumnElement[Any]]:
+    """Return the columns of a UsageEvent, in its order."""
+    return _EVENT
+
+
+def stream_rows(conn: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    """Yield the rows of a query, without holding all of them."""
     # Without yield_per, a server sends all rows before the first can be read; SQLite streams them anyway.
     with conn.execute(query.execution_options(yield_per=_FETCH_ROWS)) as rows:
         yield from rows

@@ -107,6 +107,25 @@ class Stream:
                 rate = self._rates[key] = RateCells(metric)
             rate.add(place, event.time_created // SECOND, number)
 
+    def remove(self, event: MetricEvent) -> None:
+        """Take back an event of the period that was added; only for metrics that `is_removable` accepts."""
+        metric = self._metric
+        if event.time_created >= self.end or not metric.passes(event.properties):
+            return
+        key = (event.customer_id, tuple(read_text(event.properties, name) for name in self._names))
+        place = bisect_right(self._starts, event.time_created) - 1
+        value = metric.read(event.properties)
+        if isinstance(value, Skip):
+            reasons = self._skipped[key, place]
+            reasons[value.value] -= 1
+            if not +reasons:
+                del self._skipped[key, place]
+        else:
+            cell = self._cells[key, place]
+            cell.remove(value)
+            if not cell.count:
+                del self._cells[key, place]
+
     def absorb(self, customer_id: str, group: Group, moment: int, part: Part) -> None:
         """Add pre-aggregated events of one customer, group (of the query) and window; `moment` is in that window.
 
@@ -150,6 +169,7 @@ class Stream:
             end=max(self._query.start, self.end),
             tz=self._query.tz,
             rows=list(self.rows()),
+            as_of=self._query.as_of,
         )
 
     def rows(self) -> Iterator[Row]:
@@ -198,6 +218,6 @@ class Stream:
             window_end=end,
             value=value,
             events_count=count,
-            skipped=dict(sorted(skipped.items())) if skipped else {},
+            skipped=dict(sorted((+skipped).items())) if skipped else {},
             below_zero_at=below_zero_at,
         )

@@ -21,6 +21,7 @@ from app.forward.commands_fake_lotus import fake_lotus
 from app.forward.commands_worker import forward, reconcile, worker
 from app.ingest.commands import send
 from app.metrics.commands import metrics
+from app.metrics.commands_months import close, months
 from app.metrics.commands_usage import usage
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay, replays
@@ -69,6 +70,6 @@ main.add_section("Set up and run", init, migrate, settings, serve)
 main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, replays, schema)
 main.add_section("Corrections", void, amend, backfill, corrections)
-main.add_section("Metrics and usage", usage, metrics)
+main.add_section("Metrics and usage", usage, metrics, close, months)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
 main.add_section("Operate", doctor, backup, restore, retention)

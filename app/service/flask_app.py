@@ -27,8 +27,10 @@ from app.ingest.http_tracking import Tracking
 from app.ingest.http_webhook import Webhook
 from app.ingest.refused_requests import RefusedRequests
 from app.metrics.api import usage_api
+from app.metrics.api_months import months_api
 from app.metrics.pages import usage
 from app.metrics.pages_call import metrics_panel
+from app.metrics.pages_months import month_pages
 from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
 from app.service.build import Service, build, correction_hooks, replay_hooks
@@ -87,6 +89,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         api(offload, settings.admin_token),
         ledger_api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
+        months_api(offload, settings.admin_token),
         deliveries_api(offload, settings.admin_token),
         corrections_api(offload, settings.admin_token, correction_hooks),
         transforms_api(service.database, settings, offload, sandboxes),
@@ -98,6 +101,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),
         usage(pages, settings),
+        month_pages(pages),
         problem_pages(pages),
         problem_api(pages, settings.admin_token),
         replay_pages(pages, replays),

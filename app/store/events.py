@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from app.core.lotus import IDEMPOTENCY_ID_MAX
 from app.core.pipeline import Lane
 from app.store.arrays import look_up
-from app.store.clock import read_clock
+from app.store.clock import find_transaction_time, read_clock
 from app.store.inserts import BoundStatement, Insert
 from app.store.schema import claims, events
 from app.store.updates import Update
@@ -33,9 +33,10 @@ class EventFields(msgspec.Struct, frozen=True):
     content: bytes
 
 
-_EVENTS = Insert(
-    events, (*EventFields.__struct_fields__, "transform", "transform_digest"), skip_known=True, stamped="stored_at"
-)
+_COLUMNS = (*EventFields.__struct_fields__, "transform", "transform_digest")
+_EVENTS = Insert(events, (*_COLUMNS, "stored_at"), skip_known=True)
+_EVENTS_NOW = Insert(events, _COLUMNS, skip_known=True, stamped="stored_at")
+"""Where nothing else of the transaction has this time: asking a server for it would be a round trip."""
 
 
 BASE_ID = sa.func.coalesce(events.c.base_id, events.c.idempotency_id).label("base_id")
@@ -144,7 +145,8 @@ def prepare_events(conn: sa.Connection, new_events: Iterable[NewEvent]) -> Bound
         # Two writers that insert the same keys in different orders would deadlock. SQLite has one writer, and appends
         # rows in the order of their ids to the end of its tree (a sixth of the time).
         rows.sort(key=_idempotency_id_and_id)
-        return _EVENTS.prepare(conn, rows)
+        if find_transaction_time(conn) is None:
+            return _EVENTS_NOW.prepare(conn, rows)
     now = read_clock(conn)
     return _EVENTS.prepare(conn, [(*row, now) for row in rows])
 

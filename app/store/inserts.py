@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from app.store.arrays import as_arrays, packer
-from app.store.clock import SERVER_CLOCK
+from app.store.clock import STATEMENT_TIME
 
 _MANY = 200
 
@@ -131,7 +131,7 @@ class Insert(BulkStatement):
         `skip_known`: a row whose unique key exists is skipped. `add`: such a row adds this column to the existing one.
         `replace`: it replaces the existing row. None of them: it raises DuplicateKey.
 
-        `stamped`: a further column, which a server sets by its own clock; for a file the rows hold it, as the last one.
+        `stamped`: a further column, which a server sets to the time of the statement by its own clock.
         """
         self._table = table
         self._columns = tuple(column.name for column in table.columns if column.name in columns)
@@ -147,9 +147,9 @@ class Insert(BulkStatement):
     def compose(self, rows: sa.TableValuedAlias | None) -> Any:
         """Return the statement."""
         if rows is None:
-            values: dict[str, Any] = {name: sa.bindparam(name) for name in (*self._columns, *self._stamped)}
+            values: dict[str, Any] = {name: sa.bindparam(name) for name in self._columns}
             return self._resolved(sqlite.insert(self._table).values(values))
-        selected = sa.select(*(rows.c[name] for name in self._columns), *(SERVER_CLOCK for _ in self._stamped))
+        selected = sa.select(*(rows.c[name] for name in self._columns), *(STATEMENT_TIME for _ in self._stamped))
         names = [*self._columns, *self._stamped]
         return self._resolved(postgresql.insert(self._table).from_select(names, selected))
 

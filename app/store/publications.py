@@ -69,6 +69,15 @@ def list_live(conn: sa.Connection, kind: str) -> dict[str, Publication]:
     return {row.name: Publication(**row._mapping) for row in rows}  # noqa: SLF001  SQLAlchemy's own name for it
 
 
+def find_publication(conn: sa.Connection, kind: str, name: str, moment: int) -> Publication | None:
+    """Return the publication of a name that was the last one at a moment; None if there was none yet."""
+    query = sa.select(publications).where(
+        publications.c.kind == kind, publications.c.name == name, publications.c.published_at <= moment
+    )
+    row = conn.execute(query.order_by(publications.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else Publication(**row._mapping)  # noqa: SLF001
+
+
 def list_history(conn: sa.Connection, kind: str, name: str) -> list[Publication]:
     """Return all publications of a name, newest first."""
     query = sa.select(publications).where(publications.c.kind == kind, publications.c.name == name)

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 
 from app.core.times import parse_time
 from app.errors import NotFound
-from app.metrics.answer import answer, to_metric_event
+from app.metrics.answer import answer
+from app.metrics.bucket_parts import to_metric_event
 from app.metrics.definition import Metric, MetricType
 from app.metrics.explain import EventStanding, Share, explain, explain_call
 from app.metrics.query import MetricEvent, Query
