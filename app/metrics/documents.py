@@ -3,26 +3,22 @@
 Ids and numbers are text, so that no reader rounds them. Times are RFC 3339 in UTC, digests are hex.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC
 from itertools import islice
 
 import msgspec
 
+from app.core.csv_text import to_cell, to_csv_text, to_file_name, to_name_part
 from app.core.times import format_time
 from app.metrics.definition import Metric, MetricType
 from app.metrics.explain import EventExplanation, Share, SharePage
 from app.metrics.parameters import to_after
 from app.metrics.query import Answer, Row
-from app.zones import find_zone
+from app.zones import find_zone, to_local
 
 # Rows per piece of a CSV file.
 _PIECE = 1000
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MetricDocument(msgspec.Struct, kw_only=True):
@@ -165,41 +161,33 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
     zone = find_zone(answer.tz) or UTC
     is_gauge = metric.metric_type is MetricType.GAUGE
     head = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
-    yield _lines([[*map(_to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
+    yield to_csv_text([[*map(to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
     while batch := list(islice(rows, _PIECE)):
-        yield _lines(
+        yield to_csv_text(
             [
-                _to_cell(row.customer_id),
-                *(_to_group_cell(row.group[name]) for name in columns),
-                _local(row.window_start, zone),
-                _local(row.window_end, zone),
+                to_cell(row.customer_id),
+                *(to_group_cell(row.group[name]) for name in columns),
+                to_local(zone, row.window_start),
+                to_local(zone, row.window_end),
                 row.value,
                 row.events_count,
                 skipped_text(row.skipped),
-                *([None if row.below_zero_at is None else _local(row.below_zero_at, zone)] if is_gauge else []),
+                *([None if row.below_zero_at is None else to_local(zone, row.below_zero_at)] if is_gauge else []),
             ]
             for row in batch
         )
 
 
-def to_csv_name(answer: Answer) -> str:
-    """Return the file name of an answer as CSV: the metric and the period in the answer's zone."""
+def to_csv_name(answer: Answer, customer_id: str | None = None) -> str:
+    """Return the file name of an answer as CSV: the metric, the customer if it is of one, the period in its zone."""
     zone = find_zone(answer.tz) or UTC
-    start, end = (_local(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end))
-    return f"{answer.metric}_{start}_{end}.csv"
+    period = (to_name_part(zone, at) for at in (answer.start, answer.end))
+    return to_file_name(answer.metric, customer_id, *period, suffix=".csv")
 
 
-def _to_cell(text: str) -> str:
-    """Escape a text for spreadsheets: one that would run as a formula gets a leading apostrophe."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-def _to_group_cell(text: str | None) -> str:
-    return "" if text is None else _to_cell(text) or '""'
-
-
-def _local(micros: int, zone: tzinfo) -> str:
-    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat()
+def to_group_cell(text: str | None) -> str:
+    """Return the text of a group as a cell: a missing property is empty, an empty one `""`."""
+    return "" if text is None else to_cell(text) or '""'
 
 
 def skipped_text(skipped: dict[str, int]) -> str:
@@ -246,13 +234,3 @@ def to_explanation_document(explanation: EventExplanation) -> EventExplanationDo
         value=explanation.value,
         why=explanation.why,
     )
-
-
-def _lines(rows: Iterable[list[object]]) -> str:
-    lines = []
-    for row in rows:
-        # The csv module quotes only characters of its line terminator: CRLF, so that a carriage return is quoted.
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\r\n").writerow(row)
-        lines.append(line.getvalue().removesuffix("\r\n"))
-    return "\n".join([*lines, ""])

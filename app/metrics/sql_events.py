@@ -18,13 +18,15 @@ Place = tuple[int, int]
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects the events of a name in [since, until) that are not void."""
+    """Selects the events of a name in [since, until)."""
 
     event_name: str
     until: int
     since: int | None = None
     customer_id: str | None = None
     """None: all customers."""
+    with_void: bool = False
+    """Void ones, too."""
 
 
 class UsageValue(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +48,7 @@ class UsageEvent(UsageValue, frozen=True, gc=False):
     call_id: int
     transform: str
     transform_digest: bytes
+    voided_at: int | None
 
 
 _VALUE = [BASE_ID if name == "base_id" else events.c[name] for name in UsageValue.__struct_fields__]
@@ -96,8 +99,9 @@ def _select(columns: Sequence[sa.ColumnElement[Any]], event_filter: EventFilter)
     query = sa.select(*columns).where(
         events.c.event_name == to_key(event_filter.event_name),
         events.c.time_created < event_filter.until,
-        events.c.voided_at.is_(None),
     )
+    if not event_filter.with_void:
+        query = query.where(events.c.voided_at.is_(None))
     if event_filter.customer_id is not None:
         query = query.where(events.c.customer_id == to_key(event_filter.customer_id))
     if event_filter.since is not None:

@@ -15,12 +15,14 @@ from app.clock import clock
 from app.core.credentials import Credentials
 from app.corrections.hooks import CorrectionHooks
 from app.errors import Unavailable
+from app.evidence.hooks import EvidenceHooks, Subject
 from app.forward.correction import follow
 from app.forward.sql_deliveries import queue_events, queue_events_if_used
 from app.forward.sql_lists import count_delivered, count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
 from app.metrics.effect import measure_effect
+from app.metrics.evidence_files import EvidenceFiles, EvidencePeriod
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
@@ -128,3 +130,19 @@ def correction_hooks(ids: Ids) -> CorrectionHooks:
         return note(conn, step.added, (*step.voided, *step.revived), step.now)
 
     return CorrectionHooks(on_step=(rebuild, follow), count_deliveries=count_deliveries, measure=measure_effect)
+
+
+def evidence_hooks() -> EvidenceHooks:
+    """Return what the metrics do for evidence: they write the files of a number."""
+
+    def read_number(conn: Connection, subject: Subject, now: int) -> EvidenceFiles:
+        about = EvidencePeriod(
+            metric=subject.metric,
+            version=subject.version,
+            customer_id=subject.customer_id,
+            month=subject.month,
+            tz=subject.tz,
+        )
+        return EvidenceFiles(conn, about, now)
+
+    return EvidenceHooks(read_number=read_number, list_adjustments=lambda _conn, _subject: [])

@@ -13,16 +13,19 @@ from app.cli.program import Program
 from app.core.text import schema_text
 from app.core.transform.schema import SCHEMA
 from app.corrections.commands import HOOKS, corrections, void
+from app.evidence.commands import HOOKS as EVIDENCE_HOOKS
+from app.evidence.commands import RECOUNT, evidence, evidence_keys, verify_evidence_
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
 from app.forward.commands_worker import forward, reconcile, worker
 from app.ingest.commands import send
 from app.metrics.commands import metrics
 from app.metrics.commands_usage import usage
+from app.metrics.recount import recount
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay
 from app.service.backup import backup, restore
-from app.service.build import correction_hooks, replay_hooks
+from app.service.build import correction_hooks, evidence_hooks, replay_hooks
 from app.service.doctor import doctor
 from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
@@ -52,6 +55,8 @@ def main(context: click.Context) -> None:
     """Turn calls from Segment into events for billing with Lotus, each stored once."""
     context.obj = replay_hooks
     context.meta[HOOKS] = correction_hooks
+    context.meta[EVIDENCE_HOOKS] = evidence_hooks()
+    context.meta[RECOUNT] = recount
 
 
 @click.command()
@@ -66,5 +71,6 @@ main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, schema)
 main.add_section("Corrections", void, corrections)
 main.add_section("Metrics and usage", usage, metrics)
+main.add_section("Evidence", evidence, evidence_keys, verify_evidence_)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
 main.add_section("Operate", doctor, backup, restore, retention)
