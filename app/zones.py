@@ -68,6 +68,18 @@ def to_wall(zone: tzinfo, micros: int, timespec: str = "seconds") -> str:
     return f"{wall} {offset}" if is_twice else wall
 
 
+def to_local(zone: tzinfo, micros: int) -> str:
+    """Return a moment in a zone with its offset, as RFC 3339: `2026-11-23T17:30:12.345678+01:00`.
+
+    One that lies outside the years 1 to 9999 there is in UTC.
+    """
+    moment = _EPOCH + timedelta(microseconds=micros)
+    try:
+        return moment.astimezone(zone).isoformat()
+    except OverflowError:
+        return moment.isoformat()
+
+
 def _list_near(name: str) -> list[str]:
     spellings = _spellings()
     near = difflib.get_close_matches(name.strip().lower().replace(" ", "_"), spellings, _NEAR, cutoff=0.75)

@@ -17,7 +17,7 @@ from tests.served import ROOT, signed
 from tests.sites import Site
 
 APP = ROOT / "app"
-WINGS = ("ingest", "transforms", "calls", "metrics", "forward", "replay", "corrections", "backfill")
+WINGS = ("ingest", "transforms", "calls", "metrics", "forward", "replay", "corrections", "backfill", "evidence")
 
 SQL = frozenset({"alembic", "psycopg", "sqlalchemy", "sqlite3"})
 HTTP = frozenset({"flask", "gevent", "gunicorn", "werkzeug"})

@@ -15,6 +15,7 @@ from app.calls.review import (
     to_whole_document,
 )
 from app.calls.steps import list_steps
+from app.calls.tables import make_calls_table, make_refusals_table, to_calls_name
 from app.catalog.backend import Backend
 from app.clock import clock
 from app.store.query import (
@@ -25,11 +26,13 @@ from app.store.query import (
     parse_limit,
     parse_path_id,
     parse_place,
+    parse_zone,
 )
 from app.store.refusals import KEPT, list_refusals
 from app.store.review import get_call, list_calls
 from app.store.review_events import list_events
 from app.store.voids import find_void_authors
+from app.web.downloads import send_csv
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_list_parameters, read_parameters
@@ -46,6 +49,12 @@ def api(offload: Offload, admin_token: str) -> Blueprint:
     def calls() -> Response:
         return to_json(offload(_calls()))
 
+    @blueprint.get("/calls.csv")
+    def calls_file() -> Response:
+        texts = read_parameters(*CALL_PARAMETERS, "q", "tz")
+        filters, zone = parse_call_filters(texts, clock()), parse_zone(texts.get("tz"))
+        return send_csv(offload, make_calls_table(filters, texts.get("q"), zone), to_calls_name(filters, zone))
+
     @blueprint.get("/calls/<call_id>")
     def call(call_id: str) -> Response:
         return to_json(offload(_call(call_id)))
@@ -57,6 +66,11 @@ def api(offload: Offload, admin_token: str) -> Blueprint:
     @blueprint.get("/refused")
     def refused() -> Response:
         return to_json(offload(_refused()))
+
+    @blueprint.get("/refused.csv")
+    def refused_file() -> Response:
+        zone = parse_zone(read_parameters("tz").get("tz"))
+        return send_csv(offload, make_refusals_table(zone), "refused.csv")
 
     return blueprint
 

@@ -15,8 +15,10 @@ from app.calls.review import (
     to_whole_document,
 )
 from app.calls.steps import list_steps
+from app.calls.tables import make_calls_table, make_refusals_table
 from app.calls.text import call_text, refusal_text
 from app.catalog.backend import Backend
+from app.cli.csv_output import csv_option, echo_csv, find_csv_zone, tz_option
 from app.cli.program import open_backend
 from app.clock import clock
 from app.core.json_text import encode
@@ -40,6 +42,9 @@ _OUTCOME = click.Choice([outcome.value for outcome in Outcome])
 _REASON = click.Choice([reason.value for reason in Reason])
 
 _POLL_SECONDS = 0.5
+
+_LISTED = 50
+_REFUSALS_LISTED = 20
 
 _LATE = 30_000_000 << TAG_BITS
 """30 s as a distance between ids: an id is drawn some seconds, at most, before its commit is visible."""
@@ -67,15 +72,31 @@ _PAGE_IDS = 10_000
 @click.option(
     "--until", metavar="WHEN", help="Received before this time (exclusive), or longer ago than this duration."
 )
-@click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many of the newest to show."
-)
+@click.option("--limit", type=click.IntRange(1, 100_000), help=f"How many of the newest to show.  [default: {_LISTED}]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-def log(*, follow: bool, outcome: Sequence[str], limit: int, as_json: bool, **texts: str | None) -> None:
+@csv_option
+@tz_option
+def log(
+    *,
+    follow: bool,
+    outcome: Sequence[str],
+    limit: int | None,
+    as_json: bool,
+    as_csv: bool,
+    tz: str | None,
+    **texts: str | None,
+) -> None:
     """Show stored calls, newest last."""
+    zone = find_csv_zone(tz, as_csv=as_csv, as_json=as_json)
     params = {name: text for name, text in {"outcome": ",".join(outcome), **texts}.items() if text}
     filters = parse_call_filters(params, clock())
+    if follow and as_csv:
+        raise click.UsageError("--follow has no end, and a CSV file has one: give one of them.")
     backend = open_backend()
+    if as_csv:
+        echo_csv(backend.database, make_calls_table(filters, None, zone, limit))
+        return
+    limit = limit or _LISTED
     if follow:
         for calls in _follow(backend, filters, limit):
             _write(calls, as_json=as_json)
@@ -112,13 +133,21 @@ def show(*, id_: str, raw: bool, as_json: bool) -> None:
 
 @click.command()
 @click.option(
-    "--limit", type=click.IntRange(1, KEPT), default=20, show_default=True, help="How many of the newest to show."
+    "--limit", type=click.IntRange(1, KEPT), help=f"How many of the newest to show.  [default: {_REFUSALS_LISTED}]"
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-def refused(*, limit: int, as_json: bool) -> None:
+@csv_option
+@tz_option
+def refused(*, limit: int | None, as_json: bool, as_csv: bool, tz: str | None) -> None:
     """Show the last refused requests and why they were refused, newest last."""
-    with open_backend().database.reading() as conn:
-        documents = [to_refusal_document(refusal) for refusal in reversed(list_refusals(conn, limit))]
+    zone = find_csv_zone(tz, as_csv=as_csv, as_json=as_json)
+    database = open_backend().database
+    if as_csv:
+        echo_csv(database, make_refusals_table(zone, limit or KEPT))
+        return
+    with database.reading() as conn:
+        refusals = list_refusals(conn, limit or _REFUSALS_LISTED)
+    documents = [to_refusal_document(refusal) for refusal in reversed(refusals)]
     for document in documents:
         click.echo(_to_json(document) if as_json else refusal_text(document))
     if not documents and sys.stdout.isatty():

@@ -33,6 +33,8 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     before: int | None
     since: str
     """The start of the period, as chosen on the page."""
+    asked: dict[str, str] = {}
+    """The filters as the API takes them, with times that say their offset."""
 
     @property
     def fields(self) -> dict[str, str]:
@@ -53,6 +55,10 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
         """Return the address of this view with some filters changed, or removed if None."""
         return to_address(path, {**self.texts, **changes})
 
+    def csv_address(self, tz: str) -> str:
+        """Return the address of all calls of this view as a CSV file, with its times in a zone."""
+        return to_address("/api/v1/calls.csv", {**self.asked, "q": self.q, "tz": tz})
+
 
 def parse_query(params: Iterable[tuple[str, list[str]]], now: int, localize: Localize) -> CallQuery:
     """Parse the parameters of an address; `now` in microseconds since 1970. Raises BadQuery."""
@@ -64,9 +70,11 @@ def parse_query(params: Iterable[tuple[str, list[str]]], now: int, localize: Loc
     filter_texts.pop("since", None)
     if since != EVER:
         filter_texts["since"] = since
+    asked = localize(filter_texts)
     return CallQuery(
         texts=texts,
-        filters=parse_call_filters(localize(filter_texts), now),
+        asked=asked,
+        filters=parse_call_filters(asked, now),
         q=texts.get("q"),
         before=None if before is None else parse_id("before", before),
         since=since,

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.csv_text import csv_lines, to_cell
+from app.core.csv_text import to_cell, to_csv_text
 from app.core.times import format_time
 from app.corrections.sql_export import BatchEvent, BatchValues
 
@@ -34,12 +34,12 @@ def _to_document(values: BatchValues) -> dict[str, Any]:
     }
 
 
-CSV_HEAD = csv_lines([_HEAD])
+CSV_HEAD = to_csv_text([_HEAD])
 
 
 def to_csv(events: Iterable[BatchEvent]) -> str:
     """Return events of a batch as lines of a CSV file for spreadsheets, below CSV_HEAD; times are in UTC."""
-    return csv_lines(map(_to_row, events))
+    return to_csv_text(map(_to_row, events))
 
 
 def _to_row(event: BatchEvent) -> list[str]:

@@ -1,5 +1,7 @@
 """Deliveries on the JSON API, and their numbers for Prometheus."""
 
+from functools import partial
+
 from flask import Blueprint, Response
 
 from app.catalog.backend import Backend
@@ -19,8 +21,10 @@ from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_destination import read_destination
 from app.forward.sql_lists import count_undelivered, find_groups, get_delivery, list_attempts, read_deliveries
 from app.forward.sql_search import count_matching, search_deliveries
+from app.forward.tables import make_deliveries_table, to_deliveries_name
 from app.store.ids import micros_of
-from app.store.query import parse_id
+from app.store.query import parse_id, parse_zone
+from app.web.downloads import send_csv
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_json_object, read_list_parameters, read_parameters
@@ -54,6 +58,8 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
             }
 
         return to_json(offload(work))
+
+    blueprint.add_url_rule("/deliveries.csv", "deliveries_file", partial(_send_file, offload))
 
     @blueprint.get("/deliveries/groups")
     def groups() -> Response:
@@ -91,6 +97,13 @@ def deliveries_api(offload: Offload, admin_token: str) -> Blueprint:
         return to_json({"retried": offload(lambda backend: retry_one(backend.database, number, clock))})
 
     return blueprint
+
+
+def _send_file(offload: Offload) -> Response:
+    texts = read_parameters(*DELIVERY_PARAMETERS, "tz")
+    zone = parse_zone(texts.pop("tz", None))
+    filters = parse_delivery_filters(texts, clock())
+    return send_csv(offload, make_deliveries_table(filters, zone), to_deliveries_name(filters, zone))
 
 
 def _groups_work() -> Work:

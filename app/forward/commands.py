@@ -4,6 +4,7 @@ import math
 
 import click
 
+from app.cli.csv_output import csv_option, echo_csv, find_csv_zone, tz_option
 from app.cli.program import CommandGroup, open_backend
 from app.clock import clock
 from app.core.json_text import encode
@@ -19,11 +20,13 @@ from app.forward.retry import RETRIABLE, retry_matching, try_now
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import DeliveryRow, find_groups, read_deliveries
 from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
+from app.forward.tables import make_deliveries_table
 from app.store.engine import Connection
 
 _REASON_SHOWN = 100
 _GROUPED = 100_000
 _LISTED = 1000
+_SHOWN = 50
 
 
 @click.group(cls=CommandGroup)
@@ -41,15 +44,22 @@ def deliveries() -> None:
 @click.option("--id", help="Idempotency id of the event.")
 @click.option("--since", metavar="WHEN", help="Stored at or after this time, or this long ago: 30m, 1h, 7d.")
 @click.option("--until", metavar="WHEN", help="Stored before this time, or this long ago.")
-@click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many to list, the newest."
-)
+@click.option("--limit", type=click.IntRange(1, 100_000), help=f"How many to list, the newest.  [default: {_SHOWN}]")
 @click.option("--groups", is_flag=True, help="Count undelivered events by reason instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> None:
+@csv_option
+@tz_option
+def list_(*, limit: int | None, groups: bool, as_json: bool, as_csv: bool, tz: str | None, **texts: str | None) -> None:
     """List deliveries, the newest last, and whether forwarding is paused."""
+    zone = find_csv_zone(tz, as_csv=as_csv, as_json=as_json)
     filters = parse_delivery_filters({name: text for name, text in texts.items() if text}, clock())
-    with open_backend().database.reading() as conn:
+    if as_csv and groups:
+        raise click.UsageError("--groups counts, and --csv lists: give one of them.")
+    database = open_backend().database
+    if as_csv:
+        echo_csv(database, make_deliveries_table(filters, zone, limit))
+        return
+    with database.reading() as conn:
         if groups:
             rows, edge = find_groups(conn, filters, most=_GROUPED)
             for group in map(to_group_document, rows):
@@ -59,7 +69,7 @@ def list_(*, limit: int, groups: bool, as_json: bool, **texts: str | None) -> No
             if edge is not None:
                 click.echo(f"Only the newest {_GROUPED:,} of each state were counted.", err=True)
             return
-        documents = [to_delivery_document(row) for row in reversed(_find_newest(conn, filters, limit))]
+        documents = [to_delivery_document(row) for row in reversed(_find_newest(conn, filters, limit or _SHOWN))]
         outbox = read_outbox(conn)
     for document in documents:
         click.echo(encode(document).decode() if as_json else _to_line(document))

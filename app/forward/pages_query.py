@@ -22,6 +22,8 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
     """The filters as entered, without empty ones."""
     filters: DeliveryFilters
     before: int | None = None
+    asked: dict[str, str] = {}
+    """The filters as the API takes them, with times that say their offset."""
 
     @property
     def fields(self) -> dict[str, str]:
@@ -32,14 +34,20 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
         """Return the address of this view, with some filters changed, or removed where the change is None."""
         return to_address("/deliveries", {**self.texts, **changes})
 
+    def csv_address(self, tz: str) -> str:
+        """Return the address of all deliveries of this view as a CSV file, with its times in a zone."""
+        return to_address("/api/v1/deliveries.csv", {**self.asked, "tz": tz})
+
 
 def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int, localize: Localize) -> DeliveryQuery:
     """Parse the parameters of the address; `now` in microseconds since 1970. Raises BadQuery."""
     texts = to_texts(parameters, _ACCEPTED)
     before = texts.pop("before", None)
+    asked = localize(texts)
     return DeliveryQuery(
         texts=texts,
-        filters=parse_delivery_filters(localize(texts), now),
+        asked=asked,
+        filters=parse_delivery_filters(asked, now),
         before=None if before is None else parse_id("before", before),
     )
 

@@ -23,15 +23,15 @@ from app.metrics.month_documents import to_note_document
 from app.metrics.month_note import find_month_note
 from app.metrics.parameters import USAGE_PARAMETERS, check_group, parse_after, parse_group, parse_usage_query
 from app.metrics.query import Answer
+from app.metrics.tables import make_events_table, to_events_name
 from app.store.engine import Connection
 from app.store.moment import reading_at
 from app.store.query import parse_limit, parse_path_id
+from app.web.downloads import CSV, attachment, send_csv
 from app.web.errors import to_json
 from app.web.offload import Offload
 from app.web.parameters import read_parameters
 from app.web.sessions import api_blueprint
-
-_CSV = "text/csv; charset=utf-8"
 
 
 def usage_api(offload: Offload, admin_token: str) -> Blueprint:
@@ -50,6 +50,10 @@ def usage_api(offload: Offload, admin_token: str) -> Blueprint:
     @blueprint.get("/metrics/<metric_name>/events")
     def events(metric_name: str) -> Response:
         return to_json(offload(_events(metric_name)))
+
+    @blueprint.get("/metrics/<metric_name>/events.csv")
+    def events_file(metric_name: str) -> Response:
+        return _events_file(offload, metric_name)
 
     @blueprint.get("/calls/<call_id>/metrics")
     def call_metrics(call_id: str) -> Response:
@@ -85,15 +89,34 @@ def _usage(offload: Offload, name: str) -> Response:
 
     result = offload(work)
     if isinstance(result, tuple):
-        headers = {"Content-Disposition": f'attachment; filename="{to_csv_name(result[0])}"'}
-        return Response(stream_csv(offload, *result), content_type=_CSV, headers=headers)
+        headers = attachment(to_csv_name(result[0], query.customer_id))
+        return Response(stream_csv(offload, *result), content_type=CSV, headers=headers)
     return to_json(result)
 
 
-def _events(name: str) -> Callable[[Backend], object]:
-    texts = read_parameters(*USAGE_PARAMETERS, "group", "after", "limit")
+def _events_file(offload: Offload, name: str) -> Response:
+    texts = _read_events_parameters()
+    now = clock()
+    group, query = parse_group(texts.get("group")), parse_usage_query(texts, now)
+
+    def find(backend: Backend) -> Metric:
+        with backend.database.reading() as conn:
+            return get_metric(conn, name, texts.get("version"))
+
+    metric: Metric = offload(find)
+    check_group(group, query.groups(metric))
+    return send_csv(offload, make_events_table(metric, query, now, group), to_events_name(metric, query, now))
+
+
+def _read_events_parameters(*more: str) -> dict[str, str]:
+    texts = read_parameters(*USAGE_PARAMETERS, "group", *more)
     if "window" in texts or "fill" in texts:
         raise BadQuery("this lists the events behind one number: give its window_start and window_end as start and end")
+    return texts
+
+
+def _events(name: str) -> Callable[[Backend], object]:
+    texts = _read_events_parameters("after", "limit")
     now = clock()
     group, after, limit = (
         parse_group(texts.get("group")),

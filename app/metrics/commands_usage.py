@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import click
 
+from app.cli.csv_output import echo_csv
 from app.cli.program import Failure, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
@@ -19,8 +20,9 @@ from app.metrics.documents import skipped_text, to_answer_document, to_csv, to_s
 from app.metrics.explain import SharePage, explain
 from app.metrics.month_documents import received_text, to_note_document
 from app.metrics.month_note import MonthNote, find_month_note
-from app.metrics.parameters import parse_group, parse_usage_query
+from app.metrics.parameters import check_group, parse_group, parse_usage_query
 from app.metrics.query import Answer, Query
+from app.metrics.tables import make_events_table
 from app.metrics.windows import WINDOWS
 from app.store.engine import Connection
 from app.store.moment import reading_at
@@ -92,8 +94,17 @@ def usage(
         raise BadQuery("--verify is about numbers, and --explain lists events: give one of them")
     if group is not None and not explained:
         raise BadQuery("--group belongs to --explain; --customer and --group-by narrow a number")
-    with reading_at(open_backend().database, query.as_of) as conn:
+    if explained and (query.window or query.fill):
+        raise BadQuery("--explain lists the events of one number: give its window as --start and --end")
+    database = open_backend().database
+    with reading_at(database, query.as_of) as conn:
         metric = get_metric(conn, name, version, query.as_of)
+    if explained and shape == "csv":
+        group_values = parse_group(group)
+        check_group(group_values, query.groups(metric))
+        echo_csv(database, make_events_table(metric, query, now, group_values))
+        return
+    with database.reading() as conn:
         if explained:
             _print_events(conn, metric, query, now, group, shape)
             return
@@ -165,11 +176,7 @@ def _print_moment(as_of: int | None, zone: tzinfo, *, by_arrival: bool) -> None:
 
 
 def _print_events(conn: Connection, metric: Metric, query: Query, now: int, group: str | None, shape: str) -> None:
-    if query.window or query.fill:
-        raise BadQuery("--explain lists the events of one number: give its window as --start and --end")
     group_values = parse_group(group)
-    if shape == "csv":
-        raise BadQuery("--explain lists events as a table or as JSON")
     zone = query.zone()
     _print_moment(query.as_of, zone, by_arrival=is_by_arrival(conn, query))
     for page in _pages(conn, metric, query, now, group_values):

@@ -132,6 +132,13 @@ class Metric:
             and all(categorical.passes(properties) for categorical in self.categorical_filters)
         )
 
+    def property_names(self) -> set[str]:
+        """Return the names of all properties that it reads."""
+        names = {self.property_name} if self.property_name is not None else set()
+        names.update(numeric.property_name for numeric in self.numeric_filters)
+        names.update(categorical.property_name for categorical in self.categorical_filters)
+        return names.union(self.group_by)
+
     def spelled(self, key: str) -> str | None:
         """Return the value of `granularity` or `proration` as it is spelled in the file."""
         unit: Unit | None = getattr(self, key)

@@ -4,24 +4,22 @@ Ids and numbers are text, so that no reader rounds them. Times are RFC 3339 in U
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from app.core.csv_text import csv_lines, to_cell
+from app.core.csv_text import to_cell, to_csv_text, to_file_name, to_name_part
 from app.core.times import format_time
 from app.metrics.definition import Metric, MetricType
 from app.metrics.explain import EventExplanation, Share, SharePage
 from app.metrics.parameters import to_after
 from app.metrics.query import Answer, Row
-from app.zones import find_zone
+from app.zones import find_zone, to_local
 
 # Rows per piece of a CSV file.
 _PIECE = 1000
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MetricDocument(msgspec.Struct, kw_only=True):
@@ -190,41 +188,35 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
     zone = find_zone(answer.tz) or UTC
     is_gauge = metric.metric_type is MetricType.GAUGE
     head = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
-    yield csv_lines([[*map(to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
+    yield to_csv_text([[*map(to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
     while batch := list(islice(rows, _PIECE)):
-        yield csv_lines(
+        yield to_csv_text(
             [
                 to_cell(row.customer_id),
-                *(csv_group_cell(row.group[name]) for name in columns),
-                local_text(row.window_start, zone),
-                local_text(row.window_end, zone),
+                *(to_group_cell(row.group[name]) for name in columns),
+                to_local(zone, row.window_start),
+                to_local(zone, row.window_end),
                 row.value,
                 row.events_count,
                 skipped_text(row.skipped),
-                *([None if row.below_zero_at is None else local_text(row.below_zero_at, zone)] if is_gauge else []),
+                *([None if row.below_zero_at is None else to_local(zone, row.below_zero_at)] if is_gauge else []),
             ]
             for row in batch
         )
 
 
-def to_csv_name(answer: Answer) -> str:
-    """Return the file name of an answer as CSV: the metric and the period in the answer's zone."""
+def to_csv_name(answer: Answer, customer_id: str | None = None) -> str:
+    """Return the file name of an answer as CSV: the metric, the customer if it is of one, the period in its zone."""
     zone = find_zone(answer.tz) or UTC
-    start, end = (
-        local_text(at, zone)[:19].removesuffix("T00:00:00").replace(":", "") for at in (answer.start, answer.end)
-    )
-    as_of = "" if answer.as_of is None else f"_as-of-{local_text(answer.as_of, zone)[:19].replace(':', '')}"
-    return f"{answer.metric}_{start}_{end}{as_of}.csv"
+    period = (to_name_part(zone, at) for at in (answer.start, answer.end))
+    moment = to_name_part(zone, answer.as_of)
+    as_of = moment and f"as-of-{moment}"
+    return to_file_name(answer.metric, customer_id, *period, as_of, suffix=".csv")
 
 
-def csv_group_cell(text: str | None) -> str:
-    """Return a value of a group as a cell: a missing one is empty, an empty one is `""`."""
+def to_group_cell(text: str | None) -> str:
+    """Return the text of a group as a cell: a missing property is empty, an empty one `""`."""
     return "" if text is None else to_cell(text) or '""'
-
-
-def local_text(micros: int, zone: tzinfo) -> str:
-    """Return a moment in a zone, with its offset."""
-    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone).isoformat()
 
 
 def skipped_text(skipped: dict[str, int]) -> str:

@@ -1,8 +1,11 @@
 """Proof of a number: the exact events it is made of; and for a call, which metrics counted its events or did not."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import msgspec
 
 from app.core.times import format_time
 from app.metrics.answer import is_by_arrival, to_event_filter
@@ -21,6 +24,20 @@ from app.store.review_events import EventRow
 _Key = tuple[str, Group]
 
 
+class EventStanding(StrEnum):
+    """How a metric treats an event."""
+
+    COUNTED = "counted"
+    SKIPPED = "skipped"
+    FILTERED = "filtered"
+    VOIDED = "voided"
+    FUTURE = "future"
+
+
+_OUTSIDE = frozenset({EventStanding.VOIDED, EventStanding.FILTERED})
+"""Those of which a number holds nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """One event behind a number."""
@@ -33,6 +50,8 @@ class Share:
     """Why it is not part of the number."""
     before: bool
     """It is before the period: in the look-back of a rate, or it set the level at which a gauge begins."""
+    standing: EventStanding
+    """Whether the number counts it, skips it, or holds nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +65,6 @@ class SharePage:
     """The moment of the query; None: it was asked as of now."""
     by_arrival: bool
     """As in an answer."""
-
-
-class EventStanding(StrEnum):
-    """How a metric treats an event."""
-
-    COUNTED = "counted"
-    SKIPPED = "skipped"
-    FILTERED = "filtered"
-    VOIDED = "voided"
-    FUTURE = "future"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,47 +93,93 @@ def explain(
 
     `group` limits them to one group of the answer. Raises BadQuery.
     """
-    query = query.checked(metric)
-    shares, following = _list_shares(conn, metric, query, now, group, after, limit)
-    return SharePage(shares=shares, following=following, as_of=query.as_of, by_arrival=is_by_arrival(conn, query))
+    return ShareReader(conn, metric, query, now, group=group).read_page(conn, after, limit)
 
 
-def _list_shares(
-    conn: Connection,
-    metric: Metric,
-    query: Query,
-    now: int,
-    group: dict[str, str | None] | None,
-    after: Place | None,
-    limit: int,
-) -> tuple[list[Share], Place | None]:
-    end = query.end_at(now)
-    names = query.groups(metric)
-    group_key = None if group is None else tuple(group.get(name) for name in names)
-    is_before = _EventsBefore(conn, metric, query, end, group_key)
-    shares: list[Share] = []
-    events = stream_events_in_order(conn, to_event_filter(metric, query, is_before.since, end), after)
-    for stored, event, key in _passing_events(metric, events, names):
-        if group_key is not None and key[1] != group_key:
-            continue
-        value = metric.read(event.properties)
-        before = event.time_created < query.start
-        if before and (isinstance(value, Skip) or not is_before.holds(event, key)):
-            continue
-        if len(shares) == limit:
-            last = shares[-1].event
-            return shares, (last.time_created, last.id)
-        result = None if value is None or isinstance(value, Skip) else value
-        shares.append(
-            Share(
-                event=stored,
-                group=dict(zip(names, key[1], strict=True)),
-                value=result if result is None or isinstance(result, str) else format_number(result),
-                skipped=value if isinstance(value, Skip) else None,
-                before=before,
-            )
+class ShareReader:
+    """Reads the events behind the numbers of a query, page by page."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        metric: Metric,
+        query: Query,
+        now: int,
+        *,
+        group: dict[str, str | None] | None = None,
+        whole: bool = False,
+    ) -> None:
+        """`group` limits them to one group of the answer.
+
+        `whole`: with the events of the period that are not part of its numbers, as they are void or do not pass a
+        filter. Raises BadQuery.
+        """
+        self._metric = metric
+        self._query = query = query.checked(metric)
+        self._end = query.end_at(now)
+        self._names = query.groups(metric)
+        self._whole = whole
+        self._group = None if group is None else tuple(group.get(name) for name in self._names)
+        self._before = _EventsBefore(conn, metric, query, self._end, self._group)
+
+    def read_page(self, conn: Connection, after: Place | None, limit: int) -> SharePage:
+        """Return the page after a position (None: the first)."""
+        shares: list[Share] = []
+        following: Place | None = None
+        for share in self.read(conn, after):
+            if len(shares) == limit:
+                last = shares[-1].event
+                following = last.time_created, last.id
+                break
+            shares.append(share)
+        by_arrival = is_by_arrival(conn, self._query)
+        return SharePage(shares=shares, following=following, as_of=self._query.as_of, by_arrival=by_arrival)
+
+    def read(self, conn: Connection, after: Place | None = None) -> Iterator[Share]:
+        """Yield the events by time and then by arrival, after a position (None: all)."""
+        event_filter = to_event_filter(self._metric, self._query, self._before.since, self._end)
+        event_filter = msgspec.structs.replace(event_filter, with_void=self._whole)
+        for stored in stream_events_in_order(conn, event_filter, after):
+            share = self._to_share(stored)
+            if share is not None:
+                yield share
+
+    def _to_share(self, stored: UsageEvent) -> Share | None:
+        """Return an event behind the numbers; None for one that is not asked for."""
+        metric = self._metric
+        event = to_metric_event(metric, stored)
+        key = (event.customer_id, tuple(read_text(event.properties, name) for name in self._names))
+        if self._group is not None and key[1] != self._group:
+            return None
+        before = event.time_created < self._query.start
+        standing, value, skip = judge(metric, event.properties, void=stored.voided_at is not None)
+        if standing in _OUTSIDE and (before or not self._whole):
+            return None
+        if before and (skip or not self._before.holds(event, key)):
+            return None
+        return Share(
+            event=stored,
+            group=dict(zip(self._names, key[1], strict=True)),
+            value=value,
+            skipped=skip,
+            before=before,
+            standing=standing,
         )
-    return shares, None
+
+
+def judge(
+    metric: Metric, properties: Mapping[str, Any], *, void: bool
+) -> tuple[EventStanding, str | None, Skip | None]:
+    """Return how a metric treats an event, its value if it counts and has one, and why it is skipped."""
+    if void:
+        return EventStanding.VOIDED, None, None
+    if not metric.passes(properties):
+        return EventStanding.FILTERED, None, None
+    value = metric.read(properties)
+    if isinstance(value, Skip):
+        return EventStanding.SKIPPED, None, value
+    text = value if value is None or isinstance(value, str) else format_number(value)
+    return EventStanding.COUNTED, text, None
 
 
 class _EventsBefore:

@@ -5,14 +5,24 @@ from typing import Any
 
 import msgspec
 
-from app.core.csv_text import csv_lines, to_cell
+from app.core.csv_text import to_cell, to_csv_text
 from app.core.times import format_time
-from app.metrics.adjustments import Adjustment, ChangePage, MonthReport, ReceivedAdjustment, read_group_key
-from app.metrics.documents import csv_group_cell
+from app.metrics.adjustments import (
+    Adjustment,
+    ChangePage,
+    MonthReport,
+    ReceivedAdjustment,
+    list_received,
+    read_group_key,
+    read_report,
+)
+from app.metrics.documents import to_group_cell
 from app.metrics.month_note import MonthNote
+from app.metrics.months import Month
 from app.metrics.parameters import to_after
-from app.metrics.sql_months import CarriedAdjustment, ChangedEvent, ClosedMonth, ClosedNumber
+from app.metrics.sql_months import CarriedAdjustment, ChangedEvent, ClosedMonth, ClosedNumber, find_closed_month
 from app.metrics.values import format_number
+from app.store.engine import Connection
 
 _ROWS = 1000
 """Rows per piece of a CSV file."""
@@ -106,6 +116,16 @@ def to_note_document(note: MonthNote) -> dict[str, Any]:
     }
 
 
+def list_adjustment_documents(
+    conn: Connection, metric: str, month: Month, customer_id: str
+) -> list[dict[str, Any] | ReceivedDocument]:
+    """Return what evidence says of a customer's month: its report if it is closed, else what was carried into it."""
+    closed = find_closed_month(conn, metric, month.text, month.tz)
+    if closed is not None:
+        return [to_report_document(read_report(conn, closed, customer_id))]
+    return [to_received_document(received) for received in list_received(conn, metric, month, customer_id)]
+
+
 def to_carried_document(line: CarriedAdjustment, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the document of what was carried of a month."""
     return {
@@ -157,10 +177,10 @@ def to_report_csv(report: MonthReport) -> Iterator[str]:
     The first column tells one from the other; `month` is the month whose adjustment a line is.
     """
     names = report.metric.group_by
-    yield csv_lines([["line", "customer_id", *map(to_cell, names), *CSV_HEAD, "month"]])
+    yield to_csv_text([["line", "customer_id", *map(to_cell, names), *CSV_HEAD, "month"]])
     for start in range(0, len(report.lines), _ROWS):
-        yield csv_lines(_to_cells(line, report) for line in report.lines[start : start + _ROWS])
-    yield csv_lines(_to_received_cells(report.received, names))
+        yield to_csv_text(_to_cells(line, report) for line in report.lines[start : start + _ROWS])
+    yield to_csv_text(_to_received_cells(report.received, names))
 
 
 def to_report_name(closed: ClosedMonth) -> str:
@@ -173,7 +193,7 @@ def _to_cells(line: Adjustment, report: MonthReport) -> list[object]:
     return [
         "number",
         to_cell(line.customer_id),
-        *map(csv_group_cell, read_group_key(line.grp)),
+        *map(to_group_cell, read_group_key(line.grp)),
         closed and closed.value,
         closed and closed.events_count,
         today and today.value,
@@ -185,7 +205,7 @@ def _to_cells(line: Adjustment, report: MonthReport) -> list[object]:
 
 def _to_received_cells(received: Iterable[ReceivedAdjustment], names: tuple[str, ...]) -> Iterator[list[object]]:
     for entry in received:
-        groups = [csv_group_cell(entry.group.get(name)) for name in names]
+        groups = [to_group_cell(entry.group.get(name)) for name in names]
         amounts = ["", "", "", "", entry.line.amount, "", ""]
         yield ["carried", to_cell(entry.line.customer_id), *groups, *amounts, entry.origin.month]
 

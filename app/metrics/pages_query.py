@@ -82,6 +82,11 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
         """Return the address of the whole answer as a CSV file."""
         return to_address(f"/api/v1/metrics/{quote(self.metric)}/usage", {**self.usage, "format": "csv"})
 
+    def events_csv_address(self) -> str:
+        """Return the address of all events of this view as a CSV file."""
+        path = f"/api/v1/metrics/{quote(self.metric)}/events.csv"
+        return to_address(path, {**self.usage, "group": self.texts.get("group")})
+
     def events_address(
         self, start: int, end: int, customer_id: str | None = None, group: Mapping[str, str | None] | None = None
     ) -> str | None:

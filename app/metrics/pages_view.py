@@ -37,6 +37,7 @@ ROWS = 100
 _FRACTION_DIGITS = 12
 _MIDNIGHT = " 00:00:00"
 _TO_MINUTES = len("2026-11-23 17:30")
+_TO_MONTHS = len("2026-11")
 
 REASONS = {
     "missing": "it is not there",
@@ -218,6 +219,7 @@ def _show(view: UsageView, metric: Metric, query: Query, result: Answer, page: i
         "event_name": metric.event_name,
         "all_events": view.events_address(result.start, result.end),
         "is_gauge": metric.metric_type is MetricType.GAUGE,
+        "month": to_wall(zone, result.start)[:_TO_MONTHS],
     }
 
 

@@ -12,10 +12,9 @@ from app.errors import BadQuery
 from app.metrics.query import Query
 from app.metrics.schema import MAX_GROUPS
 from app.metrics.sql_events import Place
-from app.metrics.windows import SECOND, WINDOWS, Unit, window_at
+from app.metrics.windows import FIRST_YEAR, LAST_YEAR, SECOND, WINDOWS, Unit, Window, window_at
 from app.store.ids import ID_MAX
-from app.store.query import check_texts, parse_moment
-from app.zones import find_zone, zone_hint
+from app.store.query import check_texts, parse_moment, parse_zone
 
 USAGE_PARAMETERS = (
     "customer_id",
@@ -36,6 +35,7 @@ NO_GROUPS = "none"
 
 _PROPERTY_CHARS = 255
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?")
+_MONTH = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9]{1,19})")
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  local time, whose zone is a parameter
 
@@ -51,9 +51,7 @@ def parse_usage_query(texts: Mapping[str, str], now: int, default_tz: str = "UTC
     """
     check_texts({name: texts[name] for name in ("customer_id", "group_by", "version") if name in texts})
     tz = texts.get("tz", default_tz)
-    zone = find_zone(tz)
-    if zone is None:
-        raise BadQuery(f"tz {zone_hint(tz)}; it is {tz[:40]!a}")
+    zone = parse_zone(tz)
     as_of = parse_local("as_of", texts["as_of"], zone, now) if "as_of" in texts else None
     now = now if as_of is None else as_of
     end = parse_local("end", texts["end"], zone, now) if "end" in texts else now
@@ -86,6 +84,15 @@ def parse_local(name: str, text: str, zone: tzinfo, now: int) -> int:
         return moment
     # Where the clocks skip midnight, the day begins later.
     return _window_start(zone, Unit.DAY, moment)
+
+
+def parse_month(text: str, tz: str) -> Window:
+    """Parse a month, such as 2026-10, as its period in a time zone. Raises BadQuery."""
+    zone = parse_zone(tz)
+    if not _MONTH.fullmatch(text) or not FIRST_YEAR <= int(text[:4]) < LAST_YEAR:
+        raise BadQuery(f"month must be a month such as 2026-10; it is {text[:40]!a}")
+    # The middle of a month is in it in every zone.
+    return window_at(zone, Unit.MONTH, parse_time(f"{text}-15"))
 
 
 def parse_group(text: str | None) -> dict[str, str | None] | None:

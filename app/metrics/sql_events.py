@@ -28,6 +28,8 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """None: all customers."""
     as_of: int | None = None
     """None: now."""
+    with_void: bool = False
+    """Void ones, too."""
 
 
 class UsageValue(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +51,8 @@ class UsageEvent(UsageValue, frozen=True, gc=False):
     call_id: int
     transform: str
     transform_digest: bytes
+    voided_at: int | None
+    """None: it counts. As of a moment, it says whether it was void then."""
 
 
 _VALUE = [BASE_ID if name == "base_id" else events.c[name] for name in UsageValue.__struct_fields__]
@@ -76,7 +80,12 @@ def stream_events_in_order(
     conn: sa.Connection, event_filter: EventFilter, after: Place | None = None
 ) -> Iterator[UsageEvent]:
     """Yield events by time and then by arrival, starting after the position `after`."""
-    query = _in_order(_select(_EVENT, event_filter))
+    columns: list[sa.ColumnElement[Any]] = list(_EVENT)
+    as_of = event_filter.as_of
+    if as_of is not None:
+        was_void = sa.case((counted_at(as_of), sa.null()), else_=sa.func.coalesce(events.c.voided_at, as_of))
+        columns = [was_void if column is events.c.voided_at else column for column in columns]
+    query = _in_order(_select(columns, event_filter))
     if after is not None:
         time, event_id = after
         later = sa.or_(events.c.time_created > time, events.c.id > event_id)
@@ -142,10 +151,10 @@ def _count_changed(conn: sa.Connection, since: int, moment: int, most: int) -> i
 
 
 def _select(columns: Sequence[sa.ColumnElement[Any]], event_filter: EventFilter) -> sa.Select[Any]:
-    as_of = event_filter.as_of
-    return _match(sa.select(*columns), event_filter).where(
-        events.c.voided_at.is_(None) if as_of is None else counted_at(as_of)
-    )
+    query, as_of = _match(sa.select(*columns), event_filter), event_filter.as_of
+    if event_filter.with_void:
+        return query if as_of is None else query.where(stored_by(as_of))
+    return query.where(events.c.voided_at.is_(None) if as_of is None else counted_at(as_of))
 
 
 def _match(query: sa.Select[Any], event_filter: EventFilter) -> sa.Select[Any]:

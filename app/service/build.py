@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from app.backfill.hooks import BackfillHooks
 from app.calls.log import CallLog
@@ -16,6 +17,7 @@ from app.clock import clock
 from app.core.credentials import Credentials
 from app.corrections.hooks import CorrectionHooks, OnStep
 from app.errors import Unavailable
+from app.evidence.hooks import EvidenceHooks, Subject
 from app.forward.correction import follow
 from app.forward.sql_deliveries import is_in_use, queue_events, queue_events_if_used
 from app.forward.sql_lists import count_deliveries
@@ -23,7 +25,10 @@ from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
 from app.metrics.comparison import compare_numbers
 from app.metrics.effect import measure_effect
+from app.metrics.evidence_files import EvidenceFiles, EvidencePeriod
 from app.metrics.fold import BucketBuilder
+from app.metrics.month_documents import list_adjustment_documents
+from app.metrics.months import parse_month
 from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
 from app.replay.context import Hooks
@@ -157,3 +162,23 @@ def _rebuild(note: OnEvents) -> OnStep:
         return note(conn, step.added, (*step.voided, *step.revived), step.now)
 
     return rebuild
+
+
+def evidence_hooks() -> EvidenceHooks:
+    """Return what the metrics do for evidence: they write the files of a number."""
+
+    def read_number(conn: Connection, subject: Subject, now: int) -> EvidenceFiles:
+        about = EvidencePeriod(
+            metric=subject.metric,
+            version=subject.version,
+            customer_id=subject.customer_id,
+            month=subject.month,
+            tz=subject.tz,
+        )
+        return EvidenceFiles(conn, about, now)
+
+    def list_adjustments(conn: Connection, subject: Subject) -> list[Any]:
+        month = parse_month(subject.month, subject.tz)
+        return list_adjustment_documents(conn, subject.metric, month, subject.customer_id)
+
+    return EvidenceHooks(read_number=read_number, list_adjustments=list_adjustments)

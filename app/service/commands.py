@@ -16,6 +16,8 @@ from app.core.text import schema_text
 from app.core.transform.schema import SCHEMA
 from app.corrections.commands import HOOKS, amend, void
 from app.corrections.commands_batches import corrections
+from app.evidence.commands import HOOKS as EVIDENCE_HOOKS
+from app.evidence.commands import RECOUNT, evidence, evidence_keys, verify_evidence_
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
 from app.forward.commands_worker import forward, reconcile, worker
@@ -23,10 +25,11 @@ from app.ingest.commands import send
 from app.metrics.commands import metrics
 from app.metrics.commands_months import close, months
 from app.metrics.commands_usage import usage
+from app.metrics.recount import recount
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay, replays
 from app.service.backup import backup, restore
-from app.service.build import backfill_hooks, correction_hooks, replay_hooks
+from app.service.build import backfill_hooks, correction_hooks, evidence_hooks, replay_hooks
 from app.service.doctor import doctor
 from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
@@ -57,6 +60,8 @@ def main(context: click.Context) -> None:
     context.obj = replay_hooks
     context.meta[HOOKS] = correction_hooks
     context.meta[BACKFILL_HOOKS] = backfill_hooks
+    context.meta[EVIDENCE_HOOKS] = evidence_hooks()
+    context.meta[RECOUNT] = recount
 
 
 @click.command()
@@ -71,5 +76,6 @@ main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, replays, schema)
 main.add_section("Corrections", void, amend, backfill, corrections)
 main.add_section("Metrics and usage", usage, metrics, close, months)
+main.add_section("Evidence", evidence, evidence_keys, verify_evidence_)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
 main.add_section("Operate", doctor, backup, restore, retention)

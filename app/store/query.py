@@ -6,6 +6,7 @@ accepted; no parameter is ever silently ignored.
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, tzinfo
 from typing import TypeVar
 
 from app.core.outcome import REASONS_OF, Outcome, Reason
@@ -14,6 +15,7 @@ from app.errors import BadQuery, NotFound
 from app.store.ids import ID_MAX
 from app.store.review import CallFilters
 from app.store.review_events import EventFilters, Place
+from app.zones import find_zone, zone_hint
 
 CALL_PARAMETERS = ("outcome", "reason", "event", "customer", "id", "transform", "since", "until")
 EVENT_PARAMETERS = ("customer", "event_name", "idempotency_id", "call_id", "voided", "since", "until")
@@ -87,6 +89,14 @@ def parse_moment(name: str, text: str, now: int) -> int:
         return parse_time(text)
     except TimeInvalid as error:
         raise BadQuery(f"{name} must be a time, or a duration such as 30m, 1h or 7d: {error}") from error
+
+
+def parse_zone(text: str | None, default: tzinfo = UTC) -> tzinfo:
+    """Parse the name of a time zone."""
+    zone = default if text is None else find_zone(text)
+    if zone is None:
+        raise BadQuery(f"tz {zone_hint(text or '')}; it is {_quote(text or '')}")
+    return zone
 
 
 def parse_limit(text: str | None) -> int:

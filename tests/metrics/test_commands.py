@@ -1,5 +1,6 @@
 """Metrics from the command line, in this process and on both databases."""
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,9 +207,14 @@ def test_explain_lists_the_events_of_a_number(type_: Desk) -> None:
     assert ["0.1" in lines[0], "0.2" in lines[1], "skipped: text" in lines[2]] == [True] * 3
     events = said(type_("usage", "used", *OCTOBER, "--explain", "--group", '{"kind": "a"}', "--format", "json"))
     assert [json.loads(line)["value"] for line in events.splitlines()] == ["0.1", "0.2"]
+    rows = list(csv.DictReader(said(type_("usage", "used", *OCTOBER, "--explain", "--format", "csv")).splitlines()))
+    assert [(row["value"], row["standing"]) for row in rows] == [
+        ("0.1", "counted"),
+        ("0.2", "counted"),
+        ("", "skipped"),
+    ]
     for words, named in (
         (("--explain", "--window", "day"), "give its window as --start and --end"),
-        (("--explain", "--format", "csv"), "as a table or as JSON"),
         (("--group", "{}"), "--group belongs to --explain"),
         (("--tz", "Mars"), "tz must be the IANA name"),
     ):
