@@ -2,7 +2,7 @@
 
 from app.core.text import counted, printable
 from app.core.times import format_time
-from app.corrections.amendment import to_assignment
+from app.corrections.amendment import Amendment, to_assignment
 from app.corrections.documents import to_amendment, to_selection, to_tally
 from app.store.corrections import AMEND, Correction, CorrectionState, LotusChoice
 from app.store.tally import OTHERS, CorrectionTally, Effect
@@ -122,7 +122,7 @@ def _head(correction: Correction) -> list[tuple[str, str]]:
         ("reason", printable(correction.reason)),
         ("started", format_time(correction.started_at)),
         ("events", selection_text(correction)),
-        *([("sets", printable(", ".join(to_change_texts(correction))))] if amendment is not None else []),
+        *([("sets", printable(", ".join(to_change_texts(amendment))))] if amendment is not None else []),
     ]
 
 
@@ -135,9 +135,8 @@ def selection_text(correction: Correction) -> str:
     )
 
 
-def to_change_texts(correction: Correction) -> list[str]:
+def to_change_texts(amendment: Amendment | None) -> list[str]:
     """Return the values that a batch sets, and those that it removes, as they are written in commands."""
-    amendment = to_amendment(correction)
     if amendment is None:
         return []
     values = amendment.to_values()
