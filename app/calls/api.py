@@ -18,6 +18,7 @@ from app.calls.steps import list_steps
 from app.calls.tables import make_calls_table, make_refusals_table, to_calls_name
 from app.catalog.backend import Backend
 from app.clock import clock
+from app.store.amendments import find_origins
 from app.store.query import (
     CALL_PARAMETERS,
     EVENT_PARAMETERS,
@@ -109,8 +110,12 @@ def _events() -> Work:
         with backend.database.reading() as conn:
             rows = list_events(conn, filters, before, limit + 1)
             authors = find_void_authors(conn, (row.id for row in rows if row.is_void_by_person))
+            origins = find_origins(conn, (row.id for row in rows if row.revision is not None))
         following = _next(rows, limit, lambda row: f"{row.call_id}.{row.id}")
-        return {"events": [to_event_document(row, authors.get(row.id)) for row in rows[:limit]], "next": following}
+        return {
+            "events": [to_event_document(row, authors.get(row.id), origins.get(row.id)) for row in rows[:limit]],
+            "next": following,
+        }
 
     return work
 

@@ -11,6 +11,7 @@ from app.calls.fields import FieldOrigin, list_field_origins
 from app.calls.pretty import Pretty, to_pretty, to_value_text
 from app.calls.review import EventDocument, WholeCallDocument, to_whole_document
 from app.calls.steps import TimedStep, list_steps
+from app.calls.text import change_text
 from app.catalog.backend import Backend
 from app.catalog.live import Catalog
 from app.core.json_text import encode
@@ -74,6 +75,8 @@ def read_call(number: int, now: int, panels: Sequence[Panel]) -> Work:
                 "raw": None if whole.raw is None else to_pretty(whole.raw),
                 "envelope": None if whole.envelope is None else to_pretty(whole.envelope),
                 "events": [(event, _event_text(event)) for event in document.events[:EVENTS_MAX]],
+                "change_text": change_text,
+                "counting": sum(event.voided_at is None for event in document.events),
                 "would_be": [to_pretty(event) for event in _would_be(whole)[:1]],
                 "conflicts": list_conflicts(conn, whole.call),
                 "versions": _versions(conn, backend.catalog, whole, live),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from app.core.outcome import Outcome
 from app.store.query import CALL_PARAMETERS, parse_call_filters, parse_id
 from app.store.review_sources import CallFilters
 from app.web.pages import Localize
@@ -50,6 +51,19 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     def narrowed(self) -> bool:
         """Whether there is a filter besides the period."""
         return bool(self.texts.keys() - {"since"})
+
+    def corrections_address(self) -> str | None:
+        """Return the address of a correction of the events of these calls; None if they cannot be named there."""
+        names = {"event": "call_event", "customer": "customer", "transform": "transform"}
+        filters = {name: self.texts[own] for own, name in names.items() if own in self.texts}
+        if not filters or not self.texts.keys() <= {*names, "since", "until", "outcome"}:
+            return None
+        if self.filters.outcomes and Outcome.STORED not in self.filters.outcomes:
+            return None
+        since = None if self.since == EVER else self.since
+        return to_address(
+            "/corrections", {**filters, "received_since": since, "received_until": self.texts.get("until")}
+        )
 
     def address(self, path: str = "/calls", **changes: str | None) -> str:
         """Return the address of this view with some filters changed, or removed if None."""

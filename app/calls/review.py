@@ -12,6 +12,7 @@ from app.calls.steps import TimedStep
 from app.core.json_text import decode
 from app.core.times import format_time
 from app.errors import UnparsableJson
+from app.store.amendments import EventOrigin, FieldChange
 from app.store.history import OutcomeChange
 from app.store.refusals import Refusal
 from app.store.review import CallRow, StoredResult, WholeCall
@@ -39,6 +40,18 @@ class CallDocument(msgspec.Struct, kw_only=True):
     idempotency_ids: tuple[str, ...]
 
 
+class OriginDocument(msgspec.Struct, kw_only=True):
+    """The event that an event stands for since a correction: who put it there, when, why, and what differs."""
+
+    idempotency_id: str
+    correction_id: str
+    kind: str
+    author: str
+    reason: str
+    at: str
+    changes: list[FieldChange]
+
+
 class EventDocument(msgspec.Struct, kw_only=True):
     """One event: its fields for Lotus, and its origin."""
 
@@ -61,6 +74,8 @@ class EventDocument(msgspec.Struct, kw_only=True):
     """Who made it void, if a person did."""
     correction_id: str | None
     """The correction that did."""
+    replaces: OriginDocument | None
+    """The event that it stands for, if a correction put it there."""
 
 
 class ResultDocument(msgspec.Struct, kw_only=True):
@@ -154,7 +169,10 @@ def to_whole_document(whole: WholeCall, steps: list[TimedStep]) -> WholeCallDocu
             StepDocument(name=step.name, passed=step.passed, sentence=step.sentence, at=_to_time(step.at))
             for step in steps
         ],
-        events=[to_event_document(event, whole.void_authors.get(event.id)) for event in whole.events],
+        events=[
+            to_event_document(event, whole.void_authors.get(event.id), whole.origins.get(event.id))
+            for event in whole.events
+        ],
         results=[_to_result_document(result) for result in whole.call.results],
         auth=whole.auth,
         shape=whole.shape,
@@ -195,8 +213,10 @@ def _to_change_document(change: OutcomeChange) -> ChangeDocument:
     )
 
 
-def to_event_document(row: EventRow, author: VoidAuthor | None = None) -> EventDocument:
-    """Return one event; `author` made it void."""
+def to_event_document(
+    row: EventRow, author: VoidAuthor | None = None, origin: EventOrigin | None = None
+) -> EventDocument:
+    """Return one event; `author` made it void, and `origin` says which event it stands for."""
     return EventDocument(
         id=str(row.id),
         event_name=row.event_name,
@@ -215,6 +235,19 @@ def to_event_document(row: EventRow, author: VoidAuthor | None = None) -> EventD
         void_reason=row.void_reason,
         void_author=author.author if author else None,
         correction_id=str(author.correction_id) if author else None,
+        replaces=_to_origin_document(origin, row) if origin else None,
+    )
+
+
+def _to_origin_document(origin: EventOrigin, row: EventRow) -> OriginDocument:
+    return OriginDocument(
+        idempotency_id=origin.replaced.idempotency_id,
+        correction_id=str(origin.correction_id),
+        kind=origin.kind,
+        author=origin.author,
+        reason=origin.reason,
+        at=format_time(origin.at),
+        changes=origin.list_changes(row),
     )
 
 

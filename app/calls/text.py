@@ -2,11 +2,14 @@
 
 import msgspec
 
+from app.calls.pretty import to_value_text
 from app.calls.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
 from app.core.json_text import encode
 from app.core.outcome import Outcome
 from app.core.text import json_lines, printable, short
+from app.store.amendments import FieldChange
 
+_VALUE_CHARS = 200
 _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
 
 
@@ -68,7 +71,27 @@ def _event_lines(event: EventDocument) -> list[str]:
     by = f" by {event.void_author} (correction {event.correction_id})" if event.void_author else ""
     void = f", void since {event.voided_at}{by}: {event.void_reason}" if event.voided_at else ""
     fields = {name: getattr(event, name) for name in _LOTUS_FIELDS}
-    return [printable(f"event {event.id}{void}"), *json_lines(encode(fields))]
+    return [printable(f"event {event.id}{void}"), *_origin_lines(event), *json_lines(encode(fields))]
+
+
+def _origin_lines(event: EventDocument) -> list[str]:
+    origin = event.replaces
+    if origin is None:
+        return []
+    who = f"by {origin.author}, {origin.at} ({origin.kind}, correction {origin.correction_id}): {origin.reason}"
+    return [
+        printable(f"  stands for {origin.idempotency_id}, {who}"),
+        *(printable(f"  {change_text(change)}") for change in origin.changes),
+    ]
+
+
+def change_text(change: FieldChange) -> str:
+    """Return what a correction changed about a field: `properties.tokens: 10 became 12`."""
+    before, after = (
+        "nothing" if value is msgspec.UNSET else to_value_text(value, _VALUE_CHARS)
+        for value in (change.before, change.after)
+    )
+    return f"{change.path}: {before} became {after}"
 
 
 def _result_lines(result: ResultDocument) -> list[str]:

@@ -123,7 +123,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 def to_assignment(name: str, value: Any) -> str:
     """Return a text that `parse_assignments` reads as this value."""
-    if isinstance(value, str) and parse_assignments([f"{name}={value}"])[name] == value:
+    if isinstance(value, str) and value.isprintable() and parse_assignments([f"{name}={value}"])[name] == value:
         return f"{name}={value}"
     return f"{name}={encode(value).decode()}"
 

@@ -76,6 +76,15 @@ class Changes(msgspec.Struct, kw_only=True):
             tally.add_replacements(moved, hooks.measure(conn, replacements))
 
 
+def count_deliveries(
+    tally: CorrectionTally, conn: Connection, hooks: CorrectionHooks, event_ids: Sequence[int]
+) -> None:
+    """Add what Lotus has of these events, and what waits for it."""
+    delivered, undelivered = hooks.count_deliveries(conn, event_ids)
+    tally.delivered += delivered
+    tally.withdrawn += undelivered
+
+
 def decide(page: Sequence[SelectedEvent], amendment: Amendment | None, counted_at: int | None) -> Changes:
     """Decide about events: without an amendment those that count are made void.
 

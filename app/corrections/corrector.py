@@ -7,8 +7,7 @@ can be resumed, or undone.
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -16,14 +15,15 @@ import msgspec
 from app.clock import clock
 from app.core.outcome import Outcome
 from app.corrections.amendment import Amendment
-from app.corrections.changes import decide
-from app.corrections.effects import Foreseen, compare_at_end
+from app.corrections.changes import count_deliveries, decide
+from app.corrections.effects import compare_at_end
 from app.corrections.hooks import CorrectionHooks, CorrectionHooksFactory
+from app.corrections.preview import CorrectionPreview, count_correction
 from app.corrections.replacements import replace_events
 from app.corrections.selection import Selection
-from app.corrections.sql_corrections import find_missing_ids, find_running, list_selected
+from app.corrections.sql_corrections import find_running, list_selected
 from app.corrections.undo import undo_events
-from app.errors import EditConflict, NotFound, Unavailable
+from app.errors import EditConflict, Unavailable
 from app.store import ledger
 from app.store.clock import read_clock
 from app.store.corrections import (
@@ -42,7 +42,6 @@ from app.store.corrections import (
 )
 from app.store.engine import Connection, Database, DuplicateKey
 from app.store.ids import Ids
-from app.store.review import newest_call_id
 from app.store.tally import CorrectionTally
 from app.store.updates import Stale
 from app.store.voids import lock_replays, void_by_person
@@ -55,25 +54,6 @@ _TRIES = 10
 _PAUSE_SECONDS = 0.1
 # Lets calls that arrived during a step be stored before the next one.
 _BREATH_SECONDS = 0.005
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorrectionPreview:
-    """What a correction would do."""
-
-    selection: Selection
-    amendment: Amendment | None
-    """None: the events would be made void."""
-    until_call: int
-    """The last call whose events it is about."""
-    counted_at: int
-    """By the clock that all writers share."""
-    tally: CorrectionTally
-
-    @property
-    def kind(self) -> str:
-        """Its kind."""
-        return VOID if self.amendment is None else AMEND
 
 
 class CorrectionBusy(Unavailable):
@@ -101,31 +81,9 @@ class Corrector:
             NotFound: no event fits, or one of its ids is unknown.
 
         """
-        tally, cursor, foreseen = CorrectionTally(), (-1, -1), Foreseen()
         # One snapshot: the numbers fit each other.
         with self._database.reading() as conn:
-            if missing := find_missing_ids(conn, selection):
-                raise NotFound(f"there is no event with the id {missing[0][:100]!r}")
-            until_call, now = newest_call_id(conn), read_clock(conn)
-            while True:
-                page = list_selected(conn, selection, cursor, until_call, STEP_EVENTS)
-                changes = decide(page, amendment, counted_at)
-                changes.count(tally, conn, self._hooks)
-                foreseen.add(changes, tally)
-                self._count_deliveries(conn, tally, changes.event_ids)
-                if len(page) < STEP_EVENTS:
-                    break
-                cursor = page[-1].call_id, page[-1].id
-            foreseen.compare(conn, self._hooks, tally)
-        if tally == CorrectionTally():
-            raise NotFound("no event fits this selection")
-        return CorrectionPreview(
-            selection=selection,
-            amendment=amendment,
-            until_call=until_call,
-            counted_at=now if counted_at is None else min(counted_at, now),
-            tally=tally,
-        )
+            return count_correction(conn, self._hooks, selection, amendment, counted_at, STEP_EVENTS)
 
     def begin(
         self,
@@ -137,21 +95,7 @@ class Corrector:
         lotus: LotusChoice = LotusChoice.HOLD,
     ) -> Correction:
         """Begin a batch that does what was previewed; if one of the same was stopped, return that one."""
-        amendment = preview.amendment
-        begun = Correction(
-            id=0,
-            kind=preview.kind,
-            author=author,
-            reason=reason,
-            selection=msgspec.json.encode(preview.selection).decode(),
-            state=CorrectionState.RUNNING.value,
-            until_call=preview.until_call,
-            counts=msgspec.json.encode(CorrectionTally()).decode(),
-            started_at=preview.counted_at,
-            name=name,
-            amendment=None if amendment is None else msgspec.json.encode(amendment, order="deterministic").decode(),
-            lotus=lotus.value,
-        )
+        begun = preview.to_correction(author, reason, name, lotus)
 
         def write(conn: Connection) -> Correction:
             running = find_running(conn, begun)
@@ -253,7 +197,7 @@ class Corrector:
             event_ids = changes.event_ids
             if void_by_person(conn, event_ids, now, correction.reason) != len(event_ids):
                 raise Stale
-            self._count_deliveries(conn, tally, event_ids)
+            count_deliveries(tally, conn, self._hooks, event_ids)
             added = replace_events(conn, changes.events, self._ids, now)
             replacements = {event_id: new.id for event_id, new in added.items()}
             rows = (CorrectedEvent(event_id, now, replacement_id=replacements.get(event_id)) for event_id in event_ids)
@@ -322,11 +266,6 @@ class Corrector:
         for hook in self._hooks.on_step:
             counts.update(hook(conn, step))
         ledger.append(conn, self._ids.tag, step.now, counts)
-
-    def _count_deliveries(self, conn: Connection, tally: CorrectionTally, event_ids: Sequence[int]) -> None:
-        delivered, undelivered = self._hooks.count_deliveries(conn, event_ids)
-        tally.delivered += delivered
-        tally.withdrawn += undelivered
 
     def _write(self, write: Callable[[Connection], Correction]) -> Correction:
         with self._database.writing() as conn:

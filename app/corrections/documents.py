@@ -6,7 +6,7 @@ import msgspec
 
 from app.core.times import format_time
 from app.corrections.amendment import Amendment
-from app.corrections.corrector import CorrectionPreview
+from app.corrections.preview import CorrectionPreview
 from app.corrections.selection import Selection
 from app.store.corrections import AMEND, VOID, Correction
 from app.store.tally import CorrectionTally

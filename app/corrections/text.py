@@ -2,7 +2,7 @@
 
 from app.core.text import counted, printable
 from app.core.times import format_time
-from app.corrections.amendment import to_assignment
+from app.corrections.amendment import Amendment, to_assignment
 from app.corrections.documents import to_amendment, to_selection, to_tally
 from app.store.corrections import AMEND, BACKFILL, REPLAY, Correction, CorrectionState, LotusChoice
 from app.store.tally import OTHERS, CorrectionTally, Effect
@@ -86,10 +86,16 @@ def _effect_lines(effects: list[Effect]) -> list[str]:
     lines = [
         f"  {printable(effect.metric)}  {_name(effect.customer_id)}  {effect.month}  "
         + (f"changes by {effect.change}" if effect.change is not None else f"changes; {effect.why}")
-        + f" ({counted(effect.events, 'event')}{f', {effect.added:,} instead' if effect.added else ''})"
+        + f" ({_events_text(effect)})"
         for effect in rows[:_ROWS]
     ]
     return lines + _more(len(rows))
+
+
+def _events_text(effect: Effect) -> str:
+    if not effect.added:
+        return counted(effect.events, "event")
+    return f"{counted(effect.events, 'event')}, {effect.added:,} instead" if effect.events else f"{effect.added:,} new"
 
 
 def _more(count: int) -> list[str]:
@@ -129,7 +135,7 @@ def _head(correction: Correction) -> list[tuple[str, str]]:
         ("reason", printable(correction.reason)),
         ("started", format_time(correction.started_at)),
         ("events", selection_text(correction)),
-        *([("sets", printable(", ".join(to_change_texts(correction))))] if amendment is not None else []),
+        *([("sets", printable(", ".join(to_change_texts(amendment))))] if amendment is not None else []),
     ]
 
 
@@ -142,9 +148,8 @@ def selection_text(correction: Correction) -> str:
     )
 
 
-def to_change_texts(correction: Correction) -> list[str]:
+def to_change_texts(amendment: Amendment | None) -> list[str]:
     """Return the values that a batch sets, and those that it removes, as they are written in commands."""
-    amendment = to_amendment(correction)
     if amendment is None:
         return []
     values = amendment.to_values()

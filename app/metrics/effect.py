@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import lru_cache
 
 from app.core.times import format_time
 from app.metrics.catalog import read_live_metrics
 from app.metrics.definition import Aggregation, Metric, MetricType
+from app.metrics.parts import DAY
 from app.metrics.values import ZERO, Skip, add, read_properties
 from app.store.engine import Connection
 from app.store.events import EventValues
@@ -43,7 +45,12 @@ def measure_effect(conn: Connection, events: Sequence[EventValues]) -> Measure:
 
 def month_of(micros: int) -> str:
     """Return the month of a moment in UTC: `2026-11`."""
-    return format_time(micros)[:_MONTH]
+    return _month_of_day(micros // DAY)
+
+
+@lru_cache(maxsize=1000)
+def _month_of_day(day: int) -> str:
+    return format_time(day * DAY)[:_MONTH]
 
 
 def _amount(metric: Metric, value: Decimal | str | None) -> Decimal | None:

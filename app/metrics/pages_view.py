@@ -11,6 +11,7 @@ import msgspec
 
 from app.catalog.backend import Backend
 from app.catalog.files import read_folder
+from app.core.times import format_time
 from app.errors import BadQuery, NotFound
 from app.metrics.answer import answer, verify
 from app.metrics.catalog import MetricFileStatus, get_metric, read_metric_statuses
@@ -29,6 +30,7 @@ from app.metrics.windows import SECONDS_OF, WINDOWS, Unit
 from app.store.engine import Connection
 from app.store.moment import check_moment, reading_at
 from app.web.pages import Values, Work
+from app.web.parameters import to_address
 from app.zones import to_wall
 
 ROWS = 100
@@ -171,6 +173,15 @@ def read_events(view: UsageView, now: int) -> Work:
             else view.address("/usage/events", after=to_after(page.following)),
             "is_first": after is None,
             "as_of": as_of_text(zone, page.as_of, by_arrival=page.by_arrival),
+            "corrections": to_address(
+                "/corrections",
+                {
+                    "event_name": metric.event_name,
+                    "customer": query.customer_id,
+                    "since": format_time(query.start),
+                    "until": format_time(query.end_at(now)),
+                },
+            ),
         }
 
     return work

@@ -40,7 +40,7 @@ FindPause = Callable[[Connection, int], object | None]
 
 _HERE = Path(__file__).parent
 
-_TIMES = frozenset({"since", "until", "range"})
+_TIMES = frozenset({"since", "until", "range", "received_since", "received_until", "set_time_created"})
 """The parameters of pages that are times."""
 
 _HEADERS = {

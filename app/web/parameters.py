@@ -90,9 +90,10 @@ def to_address(path: str, texts: Mapping[str, str | None]) -> str:
     return f"{path}?{query}" if query else path
 
 
-def read_form(*accepted: str) -> dict[str, str]:
+def read_form(*accepted: str, chars_max: int = _CHARS_MAX) -> dict[str, str]:
     """Return the fields of the form that have a value, without the CSRF token. Raises BadQuery."""
-    return to_texts(((name, texts) for name, texts in request.form.lists() if name != CSRF_FIELD), accepted)
+    fields = ((name, texts) for name, texts in request.form.lists() if name != CSRF_FIELD)
+    return to_texts(fields, accepted, chars_max)
 
 
 def read_json_object() -> dict[str, Any] | None:

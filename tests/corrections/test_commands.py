@@ -1,5 +1,6 @@
 """`void` and `corrections`, as they are typed; and what kill -9 leaves."""
 
+import csv
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from app.settings import SETTINGS
 from app.store.engine import Database
 from app.store.schema import corrected_events, corrections
 from tests.builders import rows_of
-from tests.corrections.correcting import METRICS, check, counted, keep
+from tests.corrections.correcting import METRICS, check, counted, deliver, keep
 from tests.metrics.conftest import publish
 from tests.served import wait_until
 
@@ -93,6 +94,11 @@ def test_json_says_the_same_as_the_dry_run_and_never_asks(database: Database, ty
         (["void", "nobody", *REASON], "there is no event with the id 'nobody'"),
         (["corrections", "show", "7"], "there is no correction 7"),
         (["corrections", "undo", "x", *REASON, "--yes"], "ID must be an id"),
+        (["corrections", "export", "7"], "there is no correction 7"),
+        (["amend", "e-1", *REASON], "set 1 to 50 values"),
+        (["amend", "e-1", *REASON, "--set", "customer"], "sets nothing: write NAME=VALUE"),
+        (["amend", "e-1", *REASON, "--set", "customer_id="], "customer_id is empty"),
+        (["void", "e-1", *REASON, "--lotus", "never"], "is not one of"),
     ],
 )
 def test_what_cannot_be_is_said(sqlite_database: Database, type_: Type, words: list[str], sentence: str) -> None:
@@ -101,33 +107,100 @@ def test_what_cannot_be_is_said(sqlite_database: Database, type_: Type, words: l
     assert sentence in answer.stderr
 
 
-def test_killed_in_the_middle_of_five_thousand_the_same_command_goes_on(
-    database: Database, migrated_url: str, type_: Type, tmp_path: Path
+def test_it_amends_says_what_changes_exports_and_brings_the_old_values_back(database: Database, type_: Type) -> None:
+    publish(database, *METRICS)
+    keep(database, [1, 2], forwards=True)
+    deliver(database, "e-1")
+    words = ("amend", "--customer", "customer-1", "--set", "customer_id=other", "--set", "properties.tokens=7")
+    answer = type_(*words, "--unset", "properties.none", *REASON, input="n\n")
+    assert (answer.exit_code, counted(database)) == (1, ["e-1", "e-2"])
+    assert "2 events would be amended\n1 of these were delivered; Lotus will count both" in answer.stderr
+    assert "tokens  customer-1  2026-11  changes by -3 (2 events)" in answer.stderr
+    assert "tokens  other  2026-11  changes by 14 (0 events, 2 instead)" in answer.stderr
+    foreseen = json.loads(type_(*words, *REASON, "--dry-run", "--json").stdout)
+    answer = type_(*words, *REASON, "--name", "wrong customer", "--lotus", "send", "--yes", "--json")
+    document = json.loads(answer.stdout)
+    same = foreseen.keys() - {"id", "dry_run"}
+    assert {name: document[name] for name in same} == {name: foreseen[name] for name in same}
+    assert (document["kind"], document["name"], document["lotus"]) == ("amend", "wrong customer", "send")
+    assert document["set"] == {"customer_id": "other", "properties.tokens": 7}
+    check(database)
+    number = document["id"]
+    text = type_("corrections", "show", number).stdout
+    assert "name      wrong customer" in text
+    assert "sets      customer_id=other, properties.tokens=7" in text
+    assert "Lotus will count both (send)" in text
+    assert "wrong customer: internal traffic" in type_("corrections", "list").stdout
+    shown = type_("show", "e-1").stdout
+    assert f"stands for e-1, by ann, {document['started_at'][:10]}" in shown
+    assert f"(amend, correction {number}): internal traffic\n" in shown
+    assert '  customer_id: "customer-1" became "other"\n  properties.tokens: 1 became 7' in shown
+    lines = [
+        json.loads(line) for line in type_("corrections", "export", number, "--format", "json").stdout.splitlines()
+    ]
+    assert [(line["old"]["idempotency_id"], line["new"]["idempotency_id"], line["state"]) for line in lines] == [
+        ("e-1", "e-1~2", "voided"),
+        ("e-2", "e-2~2", "voided"),
+    ]
+    assert (lines[0]["old"]["properties"], lines[0]["new"]["properties"]) == ({"tokens": 1}, {"tokens": 7})
+    rows = list(csv.DictReader(type_("corrections", "export", number).stdout.splitlines()))
+    assert [(row["customer_id"], row["new_customer_id"], row["call_id"]) for row in rows] == [
+        ("customer-1", "other", line["call_id"]) for line in lines
+    ]
+    again = type_("amend", "--customer", "other", "--set", "properties.tokens=7", *REASON, "--yes")
+    assert again.stdout == "0 events were amended (unchanged: 2)\n"
+    answer = type_("corrections", "undo", number, "--reason", "it was right", "--yes")
+    assert "2 events count again, 1 of them queued for Lotus; 2 events of the batch count no more" in answer.stdout
+    assert counted(database) == ["e-1", "e-2"]
+    check(database)
+
+
+EVENTS = 3000
+KILLED = [
+    (["void"], []),
+    (["amend"], ["--set", "properties.tokens=3", "--set", "customer_id=other"]),
+]
+
+
+@pytest.mark.parametrize(("command", "values"), KILLED, ids=["void", "amend"])
+def test_killed_in_the_middle_the_same_command_goes_on(
+    database: Database, migrated_url: str, type_: Type, tmp_path: Path, command: list[str], values: list[str]
 ) -> None:
     publish(database, *METRICS)
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": migrated_url}
 
-    def voided() -> int:
-        return len(rows_of(database, corrected_events, corrected_events.c.event_id))
+    def done(state: str) -> int:
+        return sum(row[0] == state for row in rows_of(database, corrected_events, corrected_events.c.state))
+
+    def killed(words: list[str], state: str) -> int:
+        """Type a command, kill it after its first step; return how many events it came to."""
+        before = done(state)
+        typed = [sys.executable, "-m", "app.service", *words, "--yes"]
+        with subprocess.Popen(typed, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
+            wait_until(lambda: done(state) > before, seconds=30)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        check(database)
+        return done(state) - before
 
     for attempt in range(5):
         # A kill that comes too late, on a busy machine, proves nothing.
-        before, selection = voided(), ["--customer", f"customer-{attempt}"]
-        keep(database, range(attempt * 5000, attempt * 5000 + 5000), forwards=True, customer_id=selection[1])
-        command = [sys.executable, "-m", "app.service", "void", *selection, *REASON, "--yes"]
-        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
-            wait_until(lambda before=before: voided() > before, seconds=30)  # type: ignore[misc]
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        stopped = voided() - before
-        check(database)
-        answer = type_("void", *selection, "--reason", "again", "--author", "bob", "--yes", "--json")
-        if stopped < 5000:
+        selection = ["--customer", f"customer-{attempt}"]
+        keep(database, range(attempt * EVENTS, attempt * EVENTS + EVENTS), forwards=True, customer_id=selection[1])
+        stopped = killed([*command, *selection, *values, *REASON], "voided")
+        answer = type_(*command, *selection, *values, "--reason", "again", "--author", "bob", "--yes", "--json")
+        if stopped < EVENTS:
             break
-    assert 0 < stopped < 5000
+    assert 0 < stopped < EVENTS
     document = json.loads(answer.stdout)
     assert len(rows_of(database, corrections)) == attempt + 1
-    assert (document["state"], document["author"], document["events"]) == ("finished", "ann", 5000)
-    assert document["withdrawn"] == 5000
-    assert counted(database) == []
+    assert (document["state"], document["author"], document["events"]) == ("finished", "ann", EVENTS)
+    assert document["withdrawn"] == EVENTS
     check(database)
+    if command == ["amend"]:
+        assert killed(["corrections", "undo", document["id"], "--reason", "no"], "revived") > 0
+        undone = json.loads(type_("corrections", "undo", document["id"], "--reason", "no", "--yes", "--json").stdout)
+        assert (undone["state"], undone["revived"], undone["removed"]) == ("undone", EVENTS, EVENTS)
+        back = {f"e-{number}" for number in range(attempt * EVENTS, attempt * EVENTS + EVENTS)}
+        assert back <= set(counted(database))
+        check(database)
