@@ -12,10 +12,11 @@ from app.core.text import counted
 from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import parse_author, parse_reason, parse_selection
+from app.corrections.selection import Selection, parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import list_event_ids
 from app.corrections.text import correction_text, effect_text, line_text, undo_text
 from app.store.corrections import Correction, CorrectionState, get_correction, list_corrections
+from app.store.engine import Database
 from app.store.query import LIMIT_MAX, parse_id
 
 HOOKS = "app.corrections.hooks"
@@ -65,7 +66,21 @@ def void(
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")
     reason, author = parse_reason(reason), parse_author(author or login())
     selection = parse_selection({**words, "ids": list(ids)}, clock())
-    database = open_backend().database
+    carry_out(open_backend().database, make_hooks, selection, author, reason, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def carry_out(
+    database: Database,
+    make_hooks: CorrectionHooksFactory,
+    selection: Selection,
+    author: str,
+    reason: str,
+    *,
+    dry_run: bool = False,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Void a selection: count and show the effect, ask unless `yes`, and go on to the end."""
     corrector = make_corrector(database, make_hooks)
     preview = corrector.preview(selection)
     if dry_run or not preview.tally.events:

@@ -12,7 +12,7 @@ from app.store.record import KEY_MAX
 
 MEMBERS = ("ids", "call", "message", "event_name", "customer", "since", "until")
 
-IDS_MAX = 1000
+IDS_MAX = 10_000
 """Idempotency ids of one selection: more are a filter."""
 
 TEXT_MAX = 2000

@@ -11,6 +11,7 @@ import msgspec
 
 from app.catalog.backend import Backend
 from app.catalog.files import read_folder
+from app.core.times import format_time
 from app.errors import BadQuery, NotFound
 from app.metrics.answer import answer, verify
 from app.metrics.catalog import MetricFileStatus, get_metric, read_metric_statuses
@@ -26,6 +27,7 @@ from app.metrics.values import ZERO, add, format_number
 from app.metrics.windows import SECONDS_OF, WINDOWS, Unit
 from app.store.engine import Connection
 from app.web.pages import Values, Work
+from app.web.parameters import to_address
 from app.zones import to_wall
 
 ROWS = 100
@@ -150,6 +152,15 @@ def read_events(view: UsageView, now: int) -> Work:
             if page.following is None
             else view.address("/usage/events", after=to_after(page.following)),
             "is_first": after is None,
+            "lookalikes": to_address(
+                "/lookalikes",
+                {
+                    "metric": metric.name,
+                    "customer": view.fields.get("customer_id"),
+                    "since": format_time(query.start),
+                    "until": format_time(query.end),
+                },
+            ),
         }
 
     return work

@@ -14,12 +14,14 @@ from app.cli.log_output import wants_colour
 from app.clock import clock
 from app.core.credentials import Credentials
 from app.corrections.hooks import CorrectionHooks, OnStep
+from app.corrections.lookalikes import Counted
 from app.errors import Unavailable
 from app.forward.correction import follow
 from app.forward.sql_deliveries import is_in_use, queue_events, queue_events_if_used
 from app.forward.sql_lists import count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
+from app.metrics.counted import find_counted_events
 from app.metrics.effect import measure_effect
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
@@ -137,6 +139,11 @@ def correction_hooks(ids: Ids) -> CorrectionHooks:
     return CorrectionHooks(
         on_step=(_rebuild(tail_of(ids.next)), follow), count_deliveries=count_deliveries, measure=measure_effect
     )
+
+
+def find_counted(conn: Connection, metric: str) -> Counted:
+    """Return which events a metric counts. Raises NotFound."""
+    return Counted(*find_counted_events(conn, metric))
 
 
 def _rebuild(note: OnEvents) -> OnStep:

@@ -13,6 +13,7 @@ from app.cli.program import Program
 from app.core.text import schema_text
 from app.core.transform.schema import SCHEMA
 from app.corrections.commands import HOOKS, corrections, void
+from app.corrections.commands_lookalikes import FIND_COUNTED, lookalikes
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
 from app.forward.commands_worker import forward, reconcile, worker
@@ -22,7 +23,7 @@ from app.metrics.commands_usage import usage
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay, replays
 from app.service.backup import backup, restore
-from app.service.build import correction_hooks, replay_hooks
+from app.service.build import correction_hooks, find_counted, replay_hooks
 from app.service.doctor import doctor
 from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
@@ -52,6 +53,7 @@ def main(context: click.Context) -> None:
     """Turn calls from Segment into events for billing with Lotus, each stored once."""
     context.obj = replay_hooks
     context.meta[HOOKS] = correction_hooks
+    context.meta[FIND_COUNTED] = find_counted
 
 
 @click.command()
@@ -64,7 +66,7 @@ def schema(*, metric: bool) -> None:
 main.add_section("Set up and run", init, migrate, settings, serve)
 main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, replays, schema)
-main.add_section("Corrections", void, corrections)
+main.add_section("Corrections", void, corrections, lookalikes)
 main.add_section("Metrics and usage", usage, metrics)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)
 main.add_section("Operate", doctor, backup, restore, retention)

@@ -15,7 +15,9 @@ from app.cli.log_output import configure
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
 from app.corrections.api import corrections_api
+from app.corrections.api_lookalikes import lookalikes_api
 from app.corrections.pages import correction_pages
+from app.corrections.pages_lookalikes import lookalike_pages
 from app.forward.api import deliveries_api
 from app.forward.outbox import find_pause
 from app.forward.pages import delivery_pages
@@ -31,7 +33,7 @@ from app.metrics.pages import usage
 from app.metrics.pages_call import metrics_panel
 from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
-from app.service.build import Service, build, correction_hooks, replay_hooks
+from app.service.build import Service, build, correction_hooks, find_counted, replay_hooks
 from app.service.health import health
 from app.service.help import help_pages
 from app.service.ledger_api import ledger_api
@@ -89,6 +91,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         usage_api(offload, settings.admin_token),
         deliveries_api(offload, settings.admin_token),
         corrections_api(offload, settings.admin_token, correction_hooks),
+        lookalikes_api(offload, settings.admin_token, find_counted),
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
         zone_choice(pages.blueprint("zone")),
@@ -102,6 +105,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         problem_api(pages, settings.admin_token),
         replay_pages(pages, replays),
         correction_pages(pages, correction_hooks),
+        lookalike_pages(pages, correction_hooks, find_counted),
         replay_api(pages, replays, settings.admin_token),
         setup(pages, settings, webhook),
         help_pages(pages),
