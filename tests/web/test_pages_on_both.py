@@ -25,7 +25,7 @@ PAGES = {
     "/calls?event=API+Call&customer=customer-1&since=30d": 7,
     "/calls/newer?newest=0": 4,
     "/problems": 4,
-    "/replays": 2,
+    "/replays": 1,
     "/corrections": 1,
     "/transforms": 8,
     "/transforms/_default": 4,
