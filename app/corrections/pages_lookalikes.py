@@ -40,9 +40,13 @@ def lookalike_pages(pages: Pages, make_hooks: CorrectionHooksFactory, find_count
         def work(backend: Backend) -> Values:
             with backend.database.reading() as conn:
                 page = find_lookalikes(conn, question, find_counted, limit=_GROUPS, after=after, seconds=SEARCH_SECONDS)
-            boxes = [(group, json.dumps(group.spare_ids) if group.spare_ids else None) for group in page.groups]
+            boxes = [
+                (group, json.dumps(group.spare_ids) if group.spare_ids else None, bytes(group.properties).decode())
+                for group in page.groups
+            ]
             further = None if page.next is None else to_address("/lookalikes", {**words, "after": page.next})
-            return {"page": page, "boxes": boxes, "words": dict.fromkeys(MEMBERS, "") | words, "further": further}
+            filled = dict.fromkeys(MEMBERS, "") | words
+            return {"page": page, "boxes": boxes, "question": question, "words": filled, "further": further}
 
         return pages.show("lookalikes.html", work)
 
