@@ -23,6 +23,7 @@ from app.corrections.documents import to_tally
 from app.corrections.selection import parse_selection
 from app.metrics.fold import BucketBuilder
 from app.service.build import correction_hooks
+from app.store.corrections import Attribution
 from app.store.engine import Database, connect
 from metrics import METRICS, publish
 
@@ -58,7 +59,7 @@ def _void(database: Database, title: str) -> None:
     preview = corrector.preview(selection)
     _print(title, "preview", preview.tally.events, began)
     began = time.perf_counter()
-    correction = corrector.run(corrector.begin(preview, "bench", "internal"))
+    correction = corrector.run(corrector.begin(preview, Attribution(author="bench", reason="internal")))
     assert to_tally(correction).events == preview.tally.events
     _print(title, "void", preview.tally.events, began)
     began = time.perf_counter()

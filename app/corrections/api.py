@@ -15,7 +15,15 @@ from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import MEMBERS, parse_author, parse_lotus, parse_name, parse_reason, parse_selection
 from app.corrections.sql_export import BatchEvent, list_batch_events
 from app.errors import BadQuery
-from app.store.corrections import AMEND, VOID, Correction, CorrectionState, get_correction, list_corrections
+from app.store.corrections import (
+    AMEND,
+    VOID,
+    Attribution,
+    Correction,
+    CorrectionState,
+    get_correction,
+    list_corrections,
+)
 from app.store.query import parse_id, parse_limit, parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
@@ -150,7 +158,7 @@ def _correct(make_hooks: CorrectionHooksFactory) -> Callable[[Backend], dict[str
         preview = corrector.preview(selection, amendment)
         if dry_run or not preview.tally.events:
             return to_preview_document(preview, dry_run=dry_run)
-        begun = corrector.begin(preview, author, reason, name=name, lotus=lotus)
+        begun = corrector.begin(preview, Attribution(author=author, reason=reason, name=name, lotus=lotus))
         return to_document(corrector.run(begun, seconds=RUN_SECONDS))
 
     return work

@@ -15,9 +15,10 @@ from app.corrections.amendment import Amendment, parse_amendment, parse_assignme
 from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import parse_author, parse_lotus, parse_name, parse_reason, parse_selection
+from app.corrections.selection import Selection, parse_author, parse_lotus, parse_name, parse_reason, parse_selection
 from app.corrections.text import effect_text, undo_text
-from app.store.corrections import Correction, LotusChoice
+from app.store.corrections import Attribution, Correction, LotusChoice
+from app.store.engine import Database
 
 HOOKS = "app.corrections.hooks"
 """The key of click's context under which a program keeps its CorrectionHooksFactory."""
@@ -117,7 +118,31 @@ def _correct(
     reason, author = parse_reason(words.pop("reason")), parse_author(words.pop("author") or login())
     name, choice = parse_name(words.pop("name")), parse_lotus(words.pop("lotus"))
     selection = parse_selection({**words, "ids": list(words["ids"])}, clock())
-    corrector = make_corrector(open_backend().database, make_hooks)
+    carry_out(
+        open_backend().database,
+        make_hooks,
+        selection,
+        Attribution(author=author, reason=reason, name=name, lotus=choice),
+        amendment,
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+def carry_out(
+    database: Database,
+    make_hooks: CorrectionHooksFactory,
+    selection: Selection,
+    attribution: Attribution,
+    amendment: Amendment | None = None,
+    *,
+    dry_run: bool = False,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Correct a selection: count and show the effect, ask unless `yes`, and go on to the end."""
+    corrector, choice = make_corrector(database, make_hooks), attribution.lotus
     preview = corrector.preview(selection, amendment)
     tally, kind = preview.tally, preview.kind
     if dry_run or not tally.events:
@@ -128,7 +153,7 @@ def _correct(
         click.echo(effect_text(tally, kind, choice, foreseen=True), err=True)
         act = "Amend" if amendment is not None else "Void"
         click.confirm(f"\n{act} {counted(tally.events, 'event')}?", abort=True, err=True)
-    correction = corrector.begin(preview, author, reason, name=name, lotus=choice)
+    correction = corrector.begin(preview, attribution)
     if correction.cursor_event >= 0:
         click.echo(f"Resuming correction {correction.id}, which {correction.author} began.", err=True)
     echo_correction(run_with_bar(corrector, correction, tally.events), as_json=as_json)

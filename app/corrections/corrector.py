@@ -29,11 +29,11 @@ from app.store.clock import read_clock
 from app.store.corrections import (
     AMEND,
     VOID,
+    Attribution,
     CorrectedEvent,
     Correction,
     CorrectionState,
     CorrectionStep,
-    LotusChoice,
     append_corrected,
     append_correction,
     get_correction,
@@ -85,17 +85,9 @@ class Corrector:
         with self._database.reading() as conn:
             return count_correction(conn, self._hooks, selection, amendment, counted_at, STEP_EVENTS)
 
-    def begin(
-        self,
-        preview: CorrectionPreview,
-        author: str,
-        reason: str,
-        *,
-        name: str | None = None,
-        lotus: LotusChoice = LotusChoice.HOLD,
-    ) -> Correction:
+    def begin(self, preview: CorrectionPreview, attribution: Attribution) -> Correction:
         """Begin a batch that does what was previewed; if one of the same was stopped, return that one."""
-        begun = preview.to_correction(author, reason, name, lotus)
+        begun = preview.to_correction(attribution)
 
         def write(conn: Connection) -> Correction:
             running = find_running(conn, begun)

@@ -19,7 +19,7 @@ from app.corrections.selection import Selection, parse_author, parse_lotus, pars
 from app.corrections.sql_corrections import list_event_ids
 from app.corrections.text import done_text, to_change_texts
 from app.errors import EditConflict
-from app.store.corrections import Correction, LotusChoice, get_correction, list_corrections
+from app.store.corrections import Attribution, Correction, LotusChoice, get_correction, list_corrections
 from app.store.query import parse_id, parse_path_id
 from app.store.tally import CorrectionTally
 from app.web.pages import Pages, Values
@@ -117,7 +117,7 @@ def _start(corrector: Corrector, texts: dict[str, str]) -> Correction:
     preview = corrector.preview(parse_form_selection(texts), parse_form_amendment(texts), counted_at)
     if not preview.tally.events:
         raise EditConflict("all events of this selection are corrected already: nothing was done")
-    begun = corrector.begin(preview, author, reason, name=name, lotus=lotus)
+    begun = corrector.begin(preview, Attribution(author=author, reason=reason, name=name, lotus=lotus))
     return corrector.run(begun, seconds=RUN_SECONDS)
 
 

@@ -12,7 +12,7 @@ from app.corrections.selection import Selection
 from app.corrections.sql_corrections import find_missing_ids, list_selected
 from app.errors import NotFound
 from app.store.clock import read_clock
-from app.store.corrections import AMEND, VOID, Correction, CorrectionState, LotusChoice
+from app.store.corrections import AMEND, VOID, Attribution, Correction, CorrectionState
 from app.store.engine import Connection
 from app.store.review import newest_call_id
 from app.store.tally import CorrectionTally
@@ -36,22 +36,22 @@ class CorrectionPreview:
         """Its kind."""
         return VOID if self.amendment is None else AMEND
 
-    def to_correction(self, author: str, reason: str, name: str | None, lotus: LotusChoice) -> Correction:
+    def to_correction(self, attribution: Attribution) -> Correction:
         """Return the batch that does it, as it begins; it has no id yet."""
         amendment = self.amendment
         return Correction(
             id=0,
             kind=self.kind,
-            author=author,
-            reason=reason,
+            author=attribution.author,
+            reason=attribution.reason,
             selection=msgspec.json.encode(self.selection).decode(),
             state=CorrectionState.RUNNING.value,
             until_call=self.until_call,
             counts=msgspec.json.encode(CorrectionTally()).decode(),
             started_at=self.counted_at,
-            name=name,
+            name=attribution.name,
             amendment=None if amendment is None else msgspec.json.encode(amendment, order="deterministic").decode(),
-            lotus=lotus.value,
+            lotus=attribution.lotus.value,
         )
 
 

@@ -18,7 +18,7 @@ MEMBERS = ("ids", "call", *_TEXTS, *_MOMENTS)
 _NAMED_BY = ("call", "message", "event_name", "customer", "transform", "call_event")
 """A selection has ids or one of these: a period alone would be everybody's events."""
 
-IDS_MAX = 1000
+IDS_MAX = 10_000
 """Idempotency ids of one selection: more are a filter."""
 
 TEXT_MAX = 2000

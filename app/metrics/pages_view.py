@@ -182,6 +182,15 @@ def read_events(view: UsageView, now: int) -> Work:
                     "until": format_time(query.end_at(now)),
                 },
             ),
+            "lookalikes": to_address(
+                "/lookalikes",
+                {
+                    "metric": metric.name,
+                    "customer": view.fields.get("customer_id"),
+                    "since": format_time(query.start),
+                    "until": format_time(query.end),
+                },
+            ),
         }
 
     return work

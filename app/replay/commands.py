@@ -23,13 +23,14 @@ from app.core.json_text import encode
 from app.core.text import counted
 from app.errors import Unavailable
 from app.replay.context import HooksFactory
-from app.replay.correction_batch import LOTUS_CHOICES, to_effect, without_counts
+from app.replay.correction_batch import to_effect, without_counts
 from app.replay.parameters import ATTRIBUTION, parse_attribution, parse_bounds, parse_replay_request
 from app.replay.plan import Plan, Tally
 from app.replay.progress import ReplayState, list_progress, to_state
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import is_stop_asked, mark_idle, mark_running
 from app.replay.text import line_text, summary_text
+from app.store.corrections import LotusChoice
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.query import LIMIT_MAX
@@ -88,7 +89,7 @@ class Summary(msgspec.Struct, kw_only=True):
 @click.option("--name", help="A name for the correction.")
 @click.option(
     "--lotus",
-    type=click.Choice(LOTUS_CHOICES),
+    type=click.Choice([choice.value for choice in LotusChoice]),
     help="Events that replace delivered ones: hold them back (default), send them all the same, or the difference.",
 )
 @click.option("--again", is_flag=True, help="Start over, even if the same replay was stopped half-way.")

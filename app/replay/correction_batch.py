@@ -4,25 +4,12 @@ import msgspec
 
 from app.errors import NotFound, Unavailable
 from app.replay.context import BatchResult
-from app.store.corrections import REPLAY, Correction, CorrectionState, get_correction
+from app.store.corrections import REPLAY, Attribution, Correction, CorrectionState, LotusChoice, get_correction
 from app.store.engine import Connection
 from app.store.tally import CorrectionTally
 
 REASON = "the live transforms make these events differently"
 """The reason where none is given."""
-
-
-LOTUS_CHOICES = HOLD, SEND, DIFFERENCE = "hold", "send", "difference"
-"""What is done with the events that replace delivered ones."""
-
-
-class Attribution(msgspec.Struct, frozen=True, kw_only=True):
-    """Who corrects, why, and what Lotus gets of it."""
-
-    author: str
-    reason: str = REASON
-    name: str | None = None
-    lotus: str = HOLD
 
 
 def new_correction(replay_id: int, words: dict[str, str], attribution: Attribution, now: int) -> Correction:
@@ -33,7 +20,7 @@ def new_correction(replay_id: int, words: dict[str, str], attribution: Attributi
         author=attribution.author,
         reason=attribution.reason,
         name=attribution.name,
-        lotus=attribution.lotus,
+        lotus=attribution.lotus.value,
         selection=msgspec.json.encode({"replay": words}).decode(),
         state=CorrectionState.RUNNING.value,
         counts=msgspec.json.encode(CorrectionTally()).decode(),
@@ -47,7 +34,7 @@ def to_attribution(correction: Correction) -> Attribution:
         author=correction.author,
         reason=correction.reason,
         name=correction.name,
-        lotus=correction.lotus or HOLD,
+        lotus=LotusChoice(correction.lotus or LotusChoice.HOLD),
     )
 
 

@@ -14,7 +14,7 @@ from app.catalog.backend import Backend
 from app.clock import clock
 from app.errors import BadQuery, Unavailable
 from app.replay.context import HooksFactory
-from app.replay.correction_batch import Attribution, to_attribution, to_effect, without_counts
+from app.replay.correction_batch import to_attribution, to_effect, without_counts
 from app.replay.parameters import (
     ATTRIBUTION,
     PARAMETERS,
@@ -29,6 +29,7 @@ from app.replay.progress import ReplayState, get_progress, list_progress, to_rep
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import ask_to_stop, get_replay, mark_idle, mark_running
 from app.replay.sql_replays import find_unfinished
+from app.store.corrections import Attribution
 from app.store.engine import Connection, Database
 from app.store.faults import find_sentence
 from app.store.ids import Ids

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from app.core.fault import KEY_BYTES
 from app.core.outcome import REASONS_OF, Outcome, Reason
 from app.errors import BadQuery
-from app.replay.correction_batch import HOLD, LOTUS_CHOICES, REASON, Attribution
+from app.replay.correction_batch import REASON
 from app.replay.plan import ReplayRequest
+from app.store.corrections import Attribution, LotusChoice
 from app.store.ids import ID_MAX
 from app.store.query import parse_moment
 
@@ -131,11 +132,14 @@ def parse_attribution(texts: Mapping[str, str], author: str, *, correct: bool) -
         text = words.get(name)
         if text is not None and (not 0 < len(text) <= most or _UNTYPED.search(text)):
             raise BadQuery(f"{name} must be a text of 1 to {most} characters, without NUL or half surrogate pairs")
-    lotus = words.get("lotus", HOLD)
-    if lotus not in LOTUS_CHOICES:
-        raise BadQuery(f"lotus must be one of {', '.join(LOTUS_CHOICES)}; it is {lotus[:40]!a}")
+    lotus = words.get("lotus", LotusChoice.HOLD)
+    if lotus not in set(LotusChoice):
+        raise BadQuery(f"lotus must be one of {', '.join(LotusChoice)}; it is {lotus[:40]!a}")
     return Attribution(
-        author=words.get("author", author), reason=words.get("why", REASON), name=words.get("name"), lotus=lotus
+        author=words.get("author", author),
+        reason=words.get("why", REASON),
+        name=words.get("name"),
+        lotus=LotusChoice(lotus),
     )
 
 

@@ -13,10 +13,10 @@ from typing import IO
 
 import structlog
 
-from app.replay.correction_batch import Attribution
 from app.replay.parameters import to_attribution_options, to_options
 from app.replay.plan import ReplayRequest
 from app.settings import Settings
+from app.store.corrections import Attribution
 
 _LOG = structlog.get_logger("replay")
 _OUTPUT_BYTES = 4000

@@ -1,5 +1,6 @@
 """The state and progress of a replay, for pages and the API."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -84,14 +85,19 @@ def to_progress(replay: Replay, now: int, correction: Correction | None) -> Repl
 def list_progress(conn: Connection, now: int, limit: int, before: int | None = None) -> list[ReplayProgress]:
     """Return the last `limit` replays below the id `before`, newest first."""
     rows = list_replays(conn, limit, before)
-    corrections = find_corrections(conn, [row.id for row in rows])
+    corrections = _find_corrections(conn, rows)
     return [to_progress(row, now, corrections.get(row.id)) for row in rows]
 
 
 def get_progress(conn: Connection, replay_id: int, now: int) -> ReplayProgress:
     """Return one replay. Raises NotFound."""
     replay = get_replay(conn, replay_id)
-    return to_progress(replay, now, find_corrections(conn, [replay_id]).get(replay_id))
+    return to_progress(replay, now, _find_corrections(conn, [replay]).get(replay_id))
+
+
+def _find_corrections(conn: Connection, rows: Sequence[Replay]) -> dict[int, Correction]:
+    correcting = [row.id for row in rows if to_replay_request(row).correct]
+    return find_corrections(conn, correcting) if correcting else {}
 
 
 def to_replay_request(replay: Replay) -> ReplayRequest:

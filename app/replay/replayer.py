@@ -16,7 +16,7 @@ from app.errors import Unavailable
 from app.replay.batch import decide_unstorable, write
 from app.replay.checkpoints import Checkpoints
 from app.replay.context import BatchContext, Hooks
-from app.replay.correction_batch import Attribution, advance, check_running, new_correction
+from app.replay.correction_batch import REASON, advance, check_running, new_correction
 from app.replay.decide import Decider, Decision
 from app.replay.parameters import to_texts
 from app.replay.plan import Plan, ReplayRequest, Tally, append_plan, make_plan, to_scope
@@ -27,7 +27,7 @@ from app.replay.sql_replays import (
     list_voids,
     save_progress,
 )
-from app.store.corrections import save_step
+from app.store.corrections import Attribution, save_step
 from app.store.engine import Database, DuplicateKey, RowRefused
 from app.store.ids import Ids, first_id_at
 from app.store.kept import count_ids
@@ -95,7 +95,7 @@ class Replayer:
         with self._database.reading() as conn:
             plan = make_plan(conn, self._catalog.active, request, bounds, self._ids.next(now), now, again=again)
         if request.correct and plan.correction is None:
-            attribution = attribution or Attribution(author="unknown")
+            attribution = attribution or Attribution(author="unknown", reason=REASON)
             plan.correction = new_correction(plan.replay.id, to_texts(request), attribution, now)
         return plan
 

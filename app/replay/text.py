@@ -2,9 +2,10 @@
 
 from app.core.text import counted, printable
 from app.core.times import format_time
-from app.replay.correction_batch import DIFFERENCE, SEND, to_effect
+from app.replay.correction_batch import to_effect
 from app.replay.plan import Plan
 from app.replay.progress import ReplayProgress
+from app.store.corrections import LotusChoice
 from app.store.tally import OTHERS, CorrectionTally
 
 _VOIDED_SHOWN = 20
@@ -48,9 +49,9 @@ def delivered_sentence(delivered: int, lotus: str | None) -> str:
     if not delivered:
         return "Lotus has none of them"
     were = f"{delivered:,} of these {'was' if delivered == 1 else 'were'} delivered"
-    if lotus == SEND:
+    if lotus == LotusChoice.SEND:
         return f"{were}; Lotus will count both"
-    if lotus == DIFFERENCE:
+    if lotus == LotusChoice.DIFFERENCE:
         return f"{were}, and Lotus keeps them: of sums it gets the difference"
     return f"{were}, and Lotus keeps them: what replaces them is held back (with --lotus send, Lotus will count both)"
 

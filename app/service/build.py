@@ -16,6 +16,7 @@ from app.cli.log_output import wants_colour
 from app.clock import clock
 from app.core.credentials import Credentials
 from app.corrections.hooks import CorrectionHooks, OnStep
+from app.corrections.lookalikes import Counted
 from app.errors import Unavailable
 from app.evidence.hooks import EvidenceHooks, Subject
 from app.forward.correction import follow
@@ -24,6 +25,7 @@ from app.forward.sql_lists import count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
 from app.metrics.comparison import compare_numbers
+from app.metrics.counted import find_counted_events
 from app.metrics.effect import measure_effect
 from app.metrics.evidence_files import EvidenceFiles, EvidencePeriod
 from app.metrics.fold import BucketBuilder
@@ -153,6 +155,11 @@ def correction_hooks(ids: Ids) -> CorrectionHooks:
         measure=measure_effect,
         compare=compare_numbers,
     )
+
+
+def find_counted(conn: Connection, metric: str) -> Counted:
+    """Return which events a metric counts. Raises NotFound."""
+    return Counted(*find_counted_events(conn, metric))
 
 
 def _rebuild(note: OnEvents) -> OnStep:

@@ -16,6 +16,7 @@ from app.core.text import schema_text
 from app.core.transform.schema import SCHEMA
 from app.corrections.commands import HOOKS, amend, void
 from app.corrections.commands_batches import corrections
+from app.corrections.commands_lookalikes import FIND_COUNTED, lookalikes
 from app.evidence.commands import HOOKS as EVIDENCE_HOOKS
 from app.evidence.commands import RECOUNT, evidence, evidence_keys, verify_evidence_
 from app.forward.commands import deliveries
@@ -29,7 +30,7 @@ from app.metrics.recount import recount
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay, replays
 from app.service.backup import backup, restore
-from app.service.build import backfill_hooks, correction_hooks, evidence_hooks, replay_hooks
+from app.service.build import backfill_hooks, correction_hooks, evidence_hooks, find_counted, replay_hooks
 from app.service.doctor import doctor
 from app.service.ledger import ledger
 from app.service.serve import init, migrate, serve, settings
@@ -62,6 +63,7 @@ def main(context: click.Context) -> None:
     context.meta[BACKFILL_HOOKS] = backfill_hooks
     context.meta[EVIDENCE_HOOKS] = evidence_hooks()
     context.meta[RECOUNT] = recount
+    context.meta[FIND_COUNTED] = find_counted
 
 
 @click.command()
@@ -74,7 +76,7 @@ def schema(*, metric: bool) -> None:
 main.add_section("Set up and run", init, migrate, settings, serve)
 main.add_section("Calls", send, log, show, ledger, refused)
 main.add_section("Transforms", new, try_, check, preview, transforms, replay, replays, schema)
-main.add_section("Corrections", void, amend, backfill, corrections)
+main.add_section("Corrections", void, amend, backfill, corrections, lookalikes)
 main.add_section("Metrics and usage", usage, metrics, close, months)
 main.add_section("Evidence", evidence, evidence_keys, verify_evidence_)
 main.add_section("Forwarding", worker, deliveries, forward, reconcile, fake_lotus)

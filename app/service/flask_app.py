@@ -15,7 +15,9 @@ from app.cli.log_output import configure
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
 from app.corrections.api import corrections_api
+from app.corrections.api_lookalikes import lookalikes_api
 from app.corrections.pages import correction_pages
+from app.corrections.pages_lookalikes import lookalike_pages
 from app.evidence.api import evidence_api
 from app.evidence.pages import evidence_pages
 from app.forward.api import deliveries_api
@@ -35,7 +37,7 @@ from app.metrics.pages_call import metrics_panel
 from app.metrics.pages_months import month_pages
 from app.replay.pages import Replays, replay_api, replay_pages
 from app.replay.process import ReplayProcesses
-from app.service.build import Service, build, correction_hooks, evidence_hooks, replay_hooks
+from app.service.build import Service, build, correction_hooks, evidence_hooks, find_counted, replay_hooks
 from app.service.health import health
 from app.service.help import help_pages
 from app.service.ledger_api import ledger_api
@@ -95,6 +97,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         deliveries_api(offload, settings.admin_token),
         corrections_api(offload, settings.admin_token, correction_hooks),
         evidence_api(offload, settings.admin_token, evidence_hooks()),
+        lookalikes_api(offload, settings.admin_token, find_counted),
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
         zone_choice(pages.blueprint("zone")),
@@ -110,6 +113,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         replay_pages(pages, replays),
         correction_pages(pages, correction_hooks),
         evidence_pages(pages, offload, evidence_hooks()),
+        lookalike_pages(pages, correction_hooks, find_counted),
         replay_api(pages, replays, settings.admin_token),
         setup(pages, settings, webhook),
         help_pages(pages),

@@ -54,6 +54,15 @@ class EventState(StrEnum):
     """An undo left it: something else corrected it in between."""
 
 
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """Who makes a batch, why, and what Lotus gets of it."""
+
+    author: str
+    reason: str
+    name: str | None = None
+    lotus: LotusChoice = LotusChoice.HOLD
+
+
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
     """One batch and its progress."""
 

@@ -17,7 +17,7 @@ from app.metrics.query import MetricEvent, Query
 from app.service.build import correction_hooks
 from app.service.ledger import read_ledger
 from app.store import ledger
-from app.store.corrections import Correction
+from app.store.corrections import Attribution, Correction
 from app.store.engine import Database
 from app.store.schema import calls, deliveries, events
 from app.store.tally import CorrectionTally
@@ -59,7 +59,7 @@ def void(database: Database, *ids: str, corrector: Corrector | None = None, **me
     """Make events void, to the end."""
     corrector = corrector or a_corrector(database)
     preview = corrector.preview(parse_selection({**members, "ids": list(ids)}, clock()))
-    return corrector.run(corrector.begin(preview, "ann", "internal traffic"))
+    return corrector.run(corrector.begin(preview, Attribution(author="ann", reason="internal traffic")))
 
 
 def amend(
@@ -69,7 +69,7 @@ def amend(
     corrector = corrector or a_corrector(database)
     amendment = parse_amendment(values, members.pop("unset", ()))
     preview = corrector.preview(parse_selection({**members, "ids": list(ids)}, clock()), amendment)
-    return corrector.run(corrector.begin(preview, "ann", "a mistake"))
+    return corrector.run(corrector.begin(preview, Attribution(author="ann", reason="a mistake")))
 
 
 def undo(database: Database, correction: Correction, corrector: Corrector | None = None) -> CorrectionTally:

@@ -14,6 +14,7 @@ from app.errors import BadQuery, EditConflict
 from app.replay.decide import VOIDED
 from app.store.corrections import (
     BACKFILL,
+    Attribution,
     CorrectedEvent,
     Correction,
     CorrectionState,
@@ -266,7 +267,7 @@ def test_the_second_of_two_people_is_told_and_does_not_write_over_the_first(data
     # Counted anew for the same look, as the page does it before it starts.
     again = second.preview(by_customer, seen.amendment, seen.counted_at)
     assert (again.tally.events, again.tally.overtaken, again.counted_at) == (1, 1, seen.counted_at)
-    tally = to_tally(second.run(second.begin(seen, "bob", "again")))
+    tally = to_tally(second.run(second.begin(seen, Attribution(author="bob", reason="again"))))
     assert (tally.events, tally.overtaken) == (1, 1)
     assert tokens(database) == {"e-1~2": 5, "e-2~2": 8}
     check(database, [])
@@ -285,12 +286,16 @@ def test_a_batch_and_its_undo_go_on_after_any_step_with_the_numbers_of_the_previ
     preview = a_corrector(database).preview(selection, amendment)
     for _ in range(4):
         one = a_corrector(database)
-        correction = one.run(one.begin(one.preview(selection, amendment), "ann", "wrong"), seconds=0)
+        correction = one.run(
+            one.begin(one.preview(selection, amendment), Attribution(author="ann", reason="wrong")), seconds=0
+        )
         check(database)
     assert len(rows_of(database, corrections)) == 1
     assert (correction.state, to_tally(correction)) == (CorrectionState.FINISHED, preview.tally)
     # Other values are another batch.
-    other = one.begin(one.preview(selection, parse_amendment({"properties.tokens": 1}, ())), "ann", "wrong")
+    other = one.begin(
+        one.preview(selection, parse_amendment({"properties.tokens": 1}, ())), Attribution(author="ann", reason="wrong")
+    )
     assert other.id != correction.id
     undo_begun = a_corrector(database).begin_undo(correction.id, "bob", "no")
     for _ in range(4):

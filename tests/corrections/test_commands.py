@@ -116,7 +116,7 @@ def test_it_amends_says_what_changes_exports_and_brings_the_old_values_back(data
     assert (answer.exit_code, counted(database)) == (1, ["e-1", "e-2"])
     assert "2 events would be amended\n1 of these were delivered; Lotus will count both" in answer.stderr
     assert "tokens  customer-1  2026-11  changes by -3 (2 events)" in answer.stderr
-    assert "tokens  other  2026-11  changes by 14 (0 events, 2 instead)" in answer.stderr
+    assert "tokens  other  2026-11  changes by 14 (2 new)" in answer.stderr
     foreseen = json.loads(type_(*words, *REASON, "--dry-run", "--json").stdout)
     answer = type_(*words, *REASON, "--name", "wrong customer", "--lotus", "send", "--yes", "--json")
     document = json.loads(answer.stdout)

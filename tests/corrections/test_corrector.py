@@ -17,7 +17,7 @@ from app.errors import BadQuery, EditConflict, NotFound
 from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.query import Query
 from app.replay.decide import VOIDED
-from app.store.corrections import CorrectionState, get_correction
+from app.store.corrections import Attribution, CorrectionState, get_correction
 from app.store.engine import Database
 from app.store.review import CallFilters, list_call_ids
 from app.store.schema import corrected_events, corrections, events
@@ -167,8 +167,8 @@ def test_the_second_of_two_people_is_told_and_nothing_counts_twice(october: Data
             (second, {"event_name": "api_call"}),
         )
     )
-    done = second.begin(b, "bob", "again")
-    first.run(first.begin(a, "ann", "internal"))
+    done = second.begin(b, Attribution(author="bob", reason="again"))
+    first.run(first.begin(a, Attribution(author="ann", reason="internal")))
     tally = to_tally(second.run(done))
     assert (b.tally.events, tally.events, tally.already_void) == (5, 1, 4)
     check(october)
@@ -182,11 +182,11 @@ def test_a_batch_and_its_undo_go_on_after_any_step(october: Database, monkeypatc
     monkeypatch.setattr(corrector_module, "STEP_EVENTS", 2)
     selection = parse_selection({"customer": "customer-1"}, NOW)
     one = a_corrector(october, 41)
-    correction = one.run(one.begin(one.preview(selection), "ann", "internal"), seconds=0)
+    correction = one.run(one.begin(one.preview(selection), Attribution(author="ann", reason="internal")), seconds=0)
     assert (correction.state, len(counted(october))) == (CorrectionState.RUNNING, 4)
     check(october)
     other = a_corrector(october, 42)
-    again = other.begin(other.preview(selection), "bob", "another reason")
+    again = other.begin(other.preview(selection), Attribution(author="bob", reason="another reason"))
     assert (again.id, again.author) == (correction.id, "ann")
     assert other.run(again).state == CorrectionState.FINISHED
     assert counted(october) == ["e-4"]
@@ -210,7 +210,7 @@ def test_a_batch_that_is_not_finished_is_undone_as_far_as_it_came(
     monkeypatch.setattr(corrector_module, "STEP_EVENTS", 2)
     one = a_corrector(october)
     preview = one.preview(parse_selection({"customer": "customer-1"}, NOW))
-    correction = one.run(one.begin(preview, "ann", "internal"), seconds=0)
+    correction = one.run(one.begin(preview, Attribution(author="ann", reason="internal")), seconds=0)
     assert undo(october, correction).revived == 2
     with pytest.raises(CorrectionBusy):
         one.run(correction)
@@ -242,7 +242,7 @@ def test_a_call_that_comes_after_the_question_is_not_part_of_the_batch(october: 
     one = a_corrector(october)
     preview = one.preview(parse_selection({"customer": "customer-1"}, NOW))
     keep(october, [9])
-    one.run(one.begin(preview, "ann", "internal"))
+    one.run(one.begin(preview, Attribution(author="ann", reason="internal")))
     assert counted(october) == ["e-4", "e-9"]
 
 
@@ -339,7 +339,7 @@ def test_an_event_that_a_replay_corrected_is_made_void_by_its_first_id(database:
 def test_a_replay_that_replaces_an_event_before_a_step_has_its_replacement_made_void(database: Database) -> None:
     take(database, some_transforms(order=RIGHT), an_order(1))
     one = a_corrector(database)
-    correction = one.begin(one.preview(Selection(customer="customer-1")), "ann", "internal")
+    correction = one.begin(one.preview(Selection(customer="customer-1")), Attribution(author="ann", reason="internal"))
     replay(database, some_transforms(order=DOUBLED), correct=True, outcomes=tuple(Outcome))
     assert counted(database) == ["order-1~2"]
     assert to_tally(one.run(correction)).events == 1
@@ -351,7 +351,10 @@ def test_the_events_of_one_step_are_a_thousand_at_most(database: Database) -> No
     keep(database, range(1500))
     steps: list[int] = []
     one = a_corrector(database)
-    one.run(one.begin(one.preview(Selection(event_name="api_call")), "ann", "internal"), steps.append)
+    one.run(
+        one.begin(one.preview(Selection(event_name="api_call")), Attribution(author="ann", reason="internal")),
+        steps.append,
+    )
     assert steps == [1000, 500]
     assert msgspec.json.decode(rows_of(database, corrections, corrections.c.counts)[0][0])["events"] == 1500
 
@@ -366,7 +369,7 @@ def test_two_people_and_a_replay_at_once_take_each_event_once(
 
     def void_all(selection: Selection, tag: int) -> CorrectionTally:
         one = a_corrector(database, tag)
-        correction = one.begin(one.preview(selection), "ann", "internal")
+        correction = one.begin(one.preview(selection), Attribution(author="ann", reason="internal"))
         begun.wait(10)
         return to_tally(one.run(correction))
 

@@ -16,6 +16,7 @@ from app.corrections.selection import parse_selection
 from app.metrics import comparison
 from app.metrics.query import Query
 from app.metrics.windows import Unit
+from app.store.corrections import Attribution
 from app.store.engine import Database
 from app.store.schema import events
 from app.store.tally import UNFINISHED, CorrectionTally
@@ -127,7 +128,7 @@ def test_each_change_is_what_the_metric_says_after_less_what_it_said_before_in_p
     for members, values in BATCHES:
         amendment = None if values is None else parse_amendment(values, ())
         preview = corrector.preview(parse_selection(members, NOW), amendment)
-        correction = corrector.run(corrector.begin(preview, "ann", "wrong"))
+        correction = corrector.run(corrector.begin(preview, Attribution(author="ann", reason="wrong")))
         tally = to_tally(correction)
         assert said(tally) == differences(before, numbers(used)) != {}
         # In many steps, each of which sees what the others did.
@@ -171,6 +172,8 @@ def test_until_a_batch_is_at_its_end_such_a_change_is_not_known(
     publish(database, METRICS[2])
     keep(database, [1, 2])
     corrector = a_corrector(database)
-    begun = corrector.begin(corrector.preview(parse_selection({"event_name": "api_call"}, NOW)), "ann", "wrong")
+    begun = corrector.begin(
+        corrector.preview(parse_selection({"event_name": "api_call"}, NOW)), Attribution(author="ann", reason="wrong")
+    )
     [effect] = to_tally(corrector.run(begun, seconds=0)).effects
     assert (effect.change, effect.why) == (None, UNFINISHED)

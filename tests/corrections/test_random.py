@@ -19,7 +19,7 @@ from app.corrections.documents import to_tally
 from app.corrections.selection import Selection
 from app.errors import NotFound
 from app.metrics.fold import BucketBuilder
-from app.store.corrections import Correction, CorrectionState, get_correction
+from app.store.corrections import Attribution, Correction, CorrectionState, get_correction
 from app.store.engine import Database
 from app.store.schema import calls, corrected_events, corrections, events
 from tests.builders import NOW, empty, rows_of, some_transforms
@@ -106,7 +106,7 @@ class Life:
         except NotFound:
             return
         before = set(counted(self.database))
-        correction = corrector.begin(preview, "ann", "no reason")
+        correction = corrector.begin(preview, Attribution(author="ann", reason="no reason"))
         is_new = not rows_of(self.database, corrections, corrections.c.cursor_event)[-1][0] >= 0
         seen = self._run(corrector, correction)
         if seen is not None and is_new:

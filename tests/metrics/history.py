@@ -19,7 +19,7 @@ from app.metrics.fold import BucketBuilder
 from app.metrics.query import MetricEvent
 from app.service.build import correction_hooks
 from app.store.clock import read_clock
-from app.store.corrections import CorrectionState
+from app.store.corrections import Attribution, CorrectionState
 from app.store.engine import Database
 from app.store.schema import corrections, events
 from tests.builders import an_event, rows_of, some_ids, some_transforms
@@ -135,7 +135,7 @@ class History:
             preview = corrector.preview(self.chance.choice((by_customer, by_id, by_id)))
         except NotFound:
             return
-        corrector.run(corrector.begin(preview, "ann", "no reason"))
+        corrector.run(corrector.begin(preview, Attribution(author="ann", reason="no reason")))
 
     def _undo(self) -> None:
         states = dict(rows_of(self.database, corrections, corrections.c.id, corrections.c.state))

@@ -15,11 +15,25 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli.program import between_steps
+from app.forward.sql_deliveries import count_waiting, request_later
 from app.service import commands
 from app.settings import SETTINGS
+from app.store import ledger
 from app.store.engine import Database
 from app.store.schema import calls, replays, versions
-from tests.builders import a_document, an_ingest, balance, post, published, rows_of, some_ids, some_transforms, to_raw
+from tests.builders import (
+    NOW,
+    a_document,
+    an_ingest,
+    balance,
+    post,
+    published,
+    rows_of,
+    some_ids,
+    some_transforms,
+    to_raw,
+)
+from tests.corrections.correcting import deliver
 from tests.replay.replaying import RIGHT, WRONG, an_order, made, outcomes, take
 
 Type = Callable[..., Result]
@@ -97,6 +111,46 @@ def test_a_correction_says_what_it_does_before_it_asks(database: Database, type_
     assert made(database)[0][0] == "order-1"
     assert type_("replay", "--correct", input="y\n").exit_code == 0
     assert made(database)[0][0] == "order-1~2"
+
+
+def test_a_correction_is_a_batch_that_says_who_and_why_and_is_undone_by_its_id(database: Database, type_: Type) -> None:
+    take(database, right, an_order(1))
+    take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
+    by_ann = ["--author", "ann", "--why", "sales, not orders", "--name", "sales", "--lotus", "send"]
+    said = type_("replay", "--correct", *by_ann, "--yes", "--json")
+    assert said.exit_code == 0, said.output
+    summary = json.loads(said.stdout)
+    assert summary["correction"]["events"] == 1
+    batch = json.loads(type_("corrections", "show", summary["replay"], "--json").stdout)
+    assert (batch["kind"], batch["author"], batch["reason"]) == ("replay", "ann", "sales, not orders")
+    assert batch["selection"] == {"replay": {"correct": "yes"}}
+    listed = type_("replays").stdout
+    assert "1 corrected, 1 void, correction finished" in listed
+    assert json.loads(type_("replays", "--json").stdout)["replays"][0]["correction"] == summary["replay"]
+    assert type_("corrections", "undo", summary["replay"], "--reason", "orders", "--yes").exit_code == 0
+    assert made(database)[0][0] == "order-1"
+    assert "correction undone" in type_("replays").stdout
+    said = type_("replay", "--why", "nothing", "--yes")
+    assert (said.exit_code, "only a correction has it" in said.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        ([], "1 of these was delivered, and Lotus keeps them: what replaces them is held back"),
+        (["--lotus", "send"], "1 of these was delivered; Lotus will count both"),
+        (["--lotus", "difference"], "1 of these was delivered, and Lotus keeps them: of sums it gets the difference"),
+    ],
+)
+def test_the_question_says_what_lotus_has(database: Database, type_: Type, choice: list[str], sentence: str) -> None:
+    take(database, right, an_order(1), an_order(2))
+    with database.writing() as conn:
+        count, _ = request_later(conn, 0, 1 << 62, NOW)
+        ledger.append(conn, 1, NOW, count_waiting(count))
+    deliver(database, "order-1")
+    take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
+    said = type_("replay", "--correct", *choice, input="n\n")
+    assert f"2 events would be made void; {sentence}" in said.stderr
 
 
 def test_another_pseudonym_key_is_refused_until_it_is_accepted(

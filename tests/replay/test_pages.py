@@ -248,11 +248,11 @@ def test_an_event_that_looks_like_an_option_is_only_an_event(site: Site) -> None
     assert b"<script>alert" not in site.client.get("/replays").get_data()
 
 
-def test_pages_ask_the_database_once_and_once_more_for_the_batches(site: Site) -> None:
+def test_pages_ask_the_database_once(site: Site) -> None:
     path = plant(site, progress_at=None)
-    assert len(queries_of(site, "/replays")) == 2
-    assert len(queries_of(site, path)) == 2
-    assert len(queries_of(site, f"/api/v1{path}")) == 2
+    assert len(queries_of(site, "/replays")) == 1
+    assert len(queries_of(site, path)) == 1
+    assert len(queries_of(site, f"/api/v1{path}")) == 1
 
 
 def test_a_replay_that_could_not_start_is_not_said_to_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,3 +262,37 @@ def test_a_replay_that_could_not_start_is_not_said_to_run(site: Site, monkeypatc
     with site.service.database.reading() as conn:
         assert get_replay(conn, newest(site).id).finished_at is None
         assert conn.execute(sa.select(sa.func.count()).select_from(calls)).scalar_one() == 3
+
+
+def test_a_correction_from_a_page_asks_who_and_why_and_is_a_batch(site: Site) -> None:
+    site.send(to_raw(a_document(messageId="right", userId="acme")))
+    by_type = DEFAULT_TEXT.replace("event_name: event", "event_name: type")
+    published(site.service.database, some_transforms(by_type), some_ids(35))
+    asked = text_of(post(site, "/replays", correct="yes", id="right"))
+    assert "1 would be corrected, 1 event would be made void; Lotus has none of them" in asked
+    assert "Your name" in asked
+    path = begun(site, correct="yes", id="right", author="ann", why="the type is billed", lotus="send")
+    ended = end(site, path)
+    assert (ended["corrected"], ended["voided"]) == (1, 1)
+    assert (ended["correction"], ended["correction_state"]) == (path.rpartition("/")[2], "finished")
+    shown = text_of(site.client.get(path))
+    assert "is one batch, correction" in shown
+    assert "the type is billed" in shown
+    listed = site.client.get("/replays").get_data(as_text=True)
+    assert f'<a href="/corrections/{ended["id"]}">correction</a>' in listed
+    batch = text_of(site.client.get(f"/corrections/{ended['id']}"))
+    assert "By a replay that corrected stored events" in batch
+    call = site.rows(calls, calls.c.id)[-1][0]
+    assert "1 of its 2 events counts; corrections made the others void" in text_of(site.client.get(f"/calls/{call}"))
+    undo = {"csrf": csrf_of(site.client), "reason": "the event is", "author": "bob"}
+    assert site.client.post(f"/corrections/{ended['id']}/undo", data=undo).status_code == 303
+    assert "correction, undone</a>" in site.client.get("/replays").get_data(as_text=True)
+
+
+def test_what_a_transform_maps_now_is_counted_exactly(site: Site) -> None:
+    site.send(to_raw(a_document(messageId="page-1", type="page")))
+    asked = text_of(post(site, "/replays", mapped_by="_default"))
+    assert "Replay 3 calls?" in asked
+    assert "Of 3 calls that made no event, 3 are mapped by _default now, whoever decided then." in asked
+    assert "there is nothing to replay" in text_of(post(site, "/replays", mapped_by="_default", event="Other"))
+    assert post(site, "/replays", mapped_by="nobody").status_code == 404

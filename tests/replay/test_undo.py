@@ -10,11 +10,10 @@ import pytest
 from app.core.outcome import Outcome
 from app.errors import EditConflict, Unavailable
 from app.forward.sql_deliveries import count_waiting, request_later
-from app.replay.correction_batch import Attribution
 from app.replay.decide import VOIDED
 from app.replay.plan import ReplayRequest
 from app.store import ledger
-from app.store.corrections import get_correction
+from app.store.corrections import Attribution, LotusChoice, get_correction
 from app.store.engine import Database
 from app.store.schema import calls, corrected_events, corrections, events
 from app.store.tally import CorrectionTally
@@ -58,7 +57,7 @@ def test_a_correction_is_a_batch_with_its_author_its_events_and_its_effect(datab
     replay(database, fixed, outcomes=ALL, correct=True, dry=True)
     replayer = a_replayer(database)
     request = ReplayRequest(outcomes=ALL, correct=True)
-    by_ann = Attribution(author="ann", reason="cents, not dollars", name="October", lotus="send")
+    by_ann = Attribution(author="ann", reason="cents, not dollars", name="October", lotus=LotusChoice.SEND)
     plan = replayer.plan(request, (None, None), by_ann)
     replayer.run(plan, lambda _count: None)
     with database.reading() as conn:
@@ -257,13 +256,13 @@ def test_one_that_is_not_at_its_end_is_resumed_by_its_replay_only(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replayer.run(replayer.plan(request, (None, None), Attribution(author="ann")), stop)
+        replayer.run(replayer.plan(request, (None, None), Attribution(author="ann", reason="cents")), stop)
     [(batch,)] = rows_of(database, corrections, corrections.c.id)
     with database.reading() as conn:
         correction = get_correction(conn, batch)
     with pytest.raises(EditConflict, match="repeat the command"):
         a_corrector(database).run(correction)
-    plan = replayer.plan(request, (None, None), Attribution(author="bob"))
+    plan = replayer.plan(request, (None, None), Attribution(author="bob", reason="cents"))
     assert plan.resumed
     replayer.run(plan, lambda _count: None)
     assert counted(database) == ["order-1~2", "order-2~2"]
