@@ -14,8 +14,8 @@ class BackfillHooks(NamedTuple):
     """What a backfill does besides calls and events."""
 
     on_events: Sequence[OnEvents]
-    measure: Callable[[Connection, Sequence[NewEvent]], Measure]
-    """Returns what these new events add to the metrics."""
+    make_measure: Callable[[Connection], Callable[[Sequence[NewEvent]], Measure]]
+    """Reads the live metrics, and returns the function that says what new events add to them."""
 
 
 class BackfillHooksFactory(Protocol):

@@ -86,9 +86,10 @@ class Loader:
         self._catalog = catalog
         self._ids = ids
         self._clock = clock
-        self._hooks = hooks
         self._selection = selection
         self._mapper = mapper
+        with database.reading() as conn:
+            self._measure = hooks.make_measure(conn)
         self._committer = Committer(database, ids, catalog.map_again, hooks.on_events)
 
     def find(self, *, running: bool) -> Correction | None:
@@ -179,7 +180,7 @@ class Loader:
         with contextlib.suppress(_RolledBack), self._database.writing(durable=False) as conn:
             self._number(loaded)
             new = settle(conn, [record for _, record in loaded], self._catalog.map_again, self._ids.next)
-            add_loaded(tally, loaded, new, self._hooks.measure(conn, new))
+            add_loaded(tally, loaded, new, self._measure(new))
             beside = others_take_calls(conn, self._ids.tag, self._clock())
             raise _RolledBack
         pace.note(len(loaded), time.perf_counter() - began, beside=beside)
@@ -231,7 +232,7 @@ class Loader:
         request = to_request(self._ids.next(loaded[0].record.received_at), correction, loaded)
         new = self._committer.store(conn, [request], request.records)
         append_corrected(conn, correction.id, map(_to_added, new))
-        add_loaded(tally, loaded, new, self._hooks.measure(conn, new))
+        add_loaded(tally, loaded, new, self._measure(new))
 
     def _number(self, loaded: Sequence[Loaded]) -> None:
         """Give calls ids of now, since others expect that a call is there soon after its id was made."""

@@ -1,8 +1,9 @@
 """The effect of voids on metrics: by how much numbers change where events are left out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from app.core.lotus import LotusEvent
 from app.core.times import format_time
 from app.metrics.bucket_parts import to_event
 from app.metrics.catalog import read_live_metrics
@@ -15,10 +16,11 @@ from app.store.events import NewEvent
 
 _MONTH = len("2026-11")
 
+Effects = dict[tuple[str, str, str], tuple[int, Decimal | None]]
+"""By metric, customer and month: how many events, and how much they add; None: it depends on others."""
 
-def measure_effect(
-    conn: Connection, event_ids: Sequence[int]
-) -> dict[tuple[str, str, str], tuple[int, Decimal | None]]:
+
+def measure_effect(conn: Connection, event_ids: Sequence[int]) -> Effects:
     """Return what events add to the live metrics, by metric, customer and month (UTC): how many count, and how much.
 
     How much is exact for counts and sums. It is None where it depends on other events: a maximum may stay what it is.
@@ -28,24 +30,20 @@ def measure_effect(
     return _add_up(by_name, map(to_event, list_named_events(conn, event_ids, by_name)))
 
 
-def measure_new(conn: Connection, new: Sequence[NewEvent]) -> dict[tuple[str, str, str], tuple[int, Decimal | None]]:
-    """Return what events that were just stored add to the live metrics, as `measure_effect` does."""
+def make_measure(conn: Connection) -> Callable[[Sequence[NewEvent]], Effects]:
+    """Read the live metrics; return the function that says what new events add to them, as `measure_effect` does."""
     by_name = _live_by_name(conn)
-    lotus_events = (event.lane.events[event.position] for event in new)
-    return _add_up(
-        by_name,
-        (
-            MetricEvent(
-                event.idempotency_id,
-                event.event_name,
-                event.customer_id,
-                event.time_created,
-                read_properties(event.properties),
-            )
-            for event in lotus_events
-            if event.event_name in by_name
-        ),
-    )
+
+    def measure(new: Sequence[NewEvent]) -> Effects:
+        lotus_events = (event.lane.events[event.position] for event in new)
+        return _add_up(by_name, (_to_metric_event(event) for event in lotus_events if event.event_name in by_name))
+
+    return measure
+
+
+def _to_metric_event(event: LotusEvent) -> MetricEvent:
+    properties = read_properties(event.properties)
+    return MetricEvent(event.idempotency_id, event.event_name, event.customer_id, event.time_created, properties)
 
 
 def _live_by_name(conn: Connection) -> dict[str, list[Metric]]:
@@ -55,10 +53,8 @@ def _live_by_name(conn: Connection) -> dict[str, list[Metric]]:
     return by_name
 
 
-def _add_up(
-    by_name: Mapping[str, list[Metric]], events: Iterable[MetricEvent]
-) -> dict[tuple[str, str, str], tuple[int, Decimal | None]]:
-    effect: dict[tuple[str, str, str], tuple[int, Decimal | None]] = {}
+def _add_up(by_name: Mapping[str, list[Metric]], events: Iterable[MetricEvent]) -> Effects:
+    effect: Effects = {}
     for event in events:
         for metric in by_name.get(event.event_name, ()):
             value = metric.read(event.properties)

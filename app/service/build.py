@@ -21,7 +21,7 @@ from app.forward.sql_deliveries import queue_events, queue_events_if_used
 from app.forward.sql_lists import count_delivered, count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
-from app.metrics.effect import measure_effect, measure_new
+from app.metrics.effect import make_measure, measure_effect
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
 from app.metrics.watch import MetricWatcher
@@ -123,7 +123,7 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
 
 def backfill_hooks(ids: Ids, *, forwards: bool) -> BackfillHooks:
     """Return the hooks of a backfill. Its events are forwarded as those of a replay are."""
-    return BackfillHooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], measure_new)
+    return BackfillHooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], make_measure)
 
 
 def correction_hooks(ids: Ids) -> CorrectionHooks:
