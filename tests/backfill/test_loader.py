@@ -28,6 +28,8 @@ from tests.backfill.backfilling import (
 )
 from tests.builders import an_ingest, post, some_ids, some_transforms, to_raw
 from tests.corrections.correcting import a_corrector
+from tests.served import ADMIN_TOKEN
+from tests.sites import Site
 
 
 @pytest.fixture
@@ -121,6 +123,30 @@ def test_a_row_that_the_database_refuses_is_rejected_alone(
     assert (tally.calls, tally.lines, tally.events) == ({"stored": 1199, "rejected": 1}, {"rejected": [701]}, 1199)
     assert stored_events(database) == expected_events(number for number in range(1200) if number != 700)
     judge(database)
+
+
+def test_its_page_shows_the_file_the_outcomes_and_the_way_to_go_on(visited: Site, tmp_path: Path) -> None:
+    database = visited.service.database
+    prepare(database)
+    post(an_ingest(database, some_transforms(), some_ids(7)), to_raw(some_calls([1, 2])))
+    file = tmp_path / "day.ndjson"
+    file.write_bytes(ndjson(some_calls([1, 2, 3])))
+    with a_loader(database, file) as loader:
+        begun = loader.begin("ann", "the outage")
+        page = f"/corrections/{begun.id}"
+        assert "<code>segment-lotus backfill</code> with the same file goes on" in visited.ask(page).text
+        resumed = visited.client.post(
+            f"/api/v1{page}/resume", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, json={}
+        )
+        assert (resumed.status_code, resumed.get_json()["code"]) == (409, "edit_conflict")
+        loader.run(begun, lambda _count: None)
+    text = " ".join(visited.ask(page).text.split())
+    assert "<h1>Backfill</h1>" in text
+    assert "day.ndjson" in text
+    assert "<b>1</b> <span>event was added from a file</span>" in text
+    assert "<b>2</b> <span>duplicate: lines 1, 2</span>" in text
+    assert 'm-3</a> <span class="hint">added</span>' in text
+    assert visited.ask("/corrections").status_code == 200
 
 
 def test_a_commit_beside_live_calls_is_short_and_rests_as_long() -> None:
