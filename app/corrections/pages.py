@@ -106,7 +106,8 @@ def _words(selection: Selection) -> dict[str, str]:
 
 def _file_words(correction: Correction) -> dict[str, str]:
     """Return what is shown of the file of a backfill."""
-    return {name: str(value) for name, value in to_words(correction).items()}
+    labels = {"sha256": "SHA-256", "of": "holds", "bad": "bad lines left out"}
+    return {labels.get(name, name): str(value) for name, value in to_words(correction).items()}
 
 
 def _shown(tally: CorrectionTally) -> Values:
