@@ -18,6 +18,7 @@ from app.backfill.batch import FileSelection, Loaded, add_loaded, find_same, to_
 from app.backfill.hooks import BackfillHooks
 from app.backfill.mapper import Mapper
 from app.backfill.pace import Pace
+from app.backfill.repeats import Repeats
 from app.backfill.sql_backfill import list_backfills, others_take_calls
 from app.catalog.live import Catalog
 from app.errors import EditConflict, Unavailable
@@ -103,10 +104,14 @@ class Loader:
         `advance` gets the number of rows of each. Raises Unavailable, FileInvalid.
         """
         tally, pace = CorrectionTally(), Pace()
-        for loaded in self._chunks(0, pace):
-            self._with_retries(partial(self._try, tally, pace, loaded))
-            advance(len(loaded))
-            time.sleep(pace.rest_seconds)
+        with Repeats() as ids:
+            for loaded in self._chunks(0, pace):
+                for event in self._with_retries(partial(self._try, tally, pace, loaded)):
+                    ids.add(event.lane.events[event.position].idempotency_id, 0)
+                advance(len(loaded))
+                time.sleep(pace.rest_seconds)
+            # Each transaction starts from what is stored, so one does not see what another would store.
+            tally.same_ids = sum(1 for _ in ids.find())
         return tally
 
     def begin(self, author: str, reason: str, name: str | None = None) -> Correction:
@@ -174,9 +179,9 @@ class Loader:
         if loaded:
             yield loaded
 
-    def _try(self, tally: CorrectionTally, pace: Pace, loaded: Sequence[Loaded]) -> None:
+    def _try(self, tally: CorrectionTally, pace: Pace, loaded: Sequence[Loaded]) -> list[NewEvent]:
         began = time.perf_counter()
-        beside = False
+        beside, new = False, list[NewEvent]()
         with contextlib.suppress(_RolledBack), self._database.writing(durable=False) as conn:
             self._number(loaded)
             new = settle(conn, [record for _, record in loaded], self._catalog.map_again, self._ids.next)
@@ -184,6 +189,7 @@ class Loader:
             beside = others_take_calls(conn, self._ids.tag, self._clock())
             raise _RolledBack
         pace.note(len(loaded), time.perf_counter() - began, beside=beside)
+        return new
 
     def _commit(self, progress: _Progress, loaded: Sequence[Loaded]) -> None:
         """Commit rows; one with a value that the database refuses is found by bisection, and stored as rejected."""

@@ -64,6 +64,8 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
     """Of a backfill: calls by outcome."""
     lines: dict[str, list[int]] = {}
     """Of a backfill: the first lines of its file by outcome, but for `stored`."""
+    same_ids: int = 0
+    """Of its dry run: events counted as stored whose idempotency id an earlier line makes, too."""
 
     def add_events(self, events: Sequence[tuple[str, str]], measure: Measure) -> None:
         """Add events, as (customer, event name), and their effect."""
