@@ -152,12 +152,12 @@ def test_its_page_shows_the_file_the_outcomes_and_the_way_to_go_on(visited: Site
 def test_a_commit_beside_live_calls_is_short_and_rests_as_long() -> None:
     pace = Pace()
     for _ in range(10):
-        pace.note(pace.calls, pace.calls * 30e-6, beside=False)
-    assert pace.calls == pytest.approx(ALONE_SECONDS / 30e-6, rel=0.01)
+        pace.note(pace.calls, pace.calls * 50e-6, beside=False)
+    assert pace.calls == pytest.approx(ALONE_SECONDS / 50e-6, rel=0.01)
     pace.note(pace.calls, ALONE_SECONDS, beside=True)
     assert pace.rest_seconds == ALONE_SECONDS
-    pace.note(pace.calls, pace.calls * 30e-6, beside=True)
-    assert pace.calls == pytest.approx(BESIDE_SECONDS / 30e-6, rel=0.01)
+    pace.note(pace.calls, pace.calls * 50e-6, beside=True)
+    assert pace.calls == pytest.approx(BESIDE_SECONDS / 50e-6, rel=0.01)
     assert pace.rest_seconds == pytest.approx(BESIDE_SECONDS)
     for _ in range(10):
         pace.note(pace.calls, 1e-9, beside=False)
