@@ -16,7 +16,7 @@ from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.selection import AUTHOR_MAX, parse_author, parse_reason, parse_selection
 from app.corrections.sql_corrections import list_event_ids
 from app.corrections.text import correction_text, effect_text, line_text, undo_text
-from app.store.corrections import Correction, CorrectionState, get_correction, list_corrections
+from app.store.corrections import BACKFILL, Correction, CorrectionState, get_correction, list_corrections
 from app.store.query import LIMIT_MAX, parse_id
 
 HOOKS = "app.corrections.hooks"
@@ -146,8 +146,9 @@ def undo(
     with database.reading() as conn:
         correction = get_correction(conn, parse_id("ID", id_))
     events = to_tally(correction).events
+    then = "void" if correction.kind == BACKFILL else "count again"
     if not yes:
-        click.confirm(f"Make {counted(events, 'event')} count again?", abort=True, err=True)
+        click.confirm(f"Make {counted(events, 'event')} {then}?", abort=True, err=True)
     corrector = make_corrector(database, make_hooks)
     _echo(_run(corrector, corrector.begin_undo(correction.id, author, reason), events), as_json=as_json)
 
