@@ -25,11 +25,9 @@ from app.errors import EditConflict, Unavailable
 from app.store.commit import Committer
 from app.store.corrections import (
     BACKFILL,
-    CorrectedEvent,
     Correction,
     CorrectionState,
-    EventState,
-    append_corrected,
+    append_added,
     append_correction,
     get_correction,
     save_step,
@@ -237,7 +235,7 @@ class Loader:
         self._number(loaded)
         request = to_request(self._ids.next(loaded[0].record.received_at), correction, loaded)
         new = self._committer.store(conn, [request], request.records)
-        append_corrected(conn, correction.id, map(_to_added, new))
+        append_added(conn, correction.id, new)
         add_loaded(tally, loaded, new, self._measure(new))
 
     def _number(self, loaded: Sequence[Loaded]) -> None:
@@ -278,7 +276,3 @@ class Loader:
 
 class _Busy(Unavailable):
     """Another process goes on with this backfill."""
-
-
-def _to_added(event: NewEvent) -> CorrectedEvent:
-    return CorrectedEvent(event.id, None, EventState.ADDED.value)
