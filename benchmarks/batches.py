@@ -81,6 +81,10 @@ class Batches:
             what = f"batches of {CALLS}, {self._source.title}, {workers_text(workers)}: {best}"
             yield ratio_row(what, ours, bare[best], (0.5, 0.8))
 
+    def drive_fresh(self, workers: int, batches: int) -> float:
+        """Send batches to a service on a fresh database; return how many calls it took per second."""
+        return self._drive(self._source.fresh(), workers, batches)
+
     def _drive(self, url: str, workers: int, batches: int) -> float:
         with servers.ours(self._folder, url, workers, self._flags) as server:
             counter = databases.Counter(url)

@@ -1,6 +1,8 @@
 """The batch of a backfill: which file it is of, and what became of the calls."""
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -101,12 +103,11 @@ def to_request(id_: int, correction: Correction, loaded: Sequence[Loaded]) -> Re
 
 def add_loaded(tally: CorrectionTally, loaded: Sequence[Loaded], new: Sequence[NewEvent], effect: Measure) -> None:
     """Count settled rows, and their new events; `effect` is what those add to the metrics."""
-    for line, record in loaded:
-        outcome = str(record.outcome)
-        tally.calls[outcome] = tally.calls.get(outcome, 0) + 1
-        if record.outcome is not Outcome.STORED:
+    for outcome, count in Counter([str(record.outcome) for _, record in loaded]).items():
+        tally.calls[outcome] = tally.calls.get(outcome, 0) + count
+        if outcome != Outcome.STORED:
             lines = tally.lines.setdefault(outcome, [])
-            if len(lines) < _LINES_SHOWN:
-                lines.append(line)
+            more = (line for line, record in loaded if record.outcome == outcome)
+            lines += islice(more, _LINES_SHOWN - len(lines))
     events = [event.lane.events[event.position] for event in new]
     tally.add_new([(event.customer_id, event.event_name) for event in events], effect)

@@ -17,7 +17,6 @@ from app.backfill.formats import BadLine, Content, Format
 from app.backfill.hooks import BackfillHooksFactory
 from app.backfill.loader import Loader
 from app.backfill.mapper import Mapper
-from app.backfill.parameters import NAME_MAX, REASON_MAX, parse_words
 from app.backfill.source import Source, open_source
 from app.backfill.survey import Survey, check_source
 from app.backfill.text import bad_text, tally_text, to_document
@@ -32,8 +31,10 @@ from app.cli.program import (
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted
+from app.errors import BadQuery
 from app.store.corrections import Correction
 from app.store.ids import Ids
+from app.store.query import check_texts
 from app.store.tally import CorrectionTally
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 HOOKS = "app.backfill.hooks"
 """The key of click's context under which a program keeps its BackfillHooksFactory."""
+
+_NAME_MAX = 100
+_REASON_MAX = 500
 
 
 @click.command()
@@ -152,11 +156,20 @@ def _parse(words: dict[str, Any]) -> _Options:
     return _Options(
         format=Format(format_) if format_ else _guess_format(words["file"]),
         content=Content(of),
-        name=None if name is None else parse_words("name", name, NAME_MAX),
-        reason=parse_words("reason", words.pop("reason"), REASON_MAX),
-        author=parse_words("author", author, NAME_MAX),
+        name=None if name is None else _parse_words("name", name, _NAME_MAX),
+        reason=_parse_words("reason", words.pop("reason"), _REASON_MAX),
+        author=_parse_words("author", author, _NAME_MAX),
         **words,
     )
+
+
+def _parse_words(name: str, text: str, most: int) -> str:
+    """Return a text of 1 to `most` characters without the spaces around it. Raises BadQuery."""
+    words = text.strip()
+    if not 0 < len(words) <= most:
+        raise BadQuery(f"{name} must be a text of 1 to {most} characters")
+    check_texts({name: words})
+    return words
 
 
 def _load(loader: Loader, selection: FileSelection, options: _Options) -> tuple[CorrectionTally, Correction | None]:
@@ -239,7 +252,7 @@ def _guess_format(file: str) -> Format:
 
 def _login() -> str:
     try:
-        return getpass.getuser()[:NAME_MAX] or "unknown"
+        return getpass.getuser()[:_NAME_MAX] or "unknown"
     except (OSError, KeyError):
         # A container without an entry for its user.
         return "unknown"

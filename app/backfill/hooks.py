@@ -14,8 +14,8 @@ class BackfillHooks(NamedTuple):
     """What a backfill does besides calls and events."""
 
     on_events: Sequence[OnEvents]
-    measure: Callable[[Connection, Sequence[EventValues]], Measure]
-    """Returns what these events add to the metrics."""
+    make_measure: Callable[[Connection], Callable[[Sequence[EventValues]], Measure]]
+    """Reads the live metrics, and returns the function that says what events add to them."""
 
 
 class BackfillHooksFactory(Protocol):

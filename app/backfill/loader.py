@@ -18,17 +18,16 @@ from app.backfill.batch import FileSelection, Loaded, add_loaded, find_same, to_
 from app.backfill.hooks import BackfillHooks
 from app.backfill.mapper import Mapper
 from app.backfill.pace import Pace
+from app.backfill.repeats import Repeats
 from app.backfill.sql_backfill import list_backfills, others_take_calls
 from app.catalog.live import Catalog
 from app.errors import EditConflict, Unavailable
 from app.store.commit import Committer
 from app.store.corrections import (
     BACKFILL,
-    CorrectedEvent,
     Correction,
     CorrectionState,
-    EventState,
-    append_corrected,
+    append_added,
     append_correction,
     get_correction,
     save_step,
@@ -86,9 +85,10 @@ class Loader:
         self._catalog = catalog
         self._ids = ids
         self._clock = clock
-        self._hooks = hooks
         self._selection = selection
         self._mapper = mapper
+        with database.reading() as conn:
+            self._measure = hooks.make_measure(conn)
         self._committer = Committer(database, ids, catalog.map_again, hooks.on_events)
 
     def find(self, *, running: bool) -> Correction | None:
@@ -102,10 +102,14 @@ class Loader:
         `advance` gets the number of rows of each. Raises Unavailable, FileInvalid.
         """
         tally, pace = CorrectionTally(), Pace()
-        for loaded in self._chunks(0, pace):
-            self._with_retries(partial(self._try, tally, pace, loaded))
-            advance(len(loaded))
-            time.sleep(pace.rest_seconds)
+        with Repeats() as ids:
+            for loaded in self._chunks(0, pace):
+                for event in self._with_retries(partial(self._try, tally, pace, loaded)):
+                    ids.add(event.lane.events[event.position].idempotency_id, 0)
+                advance(len(loaded))
+                time.sleep(pace.rest_seconds)
+            # Each transaction starts from what is stored, so one does not see what another would store.
+            tally.same_ids = sum(1 for _ in ids.find())
         return tally
 
     def begin(self, author: str, reason: str, name: str | None = None) -> Correction:
@@ -173,16 +177,17 @@ class Loader:
         if loaded:
             yield loaded
 
-    def _try(self, tally: CorrectionTally, pace: Pace, loaded: Sequence[Loaded]) -> None:
+    def _try(self, tally: CorrectionTally, pace: Pace, loaded: Sequence[Loaded]) -> list[NewEvent]:
         began = time.perf_counter()
-        beside = False
+        beside, new = False, list[NewEvent]()
         with contextlib.suppress(_RolledBack), self._database.writing(durable=False) as conn:
             self._number(loaded)
             new = settle(conn, [record for _, record in loaded], self._catalog.map_again, self._ids.next)
-            add_loaded(tally, loaded, new, self._hooks.measure(conn, [to_event_values(event) for event in new]))
+            add_loaded(tally, loaded, new, self._measure(list(map(to_event_values, new))))
             beside = others_take_calls(conn, self._ids.tag, self._clock())
             raise _RolledBack
         pace.note(len(loaded), time.perf_counter() - began, beside=beside)
+        return new
 
     def _commit(self, progress: _Progress, loaded: Sequence[Loaded]) -> None:
         """Commit rows; one with a value that the database refuses is found by bisection, and stored as rejected."""
@@ -230,8 +235,8 @@ class Loader:
         self._number(loaded)
         request = to_request(self._ids.next(loaded[0].record.received_at), correction, loaded)
         new = self._committer.store(conn, [request], request.records)
-        append_corrected(conn, correction.id, map(_to_added, new))
-        add_loaded(tally, loaded, new, self._hooks.measure(conn, [to_event_values(event) for event in new]))
+        append_added(conn, correction.id, new)
+        add_loaded(tally, loaded, new, self._measure(list(map(to_event_values, new))))
 
     def _number(self, loaded: Sequence[Loaded]) -> None:
         """Give calls ids of now, since others expect that a call is there soon after its id was made."""
@@ -271,7 +276,3 @@ class Loader:
 
 class _Busy(Unavailable):
     """Another process goes on with this backfill."""
-
-
-def _to_added(event: NewEvent) -> CorrectedEvent:
-    return CorrectedEvent(event.id, None, EventState.ADDED.value)

@@ -8,7 +8,6 @@ import fcntl
 import io
 import os
 import queue
-import signal
 import struct
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import msgspec
 
 from app.backfill.batch import Loaded, map_row
 from app.backfill.formats import Content, Format, Row
-from app.backfill.source import Source
+from app.backfill.source import Source, State
 from app.backfill.survey import Survey, read_good
 from app.clock import clock
 from app.core.segment import read
@@ -83,6 +82,7 @@ class Mapper:
         setup = _Setup(
             name=self.source.name,
             file=self.source.fileno(),
+            state=self.source.state,
             format=self.format,
             content=self.content,
             bad=self.survey.bad.tobytes(),
@@ -96,6 +96,8 @@ class Mapper:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[self.source.fileno()],
+            # Ctrl-C in a terminal would reach it, too: this process decides when to stop.
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
         )
         with process:
@@ -114,6 +116,8 @@ class _Setup(msgspec.Struct, kw_only=True):
     name: str
     file: int
     """The descriptor of the file, which it inherits."""
+    state: State
+    """What the file was when it was checked."""
     format: Format
     content: Content
     bad: bytes
@@ -153,7 +157,7 @@ def _read_frames(stream: IO[bytes]) -> Iterator[_Frame]:
 def _map_frames(setup: _Setup) -> Iterator[bytes]:
     """Yield the encoded frames of a file."""
     transforms = _parse_transforms(setup.transforms, setup.pseudonym_key)
-    source = Source(setup.name, io.FileIO(setup.file))
+    source = Source(setup.name, io.FileIO(setup.file), setup.state)
     survey = Survey()
     survey.bad.frombytes(setup.bad)
     loaded: list[Loaded] = []
@@ -188,8 +192,6 @@ def _to_frame(loaded: list[Loaded]) -> bytes:
 
 def _main() -> None:
     """Write the frames of the file that standard input names to standard output."""
-    # Ctrl-C reaches both processes of a terminal: the other one decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     setup = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Setup)
     frames: queue.Queue[bytes | None] = queue.Queue(_FRAMES_AHEAD)
 

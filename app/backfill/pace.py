@@ -1,7 +1,7 @@
 """How many calls a commit of a backfill takes, and how long it rests: it yields to calls that come in."""
 
-ALONE_SECONDS = 0.3
-"""How long a commit may take where nobody else writes: larger ones cost less for each call."""
+ALONE_SECONDS = 0.5
+"""How long a commit may take where nobody else writes: each page of random keys is then written once for more calls."""
 
 BESIDE_SECONDS = 0.015
 """How long it may take beside incoming calls, which wait for it on SQLite."""

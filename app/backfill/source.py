@@ -27,6 +27,9 @@ _LINES_TO_A_LOOK = 1000
 
 Stream = io.FileIO | IO[bytes]
 
+State = tuple[int, int]
+"""Bytes of a file, and when it was changed, in nanoseconds."""
+
 TextLine = tuple[int, bytes | None]
 """The number of a line, from 1, and its bytes without its end; None: it is longer than MAX_CALL_BYTES."""
 
@@ -34,12 +37,15 @@ TextLine = tuple[int, bytes | None]
 class Source:
     """A file that is open. Made by `open_source`."""
 
-    def __init__(self, name: str, file: Stream) -> None:
-        """`file` can be read from its start as often as needed; `name` is shown to people."""
+    def __init__(self, name: str, file: Stream, state: State | None = None) -> None:
+        """`file` can be read from its start as often as needed; `name` is shown to people.
+
+        `state`: what it has to be, None: what it is now.
+        """
         self.name = name
         self._file = file
-        self._state = self._stat()
-        self.size = self._state[0]
+        self.state = state or self._stat()
+        self.size = self.state[0]
         """Bytes, as they are in the file."""
 
     def fileno(self) -> int:
@@ -61,6 +67,7 @@ class Source:
             FileInvalid: it is no text in UTF-8, its gzip data is broken, it cannot be read, or it changed meanwhile.
 
         """
+        self._check_state()
         number, passed = 0, 0
         try:
             with self._stream() as stream:
@@ -78,8 +85,7 @@ class Source:
         except OSError as error:
             raise FileInvalid(f"{self.name} cannot be read: {error.strerror or error}") from error
         advance(self.size - passed)
-        if self._stat() != self._state:
-            raise FileInvalid(f"{self.name} was changed while it was read: run the command again")
+        self._check_state()
 
     @contextlib.contextmanager
     def _stream(self) -> Iterator["io.BufferedReader[Any]"]:
@@ -101,7 +107,11 @@ class Source:
                 stream.read(len(_UTF8_BOM))
             yield stream
 
-    def _stat(self) -> tuple[int, int]:
+    def _check_state(self) -> None:
+        if self._stat() != self.state:
+            raise FileInvalid(f"{self.name} was changed while it was read: run the command again")
+
+    def _stat(self) -> State:
         status = os.fstat(self._file.fileno())
         return status.st_size, status.st_mtime_ns
 

@@ -43,6 +43,12 @@ def tally_text(tally: CorrectionTally, selection: FileSelection, *, foreseen: bo
             first = tally.lines.get(outcome)
             of = f" (line{'s' * (count > 1)} {_lines_text(first, count)})" if first else ""
             lines.append(f"  {count:>9,}  {would}{outcome}{of}")
+    if tally.same_ids:
+        makes = "makes" if tally.same_ids == 1 else "make"
+        lines.append(
+            f"  {tally.same_ids:>9,}  of the stored {makes} an idempotency id of an earlier line: not stored, but a "
+            "duplicate or a conflict"
+        )
     lines.append(f"{counted(tally.events, 'event')} {would or ('was ' if tally.events == 1 else 'were ')}added")
     if tally.events:
         lines += _counts_lines("customer", tally.by_customer)

@@ -35,7 +35,7 @@ _VERIFIED = {
     "basic": "its request came with a user and a password",
     "write_key": "its request came with one of SEGMENT_WRITE_KEYS",
     "api_key": "its request came with one of LOTUS_INGEST_KEYS",
-    "backfill": "a person loaded it from a file, by `segment-lotus backfill`",
+    "backfill": "a person loaded it from a file",
 }
 
 

@@ -22,6 +22,10 @@ AMENDMENT = (*(f"{_SET}{name}" for name in FIELDS), "set_properties", "unset_pro
 """The last two have a property on each line: `tokens=12`, and `tokens`."""
 
 
+_LABELS = {"sha256": "SHA-256", "of": "holds", "bad": "bad lines left out"}
+"""Of what a backfill says of its file."""
+
+
 def parse_form_selection(texts: Mapping[str, str]) -> Selection:
     """Parse which events a form is about; it may have other fields. Raises BadQuery."""
     values: dict[str, Any] = {name: text for name, text in texts.items() if name in MEMBERS}
@@ -31,7 +35,9 @@ def parse_form_selection(texts: Mapping[str, str]) -> Selection:
 def to_selection_fields(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of a form that mean this selection; several ids are only shown."""
     ids = values.get("ids")
-    shown = {name: str(value) for name, value in values.items() if name != "ids" and value is not None}
+    shown = {
+        _LABELS.get(name, name): str(value) for name, value in values.items() if name != "ids" and value is not None
+    }
     return ({"id": ", ".join(ids)} if ids else {}) | shown
 
 

@@ -1,8 +1,8 @@
 """The effect of corrections on metrics: what events add to the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from app.core.times import format_time
 from app.metrics.catalog import read_live_metrics
@@ -15,17 +15,27 @@ from app.store.tally import Measure
 
 _MONTH = len("2026-11")
 
+Effects = dict[tuple[str, str, str], tuple[int, Decimal | None]]
+"""By metric, customer and month: how many events, and how much they add; None: it depends on others."""
+
 
 def measure_effect(conn: Connection, events: Sequence[EventValues]) -> Measure:
     """Return what events add to the live metrics, by metric, customer and month (UTC): how many count, and how much.
 
     How much is exact for counts and sums. It is None where it depends on other events: a maximum may stay what it is.
     """
-    if not events:
-        return {}
+    return make_measure(conn)(events) if events else {}
+
+
+def make_measure(conn: Connection) -> Callable[[Sequence[EventValues]], Measure]:
+    """Read the live metrics; return the function that says what events add to them, as `measure_effect` does."""
     by_name: dict[str, list[Metric]] = {}
     for metric in read_live_metrics(conn).values():
         by_name.setdefault(metric.event_name, []).append(metric)
+    return partial(_add_up, by_name)
+
+
+def _add_up(by_name: Mapping[str, list[Metric]], events: Iterable[EventValues]) -> Measure:
     effect: dict[tuple[str, str, str], tuple[int, Decimal | None]] = {}
     for values in events:
         metrics = by_name.get(values.event_name)

@@ -26,7 +26,7 @@ from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
 from app.metrics.comparison import compare_numbers
 from app.metrics.counted import find_counted_events
-from app.metrics.effect import measure_effect
+from app.metrics.effect import make_measure, measure_effect
 from app.metrics.evidence_files import EvidenceFiles, EvidencePeriod
 from app.metrics.fold import BucketBuilder
 from app.metrics.month_documents import list_adjustment_documents
@@ -144,7 +144,7 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
 
 def backfill_hooks(ids: Ids, *, forwards: bool) -> BackfillHooks:
     """Return the hooks of a backfill. Its events are forwarded as those of a replay are."""
-    return BackfillHooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], measure_effect)
+    return BackfillHooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], make_measure)
 
 
 def correction_hooks(ids: Ids) -> CorrectionHooks:

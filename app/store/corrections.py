@@ -162,6 +162,11 @@ def append_corrected(conn: sa.Connection, correction_id: int, corrected: Iterabl
     _EVENTS.run(conn, sorted(rows, key=lambda row: row[1]))
 
 
+def append_added(conn: sa.Connection, correction_id: int, new: Iterable[NewEvent]) -> None:
+    """Add to a batch the events that it stored."""
+    _EVENTS.run(conn, sorted((correction_id, event.id, None, EventState.ADDED.value, None) for event in new))
+
+
 def list_corrected(conn: sa.Connection, correction_id: int, after: int, limit: int) -> list[CorrectedEvent]:
     """Return the next events of a batch that no undo has come to yet, by id."""
     open_states = (EventState.VOIDED.value, EventState.ADDED.value)

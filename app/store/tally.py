@@ -97,6 +97,8 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
     """Of a backfill: calls by outcome."""
     lines: dict[str, list[int]] = {}
     """Of a backfill: the first lines of its file by outcome, but for `stored`."""
+    same_ids: int = 0
+    """Of its dry run: events counted as stored whose idempotency id an earlier line makes, too."""
 
     def add_events(self, events: Sequence[tuple[str, str]], measure: Measure) -> None:
         """Take out events, as (customer, event name), and what they add to the numbers."""

@@ -1,16 +1,28 @@
 """What the tests of backfills share: calls and events as files, and the command as it is typed."""
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from click.testing import Result
 
+from app.backfill.batch import FileSelection
+from app.backfill.formats import Content, Format
+from app.backfill.loader import Loader
+from app.backfill.mapper import Mapper
+from app.backfill.source import open_source
+from app.backfill.survey import check_source
+from app.catalog.live import build_catalog
+from app.clock import clock
+from app.service.build import backfill_hooks
 from app.store.engine import Database
 from app.store.schema import calls, corrected_events, corrections, events
-from tests.builders import a_document, published, rows_of, some_transforms, to_raw
+from tests.builders import a_document, published, rows_of, some_ids, some_transforms, to_raw
 from tests.corrections.correcting import METRICS, check
 from tests.metrics.conftest import publish
 
@@ -123,3 +135,39 @@ def judge(database: Database) -> None:
 def batches(database: Database) -> list[tuple[str, str]]:
     """Return kind and state of each batch."""
     return rows_of(database, corrections, corrections.c.kind, corrections.c.state)
+
+
+@contextlib.contextmanager
+def a_loader(database: Database, path: Path, tag: int = 41) -> Iterator[Loader]:
+    """Yield the loader of a file of calls, as a process with this tag has it."""
+    catalog, ids = build_catalog(""), some_ids(tag)
+    catalog.refresh(database)
+    with open_source(str(path), sys.stdin.buffer) as source:
+        survey = check_source(
+            source, Format.NDJSON, Content.CALLS, note_bad=lambda _bad: None, advance=lambda _bytes: None
+        )
+        mapper = Mapper(
+            source=source,
+            format=Format.NDJSON,
+            content=Content.CALLS,
+            survey=survey,
+            transforms=catalog.active,
+            pseudonym_key=None,
+        )
+        selection = FileSelection(
+            file=source.name,
+            sha256=source.digest(),
+            format=Format.NDJSON,
+            of=Content.CALLS,
+            rows=survey.rows,
+            bad=0,
+        )
+        yield Loader(
+            database=database,
+            catalog=catalog,
+            ids=ids,
+            clock=clock,
+            hooks=backfill_hooks(ids, forwards=False),
+            selection=selection,
+            mapper=mapper,
+        )

@@ -144,6 +144,20 @@ def test_a_later_version_of_the_transform_makes_no_conflict_of_a_duplicate(
     )
 
 
+def test_a_dry_run_tells_how_many_events_have_the_id_of_an_earlier_line(
+    file_database: Database, type_file: Type
+) -> None:
+    by_customer = "match: {type: track, event: api_call}\nevent:\n  idempotency_id: userId\n"
+    an_ingest(file_database, some_transforms(api_call=by_customer))
+    Path("day.ndjson").write_bytes(ndjson(some_calls(range(1000))))
+    words = ("backfill", "day.ndjson", *REASON)
+    assert "an idempotency id of an earlier line: not stored, but" in type_file(*words, "--dry-run").stdout
+    foreseen = json.loads(type_file(*words, "--dry-run", "--json").stdout)
+    done = json.loads(type_file(*words, "--yes", "--json").stdout)
+    assert foreseen["calls"]["stored"] - foreseen["same_ids"] == done["calls"]["stored"] == 3
+    assert foreseen["same_ids"] > 0
+
+
 def test_calls_that_no_transform_takes_are_kept_and_a_replay_reads_them_as_they_were(
     file_database: Database, type_file: Type
 ) -> None:
