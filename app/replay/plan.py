@@ -22,6 +22,10 @@ from app.store.kept import ReplayScope, count_ids
 from app.store.publications import find_latest_moment
 from app.store.review import get_call_ids, newest_call_id, read_calls
 
+_SPREAD_SECONDS = 15
+"""After this time no call that an older version mapped can become visible any more: all nodes map by a new
+version within 2 s, a commit waits 3 s for the database, and a transaction lasts 10 s at most."""
+
 _SAME_ID_MAX = 1000
 """Calls with one id that a replay takes at most: the newest."""
 
@@ -121,6 +125,18 @@ class Plan:
     """The transforms of `request.mapped_by`."""
     published_at: int = 0
     """Time of the latest publication of a transform, in microseconds since 1970."""
+
+    @property
+    def spread_at(self) -> int:
+        """Return when all nodes map by the live versions, and all calls mapped by others are visible."""
+        return self.published_at + _SPREAD_SECONDS * 1_000_000
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether it reads the newest calls once more at its end: a correction that begins just after a publication."""
+        request = self.request
+        bounded = request.limit is not None or request.until is not None or request.call_id is not None
+        return request.correct and not bounded and self.replay.started_at < self.spread_at
 
     @property
     def left(self) -> int:

@@ -39,10 +39,6 @@ _TRIES = 20
 _PAUSE_SECONDS = 0.2
 _RESUME_HINT = "run the same command again to resume"
 
-_SPREAD_SECONDS = 15
-"""After this time no call that an older version mapped can become visible any more: all nodes map by a new
-version within 2 s, a commit waits 3 s for the database, and a transaction lasts 10 s at most."""
-
 _OVERLAP_SECONDS = 60
 """Ids are made from the clocks of nodes, which differ."""
 
@@ -113,7 +109,7 @@ class Replayer:
             with self._database.writing() as conn:
                 append_plan(conn, plan)
         reader = self._reader(plan)
-        catches_up = self._catches_up(plan)
+        catches_up = plan.catches_up
         tail = first_id_at(min(plan.published_at, plan.replay.started_at) - _OVERLAP_SECONDS * 1_000_000)
         with ThreadPoolExecutor(1, "replay") as thread, ThreadPoolExecutor(1, "checkpoint") as checkpoint_thread:
             checkpoints = Checkpoints(checkpoint_thread, self._database)
@@ -157,12 +153,8 @@ class Replayer:
         with self._database.reading() as conn:
             return list_voids(conn, plan.replay.id)
 
-    def _catches_up(self, plan: Plan) -> bool:
-        bounded = plan.request.limit is not None or plan.request.until is not None or plan.request.call_id is not None
-        return plan.request.correct and not bounded and plan.replay.started_at < _spread_at(plan)
-
     def _wait_until_spread(self, plan: Plan, advance: Callable[[int], None]) -> None:
-        while (left := _spread_at(plan) - self._clock()) > 0:
+        while (left := plan.spread_at - self._clock()) > 0:
             self._sleep(min(left / 1_000_000, _PAUSE_SECONDS))
             advance(0)
 
@@ -307,8 +299,3 @@ class Replayer:
                 raise
             except RowRefused as again:
                 self._bisect(plan, part, again, rehearsal)
-
-
-def _spread_at(plan: Plan) -> int:
-    """Return when all nodes map by the live versions, and all calls mapped by others are visible."""
-    return plan.published_at + _SPREAD_SECONDS * 1_000_000

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from app.store.engine import connect
 from tests.browser.conftest import NARROW, WIDE, Visitor
@@ -74,7 +74,7 @@ def test_a_replay_that_corrects_is_asked_about_and_is_a_batch(visitor: Visitor) 
     page.get_by_label("Your name").fill("ann")
     page.get_by_label("Why", exact=True).fill("billed by event")
     page.get_by_role("button", name="Replay 1 call").click()
-    expect(_finished(page)).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("finished", exact=True)).to_be_visible(timeout=30_000)
     page.reload()
     look(visitor, "replay")
     visitor.go("/replays")
@@ -85,7 +85,3 @@ def test_a_replay_that_corrects_is_asked_about_and_is_a_batch(visitor: Visitor) 
     visitor.go("/calls?id=beat-1&since=all")
     page.locator("a[href^='/calls/']").first.click()
     look(visitor, "call")
-
-
-def _finished(page: Page) -> Locator:
-    return page.get_by_text("finished", exact=True)

@@ -182,14 +182,15 @@ class Life:
         deliver(self.database, self.chance.choice(names)[0])
 
     def end(self) -> None:
-        """Undo all, the newest first: then everything counts, but what a replay replaced and an undo left before."""
+        """Undo all, the newest first: then everything counts, but what a replay replaced, or an undo left or removed."""
         self._depth = 1
         finish: Callable[[Correction], Correction] = self._correctors[0].run
         for id_, state in sorted(rows_of(self.database, corrections, corrections.c.id, corrections.c.state))[::-1]:
             if state != CorrectionState.UNDONE:
                 finish(self._correctors[0].begin_undo(id_, "bob", "all of it"))
         columns = corrected_events.c.event_id, corrected_events.c.state
-        left = {id_ for id_, state in rows_of(self.database, corrected_events, *columns) if state == "left"}
+        ends = {"left", "removed"}
+        left = {id_ for id_, state in rows_of(self.database, corrected_events, *columns) if state in ends}
         assert {row[0] for row in self._void_by_people()} <= left
         replay(self.database, some_transforms(order=PRICED % self.price), outcomes=tuple(Outcome), correct=True)
         fold_all(self.database)
