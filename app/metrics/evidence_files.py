@@ -5,14 +5,12 @@ They hold of each event only the properties that the metric reads. `app.metrics.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from app.core.csv_text import to_cell, to_csv_text
 from app.core.json_text import encode
 from app.core.times import format_time
 from app.errors import BadQuery, Unavailable
-from app.metrics.answer import answer
-from app.metrics.bucket_parts import to_metric_event
+from app.metrics.answer_from_buckets import answer_from_buckets
 from app.metrics.catalog import KIND, get_metric
 from app.metrics.definition import Metric
 from app.metrics.documents import to_answer_document
@@ -21,7 +19,8 @@ from app.metrics.parameters import parse_month
 from app.metrics.query import Query
 from app.metrics.stream import Stream
 from app.metrics.tables import share_head, to_share_cells
-from app.metrics.values import UNREADABLE, read_properties
+from app.metrics.values import UNREADABLE
+from app.store.csv_table import PAGE_ROWS
 from app.store.engine import Connection
 from app.store.event_histories import find_histories
 from app.store.publications import list_history
@@ -29,9 +28,6 @@ from app.store.versions import Version, list_versions
 
 EVENTS, NUMBER, METRIC = "events.csv", "number.json", "metric.yaml"
 VERSIONS, TRANSFORMS = "metric_versions.json", "transforms.json"
-
-_PIECE = 1000
-"""Events in one piece of a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +76,9 @@ class EvidenceFiles:
         stream = Stream(self._metric, self._query, self._now)
         yield EVENTS, self._read_events(stream)
         result = stream.answer()
-        if result != answer(self._conn, self._metric, self._query, self._now):
+        # Without buckets, `usage` computes its answer from raw events, as the stream does.
+        other = answer_from_buckets(self._conn, self._metric, self._query, self._now)
+        if other is not None and other != result:
             name = self._metric.name
             raise Unavailable(
                 f"raw events give another number than `usage`: `segment-lotus metrics build {name} --anew` first"
@@ -93,13 +91,15 @@ class EvidenceFiles:
     def _read_events(self, stream: Stream) -> Iterator[str]:
         metric, zone = self._metric, self._query.zone()
         yield to_csv_text([evidence_head(metric)])
-        shares = ShareReader(self._conn, metric, self._query, self._now, whole=True).read(self._conn)
-        while page := list(islice(shares, _PIECE)):
-            histories = find_histories(self._conn, (share.event.id for share in page))
+        reader = ShareReader(self._conn, metric, self._query, self._now, whole=True)
+        ids = reader.list_ids(self._conn)
+        for start in range(0, len(ids), PAGE_ROWS):
+            shares = reader.read(self._conn, ids[start : start + PAGE_ROWS])
+            histories = find_histories(self._conn, (share.event.id for share in shares))
             lines = []
-            for share in page:
+            for share in shares:
                 if share.standing is not EventStanding.VOIDED:
-                    stream.add(to_metric_event(metric, share.event))
+                    stream.add(share.metric_event)
                 self._transforms.add(share.event.transform_digest)
                 cells = to_share_cells(metric, share, histories.get(share.event.id), zone)
                 lines.append([*cells, to_cell(share.event.base_id), to_properties_cell(metric, share)])
@@ -133,7 +133,7 @@ def evidence_head(metric: Metric) -> list[str]:
 
 def to_properties_cell(metric: Metric, share: Share) -> str:
     """Return the properties that the metric reads, as JSON; empty where they cannot be read."""
-    properties = read_properties(share.event.properties)
+    properties = share.metric_event.properties
     if properties is UNREADABLE:
         return ""
     return encode({name: properties[name] for name in sorted(metric.property_names()) if name in properties}).decode()

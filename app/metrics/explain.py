@@ -1,8 +1,9 @@
 """Proof of a number: the exact events it is made of; and for a call, which metrics counted its events or did not."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from app.metrics.bucket_parts import to_metric_event
 from app.metrics.definition import CategoricalFilter, Metric, MetricType, NumericFilter
 from app.metrics.proration import to_buckets
 from app.metrics.query import Group, MetricEvent, Query, level_group
-from app.metrics.sql_events import Place, UsageEvent, stream_events_in_order
+from app.metrics.sql_events import Place, UsageEvent, list_ids_in_order, read_events, stream_events_in_order
 from app.metrics.stream import read_from
 from app.metrics.values import Skip, format_number, read_properties, read_text
 from app.metrics.windows import SECOND, SECONDS_OF
@@ -22,6 +23,9 @@ from app.store.review import get_call
 from app.store.review_events import EventRow
 
 _Key = tuple[str, Group]
+
+_READ = 1000
+"""Events that are read at a time."""
 
 
 class EventStanding(StrEnum):
@@ -43,6 +47,8 @@ class Share:
     """One event behind a number."""
 
     event: UsageEvent
+    metric_event: MetricEvent
+    """The same, as the metric reads it."""
     group: dict[str, str | None]
     value: str | None
     """Its value; None if it is only counted, or skipped."""
@@ -121,12 +127,17 @@ class ShareReader:
         self._whole = whole
         self._group = None if group is None else tuple(group.get(name) for name in self._names)
         self._before = _EventsBefore(conn, metric, query, self._end, self._group)
+        event_filter = to_event_filter(metric, query, self._before.since, self._end)
+        self._filter = msgspec.structs.replace(event_filter, with_void=whole)
 
     def read_page(self, conn: Connection, after: Place | None, limit: int) -> SharePage:
         """Return the page after a position (None: the first)."""
         shares: list[Share] = []
         following: Place | None = None
-        for share in self.read(conn, after):
+        for stored in stream_events_in_order(conn, self._filter, after):
+            share = self._to_share(stored)
+            if share is None:
+                continue
             if len(shares) == limit:
                 last = shares[-1].event
                 following = last.time_created, last.id
@@ -135,14 +146,17 @@ class ShareReader:
         by_arrival = is_by_arrival(conn, self._query)
         return SharePage(shares=shares, following=following, as_of=self._query.as_of, by_arrival=by_arrival)
 
-    def read(self, conn: Connection, after: Place | None = None) -> Iterator[Share]:
-        """Yield the events by time and then by arrival, after a position (None: all)."""
-        event_filter = to_event_filter(self._metric, self._query, self._before.since, self._end)
-        event_filter = msgspec.structs.replace(event_filter, with_void=self._whole)
-        for stored in stream_events_in_order(conn, event_filter, after):
-            share = self._to_share(stored)
-            if share is not None:
-                yield share
+    def list_ids(self, conn: Connection) -> Sequence[int]:
+        """Return the ids of all events that `read` may find, in the order of the list."""
+        return list_ids_in_order(conn, self._filter)
+
+    def read(self, conn: Connection, ids: Sequence[int]) -> list[Share]:
+        """Return those of these events, at most a thousand, that are behind the numbers."""
+        return [
+            share
+            for stored in read_events(conn, ids, self._query.as_of)
+            if (share := self._to_share(stored)) is not None
+        ]
 
     def _to_share(self, stored: UsageEvent) -> Share | None:
         """Return an event behind the numbers; None for one that is not asked for."""
@@ -159,6 +173,7 @@ class ShareReader:
             return None
         return Share(
             event=stored,
+            metric_event=event,
             group=dict(zip(self._names, key[1], strict=True)),
             value=value,
             skipped=skip,
@@ -226,7 +241,10 @@ class _EventsBefore:
 
     def _valued_events(self, since: int | None, until: int) -> Iterator[tuple[MetricEvent, _Key]]:
         metric, query = self._metric, self._query
-        events = stream_events_in_order(self._conn, to_event_filter(metric, query, since, until))
+        # Sorted by ids alone: whole rows of a million events would fill the memory of SQLite.
+        ids = list_ids_in_order(self._conn, to_event_filter(metric, query, since, until))
+        pages = (read_events(self._conn, ids[start : start + _READ]) for start in range(0, len(ids), _READ))
+        events = chain.from_iterable(pages)
         for _, event, key in _passing_events(metric, events, query.groups(metric)):
             if self._wanted in {None, key[1]} and not isinstance(metric.read(event.properties), Skip):
                 yield event, key

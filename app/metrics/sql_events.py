@@ -1,11 +1,13 @@
 """Queries for the events of metrics, streamed in bounded memory."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from app.store.arrays import among
 from app.store.events import BASE_ID
 from app.store.moment import counted_at, first_id_since, revived_since, stored_by
 from app.store.record import to_key
@@ -80,12 +82,7 @@ def stream_events_in_order(
     conn: sa.Connection, event_filter: EventFilter, after: Place | None = None
 ) -> Iterator[UsageEvent]:
     """Yield events by time and then by arrival, starting after the position `after`."""
-    columns: list[sa.ColumnElement[Any]] = list(_EVENT)
-    as_of = event_filter.as_of
-    if as_of is not None:
-        was_void = sa.case((counted_at(as_of), sa.null()), else_=sa.func.coalesce(events.c.voided_at, as_of))
-        columns = [was_void if column is events.c.voided_at else column for column in columns]
-    query = _in_order(_select(columns, event_filter))
+    query = _in_order(_select(_columns_at(event_filter.as_of), event_filter))
     if after is not None:
         time, event_id = after
         later = sa.or_(events.c.time_created > time, events.c.id > event_id)
@@ -103,6 +100,22 @@ def count_values(conn: sa.Connection, event_filter: EventFilter, most: int, most
         if count > limit and query is of_customer:
             return None
     return count
+
+
+def list_ids_in_order(conn: sa.Connection, event_filter: EventFilter) -> "array[int]":
+    """Return the ids of events by time and then by arrival: 8 bytes each.
+
+    No index has this order. Whoever reads a long list in pages so sorts it once, and not the whole rows.
+    """
+    rows = stream_rows(conn, _in_order(_select([events.c.id], event_filter)))
+    return array("q", (row[0] for row in rows))
+
+
+def read_events(conn: sa.Connection, ids: Sequence[int], as_of: int | None) -> list[UsageEvent]:
+    """Return events, void ones too, in the order of their ids, as they stood at a moment; None: now."""
+    query = sa.select(*_columns_at(as_of)).where(among(conn, events.c.id, ids))
+    event_of = {row.id: UsageEvent(*row) for row in conn.execute(query)}
+    return [event_of[id_] for id_ in ids]
 
 
 def list_customers(conn: sa.Connection) -> list[str]:
@@ -166,6 +179,14 @@ def _match(query: sa.Select[Any], event_filter: EventFilter) -> sa.Select[Any]:
     if event_filter.since is not None:
         query = query.where(events.c.time_created >= event_filter.since)
     return query
+
+
+def _columns_at(as_of: int | None) -> Sequence[sa.ColumnElement[Any]]:
+    """Return the columns of a UsageEvent as they stood at a moment; None: now."""
+    if as_of is None:
+        return _EVENT
+    was_void = sa.case((counted_at(as_of), sa.null()), else_=sa.func.coalesce(events.c.voided_at, as_of))
+    return [was_void.label("voided_at") if column is events.c.voided_at else column for column in _EVENT]
 
 
 def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:

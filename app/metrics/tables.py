@@ -8,7 +8,6 @@ from app.metrics.definition import Aggregation, Metric
 from app.metrics.documents import to_group_cell
 from app.metrics.explain import Share, ShareReader
 from app.metrics.query import Query
-from app.metrics.sql_events import Place
 from app.store.csv_table import PAGE_ROWS, CsvTable
 from app.store.engine import Connection
 from app.store.event_histories import HISTORY_HEAD, EventHistory, find_histories, to_history_cells, to_time_cell
@@ -16,20 +15,23 @@ from app.store.event_histories import HISTORY_HEAD, EventHistory, find_histories
 
 def make_events_table(
     metric: Metric, query: Query, now: int, group: dict[str, str | None] | None = None
-) -> CsvTable[Place]:
+) -> CsvTable[int]:
     """Return the events of a query, or of one group of its answer, by time and then by arrival; times in its zone."""
     reader: ShareReader | None = None
+    ids: Sequence[int] = ()
     zone = query.zone()
 
-    def read_page(conn: Connection, after: Place | None) -> tuple[list[list[str]], Place | None]:
-        nonlocal reader
+    def read_page(conn: Connection, start: int | None) -> tuple[list[list[str]], int | None]:
+        nonlocal reader, ids
         if reader is None:
-            # What precedes the period is read once, and not for each page.
+            # Which they are, and what precedes the period, is found out once and not for each page.
             reader = ShareReader(conn, metric, query, now, group=group, whole=True)
-        page = reader.read_page(conn, after, PAGE_ROWS)
-        histories = find_histories(conn, (share.event.id for share in page.shares))
-        cells = [to_share_cells(metric, share, histories.get(share.event.id), zone) for share in page.shares]
-        return cells, page.following
+            ids = reader.list_ids(conn)
+        end = (start or 0) + PAGE_ROWS
+        shares = reader.read(conn, ids[start or 0 : end])
+        histories = find_histories(conn, (share.event.id for share in shares))
+        cells = [to_share_cells(metric, share, histories.get(share.event.id), zone) for share in shares]
+        return cells, end if end < len(ids) else None
 
     return CsvTable(share_head(query.groups(metric)), read_page)
 

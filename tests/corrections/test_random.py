@@ -182,7 +182,7 @@ class Life:
         deliver(self.database, self.chance.choice(names)[0])
 
     def end(self) -> None:
-        """Undo all, the newest first: then everything counts, but what a replay replaced, or an undo left or removed."""
+        """Undo all, the newest first: then all counts, but what a replay replaced, or an undo left or removed."""
         self._depth = 1
         finish: Callable[[Correction], Correction] = self._correctors[0].run
         for id_, state in sorted(rows_of(self.database, corrections, corrections.c.id, corrections.c.state))[::-1]:
