@@ -173,7 +173,9 @@ def _echo(correction: Correction, *, as_json: bool) -> None:
     elif correction.undo_started_at is not None:
         click.echo(f"correction {correction.id} is {undo_text(correction)}")
     else:
-        click.echo(f"{effect_text(to_tally(correction), foreseen=False)}\n\ncorrection {correction.id}")
+        click.echo(
+            f"{effect_text(to_tally(correction), foreseen=False, lotus=correction.lotus)}\n\ncorrection {correction.id}"
+        )
 
 
 def _login() -> str:

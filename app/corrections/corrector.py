@@ -34,6 +34,7 @@ from app.store.corrections import (
     save_step,
     set_event_states,
 )
+from app.store.differences import LotusChoice
 from app.store.engine import Connection, Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.review import newest_call_id
@@ -59,6 +60,7 @@ class VoidPreview:
     until_call: int
     """The last call whose events it is about."""
     tally: CorrectionTally
+    lotus: str = LotusChoice.HOLD
 
 
 class CorrectionBusy(Unavailable):
@@ -75,11 +77,12 @@ class Corrector:
         self._clock = clock
         self._hooks = hooks
 
-    def preview(self, selection: Selection) -> VoidPreview:
-        """Count what voiding a selection would do; write nothing.
+    def preview(self, selection: Selection, lotus: str = LotusChoice.HOLD) -> VoidPreview:
+        """Count what voiding a selection would do; write nothing. `lotus`: a LotusChoice.
 
         Raises:
             NotFound: no event fits, or one of its ids is unknown.
+            BadQuery: the choice cannot be carried out for one of the events.
 
         """
         tally, cursor = CorrectionTally(), (-1, -1)
@@ -91,6 +94,7 @@ class Corrector:
             while True:
                 page = list_selected(conn, selection, cursor, until_call, STEP_EVENTS)
                 event_ids = [event.id for event in page if event.voided_at is None]
+                self._hooks.check_lotus(conn, event_ids, lotus, self._clock())
                 tally.already_void += len(page) - len(event_ids)
                 tally.add_events(
                     [(event.customer_id, event.event_name) for event in page if event.voided_at is None],
@@ -102,11 +106,19 @@ class Corrector:
                 cursor = page[-1].call_id, page[-1].id
         if not (tally.events or tally.already_void):
             raise NotFound("no event fits this selection")
-        return VoidPreview(selection=selection, until_call=until_call, tally=tally)
+        return VoidPreview(selection=selection, until_call=until_call, tally=tally, lotus=lotus)
 
     def begin(self, preview: VoidPreview, author: str, reason: str) -> Correction:
-        """Begin a batch that voids what was previewed; if one of this selection was stopped, return that one."""
+        """Begin a batch that voids what was previewed; if one of this selection was stopped, return that one.
+
+        Raises:
+            BadQuery: what is chosen for Lotus can no longer be carried out for one of the events.
+
+        """
         words = msgspec.json.encode(preview.selection).decode()
+        if preview.lotus != LotusChoice.HOLD:
+            # People take their time to answer, and Lotus takes no event that is too old.
+            self.preview(preview.selection, preview.lotus)
 
         def write(conn: Connection) -> Correction:
             running = find_running(conn, words)
@@ -123,6 +135,7 @@ class Corrector:
                 until_call=preview.until_call,
                 counts=msgspec.json.encode(CorrectionTally()).decode(),
                 started_at=now,
+                lotus=str(preview.lotus),
             )
             append_correction(conn, correction)
             return correction
@@ -275,7 +288,7 @@ class Corrector:
         for hook in self._hooks.on_step:
             counts.update(hook(conn, step))
         ledger.append(conn, self._ids.tag, step.now, counts)
-        return sum(count for entry, count in counts.items() if entry[0] == ledger.DELIVERY and count > 0)
+        return max(0, counts[ledger.DELIVERY, ledger.WAITING, ""])
 
     def _count_deliveries(self, conn: Connection, tally: CorrectionTally, event_ids: Sequence[int]) -> None:
         delivered, undelivered = self._hooks.count_deliveries(conn, event_ids)

@@ -8,6 +8,7 @@ from app.core.times import format_time
 from app.corrections.corrector import VoidPreview
 from app.corrections.selection import Selection
 from app.store.corrections import Correction
+from app.store.differences import LotusChoice, delivered_text
 from app.store.tally import CorrectionTally
 
 
@@ -42,7 +43,7 @@ def to_document(correction: Correction) -> dict[str, Any]:
         "started_at": format_time(correction.started_at),
         "finished_at": _to_time(correction.finished_at),
         "undo": undo,
-        **to_tally(correction).to_values(),
+        **_to_effect(to_tally(correction), correction.lotus),
     }
 
 
@@ -53,8 +54,13 @@ def to_preview_document(preview: VoidPreview, *, dry_run: bool) -> dict[str, Any
         "dry_run": dry_run,
         "kind": "void",
         "selection": preview.selection.to_values(),
-        **preview.tally.to_values(),
+        **_to_effect(preview.tally, preview.lotus),
     }
+
+
+def _to_effect(tally: CorrectionTally, lotus: str | None) -> dict[str, Any]:
+    warning = delivered_text(tally.delivered, lotus, replaced=False) if tally.delivered else None
+    return {"lotus": lotus or LotusChoice.HOLD.value, "warning": warning, **tally.to_values()}
 
 
 def _to_time(micros: int | None) -> str | None:

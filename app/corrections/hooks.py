@@ -1,9 +1,10 @@
 """What a correction does besides events: metrics and deliveries hear of it in its transaction."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from app.core.lotus import LotusEvent
 from app.store import ledger
 from app.store.corrections import CorrectionStep
 from app.store.engine import Connection
@@ -14,6 +15,20 @@ OnStep = Callable[[Connection, CorrectionStep], Counter[ledger.Entry]]
 """Called in the transaction of a step; returns the ledger's changes."""
 
 
+class CheckLotus(Protocol):
+    """Checks that a choice can be carried out for Lotus."""
+
+    def __call__(
+        self,
+        conn: Connection,
+        event_ids: Sequence[int],
+        choice: str,
+        now: int,
+        replacements: Mapping[int, LotusEvent] | None = None,
+    ) -> None:
+        """Check a LotusChoice at a time in microseconds, for events made void or replaced. Raises BadQuery."""
+
+
 class CorrectionHooks(NamedTuple):
     """What a correction does besides events."""
 
@@ -22,6 +37,7 @@ class CorrectionHooks(NamedTuple):
     """Returns how many of these event ids Lotus has, as far as is known here, and how many are in the outbox."""
     measure: Callable[[Connection, Sequence[int]], Measure]
     """Returns what these event ids add to the metrics."""
+    check_lotus: CheckLotus
 
 
 class CorrectionHooksFactory(Protocol):

@@ -78,7 +78,8 @@ def correction_pages(pages: Pages, make_hooks: CorrectionHooksFactory) -> Bluepr
 
 
 def _preview(corrector: Corrector, selection: Selection) -> Values:
-    return {"words": _words(selection), **_shown(corrector.preview(selection).tally)}
+    preview = corrector.preview(selection)
+    return {"words": _words(selection), "lotus": preview.lotus, **_shown(preview.tally)}
 
 
 def _start(corrector: Corrector, selection: Selection, author: str, reason: str) -> Correction:

@@ -4,31 +4,32 @@ from app.core.text import counted, printable
 from app.core.times import format_time
 from app.corrections.documents import to_tally
 from app.store.corrections import Correction, CorrectionState
+from app.store.differences import delivered_text
 from app.store.tally import OTHERS, CorrectionTally, Effect
 
 _ROWS = 20
 """Customers and effects that are shown; JSON has up to a thousand."""
 
 
-def effect_text(tally: CorrectionTally, *, foreseen: bool) -> str:
-    """Return what a batch did or, if `foreseen`, would do."""
+def effect_text(tally: CorrectionTally, *, foreseen: bool, lotus: str | None = None) -> str:
+    """Return what a batch did or, if `foreseen`, would do; `lotus`: its LotusChoice."""
     would = "would be" if foreseen else "were" if tally.events != 1 else "was"
     lines = [f"{counted(tally.events, 'event')} {would} made void"]
     if tally.already_void:
         lines[0] += f" (already void: {tally.already_void:,})"
     if tally.events:
-        lines.append(_deliveries_text(tally, foreseen=foreseen))
+        lines.append(_deliveries_text(tally, foreseen=foreseen, lotus=lotus))
         lines += _counts_text("customer", tally.by_customer)
         lines += _counts_text("event name", tally.by_name)
         lines += ["", "metrics, by customer and month (UTC):", *_effect_lines(tally.effects)]
     return "\n".join(lines)
 
 
-def _deliveries_text(tally: CorrectionTally, *, foreseen: bool) -> str:
-    has = f"Lotus has {tally.delivered:,} of them and keeps them" if tally.delivered else "Lotus has none of them"
+def _deliveries_text(tally: CorrectionTally, *, foreseen: bool, lotus: str | None) -> str:
+    means = delivered_text(tally.delivered, lotus, replaced=False)
     if not tally.withdrawn:
-        return has
-    return f"{has}; {tally.withdrawn:,} {'would be' if foreseen else 'were'} taken out of the outbox"
+        return means
+    return f"{means}; {tally.withdrawn:,} {'would be' if foreseen else 'were'} taken out of the outbox"
 
 
 def _counts_text(noun: str, counts: list[tuple[str | None, int]]) -> list[str]:
@@ -65,7 +66,7 @@ def correction_text(correction: Correction, event_ids: list[tuple[str, str]], sh
     lines = [
         *(f"{name:<10}{text}" for name, text in _head(correction)),
         "",
-        effect_text(tally, foreseen=False),
+        effect_text(tally, foreseen=False, lotus=correction.lotus),
         *([""] if event_ids else []),
         *(f"  {printable(event_id)}  {state}" for event_id, state in event_ids),
     ]

@@ -9,20 +9,28 @@ from app.forward.sql_lists import DeliveryRow, list_attempts, read_deliveries
 from app.store.engine import Connection
 from app.store.review import WholeCall
 from app.web.pages import Values
-from app.web.stages import EVENTS_MAX, Stage
+from app.web.stages import EVENTS_MAX, Panel, Stage
 
 ATTEMPTS_MAX = 100
 """Attempts that the page shows for all its events together; the page of a delivery has more."""
 
 
-def delivery_panel(conn: Connection, whole: WholeCall, _now: int) -> Values:
-    """Return the delivery and the attempts of each event, by event id, and the stages of forwarding."""
-    rows = read_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]])
-    attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
-    return {
-        "deliveries_of": {str(row.event_id): (to_delivery_document(row), attempts[row.event_id]) for row in rows},
-        "delivery_stages": _stages(rows),
-    }
+def delivery_panel(*, forwards: bool) -> Panel:
+    """Return the panel of deliveries. `forwards`: events are forwarded, so those that never were can be queued."""
+
+    def show(conn: Connection, whole: WholeCall, _now: int) -> Values:
+        """Return the delivery and the attempts of each event, by event id, and the stages of forwarding."""
+        shown = whole.events[:EVENTS_MAX]
+        rows = read_deliveries(conn, [event.id for event in shown])
+        attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
+        live = {event.id for event in shown if event.voided_at is None} if forwards else set()
+        return {
+            "deliveries_of": {str(row.event_id): (to_delivery_document(row), attempts[row.event_id]) for row in rows},
+            "not_requested": len(live.difference(row.event_id for row in rows)),
+            "delivery_stages": _stages(rows),
+        }
+
+    return show
 
 
 def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
@@ -49,6 +57,9 @@ def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
             DeliveryState.FAILED: f"Lotus refused it: {undelivered[0].reason}",
             DeliveryState.UNFORWARDABLE: f"it was never sent: {undelivered[0].reason}",
             DeliveryState.VOIDED: "it was made void before it was sent",
+            DeliveryState.SURPLUS: "Lotus has it, and it is void since: it bills too much",
+            DeliveryState.CREDITED: "Lotus has it, and it is void since, which is settled",
+            DeliveryState.HELD: "it is held back: Lotus has the event that it replaces",
         }[DeliveryState(undelivered[0].state)]
         sentence = why if count == 1 else f"{sentence}; of another one: {why}"
     at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)

@@ -3,14 +3,13 @@
 Ids and numbers are text, so that no reader rounds them. Times are RFC 3339 in UTC, digests are hex.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 
 import msgspec
 
+from app.core.csv_text import to_cell, to_lines
 from app.core.times import format_time
 from app.metrics.definition import Metric, MetricType
 from app.metrics.explain import EventExplanation, Share, SharePage
@@ -21,7 +20,6 @@ from app.zones import find_zone
 # Rows per piece of a CSV file.
 _PIECE = 1000
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -165,11 +163,11 @@ def to_csv(answer: Answer, metric: Metric, names: Iterable[str]) -> Iterator[str
     zone = find_zone(answer.tz) or UTC
     is_gauge = metric.metric_type is MetricType.GAUGE
     head = ["customer_id", *columns, "window_start", "window_end", "value", "events_count", "skipped"]
-    yield _lines([[*map(_to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
+    yield to_lines([[*map(to_cell, head), *(["below_zero_at"] if is_gauge else [])]])
     while batch := list(islice(rows, _PIECE)):
-        yield _lines(
+        yield to_lines(
             [
-                _to_cell(row.customer_id),
+                to_cell(row.customer_id),
                 *(_to_group_cell(row.group[name]) for name in columns),
                 _local(row.window_start, zone),
                 _local(row.window_end, zone),
@@ -189,13 +187,8 @@ def to_csv_name(answer: Answer) -> str:
     return f"{answer.metric}_{start}_{end}.csv"
 
 
-def _to_cell(text: str) -> str:
-    """Escape a text for spreadsheets: one that would run as a formula gets a leading apostrophe."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
 def _to_group_cell(text: str | None) -> str:
-    return "" if text is None else _to_cell(text) or '""'
+    return "" if text is None else to_cell(text) or '""'
 
 
 def _local(micros: int, zone: tzinfo) -> str:
@@ -246,13 +239,3 @@ def to_explanation_document(explanation: EventExplanation) -> EventExplanationDo
         value=explanation.value,
         why=explanation.why,
     )
-
-
-def _lines(rows: Iterable[list[object]]) -> str:
-    lines = []
-    for row in rows:
-        # The csv module quotes only characters of its line terminator: CRLF, so that a carriage return is quoted.
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\r\n").writerow(row)
-        lines.append(line.getvalue().removesuffix("\r\n"))
-    return "\n".join([*lines, ""])

@@ -27,6 +27,7 @@ from app.replay.plan import Plan, Tally
 from app.replay.progress import ReplayState, to_state
 from app.replay.replayer import Replayer
 from app.replay.sql_replay_list import is_stop_asked, mark_idle, mark_running
+from app.store.differences import LotusChoice, delivered_text
 from app.store.engine import Database
 from app.store.ids import Ids
 
@@ -218,22 +219,20 @@ def _summary_text(plan: Plan, voided: list[str], *, dry_run: bool) -> str:
         f"  {count:>9}  left: {printable(why)} (such as call {tally.samples[why]})"
         for why, count in sorted(tally.left.items())
     ]
+    means = delivered_text(tally.delivered, LotusChoice.HOLD, replaced=True)
     if dry_run and tally.voided:
-        lines.append(f"{counted(tally.voided, 'event')} would be made void; {_describe_delivered(tally)}.")
+        lines.append(f"{counted(tally.voided, 'event')} would be made void; {means}.")
     if voided:
-        lines += ["", f"{counted(len(voided), 'event')} made void; {_describe_delivered(tally)}:"]
+        lines += [
+            "",
+            f"{counted(len(voided), 'event')} made void; {means}:",
+        ]
         lines += [f"  {printable(event_id)}" for event_id in voided[:_VOIDED_SHOWN]]
         if len(voided) > _VOIDED_SHOWN:
             lines.append(
                 f"  and {len(voided) - _VOIDED_SHOWN} more; all: table voids, replay {plan.replay.id}, or --json"
             )
     return "\n".join(lines)
-
-
-def _describe_delivered(tally: Tally) -> str:
-    if not tally.delivered:
-        return "Lotus has none of them"
-    return f"Lotus has {tally.delivered} of them and keeps them: it cannot void what it has"
 
 
 def _to_summary(plan: Plan, voided: list[str], *, dry_run: bool) -> Summary:

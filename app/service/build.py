@@ -15,11 +15,12 @@ from app.clock import clock
 from app.core.credentials import Credentials
 from app.corrections.hooks import CorrectionHooks
 from app.errors import Unavailable
-from app.forward.correction import follow
-from app.forward.sql_deliveries import queue_events, queue_events_if_used
+from app.forward.correction import OutboxFollower
+from app.forward.sql_deliveries import queue_events
 from app.forward.sql_lists import count_delivered, count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
+from app.metrics.differences import find_differences
 from app.metrics.effect import measure_effect
 from app.metrics.fold import BucketBuilder
 from app.metrics.sql_tail import tail_of
@@ -117,14 +118,21 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
 
     Its events are forwarded, too, if the outbox is in use: this may be a shell without LOTUS_API_KEY.
     """
-    return Hooks([tail_of(ids.next), queue_events if forwards else queue_events_if_used], count_delivered)
+    outbox = OutboxFollower(ids.next, find_differences, forwards=forwards)
+    return Hooks([tail_of(ids.next), outbox.follow_replay], count_delivered)
 
 
 def correction_hooks(ids: Ids) -> CorrectionHooks:
     """Return the hooks of corrections: their metrics, and the outbox where it has rows of their events."""
     note = tail_of(ids.next)
+    outbox = OutboxFollower(ids.next, find_differences)
 
     def rebuild(conn: Connection, step: CorrectionStep) -> Counter[Entry]:
         return note(conn, step.added, (*step.voided, *step.revived), step.now)
 
-    return CorrectionHooks(on_step=(rebuild, follow), count_deliveries=count_deliveries, measure=measure_effect)
+    return CorrectionHooks(
+        on_step=(rebuild, outbox.follow),
+        count_deliveries=count_deliveries,
+        measure=measure_effect,
+        check_lotus=outbox.check,
+    )

@@ -15,10 +15,12 @@ from app.core.transform.schema import SCHEMA
 from app.corrections.commands import HOOKS, corrections, void
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
+from app.forward.commands_settle import MEASURE
 from app.forward.commands_worker import forward, reconcile, worker
 from app.ingest.commands import send
 from app.metrics.commands import metrics
 from app.metrics.commands_usage import usage
+from app.metrics.effect import measure_values
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay
 from app.service.backup import backup, restore
@@ -52,6 +54,7 @@ def main(context: click.Context) -> None:
     """Turn calls from Segment into events for billing with Lotus, each stored once."""
     context.obj = replay_hooks
     context.meta[HOOKS] = correction_hooks
+    context.meta[MEASURE] = measure_values
 
 
 @click.command()

@@ -35,8 +35,7 @@ class Effect(msgspec.Struct, kw_only=True):
         if self.change is None or amount is None:
             self.change = None
         else:
-            number = WIDE.subtract(Decimal(self.change), amount)
-            self.change = format(number.normalize(WIDE), "f") if number else "0"
+            self.change = exact_text(WIDE.subtract(Decimal(self.change), amount))
 
 
 class CorrectionTally(msgspec.Struct, kw_only=True):
@@ -103,3 +102,20 @@ def _counted(counts: list[tuple[str | None, int]], names: Iterable[str]) -> list
         key = name if name in totals or len(totals) < ROWS_MAX else OTHERS
         totals[key] = totals.get(key, 0) + 1
     return list(totals.items())
+
+
+def add_exactly(left: Decimal, right: Decimal) -> Decimal:
+    """Return the exact sum of two amounts."""
+    return WIDE.add(left, right)
+
+
+def exact_difference(left: str | None, right: str | None) -> str | None:
+    """Return `left` less `right`, two exact decimals; None where one of them is."""
+    if left is None or right is None:
+        return None
+    return exact_text(WIDE.subtract(Decimal(left), Decimal(right)))
+
+
+def exact_text(number: Decimal) -> str:
+    """Return an amount as text, without an exponent or trailing zeros."""
+    return format(number.normalize(WIDE), "f") if number else "0"

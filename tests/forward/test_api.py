@@ -1,11 +1,15 @@
 """Deliveries on the JSON API and among the numbers, from the webhook to the stand-in for Lotus."""
 
 import pytest
+import sqlalchemy as sa
 
 from app.clock import clock
 from app.core.times import format_time
 from app.forward.fake_lotus.faults import InjectedFault, PlannedFault
 from app.forward.fake_lotus.server import FakeLotus
+from app.forward.sql_deliveries import DeliveryState, set_states
+from app.store.ledger import append
+from app.store.schema import deliveries
 from tests.builders import a_document, to_raw
 from tests.forward.forwarding import DAY, Clock, a_worker, balanced, states_of, work
 from tests.served import ADMIN_TOKEN
@@ -95,13 +99,23 @@ def test_a_group_is_counted_first_and_then_waits_again(forwarding: Site, address
     assert (group["state"], group["count"]) == ("unforwardable", 2)
     assert group["first_at"] <= group["last_at"]
     retry = "/api/v1/deliveries/retry"
-    words = {"state": "unforwardable", "reason": group["reason"]}
+    assert "deliveries export" in str(ask_for(forwarding, retry, {"state": "unforwardable"}, 400)["message"])
+    assert "deliveries export" in str(
+        ask_for(forwarding, f"/api/v1/deliveries/{group['sample']}/retry", {}, 400)["message"]
+    )
+    # Lotus refused them for good.
+    with forwarding.service.database.writing() as conn:
+        ids = list(conn.execute(sa.select(deliveries.c.event_id)).scalars())
+        changes = set_states(conn, ids, DeliveryState.UNFORWARDABLE, DeliveryState.FAILED)
+        append(conn, 1, clock(), changes)
+    words = {"state": "failed", "reason": group["reason"]}
     assert ask_for(forwarding, retry, {**words, "dry_run": True}) == {"dry_run": True, "count": 2, "is_all": True}
-    assert states_of(forwarding.service.database) == {"unforwardable": 2}
+    assert states_of(forwarding.service.database) == {"failed": 2}
     assert ask_for(forwarding, retry, {**words, "customer": "another"})["count"] == 1
     assert ask_for(forwarding, retry, words) == {"dry_run": False, "count": 1, "next": None}
     assert balanced(forwarding.service.database) == {"waiting": 2}
-    work(a_worker(forwarding.service.database, address, time), time)
+    with forwarding.service.database.writing() as conn:
+        append(conn, 1, clock(), set_states(conn, ids, DeliveryState.WAITING, DeliveryState.FAILED))
     one = f"/api/v1/deliveries/{group['sample']}/retry"
     assert ask_for(forwarding, one, {}) == {"retried": True}
     # It waits already, and is due.

@@ -92,8 +92,9 @@ def test_deliveries_are_listed_counted_and_tried_again(type_: Type, database: Da
     assert type_("deliveries", "retry").exit_code == 2
     assert type_("deliveries", "retry", "--id", "nobody").output == "0 deliveries queued again.\n"
     assert type_("deliveries", "retry", "--id", "big").output == "1 delivery queued again.\n"
-    assert type_("deliveries", "retry", "--state", "unforwardable", "--yes").output == "1 delivery queued again.\n"
-    assert balanced(database) == {"delivered": 1, "waiting": 2}
+    refused = type_("deliveries", "retry", "--state", "unforwardable", "--yes")
+    assert (refused.exit_code, "deliveries export" in refused.output) == (1, True)
+    assert balanced(database) == {"delivered": 1, "unforwardable": 1, "waiting": 1}
     work(a_worker(database, address), Clock())
     assert states_of(database) == {"delivered": 1, "unforwardable": 1, "failed": 1}
 
@@ -111,7 +112,11 @@ def test_the_ledger_of_events_balances_on_its_own(type_: Type, database: Databas
         "failed": 0,
         "unforwardable": 1,
         "voided": 0,
+        "surplus": 0,
+        "credited": 0,
+        "held": 0,
         "not_requested": 1,
+        "differences": 0,
     }
     assert document["events"]["stored"] == sum(document["deliveries"].values())
     assert "not requested" in type_("ledger").stdout
@@ -123,16 +128,14 @@ def test_reconcile_names_what_lotus_lost_and_sends_it_again(
     store(database, [a_recent(f"id-{number}") for number in range(5)])
     work(a_worker(database, address), Clock())
     well = type_("reconcile", "--since", "29d")
-    assert (well.exit_code, well.stdout) == (0, "")
-    assert "5 of 5" in well.stderr
+    assert (well.exit_code, "all 5 events" in well.stdout) == (0, True)
     del lotus.events["id-3"]
     lost = type_("reconcile", "--since", "29d")
-    assert (lost.exit_code, lost.stdout) == (1, "id-3\n")
+    assert (lost.exit_code, "missing in Lotus: 1\n  id-3\n" in lost.stdout) == (1, True)
     assert type_("reconcile", "--since", "29d", "--resend").exit_code == 0
     assert balanced(database) == {"delivered": 4, "waiting": 1}
     work(a_worker(database, address), Clock())
     assert "id-3" in lotus.events
-    assert type_("reconcile", "--since", "60d").exit_code == 2
     lotus.key = "another"
     assert "Lotus does not say" in type_("reconcile", "--since", "29d").output
 

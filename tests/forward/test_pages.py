@@ -100,11 +100,15 @@ def test_the_ledger_of_events_balances_on_the_page_and_says_what_the_command_say
         "failed": 0,
         "not forwardable": 1,
         "voided": 0,
+        "surplus": 0,
+        "credited": 0,
+        "held": 0,
         "not requested": 0,
     }
     assert "balances</span>" in text
     ledger = read_ledger(forwarding.service.database)
     assert ledger.balances
+    assert ledger.deliveries.pop("differences") == 0
     assert sorted(ledger.deliveries.values()) == sorted(list(told.values())[2:])
     with forwarding.service.database.writing() as conn:
         conn.execute(sa.delete(deliveries).where(deliveries.c.state == "unforwardable"))
@@ -179,10 +183,10 @@ def test_errors_come_in_groups_and_a_group_is_counted_and_tried_again(
 
 def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> None:
     send(forwarding, 4, timestamp=now())
-    fail(forwarding, 4, TOO_OLD, "unforwardable")
-    asked = post(forwarding, "/deliveries/retry", state="unforwardable", since="1h", until="30m")
+    fail(forwarding, 4)
+    asked = post(forwarding, "/deliveries/retry", state="failed", since="1h", until="30m")
     assert "Retry 0 deliveries?" in asked
-    asked = post(forwarding, "/deliveries/retry", state="unforwardable", since="1h")
+    asked = post(forwarding, "/deliveries/retry", state="failed", since="1h")
     assert "Retry 4 deliveries?" in asked
     # An hour ago stays where it was while somebody makes up their mind.
     assert re.search(r'name="since" value="\d{4}-', asked)
@@ -190,7 +194,7 @@ def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> N
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="/calls?outcome=stored") == "/calls?outcome=stored"
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="//elsewhere") == "/"
     assert balanced(forwarding.service.database)["waiting"] == 1
-    assert "3 deliveries queued again" in post(forwarding, "/deliveries/retry/start", state="unforwardable")
+    assert "3 deliveries queued again" in post(forwarding, "/deliveries/retry/start", state="failed")
 
 
 def test_nothing_is_tried_again_without_the_token_of_the_session(forwarding: Site) -> None:
