@@ -92,9 +92,10 @@ def _moves(
 
 
 def _to_difference(
-    sums: Sequence[Metric], old: _Properties, sent: Iterable[_Properties], right: Iterable[_Properties]
+    sums: Sequence[Metric], old: _Properties, sent: Sequence[_Properties], right: Sequence[_Properties]
 ) -> _Properties | None:
-    amounts = {name: subtract(_total(name, right), _total(name, sent)) for name in _summed(sums)}
+    counting = [metric for metric in sums if any(_amount(metric, event) is not None for event in (*sent, *right))]
+    amounts = {name: subtract(_total(name, right), _total(name, sent)) for name in _summed(counting)}
     if not any(amounts.values()):
         return None
     kept = {name: old[name] for name in _named(sums) if name in old}
