@@ -1,4 +1,4 @@
-"""Corrections that replace events, made from the rows of the spine, as any corrector makes them; and what Lotus bills."""
+"""Corrections that replace events, made from the rows of the spine, as any corrector does; and what Lotus bills."""
 
 import contextlib
 from collections import Counter

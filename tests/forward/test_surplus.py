@@ -1,6 +1,5 @@
 """What Lotus has too much: surplus, replacements that are held back, and differences of sums. On both databases."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ def use(id_: str, n: object = 5, customer: str = "ann", age: int = 0, **properti
     )
 
 
-def n(value: object, **properties: object) -> Mapping[str, Any]:
+def n(value: object, **properties: object) -> dict[str, Any]:
     return {"properties": {"n": value, "model": "m", "note": "x", **properties}}
 
 
@@ -213,7 +212,8 @@ def test_a_difference_after_a_hold_catches_up(database: Database, lotus: FakeLot
     assert billed(lotus) == owed(database) == {"ann": 9}
     undo(database, correction.id)
     deliver(database, address)
-    assert (billed(lotus), owed(database)) == ({"ann": 5}, {"ann": 7})
+    assert billed(lotus) == {"ann": 5}
+    assert owed(database) == {"ann": 7}
     assert states(database)["a"] == "surplus"
 
 
