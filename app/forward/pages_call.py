@@ -14,6 +14,16 @@ from app.web.stages import EVENTS_MAX, Panel, Stage
 ATTEMPTS_MAX = 100
 """Attempts that the page shows for all its events together; the page of a delivery has more."""
 
+_WHY = {
+    DeliveryState.FAILED: "Lotus refused it: {reason}",
+    DeliveryState.UNFORWARDABLE: "it was never sent: {reason}",
+    DeliveryState.VOIDED: "it was made void before it was sent",
+    DeliveryState.SURPLUS: "it is void since, and Lotus bills too much",
+    DeliveryState.CREDITED: "it is void since, and that is settled",
+    DeliveryState.HELD: "it is held back, since Lotus has the event that it replaces",
+}
+_IN_LOTUS = (DeliveryState.DELIVERED, DeliveryState.SURPLUS, DeliveryState.CREDITED)
+
 
 def delivery_panel(*, forwards: bool) -> Panel:
     """Return the panel of deliveries. `forwards`: events are forwarded, so those that never were can be queued."""
@@ -49,19 +59,16 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
 
 
 def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
-    taken = [row for row in ended if row.state == DeliveryState.DELIVERED]
+    taken = [row for row in ended if row.state in _IN_LOTUS]
     undelivered = [row for row in ended if row.state != DeliveryState.DELIVERED]
     sentence = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
     if undelivered:
-        why = {
-            DeliveryState.FAILED: f"Lotus refused it: {undelivered[0].reason}",
-            DeliveryState.UNFORWARDABLE: f"it was never sent: {undelivered[0].reason}",
-            DeliveryState.VOIDED: "it was made void before it was sent",
-            DeliveryState.SURPLUS: "Lotus has it, and it is void since: it bills too much",
-            DeliveryState.CREDITED: "Lotus has it, and it is void since, which is settled",
-            DeliveryState.HELD: "it is held back: Lotus has the event that it replaces",
-        }[DeliveryState(undelivered[0].state)]
-        sentence = why if count == 1 else f"{sentence}; of another one: {why}"
+        row = undelivered[0]
+        why = _WHY[DeliveryState(row.state)].format(reason=row.reason)
+        if count > 1:
+            sentence += f"; of one: {why}"
+        else:
+            sentence = f"{sentence}; {why}" if taken else why
     at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)
     return Stage(
         name="delivered", passed=not undelivered, sentence=sentence[:400], at=None if at is None else format_time(at)
