@@ -72,9 +72,12 @@ def settlement_api(offload: Offload, admin_token: str, measure: MeasureValues) -
         document = read_json_object() or {}
         if wrong := next((name for name in document if name != "after"), None):
             raise BadQuery(f"there is no member {wrong[:40]!a}: there is after")
-        after = parse_id("after", document["after"]) if "after" in document else 0
+        after = document.get("after", "0")
+        if not isinstance(after, str):
+            raise BadQuery("after must be a text, as an answer gives it in next")
+        number = parse_id("after", after)
         count, further = offload(
-            lambda backend: request_stored(backend.database, clock, after=after, seconds=RETRY_SECONDS)
+            lambda backend: request_stored(backend.database, clock, after=number, seconds=RETRY_SECONDS)
         )
         return to_json({"count": count, "next": None if further is None else str(further)})
 

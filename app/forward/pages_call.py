@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.core.times import format_time
 from app.forward.outbox import to_delivery_document
-from app.forward.sql_deliveries import DeliveryState
+from app.forward.sql_deliveries import IN_LOTUS, DeliveryState
 from app.forward.sql_lists import DeliveryRow, list_attempts, read_deliveries
 from app.store.engine import Connection
 from app.store.review import WholeCall
@@ -22,7 +22,6 @@ _WHY = {
     DeliveryState.CREDITED: "it is void since, and that is settled",
     DeliveryState.HELD: "it is held back, since Lotus has the event that it replaces",
 }
-_IN_LOTUS = (DeliveryState.DELIVERED, DeliveryState.SURPLUS, DeliveryState.CREDITED)
 
 
 def delivery_panel(*, forwards: bool) -> Panel:
@@ -59,7 +58,7 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
 
 
 def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
-    taken = [row for row in ended if row.state in _IN_LOTUS]
+    taken = [row for row in ended if row.state in IN_LOTUS]
     undelivered = [row for row in ended if row.state != DeliveryState.DELIVERED]
     sentence = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
     if undelivered:

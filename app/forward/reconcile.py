@@ -11,7 +11,7 @@ import msgspec
 from app.errors import Unavailable
 from app.forward.export import MeasuredSums, MeasureValues
 from app.forward.lotus import Lotus
-from app.forward.sql_deliveries import DeliveryState
+from app.forward.sql_deliveries import IN_LOTUS, DeliveryState
 from app.forward.sql_lists import newest_event_id
 from app.forward.sql_reconcile import StoredDelivery, list_differences_after, list_stored
 from app.forward.timing import is_too_old
@@ -23,7 +23,6 @@ NOT_REQUESTED = "not requested"
 """In place of the state of an event that has no delivery."""
 
 _BATCH = 1000
-_IN_LOTUS = frozenset({DeliveryState.DELIVERED.value, DeliveryState.SURPLUS.value, DeliveryState.CREDITED.value})
 
 
 class ReconcileRow(msgspec.Struct, kw_only=True):
@@ -127,7 +126,7 @@ class Reconciliation:
         in_lotus: set[int] = set()
         for row in batch:
             sure = row.event_id in asked
-            has = row.idempotency_id not in lost if sure else row.state in _IN_LOTUS
+            has = row.idempotency_id not in lost if sure else row.state in IN_LOTUS
             if has:
                 in_lotus.add(row.event_id)
             self._note(row, has=has, sure=sure)
@@ -135,7 +134,7 @@ class Reconciliation:
 
     def _note(self, row: StoredDelivery, *, has: bool, sure: bool) -> None:
         report, unequal = self._report, None
-        if row.state in _IN_LOTUS or row.state == DeliveryState.VOIDED:
+        if row.state in IN_LOTUS or row.state == DeliveryState.VOIDED:
             report.checked += sure
             report.not_confirmable += not sure
         if row.state == DeliveryState.DELIVERED and not has:

@@ -38,6 +38,10 @@ class DeliveryState(StrEnum):
     """The event replaces another one, which Lotus has: it is not sent until a person releases it."""
 
 
+IN_LOTUS = (DeliveryState.DELIVERED.value, DeliveryState.SURPLUS.value, DeliveryState.CREDITED.value)
+"""States of what Lotus has."""
+
+
 class OutboxRow(msgspec.Struct, frozen=True, gc=False):
     """A delivery, as a correction finds it."""
 
