@@ -56,7 +56,7 @@ def settlement_api(offload: Offload, admin_token: str, measure: MeasureValues) -
     @blueprint.post("/deliveries/<event_id>/credit")
     def credit_this(event_id: str) -> Response:
         number = parse_path_id("an event", event_id)
-        document = read_json_object() or {}
+        document = _read_object("note", "author")
         move = credit_with(parse_note(document.get("note")), parse_author(document.get("author", AUTHOR)))
         settled = offload(lambda backend: move_one(backend.database, move, number, DeliveryState.SURPLUS, clock))
         return to_json({"credited": settled})
@@ -69,9 +69,7 @@ def settlement_api(offload: Offload, admin_token: str, measure: MeasureValues) -
 
     @blueprint.post("/deliveries/queue")
     def queue() -> Response:
-        document = read_json_object() or {}
-        if wrong := next((name for name in document if name != "after"), None):
-            raise BadQuery(f"there is no member {wrong[:40]!a}: there is after")
+        document = _read_object("after")
         after = document.get("after", "0")
         if not isinstance(after, str):
             raise BadQuery("after must be a text, as an answer gives it in next")
@@ -109,6 +107,15 @@ def stream_export(offload: Offload, pieces: DeliveryExport, filters: DeliveryFil
     suffix = "json" if shape is ExportFormat.JSON else "csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}.{suffix}"'}
     return Response(read(), content_type=_TYPES.get(shape, _CSV), headers=headers)
+
+
+def _read_object(*accepted: str) -> dict[str, object]:
+    document = read_json_object()
+    if document is None:
+        raise BadQuery(f"the body must be a JSON object with some of {', '.join(accepted)}")
+    if wrong := next((name for name in document if name not in accepted), None):
+        raise BadQuery(f"there is no member {wrong[:40]!a}: there are {', '.join(accepted)}")
+    return document
 
 
 def _count(filters: DeliveryFilters) -> Work:
