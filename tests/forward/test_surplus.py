@@ -1,4 +1,4 @@
-"""What Lotus has too much: surplus, replacements that are held back, and differences of sums. On both databases."""
+"""What Lotus has too much: surplus, what is held back, differences. On both databases; tables of cases on one."""
 
 from typing import Any
 
@@ -147,8 +147,9 @@ CASES: list[tuple[dict[str, Any], dict[str, Any] | None, dict[str, object]]] = [
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_a_difference_makes_the_sum_of_lotus_right_and_its_undo_makes_it_as_before(
-    database: Database, lotus: FakeLotus, address: str, case: int
+    sqlite_database: Database, lotus: FakeLotus, address: str, case: int
 ) -> None:
+    database = sqlite_database
     publish(database, SUM)
     made, change, expected = CASES[case]
     store(database, [use("a", **made)])
@@ -236,8 +237,9 @@ OBSTACLES = [
 
 @pytest.mark.parametrize("case", range(len(OBSTACLES)))
 def test_a_difference_that_would_be_wrong_is_refused_before_and_never_sent(
-    database: Database, lotus: FakeLotus, address: str, case: int
+    sqlite_database: Database, lotus: FakeLotus, address: str, case: int
 ) -> None:
+    database = sqlite_database
     metrics, value, change, age, why = OBSTACLES[case]
     publish(database, *metrics)
     store(database, [use("a", value, age=age)])
