@@ -27,7 +27,8 @@ from app.core.outcome import Outcome
 from app.core.signature import sign
 from app.forward.fake_lotus.server import FakeLotus, running
 from app.forward.lotus import Lotus
-from app.forward.sql_deliveries import Attempt, DeliveryResult, DeliveryState, claim, record_results, release
+from app.forward.sql_claims import Attempt, DeliveryResult, claim, record_results, release
+from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_destination import pause, read_destination, resume
 from app.forward.sql_lists import count_undelivered
 from app.forward.worker import ForwardWorker

@@ -6,7 +6,7 @@ from app.calls.pretty import to_value_text
 from app.calls.review import ChangeDocument, EventDocument, RefusalDocument, ResultDocument, WholeCallDocument
 from app.core.json_text import encode
 from app.core.outcome import Outcome
-from app.core.text import json_lines, printable, short
+from app.core.text import counted, json_lines, printable, short
 from app.store.amendments import FieldChange
 
 _VALUE_CHARS = 200
@@ -15,11 +15,14 @@ _LOTUS_FIELDS = ("event_name", "idempotency_id", "customer_id", "time_created", 
 
 def call_text(call: WholeCallDocument) -> str:
     """Return everything about a call as lines of text."""
+    live = sum(event.voided_at is None for event in call.events)
+    counts = f"{live} of {counted(len(call.events), 'event')} {'counts' if 1 in (live, len(call.events)) else 'count'}"
     version = f"{call.transform} at version {short(call.transform_digest)}" if call.transform else None
     why = f"{call.outcome} ({call.reason})" if call.reason and call.reason != call.outcome else call.outcome
     facts = {
         "outcome": why,
         "because": call.detail,
+        "counts": counts if live < len(call.events) else None,
         "received": f"{call.received_at} by {call.route}: {call.shape}, {call.auth}",
         "type": call.type,
         "event": call.event,

@@ -155,9 +155,9 @@ def _correct(make_hooks: CorrectionHooksFactory) -> Callable[[Backend], dict[str
 
     def work(backend: Backend) -> dict[str, Any]:
         corrector = make_corrector(backend.database, make_hooks)
-        preview = corrector.preview(selection, amendment)
+        preview = corrector.preview(selection, amendment, lotus=lotus)
         if dry_run or not preview.tally.events:
-            return to_preview_document(preview, dry_run=dry_run)
+            return to_preview_document(preview, lotus, dry_run=dry_run)
         begun = corrector.begin(preview, Attribution(author=author, reason=reason, name=name, lotus=lotus))
         return to_document(corrector.run(begun, seconds=RUN_SECONDS))
 

@@ -45,6 +45,11 @@ class Changes(msgspec.Struct, kw_only=True):
         return [change.old.id for change in self.events]
 
     @property
+    def replacements(self) -> dict[int, LotusEvent]:
+        """What stands for them, by the id of the event that is made void."""
+        return {change.old.id: change.new for change in self.events if change.new is not None}
+
+    @property
     def old_values(self) -> list[EventValues]:
         """What metrics read of them."""
         return [change.old.to_values() for change in self.events]

@@ -143,10 +143,10 @@ def carry_out(
 ) -> None:
     """Correct a selection: count and show the effect, ask unless `yes`, and go on to the end."""
     corrector, choice = make_corrector(database, make_hooks), attribution.lotus
-    preview = corrector.preview(selection, amendment)
+    preview = corrector.preview(selection, amendment, lotus=choice)
     tally, kind = preview.tally, preview.kind
     if dry_run or not tally.events:
-        document = to_preview_document(preview, dry_run=dry_run)
+        document = to_preview_document(preview, choice, dry_run=dry_run)
         click.echo(encode(document).decode() if as_json else effect_text(tally, kind, choice, foreseen=dry_run))
         return
     if not yes:

@@ -34,6 +34,7 @@ from app.store.corrections import (
     Correction,
     CorrectionState,
     CorrectionStep,
+    LotusChoice,
     append_corrected,
     append_correction,
     get_correction,
@@ -71,23 +72,36 @@ class Corrector:
         self._hooks = hooks
 
     def preview(
-        self, selection: Selection, amendment: Amendment | None = None, counted_at: int | None = None
+        self,
+        selection: Selection,
+        amendment: Amendment | None = None,
+        counted_at: int | None = None,
+        lotus: LotusChoice = LotusChoice.HOLD,
     ) -> CorrectionPreview:
         """Count what voiding a selection, or amending it, would do; write nothing.
 
-        `counted_at`: when the same selection was counted and shown before.
+        `counted_at`: when the same selection was counted and shown before. `lotus`: what is done where Lotus has them.
 
         Raises:
             NotFound: no event fits, or one of its ids is unknown.
+            BadQuery: the choice cannot be carried out for one of the events.
 
         """
         # One snapshot: the numbers fit each other.
         with self._database.reading() as conn:
-            return count_correction(conn, self._hooks, selection, amendment, counted_at, STEP_EVENTS)
+            return count_correction(conn, self._hooks, selection, amendment, counted_at, lotus, STEP_EVENTS)
 
     def begin(self, preview: CorrectionPreview, attribution: Attribution) -> Correction:
-        """Begin a batch that does what was previewed; if one of the same was stopped, return that one."""
+        """Begin a batch that does what was previewed; if one of the same was stopped, return that one.
+
+        Raises:
+            BadQuery: what is chosen for Lotus cannot be carried out for one of the events.
+
+        """
         begun = preview.to_correction(attribution)
+        if attribution.lotus is not LotusChoice.HOLD:
+            # People take their time to answer, and Lotus takes no event that is too old.
+            self.preview(preview.selection, preview.amendment, preview.counted_at, attribution.lotus)
 
         def write(conn: Connection) -> Correction:
             running = find_running(conn, begun)

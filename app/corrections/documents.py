@@ -8,7 +8,8 @@ from app.core.times import format_time
 from app.corrections.amendment import Amendment
 from app.corrections.preview import CorrectionPreview
 from app.corrections.selection import Selection
-from app.store.corrections import AMEND, VOID, Correction
+from app.store.corrections import AMEND, VOID, Correction, LotusChoice, is_replacing
+from app.store.differences import delivered_text
 from app.store.tally import CorrectionTally
 
 
@@ -50,15 +51,14 @@ def to_document(correction: Correction) -> dict[str, Any]:
         "reason": correction.reason,
         "selection": to_selection(correction),
         **_to_changes(to_amendment(correction)),
-        "lotus": correction.lotus,
         "started_at": format_time(correction.started_at),
         "finished_at": _to_time(correction.finished_at),
         "undo": undo,
-        **to_tally(correction).to_values(),
+        **_to_effect(to_tally(correction), correction.kind, correction.lotus),
     }
 
 
-def to_preview_document(preview: CorrectionPreview, *, dry_run: bool) -> dict[str, Any]:
+def to_preview_document(preview: CorrectionPreview, lotus: LotusChoice, *, dry_run: bool) -> dict[str, Any]:
     """Return what a batch would do, or that there is nothing to do, as JSON values."""
     return {
         "id": None,
@@ -66,12 +66,17 @@ def to_preview_document(preview: CorrectionPreview, *, dry_run: bool) -> dict[st
         "kind": preview.kind,
         "selection": preview.selection.to_values(),
         **_to_changes(preview.amendment),
-        **preview.tally.to_values(),
+        **_to_effect(preview.tally, preview.kind, lotus),
     }
 
 
 def _to_changes(amendment: Amendment | None) -> dict[str, Any]:
     return {"set": None, "unset": None} if amendment is None else amendment.to_values()
+
+
+def _to_effect(tally: CorrectionTally, kind: str, lotus: str | None) -> dict[str, Any]:
+    warning = delivered_text(tally.delivered, lotus, replaced=is_replacing(kind)) if tally.delivered else None
+    return {"lotus": lotus, "warning": warning, **tally.to_values()}
 
 
 def _to_time(micros: int | None) -> str | None:

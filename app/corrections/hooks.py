@@ -1,9 +1,10 @@
 """What a correction does besides events: metrics and deliveries hear of it in its transaction."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from app.core.lotus import LotusEvent
 from app.store import ledger
 from app.store.corrections import CorrectionStep
 from app.store.engine import Connection
@@ -24,6 +25,20 @@ class CompareNumbers(Protocol):
         """Return the changes of these numbers, and of further months, from `before` to `after`."""
 
 
+class CheckLotus(Protocol):
+    """Checks that a choice can be carried out for Lotus."""
+
+    def __call__(
+        self,
+        conn: Connection,
+        event_ids: Sequence[int],
+        choice: str,
+        now: int,
+        replacements: Mapping[int, LotusEvent] | None = None,
+    ) -> None:
+        """Check a LotusChoice at a time in microseconds, for events made void or replaced. Raises BadQuery."""
+
+
 class CorrectionHooks(NamedTuple):
     """What a correction does besides events."""
 
@@ -33,6 +48,7 @@ class CorrectionHooks(NamedTuple):
     measure: Callable[[Connection, Sequence[EventValues]], Measure]
     """Returns what events add to the metrics."""
     compare: CompareNumbers
+    check_lotus: CheckLotus
 
 
 class CorrectionHooksFactory(Protocol):

@@ -12,7 +12,7 @@ from app.corrections.selection import Selection
 from app.corrections.sql_corrections import find_missing_ids, list_selected
 from app.errors import NotFound
 from app.store.clock import read_clock
-from app.store.corrections import AMEND, VOID, Attribution, Correction, CorrectionState
+from app.store.corrections import AMEND, VOID, Attribution, Correction, CorrectionState, LotusChoice
 from app.store.engine import Connection
 from app.store.review import newest_call_id
 from app.store.tally import CorrectionTally
@@ -61,12 +61,14 @@ def count_correction(
     selection: Selection,
     amendment: Amendment | None,
     counted_at: int | None,
+    lotus: LotusChoice,
     page_events: int,
 ) -> CorrectionPreview:
     """Count what a correction would do, `page_events` at a time; the arguments are those of `Corrector.preview`.
 
     Raises:
         NotFound: no event fits, or one of its ids is unknown.
+        BadQuery: what is chosen for Lotus cannot be carried out for one of the events.
 
     """
     if missing := find_missing_ids(conn, selection):
@@ -76,6 +78,7 @@ def count_correction(
     while True:
         page = list_selected(conn, selection, cursor, until_call, page_events)
         changes = decide(page, amendment, counted_at)
+        hooks.check_lotus(conn, changes.event_ids, lotus, now, changes.replacements)
         changes.count(tally, conn, hooks)
         count_deliveries(tally, conn, hooks, changes.event_ids)
         foreseen.add(changes, tally)

@@ -4,7 +4,8 @@ from app.core.text import counted, printable
 from app.core.times import format_time
 from app.corrections.amendment import Amendment, to_assignment
 from app.corrections.documents import to_amendment, to_selection, to_tally
-from app.store.corrections import AMEND, BACKFILL, REPLAY, Correction, CorrectionState, LotusChoice
+from app.store.corrections import AMEND, BACKFILL, REPLAY, Correction, CorrectionState, is_replacing
+from app.store.differences import delivered_text
 from app.store.tally import OTHERS, CorrectionTally, Effect
 
 _ROWS = 20
@@ -35,7 +36,7 @@ def effect_text(tally: CorrectionTally, kind: str, lotus: str | None, *, foresee
     ]
     if tally.events:
         if kind != BACKFILL:
-            lines.append(lotus_text(tally, kind, lotus, foreseen=foreseen))
+            lines.append(_deliveries_text(tally, kind, lotus, foreseen=foreseen))
         lines += _counts_text("customer", tally.by_customer)
         lines += _counts_text("event name", tally.by_name)
         lines += ["", "metrics, by customer and month (UTC):", *_effect_lines(tally.effects)]
@@ -52,24 +53,11 @@ def _left_alone(tally: CorrectionTally) -> list[tuple[str, int]]:
     return [(name, count) for name, count in counts if count]
 
 
-def lotus_text(tally: CorrectionTally, kind: str, lotus: str | None, *, foreseen: bool) -> str:
-    """Return what Lotus has of the events of a batch, and what is done about it."""
-    if not tally.delivered:
-        has = "Lotus has none of them"
-    elif lotus == LotusChoice.DIFFERENCE:
-        has = f"{tally.delivered:,} of these were delivered; Lotus gets the difference (difference)"
-    elif kind != AMEND:
-        has = f"{tally.delivered:,} of these were delivered; Lotus keeps them, and counts them on"
-    elif lotus == LotusChoice.SEND:
-        has = f"{tally.delivered:,} of these were delivered; Lotus will count both (send)"
-    else:
-        has = (
-            f"{tally.delivered:,} of these were delivered; Lotus will count both, "
-            "unless what stands for them is held back (hold)"
-        )
+def _deliveries_text(tally: CorrectionTally, kind: str, lotus: str | None, *, foreseen: bool) -> str:
+    means = delivered_text(tally.delivered, lotus, replaced=is_replacing(kind))
     if not tally.withdrawn:
-        return has
-    return f"{has}; {tally.withdrawn:,} {'would be' if foreseen else 'were'} taken out of the outbox"
+        return means
+    return f"{means}; {tally.withdrawn:,} {'would be' if foreseen else 'were'} taken out of the outbox"
 
 
 def _counts_text(noun: str, counts: list[tuple[str | None, int]]) -> list[str]:

@@ -1,5 +1,6 @@
 """Deliveries on the JSON API, and their numbers for Prometheus."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from flask import Blueprint, Response
@@ -119,8 +120,8 @@ def _groups_work() -> Work:
 
 
 def _retry_work() -> Work:
-    texts, dry_run = _read_retry_request()
-    before = parse_id("before", texts.pop("before")) if "before" in texts else None
+    texts, options = read_move_request(*DELIVERY_PARAMETERS)
+    before = parse_id("before", str(options["before"])) if "before" in options else None
     if not texts:
         accepted = ", ".join(DELIVERY_PARAMETERS)
         raise BadQuery(f'name at least one of {accepted}; {{"state": "failed"}} retries all that failed')
@@ -139,23 +140,29 @@ def _retry_work() -> Work:
             "next": None if result.further is None else str(result.further),
         }
 
-    return count if dry_run else work
+    return count if options.get("dry_run") else work
 
 
-def _read_retry_request() -> tuple[dict[str, str], bool]:
-    """Return the filters in the JSON body, and whether this is a dry run. Raises BadQuery."""
+def read_move_request(*names: str, words: Sequence[str] = ()) -> tuple[dict[str, str], dict[str, object]]:
+    """Return the filters in the JSON body, those of `names`, and its other members: `before`, `dry_run` and `words`.
+
+    Raises:
+        BadQuery: names the member that is wrong.
+
+    """
     document = read_json_object()
-    accepted = (*DELIVERY_PARAMETERS, "before", "dry_run")
+    accepted = (*names, *words, "before", "dry_run")
     if document is None:
         raise BadQuery(f"the body must be a JSON object with at least one of {', '.join(accepted)}")
     if wrong := next((name for name in document if name not in accepted), None):
         raise BadQuery(f"there is no member {wrong[:40]!a}: there are {', '.join(accepted)}")
-    dry_run = document.pop("dry_run", False)
-    if not isinstance(dry_run, bool):
+    options: dict[str, object] = {"dry_run": document.pop("dry_run", False)}
+    if not isinstance(options["dry_run"], bool):
         raise BadQuery("dry_run must be true or false")
     if wrong := next((name for name, text in document.items() if not (isinstance(text, str) and text)), None):
         raise BadQuery(f"{wrong} must be a non-empty text; leave it out if it does not matter")
-    return document, dry_run
+    options |= {name: document.pop(name) for name in ("before", *words) if name in document}
+    return document, options
 
 
 def expose_deliveries(offload: Offload) -> bytes:
@@ -166,7 +173,7 @@ def expose_deliveries(offload: Offload) -> bytes:
             counts, due, destination = count_undelivered(conn), find_next_due(conn), read_destination(conn)
         late = 0.0 if due is None else max(0.0, (clock() - due) / _SECOND)
         lines = [
-            "# HELP segment_lotus_deliveries Events not delivered to Lotus, by state",
+            "# HELP segment_lotus_deliveries Deliveries to Lotus, by state, without those in order",
             "# TYPE segment_lotus_deliveries gauge",
             *(
                 f'segment_lotus_deliveries{{state="{state}"}} {counts[state.value]}'

@@ -1,4 +1,4 @@
-"""Deliveries to Lotus: `deliveries list`, `deliveries retry`, `deliveries try-now`."""
+"""Deliveries to Lotus: `deliveries list`, `deliveries retry`, `deliveries try-now`, and those that settle them."""
 
 import math
 
@@ -9,6 +9,7 @@ from app.cli.program import CommandGroup, open_backend
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted, printable
+from app.forward.commands_settle import credit, export, release
 from app.forward.outbox import (
     DeliveryDocument,
     parse_delivery_filters,
@@ -16,7 +17,7 @@ from app.forward.outbox import (
     to_delivery_document,
     to_group_document,
 )
-from app.forward.retry import RETRIABLE, retry_matching, try_now
+from app.forward.retry import retry_matching, to_retriable, try_now
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import DeliveryRow, find_groups, read_deliveries
 from app.forward.sql_search import DeliveryFilters, count_matching, search_deliveries
@@ -31,7 +32,7 @@ _SHOWN = 50
 
 @click.group(cls=CommandGroup)
 def deliveries() -> None:
-    """List deliveries to Lotus, and retry those that failed."""
+    """List deliveries to Lotus, retry those that failed, settle a surplus, and export what is billed by hand."""
 
 
 @deliveries.command("list")
@@ -77,15 +78,17 @@ def list_(*, limit: int | None, groups: bool, as_json: bool, as_csv: bool, tz: s
         why = f"{printable(outbox.message or '')}. {outbox.advice or ''}"
         click.echo(f"Forwarding is paused until {outbox.probe_at}: {why}", err=True)
     click.echo(f"{outbox.waiting} waiting, {outbox.failed} failed, {outbox.unforwardable} not forwardable.", err=True)
+    if outbox.surplus or outbox.held:
+        click.echo(f"{outbox.surplus} surplus, which Lotus bills too much; {outbox.held} held back.", err=True)
 
 
 @deliveries.command("retry")
 @click.option(
     "--state",
-    type=click.Choice([state.value for state in RETRIABLE]),
+    type=click.Choice([state.value for state in DeliveryState]),
     default="failed",
     show_default=True,
-    help="The state of the deliveries.",
+    help="The state of the deliveries; of no other one a retry is of use.",
 )
 @click.option("--reason", help="The exact reason, as listed.")
 @click.option("--customer", help="The customer of the event.")
@@ -102,7 +105,7 @@ def retry_(*, dry_run: bool, yes: bool, **texts: str | None) -> None:
         raise click.UsageError(
             "Name some with --id, --reason, --customer, --event-name, --since or --until; or all with --yes."
         )
-    filters = parse_delivery_filters(criteria, clock())
+    filters = to_retriable(parse_delivery_filters(criteria, clock()))
     database = open_backend().database
     if dry_run:
         with database.reading() as conn:
@@ -122,6 +125,10 @@ def try_now_() -> None:
         click.echo("Forwarding is not paused.")
 
 
+for _command in (credit, release, export):
+    deliveries.add_command(_command)
+
+
 def _find_newest(conn: Connection, filters: DeliveryFilters, limit: int) -> list[DeliveryRow]:
     """Return the newest matching deliveries, however far back they are."""
     rows: list[DeliveryRow] = []
@@ -136,6 +143,11 @@ def _find_newest(conn: Connection, filters: DeliveryFilters, limit: int) -> list
 
 def _to_line(document: DeliveryDocument) -> str:
     at = document.settled_at or document.due_at or ""
-    why = f"  {document.reason[:_REASON_SHOWN]}" if document.reason else ""
+    reason = document.note or document.reason
+    why = f"  {reason[:_REASON_SHOWN]}" if reason else ""
+    if document.corrects:
+        why += f"  difference of event {document.corrects}, correction {document.correction_id}"
+    if document.held_for:
+        why += f"  Lotus has event {document.held_for} in its place"
     event = f"{document.event_name}  {document.customer_id}  {document.idempotency_id}"
     return printable(f"{at[:19]}  {document.state:<13}  {event}{why}")

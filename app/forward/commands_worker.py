@@ -1,10 +1,11 @@
 """Commands that send stored events to Lotus: `worker`, `forward`, `reconcile`."""
 
+import math
 import random
 import secrets
 import signal
 import threading
-import time
+from collections.abc import Sequence
 
 import click
 import structlog
@@ -12,13 +13,18 @@ import structlog
 from app.cli.log_output import configure
 from app.cli.program import Failure, check_schema, open_database, read_settings
 from app.clock import clock
-from app.core.text import counted, printable
+from app.core.json_text import encode
+from app.core.text import counted
 from app.errors import Unavailable
 from app.forward.commands_parent import end_with_parent
+from app.forward.commands_settle import pass_measure
+from app.forward.export import MeasureValues
 from app.forward.lotus import TIMEOUT_SECONDS, Lotus
-from app.forward.reconcile import MAX_DAYS, find_missing
-from app.forward.sql_deliveries import count_waiting, request_later, send_again
-from app.forward.sql_lists import newest_event_id
+from app.forward.reconcile import Reconciliation
+from app.forward.reconcile_text import report_text
+from app.forward.retry import Move
+from app.forward.settlement import request_stored
+from app.forward.sql_deliveries import mark_as_surplus, send_again
 from app.forward.worker import LEASE_SECONDS, ForwardWorker
 from app.settings import Settings
 from app.store import ledger
@@ -27,10 +33,7 @@ from app.store.ids import Ids, first_id_at
 from app.store.query import parse_moment
 
 _LOG = structlog.get_logger("forward")
-_DAY = 86_400_000_000
-
-# Lets calls that arrived during a batch be stored before the next one.
-_PAUSE_SECONDS = 0.005
+_MOVED = 500
 
 
 @click.command()
@@ -82,19 +85,8 @@ def forward(*, enqueue: bool, since: str, until: str | None) -> None:  # noqa: A
     database = _open()
     now = clock()
     after = first_id_at(parse_moment("since", since, now)) - 1
-    with database.reading() as conn:
-        last = newest_event_id(conn)
-    if until:
-        last = min(last, first_id_at(parse_moment("until", until, now)) - 1)
-    tag = Ids(secrets.randbelow).tag
-    queued = 0
-    reached: int | None = after
-    while reached is not None and reached < last:
-        with database.writing() as conn:
-            added, reached = request_later(conn, reached, last, clock())
-            ledger.append(conn, tag, clock(), count_waiting(added))
-        queued += added
-        time.sleep(_PAUSE_SECONDS)
+    last = first_id_at(parse_moment("until", until, now)) - 1 if until else None
+    queued, _ = request_stored(database, clock, after=after, until=last, seconds=math.inf)
     click.echo(f"Queued {counted(queued, 'event')}.")
 
 
@@ -103,39 +95,49 @@ def forward(*, enqueue: bool, since: str, until: str | None) -> None:  # noqa: A
     "--since",
     metavar="WHEN",
     required=True,
-    help="Stored at or after this time, or this long ago: 1h, 7d; at most 30d.",
+    help="Stored at or after this time, or this long ago: 1h, 7d. Lotus knows the last 30 days.",
 )
 @click.option("--resend", is_flag=True, help="Send the missing events again.")
+@click.option("--mark-surplus", is_flag=True, help="Mark void events that Lotus has, though nobody knew, as surplus.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@pass_measure
 @click.pass_context
-def reconcile(context: click.Context, *, since: str, resend: bool) -> None:
-    """Ask Lotus which of the delivered events it has, and list those that are missing.
+def reconcile(
+    context: click.Context,
+    measure: MeasureValues,
+    /,
+    *,
+    since: str,
+    resend: bool,
+    mark_surplus: bool,
+    as_json: bool,
+) -> None:
+    """Compare what counts here with what Lotus has, by id, in both directions, and by customer and metric.
 
-    Exit code 1 if any is missing. Lotus stores an event some time after it has accepted it: what was delivered in the
-    last minutes may still be on its way.
+    Exit code 1 if Lotus lacks a delivered event, or has a void one that is not known as surplus. Lotus stores an event
+    some time after it has accepted it: what was delivered in the last minutes may still be on its way.
     """
     settings = read_settings()
-    now = clock()
-    moment = parse_moment("since", since, now)
-    if moment < now - MAX_DAYS * _DAY:
-        raise click.UsageError(f"Lotus looks back {MAX_DAYS} days: give a later --since.")
+    after = first_id_at(parse_moment("since", since, clock())) - 1
     database = _open()
-    lotus = _connect(settings)
-    checked, missing = 0, 0
-    tag = Ids(secrets.randbelow).tag
-    for batch in find_missing(database, lotus, first_id_at(moment) - 1):
-        checked += batch.checked
-        missing += len(batch.missing)
-        for _, id_ in batch.missing:
-            click.echo(printable(id_))
-        if resend and batch.missing:
-            with database.writing() as conn:
-                counts = send_again(conn, [event_id for event_id, _ in batch.missing], clock())
-                ledger.append(conn, tag, clock(), counts)
-    what = "; queued again" if resend and missing else ""
-    events = counted(checked, "delivered event")
-    click.echo(f"Lotus has {checked - missing} of {events}; {missing} missing{what}.", err=True)
-    if missing and not resend:
+    report = Reconciliation(database, _connect(settings), measure, clock).run(after)
+    if resend and report.missing:
+        _move(database, send_again, [event.event_id for event in report.missing])
+    if mark_surplus and report.unknown:
+        _move(database, mark_as_surplus, [event.event_id for event in report.unknown])
+    if as_json:
+        click.echo(encode(report).decode())
+    else:
+        click.echo(report_text(report, resent=resend, marked=mark_surplus))
+    if (report.missing and not resend) or (report.unknown and not mark_surplus):
         context.exit(1)
+
+
+def _move(database: Database, move: Move, event_ids: Sequence[int]) -> None:
+    tag = Ids(secrets.randbelow).tag
+    for start in range(0, len(event_ids), _MOVED):
+        with database.writing() as conn:
+            ledger.append(conn, tag, clock(), move(conn, event_ids[start : start + _MOVED], clock()))
 
 
 def _open() -> Database:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.core.times import format_time
-from app.forward.sql_deliveries import DueDelivery
+from app.forward.sql_claims import DueDelivery
 from app.forward.verdict import LotusAnswer
 
 TRACK = "/api/track/"

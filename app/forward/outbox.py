@@ -6,7 +6,8 @@ import msgspec
 
 from app.core.times import format_time
 from app.errors import BadQuery
-from app.forward.sql_deliveries import Attempt, DeliveryState
+from app.forward.sql_claims import Attempt
+from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_destination import Destination, read_destination
 from app.forward.sql_lists import DeliveryGroup, DeliveryRow, count_undelivered
 from app.forward.sql_search import DeliveryFilters
@@ -24,13 +25,24 @@ class DeliveryDocument(msgspec.Struct, kw_only=True):
     event_name: str
     customer_id: str
     time_created: str
-    call_id: str
+    call_id: str | None
+    """None: it is a difference, and no event."""
     state: str
     reason: str | None
     tries: int
     due_at: str | None
     """When it is sent next; None if it is not waiting."""
     settled_at: str | None
+    note: str | None
+    """What was done about a surplus."""
+    note_author: str | None
+    noted_at: str | None
+    held_for: str | None
+    """Id of the event that it replaces, and that Lotus has; None: it is not held back."""
+    correction_id: str | None
+    """Of a difference: the correction that made it."""
+    corrects: str | None
+    """Of a difference: id of the event whose number it corrects."""
 
 
 class GroupDocument(msgspec.Struct, kw_only=True):
@@ -93,6 +105,8 @@ class DestinationDocument(msgspec.Struct, kw_only=True):
     waiting: int
     failed: int
     unforwardable: int
+    surplus: int
+    held: int
 
 
 def parse_delivery_filters(texts: Mapping[str, str], now: int) -> DeliveryFilters:
@@ -124,13 +138,23 @@ def to_delivery_document(row: DeliveryRow) -> DeliveryDocument:
         event_name=row.event_name,
         customer_id=row.customer_id,
         time_created=format_time(row.time_created),
-        call_id=str(row.call_id),
+        call_id=_to_id(row.call_id),
         state=row.state,
         reason=row.reason,
         tries=row.tries,
         due_at=format_time(row.due_at) if row.state == DeliveryState.WAITING else None,
         settled_at=None if row.settled_at is None else format_time(row.settled_at),
+        note=row.note,
+        note_author=row.note_author,
+        noted_at=None if row.noted_at is None else format_time(row.noted_at),
+        held_for=_to_id(row.held_for),
+        correction_id=_to_id(row.correction_id),
+        corrects=_to_id(row.corrected_id),
     )
+
+
+def _to_id(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def to_group_document(group: DeliveryGroup) -> GroupDocument:
@@ -191,4 +215,6 @@ def read_outbox(conn: Connection) -> DestinationDocument:
         waiting=counts[DeliveryState.WAITING],
         failed=counts[DeliveryState.FAILED],
         unforwardable=counts[DeliveryState.UNFORWARDABLE],
+        surplus=counts[DeliveryState.SURPLUS],
+        held=counts[DeliveryState.HELD],
     )

@@ -10,12 +10,10 @@ from flask import Blueprint, Response, request
 
 from app.catalog.backend import Backend
 from app.clock import clock
-from app.core.times import format_time
 from app.errors import BadQuery, NotFound
-from app.forward.api import RETRY_SECONDS
-from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters, to_delivery_document
+from app.forward.outbox import to_delivery_document
 from app.forward.pages_query import RANGES, DeliveryQuery, read_deliveries_query, to_unusable_query
-from app.forward.retry import RETRIABLE, retry_matching, retry_one, to_retriable, try_now
+from app.forward.retry import RETRIABLE, retry_one, try_now
 from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_lists import (
     ATTEMPTS,
@@ -28,15 +26,14 @@ from app.forward.sql_lists import (
     read_last_attempts,
     read_newest_attempt,
 )
-from app.forward.sql_search import count_matching, search_deliveries
+from app.forward.sql_search import search_deliveries
 from app.settings import Settings
 from app.store.engine import Connection
 from app.store.ids import micros_of
-from app.store.ledger import DELIVERY, EVENT, Entry
+from app.store.ledger import DELIVERY, DIFFERENCE, EVENT, QUEUED, Entry
 from app.store.ledger_total import LedgerTotal
 from app.store.query import parse_path_id
 from app.web.pages import Pages, Values, Work
-from app.web.parameters import read_form
 from app.web.sign_in import go_to
 
 PAGE = 50
@@ -46,7 +43,7 @@ _LATE = 60_000_000
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger of events: stored = the sum of all states."""
+    """The ledger of events: stored + differences = the sum of all states + not requested."""
 
     stored: int
     delivered: int
@@ -55,6 +52,11 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     unforwardable: int
     voided: int
     """Made void before they were sent."""
+    surplus: int
+    credited: int
+    held: int
+    differences: int
+    """Deliveries that are no events."""
     not_requested: int
     """Stored while there was no LOTUS_API_KEY."""
     balances: bool
@@ -82,6 +84,7 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
             forwards=bool(settings.lotus_api_key),
             host=settings.lotus_host,
             states=list(DeliveryState),
+            export_of=query.export_address,
             retriable=[state.value for state in RETRIABLE],
             ranges=RANGES,
             grouped=GROUPED,
@@ -102,14 +105,6 @@ def delivery_pages(pages: Pages, settings: Settings) -> Blueprint:
     def try_lotus() -> Response:
         pages.read(lambda backend: try_now(backend.database))
         return go_to(request.form.get("back") or "/deliveries")
-
-    @blueprint.post("/deliveries/retry")
-    def ask() -> Response:
-        return pages.show("deliveries_retry.html", _count_work(pages.localize(read_form(*DELIVERY_PARAMETERS))))
-
-    @blueprint.post("/deliveries/retry/start")
-    def start() -> Response:
-        return pages.show("deliveries_retry.html", _retry_work(pages.localize(read_form(*DELIVERY_PARAMETERS))))
 
     return blueprint
 
@@ -157,9 +152,16 @@ def _read_lateness(conn: Connection, now: int) -> Values:
 def _balance(sums: Counter[Entry], undelivered: Counter[str]) -> Balance:
     states = {state.value: sums[DELIVERY, state.value, ""] for state in DeliveryState}
     stored = sums[EVENT, "stored", ""]
-    not_requested = stored - sum(states.values())
+    differences = sums[DIFFERENCE, QUEUED, ""]
+    not_requested = stored + differences - sum(states.values())
     same = all(states[state] == undelivered[state] for state in states if state != DeliveryState.DELIVERED)
-    return Balance(stored=stored, not_requested=not_requested, balances=same and not_requested >= 0, **states)
+    return Balance(
+        stored=stored,
+        differences=differences,
+        not_requested=not_requested,
+        balances=same and not_requested >= 0,
+        **states,
+    )
 
 
 def _delivery_work(number: int) -> Work:
@@ -170,34 +172,5 @@ def _delivery_work(number: int) -> Work:
                 raise NotFound("there is no delivery of this event: it is unknown, or was not to be forwarded")
             attempts = list_attempts(conn, [number])[number]
         return {"delivery": to_delivery_document(row), "attempts": attempts}
-
-    return work
-
-
-def _count_work(words: dict[str, str]) -> Work:
-    filters = to_retriable(parse_delivery_filters(words, clock()))
-    # Fixed times: the confirmed retry must select what was counted, and "1h" would move on.
-    bounds = {"since": filters.since, "until": filters.until}
-    words |= {name: format_time(at) for name, at in bounds.items() if at is not None}
-
-    def work(backend: Backend) -> Values:
-        with backend.database.reading() as conn:
-            count, further = count_matching(conn, filters)
-        return {
-            "words": {**words, "state": str(filters.state)},
-            "count": count,
-            "is_all": further is None,
-            "done": None,
-        }
-
-    return work
-
-
-def _retry_work(words: dict[str, str]) -> Work:
-    filters = to_retriable(parse_delivery_filters(words, clock()))
-
-    def work(backend: Backend) -> Values:
-        result = retry_matching(backend.database, filters, clock, seconds=RETRY_SECONDS)
-        return {"words": words, "count": result.count, "is_all": result.further is None, "done": result}
 
     return work

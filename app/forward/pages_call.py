@@ -4,25 +4,42 @@ from collections.abc import Sequence
 
 from app.core.times import format_time
 from app.forward.outbox import to_delivery_document
-from app.forward.sql_deliveries import DeliveryState
+from app.forward.sql_deliveries import IN_LOTUS, DeliveryState
 from app.forward.sql_lists import DeliveryRow, list_attempts, read_deliveries
 from app.store.engine import Connection
 from app.store.review import WholeCall
 from app.web.pages import Values
-from app.web.stages import EVENTS_MAX, Stage
+from app.web.stages import EVENTS_MAX, Panel, Stage
 
 ATTEMPTS_MAX = 100
 """Attempts that the page shows for all its events together; the page of a delivery has more."""
 
+_WHY = {
+    DeliveryState.FAILED: "Lotus refused it: {reason}",
+    DeliveryState.UNFORWARDABLE: "it was never sent: {reason}",
+    DeliveryState.VOIDED: "it was made void before it was sent",
+    DeliveryState.SURPLUS: "it is void since, and Lotus bills too much",
+    DeliveryState.CREDITED: "it is void since, and that is settled",
+    DeliveryState.HELD: "it is held back, since Lotus has the event that it replaces",
+}
 
-def delivery_panel(conn: Connection, whole: WholeCall, _now: int) -> Values:
-    """Return the delivery and the attempts of each event, by event id, and the stages of forwarding."""
-    rows = read_deliveries(conn, [event.id for event in whole.events[:EVENTS_MAX]])
-    attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
-    return {
-        "deliveries_of": {str(row.event_id): (to_delivery_document(row), attempts[row.event_id]) for row in rows},
-        "delivery_stages": _stages(rows),
-    }
+
+def delivery_panel(*, forwards: bool) -> Panel:
+    """Return the panel of deliveries. `forwards`: events are forwarded, so those that never were can be queued."""
+
+    def show(conn: Connection, whole: WholeCall, _now: int) -> Values:
+        """Return the delivery and the attempts of each event, by event id, and the stages of forwarding."""
+        shown = whole.events[:EVENTS_MAX]
+        rows = read_deliveries(conn, [event.id for event in shown])
+        attempts = list_attempts(conn, [row.event_id for row in rows], ATTEMPTS_MAX) if rows else {}
+        live = {event.id for event in shown if event.voided_at is None} if forwards else set()
+        return {
+            "deliveries_of": {str(row.event_id): (to_delivery_document(row), attempts[row.event_id]) for row in rows},
+            "not_requested": len(live.difference(row.event_id for row in rows)),
+            "delivery_stages": _stages(rows),
+        }
+
+    return show
 
 
 def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
@@ -41,16 +58,16 @@ def _stages(rows: Sequence[DeliveryRow]) -> list[Stage]:
 
 
 def _last_stage(ended: Sequence[DeliveryRow], count: int) -> Stage:
-    taken = [row for row in ended if row.state == DeliveryState.DELIVERED]
+    taken = [row for row in ended if row.state in IN_LOTUS]
     undelivered = [row for row in ended if row.state != DeliveryState.DELIVERED]
     sentence = "Lotus took it" if count == 1 else f"Lotus took {len(taken)} of {count}"
     if undelivered:
-        why = {
-            DeliveryState.FAILED: f"Lotus refused it: {undelivered[0].reason}",
-            DeliveryState.UNFORWARDABLE: f"it was never sent: {undelivered[0].reason}",
-            DeliveryState.VOIDED: "it was made void before it was sent",
-        }[DeliveryState(undelivered[0].state)]
-        sentence = why if count == 1 else f"{sentence}; of another one: {why}"
+        row = undelivered[0]
+        why = _WHY[DeliveryState(row.state)].format(reason=row.reason)
+        if count > 1:
+            sentence += f"; of one: {why}"
+        else:
+            sentence = f"{sentence}; {why}" if taken else why
     at = max((row.settled_at for row in ended if row.settled_at is not None), default=None)
     return Stage(
         name="delivered", passed=not undelivered, sentence=sentence[:400], at=None if at is None else format_time(at)

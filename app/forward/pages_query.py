@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from app.core.times import format_time
 from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters
 from app.forward.sql_search import DeliveryFilters
 from app.store.query import parse_id
@@ -37,6 +38,13 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
     def csv_address(self, tz: str) -> str:
         """Return the address of all deliveries of this view as a CSV file, with its times in a zone."""
         return to_address("/api/v1/deliveries.csv", {**self.asked, "tz": tz})
+
+    def export_address(self, **changes: str | None) -> str:
+        """Return the address of the export of this view, with some filters changed."""
+        bounds = {"since": self.filters.since, "until": self.filters.until}
+        # Typed times are those of the page's zone; the API's are UTC.
+        times = {name: format_time(at) for name, at in bounds.items() if at is not None}
+        return to_address("/api/v1/deliveries/export", {**self.texts, **times, **changes})
 
 
 def read_deliveries_query(parameters: Iterable[tuple[str, list[str]]], now: int, localize: Localize) -> DeliveryQuery:

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from app.forward.sql_deliveries import IS_WAITING, Attempt, DeliveryState
+from app.forward.sql_claims import Attempt
+from app.forward.sql_deliveries import IS_WAITING, DeliveryState
 from app.forward.sql_search import ENDED_BADLY, DeliveryFilters, id_range
 from app.store.arrays import among
-from app.store.schema import attempted, attempts, deliveries, events
+from app.store.events import public_id
+from app.store.schema import attempted, attempts, deliveries, differences, events
 
 ATTEMPTS = 100
 """The most attempts that are read at once."""
@@ -23,7 +25,7 @@ _SLICE = 1000
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery, with columns of its event."""
+    """One delivery, with columns of its event or difference."""
 
     event_id: int
     state: str
@@ -32,11 +34,21 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     settled_at: int | None
     attempt_id: int | None
+    note: str | None
+    note_author: str | None
+    noted_at: int | None
+    held_for: int | None
     idempotency_id: str
     event_name: str
     customer_id: str
     time_created: int
-    call_id: int
+    properties: str
+    call_id: int | None
+    """None: it is a difference, and no event."""
+    correction_id: int | None
+    """Of a difference: the correction that made it."""
+    corrected_id: int | None
+    """Of a difference: the event whose number it corrects."""
 
 
 class LastAttempt(msgspec.Struct, frozen=True):
@@ -62,7 +74,7 @@ class DeliveryGroup(msgspec.Struct, frozen=True):
 def read_deliveries(conn: sa.Connection, ids: Sequence[int]) -> list[DeliveryRow]:
     """Return the deliveries of these events, in the order of the ids; missing ones are left out."""
     query = _rows().where(among(conn, deliveries.c.event_id, ids))
-    rows = {row.event_id: DeliveryRow(**row._mapping) for row in conn.execute(query)}  # noqa: SLF001  SQLAlchemy's own
+    rows = {row.event_id: _to_row(**row._mapping) for row in conn.execute(query)}  # noqa: SLF001  SQLAlchemy's own
     return [rows[id_] for id_ in ids if id_ in rows]
 
 
@@ -150,7 +162,7 @@ def count_deliveries(conn: sa.Connection, event_ids: Iterable[int]) -> tuple[int
     for start in range(0, len(ids), _SLICE):
         for state, count in conn.execute(query.where(among(conn, deliveries.c.event_id, ids[start : start + _SLICE]))):
             counts[state] += count
-    undelivered = (DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.UNFORWARDABLE)
+    undelivered = (DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.HELD)
     return counts[DeliveryState.DELIVERED.value], sum(counts[state.value] for state in undelivered)
 
 
@@ -160,28 +172,12 @@ def count_events(conn: sa.Connection) -> int:
 
 
 def count_undelivered(conn: sa.Connection) -> Counter[str]:
-    """Count undelivered events by state, without reading delivered ones."""
+    """Count deliveries by state, without those that are delivered, which are not read."""
     waiting = conn.execute(sa.select(sa.func.count()).select_from(deliveries).where(IS_WAITING)).scalar_one()
     query = (
         sa.select(deliveries.c.state, sa.func.count().label("total")).where(ENDED_BADLY).group_by(deliveries.c.state)
     )
     return Counter({DeliveryState.WAITING.value: waiting, **{row.state: row.total for row in conn.execute(query)}})
-
-
-def list_delivered(conn: sa.Connection, after: int, until: int, limit: int) -> list[tuple[int, str]]:
-    """Return the next delivered events with ids in (after, until], ascending: (event id, idempotency id).
-
-    Void ones are left out: Lotus does not need them.
-    """
-    query = (
-        sa.select(deliveries.c.event_id, events.c.idempotency_id)
-        .join(events, events.c.id == deliveries.c.event_id)
-        .where(deliveries.c.event_id > after, deliveries.c.event_id <= until)
-        .where(deliveries.c.state == DeliveryState.DELIVERED.value, events.c.voided_at.is_(None))
-        .order_by(deliveries.c.event_id)
-        .limit(limit)
-    )
-    return [(row.event_id, row.idempotency_id) for row in conn.execute(query)]
 
 
 def find_by_idempotency_ids(conn: sa.Connection, ids: Sequence[str]) -> list[int]:
@@ -194,7 +190,21 @@ def newest_event_id(conn: sa.Connection) -> int:
     return conn.execute(sa.select(sa.func.max(events.c.id))).scalar_one() or 0
 
 
+_EVENT = ("idempotency_id", "event_name", "customer_id", "time_created", "properties")
+_DIFFERENCE = ("correction_id", "corrected_id")
+
+
 def _rows() -> sa.Select[Any]:
-    names = DeliveryRow.__struct_fields__
-    columns = [deliveries.c[name] if name in deliveries.c else events.c[name] for name in names]
-    return sa.select(*columns).join(events, events.c.id == deliveries.c.event_id)
+    own = [deliveries.c[name] for name in DeliveryRow.__struct_fields__ if name in deliveries.c]
+    either = [sa.func.coalesce(events.c[name], differences.c[name]).label(name) for name in _EVENT]
+    only = [events.c.call_id, events.c.base_id, events.c.revision, *(differences.c[name] for name in _DIFFERENCE)]
+    return (
+        sa.select(*own, *either, *only)
+        .outerjoin(events, events.c.id == deliveries.c.event_id)
+        .outerjoin(differences, differences.c.event_id == deliveries.c.event_id)
+    )
+
+
+def _to_row(*, idempotency_id: str, base_id: str | None, revision: int | None, **columns: Any) -> DeliveryRow:
+    # A void event may be stored under another id, so that its own one is free.
+    return DeliveryRow(idempotency_id=public_id(idempotency_id, base_id, revision), **columns)

@@ -5,6 +5,7 @@ newest. Where an index selects few rows, one step examines all of them.
 """
 
 import time
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -14,19 +15,22 @@ from app.store.arrays import among
 from app.store.ids import EPOCH_MICROS, ID_MAX
 from app.store.record import to_key
 from app.store.review_events import first_id_since
-from app.store.schema import deliveries, events
+from app.store.schema import deliveries, differences, events
 from app.store.walk import MOST, RowSource, SearchPage, WalkRange, take_step
 
 FEW = 2000
 """Up to this many events of one customer, or waiting ones, are all examined; of more, the newest soon fill a page."""
 
 # Literals, as in the partial index: with bound parameters SQLite would not use it.
-ENDED_BADLY = deliveries.c.state.in_(
-    [
-        sa.literal_column(f"'{state}'")
-        for state in (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.VOIDED)
-    ]
+_INDEXED = (
+    DeliveryState.FAILED,
+    DeliveryState.UNFORWARDABLE,
+    DeliveryState.VOIDED,
+    DeliveryState.SURPLUS,
+    DeliveryState.CREDITED,
+    DeliveryState.HELD,
 )
+ENDED_BADLY = deliveries.c.state.in_([sa.literal_column(f"'{state}'") for state in _INDEXED])
 
 
 class DeliveryFilters(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +79,12 @@ def count_matching(conn: sa.Connection, filters: DeliveryFilters, seconds: float
 def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None:
     """Return the ids of all events that an index selects, if these are at most FEW; None if no index does."""
     if filters.id is not None:
-        return list(conn.execute(sa.select(events.c.id).where(events.c.idempotency_id == to_key(filters.id))).scalars())
-    queries = []
+        return list(conn.execute(_either(events.c.idempotency_id, filters.id)).scalars())
+    queries: list[sa.Select[Any] | sa.CompoundSelect[Any]] = []
     if filters.state is DeliveryState.WAITING:
         queries.append(sa.select(deliveries.c.event_id).where(IS_WAITING))
     if filters.customer is not None:
-        queries.append(sa.select(events.c.id).where(events.c.customer_id == to_key(filters.customer)))
+        queries.append(_either(events.c.customer_id, filters.customer))
     for query in queries:
         ids = list(conn.execute(query.limit(FEW + 1)).scalars())
         if len(ids) <= FEW:
@@ -88,11 +92,17 @@ def _find_few(conn: sa.Connection, filters: DeliveryFilters) -> list[int] | None
     return None
 
 
+def _either(column: sa.Column[Any], text: str) -> sa.CompoundSelect[Any]:
+    """Select the ids of the events, and of the differences, that have a text in this column of events."""
+    key, other = to_key(text), differences.c[column.name]
+    return sa.select(events.c.id).where(column == key).union_all(sa.select(differences.c.event_id).where(other == key))
+
+
 def _to_source(filters: DeliveryFilters) -> RowSource:
     """Return the index of deliveries that these filters walk, and the conditions on each row."""
     leading: list[sa.ColumnElement[bool]] = []
     narrow: list[sa.ColumnElement[bool]] = []
-    if filters.state in {DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.VOIDED}:
+    if filters.state in _INDEXED:
         leading += [deliveries.c.state == filters.state, ENDED_BADLY]
     elif filters.state is not None:
         narrow.append(deliveries.c.state == sa.literal_column(f"'{filters.state.value}'"))
@@ -107,5 +117,7 @@ def _to_source(filters: DeliveryFilters) -> RowSource:
             # A look-up for each row, which no planner turns into a join: a step reads the events of its window, and not
             # all events of a customer.
             value = sa.select(column).where(events.c.id == deliveries.c.event_id).scalar_subquery()
-            narrow.append(value == to_key(text))
+            other = differences.c[column.name]
+            further = sa.select(other).where(differences.c.event_id == deliveries.c.event_id).scalar_subquery()
+            narrow.append(sa.func.coalesce(value, further) == to_key(text))
     return RowSource(deliveries.c.event_id, tuple(leading), tuple(narrow))

@@ -10,17 +10,8 @@ import structlog
 
 from app.errors import Unavailable
 from app.forward.lotus import MAX_EVENTS, TOO_LARGE, Lotus, encode_batch, encode_event, fits
-from app.forward.sql_deliveries import (
-    Attempt,
-    DeliveryResult,
-    DeliveryState,
-    DueDelivery,
-    claim,
-    find_next_due,
-    record_results,
-    release,
-    to_storable,
-)
+from app.forward.sql_claims import Attempt, DeliveryResult, DueDelivery, claim, record_results, release, to_storable
+from app.forward.sql_deliveries import DeliveryState, find_next_due
 from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
 from app.forward.timing import SECOND, TOO_OLD, back_off, is_too_old, pause_for, takes_from
 from app.forward.verdict import ANSWER, BROKER, SERVER, AnswerVerdict, LotusAnswer, Trouble, read_verdict

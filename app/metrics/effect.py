@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache, partial
 
+from app.core.lotus import LotusEvent
 from app.core.times import format_time
 from app.metrics.catalog import read_live_metrics
 from app.metrics.definition import Aggregation, Metric, MetricType
@@ -25,6 +26,18 @@ def measure_effect(conn: Connection, events: Sequence[EventValues]) -> Measure:
     How much is exact for counts and sums. It is None where it depends on other events: a maximum may stay what it is.
     """
     return make_measure(conn)(events) if events else {}
+
+
+def measure_values(conn: Connection, values: Iterable[LotusEvent]) -> Measure:
+    """Return what `measure_effect` does, of events that need not be stored."""
+    return make_measure(conn)(
+        [
+            EventValues(
+                0, event.idempotency_id, event.event_name, event.customer_id, event.time_created, event.properties
+            )
+            for event in values
+        ]
+    )
 
 
 def make_measure(conn: Connection) -> Callable[[Sequence[EventValues]], Measure]:

@@ -243,7 +243,9 @@ class _EventsBefore:
         metric, query = self._metric, self._query
         # Sorted by ids alone: whole rows of a million events would fill the memory of SQLite.
         ids = list_ids_in_order(self._conn, to_event_filter(metric, query, since, until))
-        pages = (read_events(self._conn, ids[start : start + _READ]) for start in range(0, len(ids), _READ))
+        pages = (
+            read_events(self._conn, ids[start : start + _READ], query.as_of) for start in range(0, len(ids), _READ)
+        )
         events = chain.from_iterable(pages)
         for _, event, key in _passing_events(metric, events, query.groups(metric)):
             if self._wanted in {None, key[1]} and not isinstance(metric.read(event.properties), Skip):

@@ -5,7 +5,7 @@ from app.core.times import format_time
 from app.replay.correction_batch import to_effect
 from app.replay.plan import Plan
 from app.replay.progress import ReplayProgress
-from app.store.corrections import LotusChoice
+from app.store.differences import delivered_text
 from app.store.tally import OTHERS, CorrectionTally
 
 _VOIDED_SHOWN = 20
@@ -27,7 +27,7 @@ def summary_text(plan: Plan, voided: list[str], *, dry_run: bool) -> str:
         for why, count in sorted(tally.left.items())
     ]
     lotus = plan.correction.lotus if plan.correction is not None else None
-    about = delivered_sentence(tally.delivered, lotus)
+    about = delivered_text(tally.delivered, lotus, replaced=True)
     if dry_run and tally.voided:
         lines.append(f"{counted(tally.voided, 'event')} would be made void; {about}.")
     if voided:
@@ -42,18 +42,6 @@ def summary_text(plan: Plan, voided: list[str], *, dry_run: bool) -> str:
         if voided:
             lines += ["", f"correction {plan.correction.id}: `corrections undo {plan.correction.id}` undoes all of it"]
     return "\n".join(lines)
-
-
-def delivered_sentence(delivered: int, lotus: str | None) -> str:
-    """Return what Lotus has of the events that are void, and what it gets in their place: see the option --lotus."""
-    if not delivered:
-        return "Lotus has none of them"
-    were = f"{delivered:,} of these {'was' if delivered == 1 else 'were'} delivered"
-    if lotus == LotusChoice.SEND:
-        return f"{were}; Lotus will count both"
-    if lotus == LotusChoice.DIFFERENCE:
-        return f"{were}, and Lotus keeps them: of sums it gets the difference"
-    return f"{were}, and Lotus keeps them: what replaces them is held back (with --lotus send, Lotus will count both)"
 
 
 def _effect_lines(effect: CorrectionTally) -> list[str]:

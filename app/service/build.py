@@ -19,13 +19,14 @@ from app.corrections.hooks import CorrectionHooks, OnStep
 from app.corrections.lookalikes import Counted
 from app.errors import Unavailable
 from app.evidence.hooks import EvidenceHooks, Subject
-from app.forward.correction import follow
-from app.forward.sql_deliveries import is_in_use, queue_events, queue_events_if_used
+from app.forward.correction import OutboxFollower
+from app.forward.sql_deliveries import queue_events, queue_events_if_used
 from app.forward.sql_lists import count_deliveries
 from app.ingest.ingest import Ingest
 from app.metrics.background_fold import BackgroundFold
 from app.metrics.comparison import compare_numbers
 from app.metrics.counted import find_counted_events
+from app.metrics.differences import find_differences
 from app.metrics.effect import make_measure, measure_effect
 from app.metrics.evidence_files import EvidenceFiles, EvidencePeriod
 from app.metrics.fold import BucketBuilder
@@ -128,15 +129,10 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
     Its events are forwarded, too, if the outbox is in use: this may be a shell without LOTUS_API_KEY.
     """
     note = tail_of(ids.next)
-
-    def send(conn: Connection, step: CorrectionStep) -> Counter[Entry]:
-        if forwards and not is_in_use(conn):
-            return queue_events(conn, step.added, (), step.now)
-        return follow(conn, step)
-
+    outbox = OutboxFollower(ids.next, find_differences, forwards=forwards)
     return Hooks(
         on_events=(note, queue_events if forwards else queue_events_if_used),
-        on_step=(_rebuild(note), send),
+        on_step=(_rebuild(note), outbox.follow),
         count_deliveries=count_deliveries,
         measure=lambda conn, event_ids: measure_effect(conn, list_event_values(conn, event_ids)),
     )
@@ -149,11 +145,13 @@ def backfill_hooks(ids: Ids, *, forwards: bool) -> BackfillHooks:
 
 def correction_hooks(ids: Ids) -> CorrectionHooks:
     """Return the hooks of corrections: their metrics, and the outbox where it has rows of their events."""
+    outbox = OutboxFollower(ids.next, find_differences)
     return CorrectionHooks(
-        on_step=(_rebuild(tail_of(ids.next)), follow),
+        on_step=(_rebuild(tail_of(ids.next)), outbox.follow),
         count_deliveries=count_deliveries,
         measure=measure_effect,
         compare=compare_numbers,
+        check_lotus=outbox.check,
     )
 
 

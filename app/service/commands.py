@@ -21,11 +21,13 @@ from app.evidence.commands import HOOKS as EVIDENCE_HOOKS
 from app.evidence.commands import RECOUNT, evidence, evidence_keys, verify_evidence_
 from app.forward.commands import deliveries
 from app.forward.commands_fake_lotus import fake_lotus
+from app.forward.commands_settle import MEASURE
 from app.forward.commands_worker import forward, reconcile, worker
 from app.ingest.commands import send
 from app.metrics.commands import metrics
 from app.metrics.commands_months import close, months
 from app.metrics.commands_usage import usage
+from app.metrics.effect import measure_values
 from app.metrics.recount import recount
 from app.metrics.schema import SCHEMA as METRIC_SCHEMA
 from app.replay.commands import replay, replays
@@ -64,6 +66,7 @@ def main(context: click.Context) -> None:
     context.meta[EVIDENCE_HOOKS] = evidence_hooks()
     context.meta[RECOUNT] = recount
     context.meta[FIND_COUNTED] = find_counted
+    context.meta[MEASURE] = measure_values
 
 
 @click.command()

@@ -21,9 +21,11 @@ from app.corrections.pages_lookalikes import lookalike_pages
 from app.evidence.api import evidence_api
 from app.evidence.pages import evidence_pages
 from app.forward.api import deliveries_api
+from app.forward.api_settle import settlement_api
 from app.forward.outbox import find_pause
 from app.forward.pages import delivery_pages
 from app.forward.pages_call import delivery_panel
+from app.forward.pages_settle import settlement_pages
 from app.forward.supervisor import WorkerProcess
 from app.ingest.http_intake import Endpoint, Intake, shortcut
 from app.ingest.http_native import NativeTrack
@@ -32,6 +34,7 @@ from app.ingest.http_webhook import Webhook
 from app.ingest.refused_requests import RefusedRequests
 from app.metrics.api import usage_api
 from app.metrics.api_months import months_api
+from app.metrics.effect import measure_values
 from app.metrics.pages import usage
 from app.metrics.pages_call import metrics_panel
 from app.metrics.pages_months import month_pages
@@ -94,6 +97,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         ledger_api(offload, settings.admin_token),
         usage_api(offload, settings.admin_token),
         months_api(offload, settings.admin_token),
+        settlement_api(offload, settings.admin_token, measure_values),
         deliveries_api(offload, settings.admin_token),
         corrections_api(offload, settings.admin_token, correction_hooks),
         evidence_api(offload, settings.admin_token, evidence_hooks()),
@@ -102,8 +106,9 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         sign_in_pages(pages, SignIn(settings.admin_token)),
         zone_choice(pages.blueprint("zone")),
         overview(pages, service),
-        debugger(pages, settings, (metrics_panel, delivery_panel)),
+        debugger(pages, settings, (metrics_panel, delivery_panel(forwards=bool(settings.lotus_api_key)))),
         delivery_pages(pages, settings),
+        settlement_pages(pages, settings),
         editor(pages),
         transforms(pages, sandboxes, settings.transforms_dir),
         usage(pages, settings),

@@ -15,7 +15,7 @@ from app.core.times import format_time
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_lists import count_events, count_states
 from app.store.engine import Database
-from app.store.ledger import CALL, DELIVERY, EVENT, MINUTE, VOIDED, audit_ledger, sum_counts
+from app.store.ledger import CALL, DELIVERY, DIFFERENCE, EVENT, MINUTE, QUEUED, VOIDED, audit_ledger, sum_counts
 from app.store.query import parse_moment
 
 
@@ -25,7 +25,7 @@ class LedgerDocument(msgspec.Struct, kw_only=True):
     calls: dict[str, Any]
     events: dict[str, int]
     deliveries: dict[str, int]
-    """stored events = delivered + waiting + failed + unforwardable + voided (before they were sent) + not_requested."""
+    """stored events + differences = the sum of all states + not_requested. `differences` are no events."""
     since: str | None
     until: str | None
     balances: bool | None
@@ -33,6 +33,18 @@ class LedgerDocument(msgspec.Struct, kw_only=True):
 
     None for a part of time, since the ledger only knows the minute of a commit.
     """
+
+
+_DELIVERY_NAMES = {
+    DeliveryState.VOIDED.value: "voided before they were sent",
+    DeliveryState.SURPLUS.value: "surplus: void, and Lotus has them",
+    DeliveryState.CREDITED.value: "credited: such a surplus, settled",
+    DeliveryState.HELD.value: "held back for such a surplus",
+    "not_requested": "not requested",
+    "differences": "(differences, beside the events)",
+}
+_RARE = (DeliveryState.SURPLUS, DeliveryState.CREDITED, DeliveryState.HELD, "differences")
+"""Shown where there are any."""
 
 
 def read_ledger(database: Database, since: int | None = None, until: int | None = None) -> LedgerDocument:
@@ -56,7 +68,9 @@ def read_ledger(database: Database, since: int | None = None, until: int | None 
             if reason and count:
                 by_reason[reason] = count
     states = {state.value: counts[DELIVERY, state.value, ""] for state in DeliveryState}
-    deliveries = {**states, "not_requested": events["stored"] - sum(states.values())}
+    differences = counts[DIFFERENCE, QUEUED, ""]
+    not_requested = events["stored"] + differences - sum(states.values())
+    deliveries = {**states, "not_requested": not_requested, "differences": differences}
     counted = sum(by_outcome.values())
     balances = None
     if received is not None and in_tables is not None:
@@ -105,7 +119,11 @@ def ledger_text(ledger: LedgerDocument) -> str:
         lines.append(f"{'made void since':<24}{'':>12}{voided:>12}")
     if any(count for state, count in ledger.deliveries.items() if state != "not_requested"):
         lines += ["", f"{'of the stored events':<24}"]
-        lines += [f"  {state.replace('_', ' '):<34}{count:>12}" for state, count in ledger.deliveries.items()]
+        lines += [
+            f"  {_DELIVERY_NAMES.get(state, state):<34}{count:>12}"
+            for state, count in ledger.deliveries.items()
+            if count or state not in _RARE
+        ]
     total = sum(ledger.calls[outcome.value] for outcome in Outcome)
     sums = " + ".join(str(ledger.calls[outcome.value]) for outcome in Outcome)
     if ledger.balances is None:

@@ -5,7 +5,7 @@ from collections import Counter
 import msgspec
 import sqlalchemy as sa
 
-from app.forward.sql_deliveries import DeliveryState
+from app.forward.sql_deliveries import IN_LOTUS
 from app.store.ledger import CALL, DELIVERY, MINUTE
 from app.store.review_events import first_id_since
 from app.store.schema import ledger, refusals
@@ -50,11 +50,11 @@ def count_calls_by_step(conn: sa.Connection, span: TimeSpan) -> list[Counter[str
 
 
 def count_delivered(conn: sa.Connection, span: TimeSpan) -> int:
-    """Count the events delivered in a span, minus those found missing in it and sent again."""
+    """Count the events delivered in a span, also if they are void since, minus those found missing and sent again."""
     query = (
         sa.select(sa.func.sum(ledger.c.count))
         .where(ledger.c.minute >= span.since // MINUTE, ledger.c.minute < span.until // MINUTE)
-        .where(ledger.c.subject == DELIVERY, ledger.c.outcome == DeliveryState.DELIVERED.value)
+        .where(ledger.c.subject == DELIVERY, ledger.c.outcome.in_(IN_LOTUS))
     )
     return max(0, int(conn.execute(query).scalar_one() or 0))
 

@@ -31,6 +31,11 @@ class LotusChoice(StrEnum):
     """The difference is sent, where the metric is a sum."""
 
 
+def is_replacing(kind: str) -> bool:
+    """Tell whether a batch of this kind puts other events in the place of those that it makes void."""
+    return kind in {AMEND, REPLAY}
+
+
 class CorrectionState(StrEnum):
     """How far a batch is."""
 

@@ -20,6 +20,15 @@ EVENT = "event"
 DELIVERY = "delivery"
 """Subject of the counts of deliveries by their state."""
 
+WAITING = "waiting"
+"""Outcome of a delivery that is to be sent."""
+
+DIFFERENCE = "difference"
+"""Subject of the count of corrections of sums, which are deliveries without an event."""
+
+QUEUED = "queued"
+"""Outcome of all of them."""
+
 VOIDED = "voided"
 """Outcome of an event, beside `stored`: how many of the stored ones have been voided."""
 

@@ -57,7 +57,7 @@ class Effect(msgspec.Struct, kw_only=True):
         if self.change is None or amount is None:
             self.change, self.why = None, SUMMED_UP if self.customer_id is OTHERS else UNFINISHED
         else:
-            self.change = to_change(WIDE.add(Decimal(self.change), amount))
+            self.change = exact_text(WIDE.add(Decimal(self.change), amount))
 
 
 class CorrectionTally(msgspec.Struct, kw_only=True):
@@ -138,7 +138,7 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
                     continue
                 effect = Effect(metric=key[0], customer_id=key[1], month=key[2], events=0, change=None)
                 self.effects.append(effect)
-            effect.change = to_change(change) if isinstance(change, Decimal) else None
+            effect.change = exact_text(change) if isinstance(change, Decimal) else None
             effect.why = None if isinstance(change, Decimal) else change
 
     def copy(self) -> "CorrectionTally":
@@ -174,14 +174,26 @@ class CorrectionTally(msgspec.Struct, kw_only=True):
         return touched
 
 
-def to_change(number: Decimal) -> str:
-    """Return a change as text, without an exponent."""
-    return format(number.normalize(WIDE), "f") if number else "0"
-
-
 def _counted(counts: list[tuple[str | None, int]], names: Iterable[str]) -> list[tuple[str | None, int]]:
     totals: dict[str | None, int] = dict(counts)
     for name in names:
         key = name if name in totals or len(totals) < ROWS_MAX else OTHERS
         totals[key] = totals.get(key, 0) + 1
     return list(totals.items())
+
+
+def add_exactly(left: Decimal, right: Decimal) -> Decimal:
+    """Return the exact sum of two amounts."""
+    return WIDE.add(left, right)
+
+
+def exact_difference(left: str | None, right: str | None) -> str | None:
+    """Return `left` less `right`, two exact decimals; None where one of them is."""
+    if left is None or right is None:
+        return None
+    return exact_text(WIDE.subtract(Decimal(left), Decimal(right)))
+
+
+def exact_text(number: Decimal) -> str:
+    """Return an amount as text, without an exponent or trailing zeros."""
+    return format(number.normalize(WIDE), "f") if number else "0"

@@ -20,6 +20,7 @@ from app.clock import clock
 from app.core.text import counted, short, to_visible
 from app.core.times import format_time, localized
 from app.errors import SegmentLotusError, Unauthorized
+from app.store.differences import delivered_text
 from app.store.engine import Connection
 from app.web.errors import to_status, to_unavailable
 from app.web.offload import Offload
@@ -173,6 +174,7 @@ def _templates() -> Environment:
     templates.filters["short"] = short
     templates.globals["zone"] = lambda: str(page_zone())
     templates.globals["common_zones"] = COMMON
+    templates.globals["delivered_text"] = delivered_text
     templates.filters["moment"] = to_moment
     templates.filters["rfc3339"] = format_time
     templates.filters["visible"] = to_visible

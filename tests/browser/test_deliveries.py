@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from app.clock import clock
 from app.core.times import format_time
 from app.forward.fake_lotus.server import FakeLotus, running
+from app.forward.sql_deliveries import DeliveryState, set_states
+from app.store import ledger
 from app.store.engine import Database, connect
+from app.store.schema import deliveries
 from tests.browser.conftest import NARROW, WIDE, Visitor
 from tests.builders import SECRET, a_document, to_raw
 from tests.forward.forwarding import DAY, KEY, MADE, Clock, a_worker, states_of, work
@@ -62,6 +66,14 @@ def forward(database: Database, address: str, key: str = KEY) -> None:
         worker.step()
 
 
+def refuse(database: Database) -> None:
+    """Let Lotus have refused what was too old for it."""
+    with database.writing() as conn:
+        ids = list(conn.execute(sa.select(deliveries.c.event_id)).scalars())
+        changes = set_states(conn, ids, DeliveryState.UNFORWARDABLE, DeliveryState.FAILED)
+        ledger.append(conn, 1, clock(), changes)
+
+
 def test_a_pause_is_seen_on_every_page_and_gone_when_it_is_over(
     visitor: Visitor, database: Database, address: str, lotus: FakeLotus
 ) -> None:
@@ -89,6 +101,7 @@ def test_a_group_is_counted_confirmed_and_tried_again_without_javascript(
 ) -> None:
     send(service, "old-1", "old-2", age=31 * DAY)
     forward(database, address)
+    refuse(database)
     context = chromium.new_context(viewport=WIDE, java_script_enabled=False)
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{service.port}/deliveries")
@@ -125,6 +138,9 @@ def test_from_the_list_to_one_delivery_to_its_call(
     row.get_by_role("link").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("not forwardable")
     visitor.check()
+    expect(page.get_by_role("link", name="its data for an invoice line")).to_be_visible()
+    refuse(database)
+    page.reload()
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("waiting")
     forward(database, address)

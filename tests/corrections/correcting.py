@@ -11,7 +11,8 @@ from app.corrections.amendment import parse_amendment
 from app.corrections.corrector import Corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import parse_selection
-from app.forward.sql_deliveries import DeliveryResult, DeliveryState, claim, record_results
+from app.forward.sql_claims import DeliveryResult, claim, record_results
+from app.forward.sql_deliveries import DeliveryState
 from app.metrics.answer import verify
 from app.metrics.query import MetricEvent, Query
 from app.service.build import correction_hooks

@@ -289,7 +289,7 @@ def test_what_waits_is_taken_out_and_queued_again_and_what_lotus_has_is_said(dat
     tally = to_tally(correction)
     assert tally == preview.tally
     assert (tally.events, tally.delivered, tally.withdrawn) == (4, 1, 2)
-    assert states(database) == {"e-1": "delivered", "e-2": "voided", "e-3": "voided"}
+    assert states(database) == {"e-1": "surplus", "e-2": "voided", "e-3": "voided"}
     check(database, [])
     undone = undo(database, correction)
     assert (undone.revived, undone.queued) == (4, 2)

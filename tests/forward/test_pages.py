@@ -15,7 +15,10 @@ from app.forward.sql_destination import Destination, pause, read_destination
 from app.service.ledger import read_ledger
 from app.store.ledger_total import LedgerTotal
 from app.store.schema import deliveries
-from tests.forward.forwarding import DAY, KEY, Clock, a_worker, balanced, states_of, work
+from tests.forward.amending import correct, ids_of
+from tests.forward.forwarding import DAY, KEY, Clock, a_recent, a_worker, balanced, states_of, store, work
+from tests.metrics.conftest import publish
+from tests.metrics.metrics import a_metric
 from tests.served import ADMIN_TOKEN
 from tests.sites import Site
 from tests.web.queries import queries_of
@@ -100,11 +103,15 @@ def test_the_ledger_of_events_balances_on_the_page_and_says_what_the_command_say
         "failed": 0,
         "not forwardable": 1,
         "voided": 0,
+        "surplus": 0,
+        "credited": 0,
+        "held": 0,
         "not requested": 0,
     }
     assert "balances</span>" in text
     ledger = read_ledger(forwarding.service.database)
     assert ledger.balances
+    assert ledger.deliveries.pop("differences") == 0
     assert sorted(ledger.deliveries.values()) == sorted(list(told.values())[2:])
     with forwarding.service.database.writing() as conn:
         conn.execute(sa.delete(deliveries).where(deliveries.c.state == "unforwardable"))
@@ -179,10 +186,10 @@ def test_errors_come_in_groups_and_a_group_is_counted_and_tried_again(
 
 def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> None:
     send(forwarding, 4, timestamp=now())
-    fail(forwarding, 4, TOO_OLD, "unforwardable")
-    asked = post(forwarding, "/deliveries/retry", state="unforwardable", since="1h", until="30m")
+    fail(forwarding, 4)
+    asked = post(forwarding, "/deliveries/retry", state="failed", since="1h", until="30m")
     assert "Retry 0 deliveries?" in asked
-    asked = post(forwarding, "/deliveries/retry", state="unforwardable", since="1h")
+    asked = post(forwarding, "/deliveries/retry", state="failed", since="1h")
     assert "Retry 4 deliveries?" in asked
     # An hour ago stays where it was while somebody makes up their mind.
     assert re.search(r'name="since" value="\d{4}-', asked)
@@ -190,7 +197,84 @@ def test_a_range_is_counted_and_tried_again_and_one_alone(forwarding: Site) -> N
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="/calls?outcome=stored") == "/calls?outcome=stored"
     assert post(forwarding, f"/deliveries/{newest}/retry", 303, back="//elsewhere") == "/"
     assert balanced(forwarding.service.database)["waiting"] == 1
-    assert "3 deliveries queued again" in post(forwarding, "/deliveries/retry/start", state="unforwardable")
+    assert "3 deliveries queued again" in post(forwarding, "/deliveries/retry/start", state="failed")
+
+
+def test_a_surplus_is_settled_with_a_note_and_what_it_held_is_sent(forwarding: Site, address: str) -> None:
+    database = forwarding.service.database
+    send(forwarding, 3, timestamp=now())
+    forward(forwarding, address)
+    changes: dict[str, dict[str, object] | None] = {f"m-{number}": {"properties": {"tokens": 1}} for number in (0, 1)}
+    correct(database, {**changes, "m-2": None})
+    numbers = ids_of(database)
+    assert figures(page(forwarding, "/deliveries")) | {"surplus": 3, "held": 2, "voided": 0} == figures(
+        page(forwarding, "/deliveries")
+    )
+    assert "Settle all that match" in page(forwarding, "/deliveries?state=surplus")
+    assert "Lotus bills too much" in page(forwarding, f"/deliveries/{numbers['m-0']}")
+    assert "which Lotus has" in page(forwarding, f"/deliveries/{numbers['m-0~2']}")
+    one = f"/deliveries/{numbers['m-0']}/credit"
+    post(forwarding, one, 400, note="credit note 114")
+    assert post(forwarding, one, 303, note="credit note <114>", author="bob").endswith(str(numbers["m-0"]))
+    assert "credit note &lt;114&gt;" in page(forwarding, f"/deliveries/{numbers['m-0']}")
+    assert "Settle 2 deliveries?" in post(forwarding, "/deliveries/credit", state="surplus")
+    asked = post(forwarding, "/deliveries/release", state="held")
+    assert "Of 1 the surplus is not settled: Lotus will count both." in asked
+    done = post(forwarding, "/deliveries/credit/start", state="surplus", note="n", author="bob")
+    assert "2 deliveries settled" in done
+    post(forwarding, "/deliveries/credit/start", 400, state="surplus", note="n")
+    post(forwarding, f"/deliveries/{numbers['m-0~2']}/release", 303)
+    assert "1 delivery queued" in post(forwarding, "/deliveries/release/start", state="held")
+    assert balanced(database) == {"credited": 3, "waiting": 2}
+    for path in (one, "/deliveries/release", "/deliveries/credit/start", "/deliveries/queue"):
+        assert forwarding.client.post(path, data={"note": "n", "author": "x"}).status_code == 403
+
+
+def test_a_difference_is_shown_as_what_it_is(forwarding: Site, address: str) -> None:
+    database = forwarding.service.database
+    publish(database, a_metric("total", event_name="API Call", property_name="tokens"))
+    [call] = send(forwarding, timestamp=now())
+    forward(forwarding, address)
+    correct(database, {"m-0": {"properties": {"tokens": 3}}}, "difference")
+    text = page(forwarding, "/deliveries?state=waiting")
+    assert "difference</span>" in text
+    [number] = listed(text)
+    text = page(forwarding, f"/deliveries/{number}")
+    assert "A difference, and no event" in text
+    assert "Show the call" not in text
+    assert figures(page(forwarding, "/deliveries"))["differences"] == 1
+    assert "balances</span>" in page(forwarding, "/deliveries")
+    text = page(forwarding, f"/calls/{call}")
+    assert "1 of 2 events counts: 1 is void." in text
+    assert "difference correction-" in text
+    correct(database, {"m-0~2": None})
+    assert "0 of 2 events count: 2 are void." in page(forwarding, f"/calls/{call}")
+
+
+def test_what_was_not_requested_is_queued_from_its_call_and_from_the_list(visited: Site, forwarding: Site) -> None:
+    database = forwarding.service.database
+    store(database, [a_recent(f"id-{number}") for number in range(2)], forwards=False)
+    first = ids(forwarding)[-1]
+    assert "1 event was not requested" in page(forwarding, f"/calls/{first}")
+    post(forwarding, "/deliveries/queue", 303, call=str(first))
+    assert "was not requested" not in page(forwarding, f"/calls/{first}")
+    assert balanced(database) == {"waiting": 1}
+    assert "Queue those that were not requested" in page(forwarding, "/deliveries")
+    assert "1 event queued" in post(forwarding, "/deliveries/queue")
+    assert "Each event that counts was queued before" in post(forwarding, "/deliveries/queue")
+
+
+def test_what_is_too_old_is_exported_in_place_of_a_retry(forwarding: Site, address: str) -> None:
+    send(forwarding, timestamp=now(31 * DAY))
+    forward(forwarding, address)
+    text = page(forwarding, "/deliveries?state=unforwardable")
+    assert "Retry" not in text
+    [link] = re.findall(r'href="(/api/v1/deliveries/export\?[^"]+reason[^"]+format=csv)"', text)
+    table = forwarding.client.get(link.replace("&amp;", "&")).get_data(as_text=True)
+    assert table.count("\n") == 2
+    [number] = listed(text)
+    assert "Bill it by hand" in page(forwarding, f"/deliveries/{number}")
+    post(forwarding, f"/deliveries/{number}/retry", 400)
 
 
 def test_nothing_is_tried_again_without_the_token_of_the_session(forwarding: Site) -> None:

@@ -4,19 +4,8 @@ from collections import Counter
 
 import pytest
 
-from app.forward.sql_deliveries import (
-    Attempt,
-    DeliveryResult,
-    DeliveryState,
-    claim,
-    find_next_due,
-    record_results,
-    release,
-    request_later,
-    retry,
-    send_again,
-    void_deliveries,
-)
+from app.forward.sql_claims import Attempt, DeliveryResult, claim, record_results, release
+from app.forward.sql_deliveries import DeliveryState, find_next_due, request_later, retry, send_again, void_deliveries
 from app.forward.sql_destination import Destination, pause, probe_now, read_destination, resume, take_probe
 from app.service.build import event_hooks
 from app.store import ledger
@@ -131,7 +120,7 @@ def test_an_end_counts_once_whoever_else_had_it(database: Database) -> None:
     assert balanced(database) == {"delivered": 1}
 
 
-def test_a_void_event_is_taken_out_unless_it_was_delivered(database: Database) -> None:
+def test_a_void_event_is_taken_out_and_is_surplus_if_it_was_delivered(database: Database) -> None:
     ids = store(database, "a", "b", "c", "d")
     take(database, limit=3)
     end(
@@ -142,17 +131,17 @@ def test_a_void_event_is_taken_out_unless_it_was_delivered(database: Database) -
     )
     with database.writing() as conn:
         ledger.append(conn, 7, NOW, void_deliveries(conn, ids, NOW))
-    assert states(database) == ["delivered", "voided", "voided", "voided"]
+    assert states(database) == ["surplus", "voided", "voided", "voided"]
     # It was under way, and Lotus took it.
     end(database, MINE, DeliveryResult(ids[2], DeliveryState.DELIVERED, NOW, 0))
-    assert balanced(database) == {"delivered": 2, "voided": 2}
+    assert balanced(database) == {"surplus": 2, "voided": 2}
     assert take(database, now=NOW + 100 * SECOND) == []
 
 
 def test_what_failed_can_wait_again_and_so_can_what_lotus_lost(database: Database) -> None:
     ids = store(database, "a", "b", "c")
     take(database)
-    states_of = (DeliveryState.FAILED, DeliveryState.UNFORWARDABLE, DeliveryState.DELIVERED)
+    states_of = (DeliveryState.FAILED, DeliveryState.FAILED, DeliveryState.DELIVERED)
     end(database, MINE, *(DeliveryResult(id_, state, NOW, 3) for id_, state in zip(ids, states_of, strict=True)))
     with database.writing() as conn:
         ledger.append(conn, 7, NOW, retry(conn, ids, NOW + 1))

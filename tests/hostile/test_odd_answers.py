@@ -17,13 +17,15 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from app.clock import clock
 from app.errors import Unavailable
 from app.forward.fake_lotus.server import FakeLotus
 from app.forward.lotus import Lotus
-from app.forward.reconcile import find_missing
-from app.forward.sql_deliveries import to_storable
+from app.forward.reconcile import Reconciliation
+from app.forward.sql_claims import to_storable
 from app.forward.sql_destination import read_destination
 from app.forward.verdict import INVALID_JSON, PERMANENT, LotusAnswer, read_verdict
+from app.metrics.effect import measure_values
 from app.service.commands import main
 from app.store.engine import Database
 from app.store.schema import attempts
@@ -337,7 +339,7 @@ def test_an_odd_answer_to_reconcile_is_one_sentence(
     client = Lotus(script.address, "a-key", timeout_seconds=2)
     try:
         with pytest.raises(Unavailable, match="Lotus does not say which events it has") as raised:
-            list(find_missing(sqlite_database, client, 0))
+            Reconciliation(sqlite_database, client, measure_values, clock).run(0)
     finally:
         client.close()
     assert len(str(raised.value)) < 300

@@ -137,9 +137,12 @@ def test_a_correction_is_a_batch_that_says_who_and_why_and_is_undone_by_its_id(d
 @pytest.mark.parametrize(
     ("choice", "sentence"),
     [
-        ([], "1 of these was delivered, and Lotus keeps them: what replaces them is held back"),
+        ([], "1 of these was delivered; Lotus still counts it, and what replaces it is held back"),
         (["--lotus", "send"], "1 of these was delivered; Lotus will count both"),
-        (["--lotus", "difference"], "1 of these was delivered, and Lotus keeps them: of sums it gets the difference"),
+        (
+            ["--lotus", "difference"],
+            "1 of these was delivered; Lotus keeps it, and gets the difference as a correction event",
+        ),
     ],
 )
 def test_the_question_says_what_lotus_has(database: Database, type_: Type, choice: list[str], sentence: str) -> None:

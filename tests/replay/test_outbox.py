@@ -4,7 +4,8 @@ import pytest
 
 from app.catalog.live import Catalog
 from app.core.outcome import Outcome
-from app.forward.sql_deliveries import DeliveryResult, DeliveryState, claim, record_results
+from app.forward.sql_claims import DeliveryResult, claim, record_results
+from app.forward.sql_deliveries import DeliveryState
 from app.replay.plan import ReplayRequest
 from app.replay.replayer import Replayer
 from app.service.build import replay_hooks
@@ -54,11 +55,11 @@ def test_a_shell_that_does_not_know_the_key_queues_what_stands_for_what_it_takes
     assert balanced(database) == {"voided": 1, "waiting": 1}
 
 
-def test_a_correction_takes_out_what_was_not_sent_and_queues_what_stands_for_it(database: Database) -> None:
+def test_a_correction_holds_back_what_stands_for_an_event_that_lotus_has_or_may_get(database: Database) -> None:
     take(database, some_transforms(order=WRONG), an_order(1), an_order(2), an_order(3))
     replay(database, RIGHT)
     with database.writing() as conn:
-        held = claim(conn, 1, NOW * 2, NOW * 3, 10)
+        held = claim(conn, 1, NOW * 2, NOW * 3, 2)
         [first] = [one for one in held if one.idempotency_id == "order-1"]
         ledger.append(
             conn,
@@ -68,11 +69,11 @@ def test_a_correction_takes_out_what_was_not_sent_and_queues_what_stands_for_it(
         )
     replay(database, DOUBLED, correct=True)
     assert states(database) == {
-        "order-1": "delivered",
+        "order-1": "surplus",
         "order-2": "voided",
         "order-3": "voided",
-        "order-1~2": "waiting",
-        "order-2~2": "waiting",
+        "order-1~2": "held",
+        "order-2~2": "held",
         "order-3~2": "waiting",
     }
-    assert balanced(database) == {"delivered": 1, "voided": 2, "waiting": 3}
+    assert balanced(database) == {"surplus": 1, "voided": 2, "held": 2, "waiting": 1}

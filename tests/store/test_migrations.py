@@ -19,9 +19,10 @@ from app.calls.sql_problems import count_faults
 from app.errors import Unavailable
 from app.store import migrate as migrate_module
 from app.store.engine import Database, connect
+from app.store.ledger import sum_counts
 from app.store.migrate import is_current, migrate
 from app.store.review import CallFilters, list_call_ids
-from app.store.schema import METADATA, calls, claims, events
+from app.store.schema import METADATA, calls, claims, deliveries, events
 from tests.builders import rows_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -185,6 +186,7 @@ _OLD_EVENT = """INSERT INTO events (id, idempotency_id, call_id, lane, position,
 properties, content, transform, transform_digest)
 VALUES (:id, :key, 1, 'main', 0, 'e', 'c', 1, '{}', :digest, 't', :digest)"""
 _OLD_VOID = "INSERT INTO voids (replay_id, event_id, idempotency_id, replaced_by) VALUES (:replay, :id, :key, :new)"
+_OLD_DELIVERY = "INSERT INTO deliveries (event_id, state, due_at, tries) VALUES (:id, :state, 1, 0)"
 _OLD_CLAIM = """INSERT INTO claims (message_id, lane, call_id, content, transform_digest)
 VALUES (:key, :lane, :id, :digest, :digest)"""
 
@@ -224,6 +226,24 @@ def test_what_was_corrected_before_gets_its_base_id_and_each_message_one_claim(f
         ("n", "main", 3),
         ("n", "more", 4),
     ]
+
+
+def test_what_lotus_has_and_was_void_before_becomes_surplus(fresh: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent))
+    states = ["delivered", "delivered", "voided", "waiting"]
+    with fresh.writing() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0014")
+        for number, state in enumerate(states, 1):
+            conn.execute(sa.text(_OLD_EVENT), {"id": number, "key": f"e-{number}", "digest": b"d"})
+            conn.execute(sa.text(_OLD_DELIVERY), {"id": number, "state": state})
+        conn.execute(sa.text("UPDATE events SET voided_at = 7 WHERE id IN (1, 3)"))
+    migrate(fresh)
+    assert [row[0] for row in rows_of(fresh, deliveries, deliveries.c.state)] == ["surplus", *states[1:]]
+    with fresh.reading() as conn:
+        changes = {entry: count for entry, count in sum_counts(conn).items() if count}
+    assert changes == {("delivery", "delivered", ""): -1, ("delivery", "surplus", ""): 1}
 
 
 def test_revisions_form_one_line_in_the_order_of_their_file_names() -> None:

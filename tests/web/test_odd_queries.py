@@ -107,6 +107,7 @@ GET = {
     "/api/v1/refused": _FURTHER,
     "/api/v1/problems": _RANGE,
     "/api/v1/deliveries": (*DELIVERY_PARAMETERS, *_FURTHER),
+    "/api/v1/deliveries/export": (*DELIVERY_PARAMETERS, "format"),
     "/api/v1/deliveries/groups": ("since", "until"),
     "/api/v1/deliveries/<event_id>": (),
     "/api/v1/corrections": _FURTHER,
@@ -224,6 +225,10 @@ ODD_MEMBERS = (
 # What each takes, and one value that alone would be well. What needs a sandbox or a process refuses these before it.
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/api/v1/deliveries/retry"): {**dict.fromkeys(DELIVERY_PARAMETERS, "x"), "state": "failed", "before": "1"},
+    ("POST", "/api/v1/deliveries/credit"): {**dict.fromkeys(DELIVERY_PARAMETERS, "x"), "note": "x", "author": "x"},
+    ("POST", "/api/v1/deliveries/1/credit"): {"note": "x", "author": "x"},
+    ("POST", "/api/v1/deliveries/release"): {**dict.fromkeys(DELIVERY_PARAMETERS, "x"), "before": "1"},
+    ("POST", "/api/v1/deliveries/queue"): {"after": "1"},
     ("POST", "/api/v1/corrections"): {**dict.fromkeys(MEMBERS, "x"), "kind": "void", "reason": "x", "dry_run": True},
     ("POST", "/api/v1/corrections/1/undo"): {"reason": "x", "author": "x"},
     ("POST", "/api/v1/replays"): dict.fromkeys((*PARAMETERS, "version"), "x"),

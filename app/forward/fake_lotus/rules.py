@@ -101,6 +101,12 @@ def _find_reason(event: dict[str, Any], now: int) -> str | None:
     return None if now - LOOKS_BACK <= created <= now + LOOKS_AHEAD else OUTSIDE
 
 
+def is_since(event: dict[str, Any] | None, since: int) -> bool:
+    """Whether there is such an event, of `since` (microseconds since 1970) or later: Lotus looks back by its time."""
+    created = None if event is None else _to_micros(event.get("time_created") or "")
+    return created is not None and created >= since
+
+
 def _find_violations(event: dict[str, Any]) -> list[str]:
     """Return the violations of the contract that Lotus does not check."""
     violations = []

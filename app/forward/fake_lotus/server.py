@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from app.forward.fake_lotus.faults import Faults, InjectedFault, PlannedFault
-from app.forward.fake_lotus.rules import MAX_BYTES, MAX_EVENTS, RequestVerdict, decide, refuse_whole
+from app.forward.fake_lotus.rules import DAY, MAX_BYTES, MAX_EVENTS, RequestVerdict, decide, is_since, refuse_whole
 
 TRACK = "/api/track/"
 PING = "/api/ping/"
@@ -213,11 +213,12 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             document = msgspec.json.decode(body, type=dict[str, Any])
             ids = [str(id_) for id_ in document["idempotency_ids"]]
-        except (msgspec.DecodeError, KeyError, TypeError):
+            since = self.lotus.clock() - int(document.get("number_days_lookback", 30)) * DAY
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError):
             self._answer(400, {"status": "error"})
             return
         with self.lotus.lock:
-            missing = [id_ for id_ in ids if id_ not in self.lotus.events]
+            missing = [id_ for id_ in ids if not is_since(self.lotus.events.get(id_), since)]
         self._answer(200, {"status": "success", "ids_not_found": missing})
 
     def _plan(self, body: bytes) -> None:

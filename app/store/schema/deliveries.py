@@ -18,6 +18,9 @@ deliveries = Table(
     Column("reason", Text, comment="why it was not delivered, as Lotus said it"),
     Column("settled_at", Id),
     Column("note", Text, comment="what a person did about a surplus in Lotus; NULL: nothing yet"),
+    Column("note_author", Text, comment="who wrote it"),
+    Column("noted_at", Id),
+    Column("held_for", Id, comment="id of the event that it replaces, and that Lotus has; NULL: it is not held back"),
     comment="The outbox: one row per event that is to reach Lotus, written in the transaction of the event.",
 )
 # Deliveries to send next. New rows are appended to its end; delivered ones are not in it.
@@ -54,6 +57,8 @@ differences = Table(
     comment="Corrections of sums that are sent to Lotus. They are no events: they live in the outbox only.",
 )
 Index("differences_correction", differences.c.correction_id)
+# What Lotus has of an event besides itself: asked for each event of a correction.
+Index("differences_corrected", differences.c.corrected_id)
 
 attempts = Table(
     "attempts",

@@ -83,6 +83,10 @@ def _extend_deliveries() -> None:
             "note", sa.Text(), nullable=True, comment="what a person did about a surplus in Lotus; NULL: nothing yet"
         ),
     )
+    op.add_column("deliveries", sa.Column("note_author", sa.Text(), nullable=True, comment="who wrote it"))
+    op.add_column("deliveries", sa.Column("noted_at", _ID, nullable=True))
+    held_for = "id of the event that it replaces, and that Lotus has; NULL: it is not held back"
+    op.add_column("deliveries", sa.Column("held_for", _ID, nullable=True, comment=held_for))
     if op.get_context().dialect.name == "postgresql":
         op.alter_column("deliveries", "state", existing_type=sa.Text(), comment="see docs/forward.md")
     op.drop_index("deliveries_undelivered", "deliveries")
@@ -105,6 +109,32 @@ def _extend_deliveries() -> None:
         comment="Corrections of sums that are sent to Lotus. They are no events: they live in the outbox only.",
     )
     op.create_index("differences_correction", "differences", ["correction_id"])
+    op.create_index("differences_corrected", "differences", ["corrected_id"])
+    _find_surplus()
+
+
+def _find_surplus() -> None:
+    """Mark what Lotus has and is void. Only void events are read, by their index."""
+    conn = op.get_bind()
+    step = sa.text(
+        "SELECT voided_at, id FROM events "
+        "WHERE voided_at IS NOT NULL AND (voided_at > :at OR voided_at = :at AND id > :id) "
+        "ORDER BY voided_at, id LIMIT 1000"
+    )
+    mark = sa.text("UPDATE deliveries SET state = 'surplus' WHERE event_id IN :ids AND state = 'delivered'").bindparams(
+        sa.bindparam("ids", expanding=True)
+    )
+    at, last, count = -1, -1, 0
+    while rows := conn.execute(step, {"at": at, "id": last}).all():
+        at, last = rows[-1]
+        count += conn.execute(mark, {"ids": [row.id for row in rows]}).rowcount
+    # Tags of processes are not negative: this row is nobody else's.
+    enter = sa.text(
+        "INSERT INTO ledger (minute, node, subject, outcome, reason, count) "
+        "VALUES (:minute, -1, 'delivery', :state, '', :count)"
+    )
+    for state, change in (("delivered", -count), ("surplus", count)) if count else ():
+        conn.execute(enter, {"minute": clock() // 60_000_000, "state": state, "count": change})
 
 
 def _create_months() -> None:
