@@ -56,7 +56,9 @@ class OutboxRow(msgspec.Struct, frozen=True, gc=False):
 
     def is_in_flight(self, now: int) -> bool:
         """Tell whether a worker may be sending it."""
-        return self.state == DeliveryState.WAITING and self.claimed_until is not None and self.claimed_until >= now
+        until = self.claimed_until
+        is_claimed = until is not None and now <= until <= now + _LONGEST_LEASE_MICROS
+        return self.state == DeliveryState.WAITING and is_claimed
 
 
 _BATCH = 1000

@@ -115,7 +115,10 @@ def test_it_amends_says_what_changes_exports_and_brings_the_old_values_back(data
     words = ("amend", "--customer", "customer-1", "--set", "customer_id=other", "--set", "properties.tokens=7")
     answer = type_(*words, "--unset", "properties.none", *REASON, input="n\n")
     assert (answer.exit_code, counted(database)) == (1, ["e-1", "e-2"])
-    assert "2 events would be amended\n1 of these were delivered; Lotus will count both" in answer.stderr
+    assert (
+        "2 events would be amended\n1 of these was delivered; Lotus still counts it, and what replaces it is held back"
+        in answer.stderr
+    )
     assert "tokens  customer-1  2026-11  changes by -3 (2 events)" in answer.stderr
     assert "tokens  other  2026-11  changes by 14 (2 new)" in answer.stderr
     foreseen = json.loads(type_(*words, *REASON, "--dry-run", "--json").stdout)
@@ -130,7 +133,7 @@ def test_it_amends_says_what_changes_exports_and_brings_the_old_values_back(data
     text = type_("corrections", "show", number).stdout
     assert "name      wrong customer" in text
     assert "sets      customer_id=other, properties.tokens=7" in text
-    assert "Lotus will count both" in text
+    assert "Lotus still counts it, and what replaces it is held back" in text
     assert "wrong customer: internal traffic" in type_("corrections", "list").stdout
     shown = type_("show", "e-1").stdout
     assert f"stands for e-1, by ann, {document['started_at'][:10]}" in shown
