@@ -1,7 +1,9 @@
-"""`serve` in an empty folder sets everything up, whoever is killed meanwhile, and does so nowhere else."""
+"""`serve` in an empty folder sets everything up, whoever is killed meanwhile, and does so nowhere else.
+
+`tests/test_wheel.py` starts it there, and sends calls.
+"""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,8 +18,8 @@ from app.settings import load_for_serving
 from app.store.engine import connect
 from app.store.migrate import is_current
 from tests.docs import ROOT
-from tests.served import free_port, wait_until
-from tests.service.test_serve import INHERITED, Folder, answers
+from tests.served import free_port
+from tests.service.test_serve import INHERITED, Folder
 
 A_SECRET = {"SEGMENT_SHARED_SECRETS": "one of a deployment"}
 
@@ -33,36 +35,6 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def texts_below(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
-
-
-def test_in_an_empty_folder_serve_serves_as_make_serve_does(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, free_port())
-    # As `python -m venv .venv` leaves it.
-    (tmp_path / ".venv").mkdir()
-    environment = {name: text for name, text in folder.environment.items() if name != "TRANSFORMS_DIR"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.service", "serve"],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_until(lambda: answers(folder.port) or process.poll() is not None, 60)
-        sent = folder.type("send", "sample")
-        assert sent.returncode == 0, sent.stderr
-        assert folder.outcomes("--limit", "4") == ["stored", "stored", "stored", "ignored"]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=30)
-    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
-    assert f"Wrote {tmp_path}/.env with a new shared secret and admin token" in stderr
-    assert folder.secret() not in stdout + stderr
-    for name in STOCK:
-        assert texts_below(tmp_path / name) == texts_below(ROOT / name)
-    assert {path.name for path in tmp_path.iterdir()} == {".env", ".venv", "var", *STOCK}
 
 
 @pytest.mark.parametrize(
