@@ -39,7 +39,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive = folder / build_sdist(str(folder))
     shutil.unpack_archive(archive, folder, filter="data")
     with chdir(folder / archive.name.removesuffix(".tar.gz")):
-        return folder / build_wheel(str(folder))
+        name: str = build_wheel(str(folder))
+    return folder / name
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def environment(wheel: Path) -> Path:
             if file.parts[0] != "..":
                 link = packages / file.parts[0]
                 if not link.exists():
-                    link.symlink_to(distribution.locate_file(file.parts[0]))
+                    link.symlink_to(str(distribution.locate_file(file.parts[0])))
     command = [sys.executable, "-m", "pip", "--python", str(folder), "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*command, "--disable-pip-version-check", str(wheel)], check=True)
     return folder

@@ -47,7 +47,10 @@ def serve(*, with_worker: bool) -> None:
     else:
         configure(settings.log_level)
         structlog.get_logger("serve").info(
-            "starting", webhook=to_webhook_url(settings), secret=_secret_place(settings), next=f"{_program()} send sample"
+            "starting",
+            webhook=to_webhook_url(settings),
+            secret=_secret_place(settings),
+            next=f"{_program()} send sample",
         )
         if watcher.published:
             structlog.get_logger("transforms").info("transforms published", names=watcher.published)

@@ -14,6 +14,5 @@ def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A running service behind one proxy."""
     folder = tmp_path_factory.mktemp("deploy")
     shutil.copyfile(sqlite_template, folder / "test.db")
-    settings = {"TRUSTED_PROXIES": "1", "WEB_CONCURRENCY": "1"}
-    with served(f"sqlite:///{folder / 'test.db'}", folder, **settings) as running:
+    with served(f"sqlite:///{folder / 'test.db'}", folder, TRUSTED_PROXIES="1", WEB_CONCURRENCY="1") as running:
         yield running

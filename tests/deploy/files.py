@@ -66,28 +66,38 @@ def containers() -> Iterator[Any]:
 
 def commands() -> dict[str, list[str]]:
     """Return the words of each command of the program that a file starts, by file and place."""
-    found: dict[str, list[str]] = {}
-    for instruction in instructions():
-        if instruction.word == "CMD":
-            found["Dockerfile"] = json.loads(instruction.rest)
+    return {**_commands_of_containers(), **_commands_of_units(), **_commands_of_platforms()}
+
+
+def _commands_of_containers() -> dict[str, list[str]]:
+    [start] = (each.rest for each in instructions() if each.word == "CMD")
+    found: dict[str, list[str]] = {"Dockerfile": json.loads(start)}
     for name, service in documents(COMPOSE)[0]["services"].items():
         if "command" in service:
             found[f"compose.yaml {name}"] = list(service["command"])
     for container in containers():
         found[f"kubernetes {container['name']}"] = list(container["command"])
-    for path in UNITS:
-        values = unit(path)
-        for key in ("ExecStartPre", "ExecStart"):
-            for line in values.get(key, []):
-                found[f"{path.name} {key}"] = shlex.split(line)
+    return found
+
+
+def _commands_of_units() -> dict[str, list[str]]:
+    return {
+        f"{path.name} {key}": shlex.split(line)
+        for path in UNITS
+        for key in ("ExecStartPre", "ExecStart")
+        for line in unit(path).get(key, [])
+    }
+
+
+def _commands_of_platforms() -> dict[str, list[str]]:
     fly = tomllib.loads(FLY.read_text())
-    for name, line in {**fly["processes"], "release": fly["deploy"]["release_command"]}.items():
-        found[f"fly.toml {name}"] = shlex.split(line)
+    lines = {f"fly.toml {name}": line for name, line in fly["processes"].items()}
+    lines["fly.toml release"] = fly["deploy"]["release_command"]
     for service in documents(RENDER)[0]["services"]:
         for key in ("dockerCommand", "preDeployCommand"):
             if key in service:
-                found[f"render.yaml {service['name']} {key}"] = shlex.split(service[key])
-    return found
+                lines[f"render.yaml {service['name']} {key}"] = service[key]
+    return {place: shlex.split(line) for place, line in lines.items()}
 
 
 def settings_named() -> dict[str, set[str]]:

@@ -1,7 +1,7 @@
-"""Runs the steps of a Dockerfile in order, where no builder can fetch the base image: in overlays of this machine's files.
+"""Runs the steps of a Dockerfile in order, where no builder can fetch the base image.
 
-A stage begins as this machine, with the Python of the tests as `python`. COPY, RUN, WORKDIR, ENV and USER do what they do
-in a builder, RUN without any network. All of it ends with the process: the mounts are its own.
+A stage begins as an overlay of this machine's files, with the Python of the tests as `python`. COPY, RUN, WORKDIR, ENV
+and USER do what they do in a builder, RUN without any network. The mounts end with the process.
 """
 
 import json
@@ -10,7 +10,6 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.deploy.files import DOCKERFILE, Instruction
 from tests.served import ROOT
@@ -20,18 +19,18 @@ set -eu
 mount -t tmpfs tmpfs {place}
 ip link set lo up
 new_root() {{
-    mkdir -p "$1/upper" "$1/work" "$1/root"
-    mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-    mount --rbind /dev "$1/root/dev"
-    mount -t proc proc "$1/root/proc"
-    mount -t tmpfs -o mode=1777 tmpfs "$1/root/tmp"
-    rm -rf "$1/root/opt" "$1/root/srv"
-    mkdir -p "$1/root/opt" "$1/root/srv" "$1/root/wheels" "$1/upper-python" "$1/work-python"
-    mount --bind {wheels} "$1/root/wheels"
+    mkdir -p "$1/upper" "$1/work" "$1/files"
+    mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/files"
+    mount --rbind /dev "$1/files/dev"
+    mount -t proc proc "$1/files/proc"
+    mount -t tmpfs -o mode=1777 tmpfs "$1/files/tmp"
+    rm -rf "$1/files/opt" "$1/files/srv"
+    mkdir -p "$1/files/opt" "$1/files/srv" "$1/files/wheels" "$1/upper-python" "$1/work-python"
+    mount --bind {wheels} "$1/files/wheels"
     # Where the base image has its Python. That of the tests may belong to a person; there everybody can run it.
-    mount -t overlay overlay -o "lowerdir={prefix},upperdir=$1/upper-python,workdir=$1/work-python" "$1/root/usr/local"
-    ln -sf {python} "$1/root/usr/local/bin/python"
-    for folder in {folders}; do chmod a+x "$1/root$folder" "$1/root/usr/local"; done
+    mount -t overlay overlay -o "lowerdir={prefix},upperdir=$1/upper-python,workdir=$1/work-python" "$1/files/usr/local"
+    ln -sf {python} "$1/files/usr/local/bin/python"
+    for folder in {folders}; do chmod a+x "$1/files$folder" "$1/files/usr/local"; done
 }}
 """
 
@@ -42,19 +41,6 @@ _PIP = {
     # Half of the time: Python compiles what it imports.
     "PIP_NO_COMPILE": "1",
 }
-
-
-class Image(NamedTuple):
-    """What the steps lead to."""
-
-    script: str
-    """Shell lines that make it."""
-    root: str
-    """Its root, while they run."""
-    run: str
-    """The prefix of a command in it: its user, environment and folder."""
-    command: list[str]
-    health: list[str]
 
 
 def find_ignored(name: str) -> bool:
@@ -76,50 +62,83 @@ def lay_context(folder: Path) -> None:
                 shutil.copy(path, folder)
 
 
-def to_image(steps: list[Instruction], place: Path, context: Path, wheels: Path) -> Image:
-    """Return the shell lines that make the image, in `place`."""
-    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    folders = " ".join(str(folder) for folder in [*reversed(Path(sys.base_prefix).parents), sys.base_prefix])
-    lines = [_PREPARE.format(place=place, wheels=wheels, prefix=sys.base_prefix, python=python, folders=folders)]
-    stages: dict[str, str] = {}
-    root, folder, user, environment = "", "/", "0:0", dict[str, str]()
-    command: list[str] = []
-    health: list[str] = []
+class Image:
+    """The shell lines of a Dockerfile's steps, and what they lead to. A method for each instruction."""
 
-    def prefix() -> str:
-        pairs = {"PATH": "/usr/local/bin:/usr/bin:/bin", **_PIP, **environment}
+    def __init__(self, steps: list[Instruction], place: Path, context: Path, wheels: Path) -> None:
+        """`place`: an empty folder for the mounts. `context`: what the builder gets. `wheels`: what pip finds."""
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        folders = " ".join(str(folder) for folder in [*reversed(Path(sys.base_prefix).parents), sys.base_prefix])
+        start = _PREPARE.format(
+            place=place, wheels=wheels, prefix=sys.base_prefix, python=f"python{version}", folders=folders
+        )
+        self._lines = [start]
+        self._place = place
+        self._context = context
+        self._stages: dict[str, str] = {}
+        self.root = ""
+        """The root of the last stage, while the lines run."""
+        self.command: list[str] = []
+        self.health: list[str] = []
+        self._begin()
+        for word, rest in steps:
+            getattr(self, f"_do_{word.lower()}")(rest)
+
+    @property
+    def script(self) -> str:
+        """The shell lines that make it."""
+        return "\n".join(self._lines)
+
+    @property
+    def run(self) -> str:
+        """The prefix of a command in it: its user, environment and folder."""
+        pairs = {"PATH": "/usr/local/bin:/usr/bin:/bin", **_PIP, **self._environment}
         return shlex.join(
-            ["chroot", f"--userspec={user}", root, "/usr/bin/env", "-i", f"--chdir={folder}"]
-            + [f"{name}={value}" for name, value in pairs.items()]
+            [
+                *("chroot", f"--userspec={self._user}", self.root),
+                *("/usr/bin/env", "-i", f"--chdir={self._folder}"),
+                *(f"{name}={value}" for name, value in pairs.items()),
+            ]
         )
 
-    for word, rest in steps:
-        if word == "FROM":
-            root, folder, user, environment = f"{place}/{len(stages)}/root", "/", "0:0", {}
-            stages[rest.partition(" AS ")[2]] = root
-            lines.append(f"new_root {shlex.quote(str(Path(root).parent))}")
-        elif word == "ENV":
-            environment |= dict(pair.split("=", 1) for pair in rest.split())
-        elif word == "WORKDIR":
-            folder = rest
-            lines.append(f"mkdir -p {shlex.quote(root + folder)}")
-        elif word == "USER":
-            user = rest
-        elif word == "RUN":
-            lines.append(f"{prefix()} /bin/sh -c {shlex.quote(rest)}")
-        elif word == "COPY":
-            stage = re.match(r"--from=(\w+) ", rest)
-            source, target = rest.split()[-2:]
-            origin = f"{stages[stage[1]]}{source}" if stage else f"{context}/{source}"
-            target = target if target.startswith("/") else f"{folder}/{target}"
-            into = target if target.endswith("/") else str(Path(target).parent)
-            as_folder = f"mkdir -p {root}{target} && cp -a --no-preserve=ownership {origin}/. {root}{target}/"
-            as_file = f"mkdir -p {root}{into} && cp -a --no-preserve=ownership {origin} {root}{target}"
-            lines.append(f"if [ -d {origin} ]; then {as_folder}; else {as_file}; fi")
-        elif word == "HEALTHCHECK":
-            health = json.loads(rest.partition(" CMD ")[2])
-        elif word == "CMD":
-            command = json.loads(rest)
-        else:
-            assert word == "EXPOSE", f"{word} is not known here"
-    return Image("\n".join(lines), root, prefix(), command, health)
+    def _begin(self) -> None:
+        self._folder, self._user = "/", "0:0"
+        self._environment: dict[str, str] = {}
+
+    def _do_from(self, rest: str) -> None:
+        self.root = f"{self._place}/{len(self._stages)}/files"
+        self._stages[rest.partition(" AS ")[2]] = self.root
+        self._begin()
+        self._lines.append(f"new_root {shlex.quote(str(Path(self.root).parent))}")
+
+    def _do_env(self, rest: str) -> None:
+        self._environment |= dict(pair.split("=", 1) for pair in rest.split())
+
+    def _do_workdir(self, rest: str) -> None:
+        self._folder = rest
+        self._lines.append(f"mkdir -p {self.root}{rest}")
+
+    def _do_user(self, rest: str) -> None:
+        self._user = rest
+
+    def _do_run(self, rest: str) -> None:
+        self._lines.append(f"{self.run} /bin/sh -c {shlex.quote(rest)}")
+
+    def _do_copy(self, rest: str) -> None:
+        *options, source, target = rest.split()
+        stage = re.fullmatch(r"--from=(\w+)", options[0]) if options else None
+        origin = f"{self._stages[stage[1]]}{source}" if stage else f"{self._context}/{source}"
+        target = f"{self.root}{target if target.startswith('/') else f'{self._folder}/{target}'}"
+        copy = "cp -a --no-preserve=ownership"
+        as_folder = f"mkdir -p {target} && {copy} {origin}/. {target}/"
+        as_file = f"{copy} {origin} {target}"
+        self._lines.append(f"if [ -d {origin} ]; then {as_folder}; else {as_file}; fi")
+
+    def _do_healthcheck(self, rest: str) -> None:
+        self.health = json.loads(rest.partition(" CMD ")[2])
+
+    def _do_cmd(self, rest: str) -> None:
+        self.command = json.loads(rest)
+
+    def _do_expose(self, _rest: str) -> None:
+        """Say which port it is: nothing is to be done."""

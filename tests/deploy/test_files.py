@@ -1,4 +1,4 @@
-"""Each file of `deploy/` has the form that its tool wants, and names what there is: commands, settings, paths, ports."""
+"""Each file of `deploy/` has the form that its tool wants, and names what there is: commands, settings, paths."""
 
 import re
 import subprocess
@@ -30,11 +30,15 @@ from tests.deploy.files import (
     settings_named,
     unit,
 )
-from tests.docs import DOCS, ROOT, section_of
+from tests.docs import DOCS, ROOT, blocks_of, section_of
 from tests.served import Served
 
 KUBERNETES = "1.37"
 SECRETS = ("POSTGRES_PASSWORD", "SEGMENT_SHARED_SECRETS", "ADMIN_TOKEN")
+
+
+def to_id(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def is_command(words: list[str]) -> bool:
@@ -47,12 +51,15 @@ def is_command(words: list[str]) -> bool:
         return False
     try:
         command.make_context(name, list(rest)).close()
+    except click.MissingParameter:
+        # It is named, and not typed as a whole.
+        return True
     except click.UsageError:
         return False
     return True
 
 
-@pytest.mark.parametrize(("place", "words"), commands().items(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("place", "words"), commands().items(), ids=to_id)
 def test_each_command_that_a_file_starts_is_one_of_the_program(place: str, words: list[str]) -> None:
     assert is_command(words), place
 
@@ -61,6 +68,22 @@ def test_a_command_that_the_program_does_not_take_would_be_noticed() -> None:
     assert not is_command(["segment-lotus", "work"])
     assert not is_command(["segment-lotus", "serve", "--workers"])
     assert not is_command(["gunicorn", "serve"])
+
+
+def test_each_command_of_the_page_about_deploying_is_one_of_the_program() -> None:
+    blocks = [block.text for block in blocks_of(DOCS / "deploy.md")]
+    spans = re.findall(r"`((?:\S+/)?segment-lotus [^`]+)`", (DOCS / "deploy.md").read_text())
+    typed = [line.partition("#")[0].split() for text in [*blocks, *spans] for line in text.splitlines()]
+    found = [
+        words[at:]
+        for words in typed
+        for at, word in enumerate(words[:-1])
+        if re.fullmatch(r"(\S+/bin/)?segment-lotus", word)
+    ]
+    # A unit, an account and a namespace have its name, too.
+    own = [words for words in found if words[1] in main.commands]
+    assert len(own) >= 4
+    assert all(is_command(words) for words in own)
 
 
 def test_every_way_starts_the_service_a_worker_and_the_migration() -> None:
@@ -73,7 +96,7 @@ def test_every_way_starts_the_service_a_worker_and_the_migration() -> None:
     assert all(names == {"serve", "worker", "migrate"} for names in by_file.values())
 
 
-@pytest.mark.parametrize(("place", "names"), settings_named().items(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("place", "names"), settings_named().items(), ids=to_id)
 def test_each_setting_that_a_file_names_is_one(place: str, names: set[str]) -> None:
     assert names
     assert names <= {setting.name for setting in SETTINGS}, place
@@ -95,7 +118,7 @@ def test_an_example_is_complete_once_its_secrets_are_filled_in(example: Path, tm
     assert everything.admin_token == settings.admin_token
 
 
-@pytest.mark.parametrize(("place", "probe"), probes().items(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("place", "probe"), probes().items(), ids=to_id)
 def test_each_probe_asks_a_path_that_answers_on_the_port_of_the_service(
     service: Served, place: str, probe: tuple[str, int]
 ) -> None:
@@ -168,7 +191,9 @@ def test_the_manifests_name_each_other() -> None:
 
 def test_a_node_that_ends_has_longer_than_requests_may_take() -> None:
     graceful = 10
-    assert re.search(rf"^graceful_timeout = {graceful}$", (ROOT / "app/service/gunicorn_conf.py").read_text(), re.MULTILINE)
+    assert re.search(
+        rf"^graceful_timeout = {graceful}$", (ROOT / "app/service/gunicorn_conf.py").read_text(), re.MULTILINE
+    )
     compose = documents(COMPOSE)[0]["services"]["web"]["stop_grace_period"]
     fly = tomllib.loads((DEPLOY / "fly.toml").read_text())["kill_timeout"]
     units = [unit(path)["TimeoutStopSec"][0] for path in UNITS]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.files import instructions
-from tests.deploy.image import find_ignored, lay_context, to_image
+from tests.deploy.image import Image, find_ignored, lay_context
 from tests.programs import require_program
 from tests.served import ADMIN_TOKEN, ROOT
 
@@ -23,7 +23,7 @@ SETTINGS = {
 
 # As Kubernetes and Compose run it: no file can be changed, but for the volume of a SQLite file and /tmp.
 TRY = """
-chroot {root} /opt/segment-lotus/bin/python -c "import app.service.commands, app.service.flask_app, gunicorn.app.wsgiapp"
+chroot {root} /opt/segment-lotus/bin/python -c "import app.service.flask_app, app.service.commands, gunicorn.app.base"
 {run} find /opt /srv -writable -not -type l -not -path /srv/segment-lotus/var
 mount -t tmpfs -o uid=10001,gid=10001,mode=0700 tmpfs {root}/srv/segment-lotus/var
 mount -o remount,ro {root}
@@ -49,7 +49,10 @@ def pins() -> set[str]:
     """Return what the build installs, as the files of wheels begin."""
     text = (ROOT / "requirements.txt").read_text() + (ROOT / "pyproject.toml").read_text()
     found = re.findall(r'^([a-z0-9-]+)==(\S+)|"(flit_core)==(.+?)"', text, re.MULTILINE)
-    return {f"{(name or build).replace('-', '_')}-{version or build_version}" for name, version, build, build_version in found}
+    return {
+        f"{(name or build).replace('-', '_')}-{version or build_version}"
+        for name, version, build, build_version in found
+    }
 
 
 def wheels() -> set[str]:
@@ -73,13 +76,15 @@ def test_the_steps_of_the_image_lead_to_a_service(tmp_path: Path) -> None:
     for program in ("unshare", "curl", "ip"):
         require_program(program)
     if pins() - wheels():
-        pytest.skip("needs .cache/wheels: pip download --dest .cache/wheels --requirement requirements.txt flit_core==3.12.0")
+        pytest.skip(
+            "needs .cache/wheels: pip download --dest .cache/wheels --requirement requirements.txt flit_core==3.12.0"
+        )
     if os.geteuid():
         pytest.skip("needs to be root: it mounts what the steps of the image write to")
     context, place = tmp_path / "context", tmp_path / "place"
     lay_context(context)
     place.mkdir()
-    image = to_image(instructions(), place, context, WHEELS)
+    image = Image(instructions(), place, context, WHEELS)
     script = image.script + TRY.format(
         run=image.run,
         root=image.root,

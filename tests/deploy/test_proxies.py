@@ -1,4 +1,4 @@
-"""The configurations of nginx and Caddy, and the tunnel: as their own programs read them, in front of a real service."""
+"""The configurations of nginx and Caddy as they are, in front of a real service; and the tunnel to it."""
 
 import contextlib
 import json
@@ -41,7 +41,9 @@ http {
 
 
 @contextlib.contextmanager
-def running(command: list[str], folder: Path, port: int, environment: Mapping[str, str] | None = None) -> Iterator[None]:
+def running(
+    command: list[str], folder: Path, port: int, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Run a program until the end of the block, once it listens on a port."""
     log = folder / "log"
     with log.open("wb") as output:

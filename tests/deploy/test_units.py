@@ -63,9 +63,11 @@ def environment_of(path: Path, folder: Path, settings: Mapping[str, str]) -> dic
     """Return the environment that a unit gives, with the folders of a machine below `folder`."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     own = dict(value.split("=", 1) for value in unit(path)["Environment"])
-    own = {name: value.replace("/etc/", f"{folder}/etc/").replace("/var/", f"{folder}/var/") for name, value in own.items()}
+    own = {
+        name: value.replace("/etc/", f"{folder}/etc/").replace("/var/", f"{folder}/var/") for name, value in own.items()
+    }
     # What stands in the file goes before what stands in the unit.
-    return inherited | own | settings | {"PYTHONPATH": str(ROOT)}
+    return {**inherited, **own, **settings, "PYTHONPATH": str(ROOT)}
 
 
 def test_what_the_units_start_serves_and_tells_systemd_when_it_is_ready(tmp_path: Path) -> None:
@@ -88,14 +90,15 @@ def test_what_the_units_start_serves_and_tells_systemd_when_it_is_ready(tmp_path
         assert run_command(folder, environment, *before.split()[1:]).returncode == 0
         notified = environment | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         log = (tmp_path / "log").open("wb")
-        processes = [
-            subprocess.Popen([*program, *start.split()[1:]], cwd=folder, env=notified, stdout=log, start_new_session=True),
+        processes: list[subprocess.Popen[bytes]] = [
+            subprocess.Popen(
+                [*program, *start.split()[1:]], cwd=folder, env=notified, stdout=log, start_new_session=True
+            ),
             subprocess.Popen(
                 [*program, *unit(worker)["ExecStart"][0].split()[1:]],
                 cwd=folder,
                 env=environment_of(worker, tmp_path, settings),
                 stdout=subprocess.PIPE,
-                text=True,
                 start_new_session=True,
             ),
         ]
@@ -103,7 +106,7 @@ def test_what_the_units_start_serves_and_tells_systemd_when_it_is_ready(tmp_path
             assert b"READY=1" in told.recv(4096)
             wait_until(lambda: answers(port))
             assert processes[1].stdout is not None
-            assert "nothing is forwarded: LOTUS_API_KEY is not set" in processes[1].stdout.readline()
+            assert b"nothing is forwarded: LOTUS_API_KEY is not set" in processes[1].stdout.readline()
         finally:
             for process in processes:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -21,6 +21,7 @@ from tests.docs import ROOT
 from tests.served import free_port
 from tests.service.test_serve import INHERITED, Folder
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104  nothing listens there
 A_SECRET = {"SEGMENT_SHARED_SECRETS": "one of a deployment"}
 
 
@@ -46,7 +47,7 @@ def texts_below(folder: Path) -> dict[str, str]:
         # It was killed in the middle.
         ((".env.unfinished", "transforms", "var"), {}, True),
         # Configured in the environment, or to be reached by others: a node of a deployment.
-        ((), {"HOST": "0.0.0.0"}, False),
+        ((), {"HOST": EVERYWHERE}, False),
         ((), A_SECRET, False),
         ((), {"DATABASE_URL": "sqlite:///my.db"}, False),
         ((), {"LOTUS_HOST": "https://lotus.example.com"}, False),
@@ -69,7 +70,7 @@ def test_only_an_empty_folder_that_nothing_configures_is_set_up(
 
 
 def test_without_settings_a_node_ends_with_a_sentence_and_writes_nothing(tmp_path: Path) -> None:
-    done = Folder(tmp_path, free_port()).type("serve", HOST="0.0.0.0")
+    done = Folder(tmp_path, free_port()).type("serve", HOST=EVERYWHERE)
     assert done.returncode == 1
     assert "DATABASE_URL is not set" in done.stderr
     assert "`segment-lotus init` writes a .env" in done.stderr
@@ -78,7 +79,7 @@ def test_without_settings_a_node_ends_with_a_sentence_and_writes_nothing(tmp_pat
 
 def test_a_folder_that_cannot_be_written_is_said(empty: Path) -> None:
     (empty / UNFINISHED).mkdir()
-    done = Folder(empty, free_port()).type("serve", **{"TRANSFORMS_DIR": ""})
+    done = Folder(empty, free_port()).type("serve", TRANSFORMS_DIR="")
     assert done.returncode == 1
     assert done.stderr == f"error: {empty} cannot be set up: Is a directory\n"
 
@@ -122,8 +123,12 @@ def test_killed_at_any_point_the_next_start_sets_up_all(empty: Path) -> None:
 
 
 def test_two_starts_at_once_have_one_set_of_secrets(empty: Path) -> None:
+    def prepare(_number: int) -> str:
+        prepare_folder()
+        return (empty / ".env").read_text()
+
     with ThreadPoolExecutor(4) as pool:
-        texts = list(pool.map(lambda _: (prepare_folder(), (empty / ".env").read_text())[1], range(4)))
+        texts = list(pool.map(prepare, range(4)))
     assert len(set(texts)) == 1
     assert {path.name for path in empty.iterdir()} == {".env", "var", *STOCK}
 
