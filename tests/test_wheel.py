@@ -16,8 +16,9 @@ import pytest
 from flit_core.buildapi import build_sdist, build_wheel
 
 from app.service.first_start import STOCK
+from tests.builders import a_document, to_raw
 from tests.docs import DOCS, ROOT
-from tests.served import ask, free_port, wait_until
+from tests.served import WEBHOOK, ask, free_port, signed, wait_until
 from tests.service.test_serve import INHERITED, answers
 from tests.test_lock import pins_of
 
@@ -94,41 +95,37 @@ def test_installed_in_a_clean_environment_serve_in_an_empty_folder_works_as_make
     port = free_port()
     # As `python -m venv .venv` leaves it.
     (tmp_path / ".venv").mkdir()
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    program = str(environment / "bin" / "segment-lotus")
-
-    def start(*words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [program, *words],
-            cwd=tmp_path,
-            env={**inherited, "PORT": str(port), "WEB_CONCURRENCY": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    service = start("serve")
+    settings = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    settings |= {"PORT": str(port), "WEB_CONCURRENCY": "1"}
+    service = subprocess.Popen(
+        [str(environment / "bin" / "segment-lotus"), "serve"],
+        cwd=tmp_path,
+        env=settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         wait_until(lambda: answers(port) or service.poll() is not None, 60)
-        sent, _ = start("send", "sample").communicate(timeout=60)
+        values = dict(re.findall(r"^([A-Z_]+)=(.+)$", (tmp_path / ".env").read_text(), re.MULTILINE))
+        secret, token = values["SEGMENT_SHARED_SECRETS"], values["ADMIN_TOKEN"]
+        body = to_raw(a_document(event="API Call", properties={"endpoint": "/", "region": "eu"}))
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-            token = re.search("^ADMIN_TOKEN=(.+)$", (tmp_path / ".env").read_text(), re.MULTILINE)
-            assert token is not None
+            receipt = ask(connection, "POST", WEBHOOK, body, signed(body, secret=secret))
             usage = "/api/v1/metrics/api_calls/usage?start=2020-01-01&end=2040-01-01"
-            answer = ask(connection, "GET", usage, headers={"Authorization": f"Bearer {token[1]}"})
+            answer = ask(connection, "GET", usage, headers={"Authorization": f"Bearer {token}"})
     finally:
         service.terminate()
         stdout, stderr = service.communicate(timeout=30)
-    assert sent.count('"stored":1') == 3, stderr
-    assert answer.status == 200
+    assert receipt.json["stored"] == 1, stderr
+    assert [row["value"] for row in answer.json["rows"]] == ["1"]
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     assert f"Wrote {tmp_path}/.env with a new shared secret and admin token" in stderr
-    secret = re.search("^SEGMENT_SHARED_SECRETS=(.+)$", (tmp_path / ".env").read_text(), re.MULTILINE)
-    assert secret is not None
-    assert secret[1] not in stdout + stderr
+    assert secret not in stdout + stderr
+    assert token not in stdout + stderr
     for name in STOCK:
         shipped = {path.name: path.read_bytes() for path in (ROOT / name).iterdir()}
         assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == shipped
-        assert all(not path.is_symlink() for path in (tmp_path / name).iterdir())
+        assert not any(path.is_symlink() for path in (tmp_path / name).iterdir())
     assert {path.name for path in tmp_path.iterdir()} == {".env", ".venv", "var", *STOCK}
