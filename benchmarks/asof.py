@@ -31,6 +31,7 @@ from app.metrics.definition import Metric
 from app.metrics.query import Query
 from app.service.build import correction_hooks, event_hooks
 from app.store.commit import Committer
+from app.store.corrections import Attribution
 from app.store.engine import Database, connect
 from app.store.ids import EPOCH_MICROS, TAG_BITS, Ids
 from app.store.moment import MARGIN, reading_at
@@ -83,7 +84,9 @@ def void(database: Database, customer: str) -> None:
     """Make all events of a customer void."""
     ids = Ids(secrets.randbelow)
     corrector = Corrector(database, ids, clock, correction_hooks(ids))
-    corrector.run(corrector.begin(corrector.preview(Selection(customer=customer)), "bench", "bench"))
+    corrector.run(
+        corrector.begin(corrector.preview(Selection(customer=customer)), Attribution(author="bench", reason="bench"))
+    )
 
 
 def ask(database: Database, live: dict[str, Metric], customer: str, moment: int) -> list[Row]:

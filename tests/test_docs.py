@@ -154,6 +154,11 @@ def test_every_metric_in_the_table_is_exposed() -> None:
     assert documented == set(metric_names()) | outbox
 
 
+def test_each_metric_says_what_it_means_and_what_to_do() -> None:
+    rows = first_cells(section_of(DOCS / "operate.md", "## Monitoring"), 3)
+    assert [row for row in rows if len(row) != 3 or not all(row)] == []
+
+
 def test_the_readme_is_short_and_its_transform_and_event_are_those_of_the_page_about_transforms() -> None:
     text = README.read_text(encoding="utf-8")
     assert text.count("\n") <= 150

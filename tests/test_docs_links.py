@@ -9,8 +9,8 @@ import pytest
 from tests.docs import DOCS, PAGES, ROOT, section_of, without_blocks
 
 # What a person reads in a checkout: prose, code and its comments, files that are shipped.
-READABLE = {".md", ".py", ".html", ".js", ".css", ".yaml", ".toml", ".lua", ""}
-FOLDERS = ("app", "benchmarks", "docs", "metrics", "tests", "tools", "transforms")
+READABLE = {".md", ".py", ".html", ".js", ".css", ".yaml", ".toml", ".lua", ".sh", ".conf", ".service", ".example", ""}
+FOLDERS = ("app", "benchmarks", "deploy", "docs", "metrics", "tests", "tools", "transforms")
 # Reports of other projects, each cited by its public address.
 PUBLIC_REPORTS = ROOT / "tests" / "cases" / "field.yaml"
 OUTSIDE = re.compile(

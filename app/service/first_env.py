@@ -1,4 +1,4 @@
-"""The `.env` of a first start. Only `make serve` writes it: nodes with different random secrets would answer 401."""
+"""The `.env` of a first start. Deployed nodes have none: with different random secrets they would answer 401."""
 
 import os
 import secrets

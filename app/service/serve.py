@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from pathlib import Path
 
 import click
 import structlog
@@ -12,18 +13,25 @@ from app.cli.program import DOTENV, Failure, check_pseudonym_key, check_schema, 
 from app.ingest.commands import WEBHOOK_PATH, to_webhook_url
 from app.service.build import build_watcher
 from app.service.first_env import write_first_env
+from app.service.first_start import STOCK, is_first_start, prepare_folder
 from app.settings import SETTINGS, WITH_WORKER, Settings, load_for_serving
 from app.store.fingerprints import PSEUDONYM_KEY, make_fingerprint, replace_fingerprint
 from app.store.migrate import migrate as migrate_database
 
-_NEXT = ".venv/bin/segment-lotus send sample"
+_IN_CHECKOUT = Path(".venv/bin/segment-lotus")
 _CREDENTIALS = ("SEGMENT_SHARED_SECRETS", "SEGMENT_BEARER_TOKENS", "SEGMENT_BASIC_AUTH")
 
 
 @click.command()
 @click.option("--with-worker", is_flag=True, help="Also run a forwarding worker, which ends with the service.")
 def serve(*, with_worker: bool) -> None:
-    """Start the service. It is configured by settings: see `segment-lotus settings`."""
+    """Start the service. It is configured by settings: see `segment-lotus settings`.
+
+    In an empty folder, without a setting in the environment, it first sets everything up: `.env` with new secrets, the
+    shipped transforms and metrics, and a SQLite database.
+    """
+    if is_first_start(os.environ):
+        _set_up()
     settings = load_for_serving(os.environ, DOTENV)
     database = open_database(settings)
     check_schema(database)
@@ -39,7 +47,10 @@ def serve(*, with_worker: bool) -> None:
     else:
         configure(settings.log_level)
         structlog.get_logger("serve").info(
-            "starting", webhook=to_webhook_url(settings), secret=_secret_place(settings), next=_NEXT
+            "starting",
+            webhook=to_webhook_url(settings),
+            secret=_secret_place(settings),
+            next=f"{_program()} send sample",
         )
         if watcher.published:
             structlog.get_logger("transforms").info("transforms published", names=watcher.published)
@@ -66,7 +77,7 @@ def init() -> None:
     except OSError as error:
         raise Failure(f"{DOTENV.absolute()} cannot be written: {error.strerror}") from error
     if written:
-        click.echo(f"Wrote {DOTENV.absolute()} with a new shared secret and admin token, readable only by you.")
+        _say_written()
     else:
         click.echo(f"{DOTENV.absolute()} exists already; nothing was changed.")
 
@@ -97,6 +108,26 @@ def settings() -> None:
         shown = _show(getattr(values, setting.name.lower()), secret=setting.secret)
         default = f" Default: {setting.default}." if setting.default else ""
         click.echo(f"{click.style(setting.name, bold=True)} = {shown}\n    {setting.sentence}{default}")
+
+
+def _set_up() -> None:
+    """Prepare an empty folder, and say what was done; on stderr, since stdout is a log unless it is a terminal."""
+    try:
+        prepare_folder()
+    except OSError as error:
+        raise Failure(f"{Path().absolute()} cannot be set up: {error.strerror}") from error
+    _say_written(err=True)
+    folders = " and ".join(f"{name}/" for name in STOCK)
+    click.echo(f"{folders} are here to edit; the database is in var/.", err=True)
+
+
+def _say_written(*, err: bool = False) -> None:
+    click.echo(f"Wrote {DOTENV.absolute()} with a new shared secret and admin token, readable only by you.", err=err)
+
+
+def _program() -> str:
+    """Return how to call the program from this folder."""
+    return str(_IN_CHECKOUT) if _IN_CHECKOUT.exists() else "segment-lotus"
 
 
 def _check_port(settings: Settings) -> None:
@@ -133,6 +164,7 @@ def _secret_place(settings: Settings) -> str:
 
 
 def _hints(settings: Settings) -> str:
+    program = _program()
     pages = to_webhook_url(settings).removesuffix(WEBHOOK_PATH)
     return "\n".join(
         [
@@ -140,8 +172,8 @@ def _hints(settings: Settings) -> str:
             f"  Webhook URL    {to_webhook_url(settings)}",
             f"  Shared secret  {_secret_place(settings)}",
             f"  Pages          {pages}/setup     (sign in with ADMIN_TOKEN)",
-            f"  Next           {_NEXT}     (in a second terminal)",
-            "                 .venv/bin/segment-lotus log --follow      (watch calls come in)",
+            f"  Next           {program} send sample     (in a second terminal)",
+            f"                 {program} log --follow      (watch calls come in)",
             "  Stop           Ctrl-C",
             "",
         ]

@@ -200,7 +200,7 @@ def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     if settings.lotus_api_key and not settings.lotus_host:
         missing.append("LOTUS_API_KEY is set and LOTUS_HOST is not: set it to the address of Lotus.")
     if missing:
-        missing.append("Set them in the environment or in .env; `make serve` in a new checkout writes a .env itself.")
+        missing.append("Set them in the environment or in .env; `segment-lotus init` writes a .env for a first try.")
         raise SettingInvalid("\n".join(missing))
     return settings
 
