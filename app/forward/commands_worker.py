@@ -32,6 +32,9 @@ _DAY = 86_400_000_000
 # Lets calls that arrived during a batch be stored before the next one.
 _PAUSE_SECONDS = 0.005
 
+_SCHEMA_TRIES = 30
+"""How often a worker looks for the schema at its start, once a second."""
+
 
 @click.command()
 @click.option(
@@ -157,12 +160,14 @@ def _wait_for_schema(database: Database, stopping: threading.Event) -> None:
 
     Raises Unavailable.
     """
-    for left in reversed(range(30)):
+    for left in reversed(range(_SCHEMA_TRIES)):
         try:
             check_schema(database)
-        except Unavailable:
+        except Unavailable as error:
             if not left:
                 raise
+            if left == _SCHEMA_TRIES - 1:
+                _LOG.warning("waiting for the database", error=str(error), seconds=left)
             if stopping.wait(1):
                 return
         else:

@@ -54,6 +54,7 @@ from app.web.pages import Pages, protect
 from app.web.parameters import check_address
 from app.web.sessions import set_up_sessions
 from app.web.sign_in import SignIn
+from app.web.sign_in_link_pages import sign_in_link_pages
 from app.web.sign_in_pages import sign_in_pages
 from app.web.zone import zone_choice
 
@@ -91,6 +92,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         corrections_api(offload, settings.admin_token, correction_hooks),
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
+        sign_in_link_pages(pages, settings.admin_token),
         zone_choice(pages.blueprint("zone")),
         overview(pages, service),
         debugger(pages, settings, (metrics_panel, delivery_panel)),

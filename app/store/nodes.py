@@ -6,7 +6,7 @@ All times are microseconds since 1970.
 import sqlalchemy as sa
 
 from app.store.inserts import Insert
-from app.store.schema import ended_sessions, sightings
+from app.store.schema import ended_sessions, sightings, spent_links
 
 UNTRUSTED_PROXY = "untrusted_proxy"
 """A request had the header X-Forwarded-For, and no proxy is trusted to set it."""
@@ -14,6 +14,7 @@ UNTRUSTED_PROXY = "untrusted_proxy"
 _DAY = 86_400_000_000
 
 _ENDED = Insert(ended_sessions, ("id", "expires_at"), skip_known=True)
+_SPENT = Insert(spent_links, ("id", "expires_at"), skip_known=True)
 _SIGHTINGS = Insert(sightings, ("name", "seen_at"), replace=True)
 
 
@@ -26,6 +27,12 @@ def append_ended_session(conn: sa.Connection, session_id: str, expires_at: int, 
 def list_ended_sessions(conn: sa.Connection, now: int) -> list[str]:
     """Return the ids of all ended sessions whose cookies have not expired."""
     return list(conn.execute(sa.select(ended_sessions.c.id).where(ended_sessions.c.expires_at > now)).scalars())
+
+
+def spend_link(conn: sa.Connection, link_id: str, expires_at: int, now: int) -> bool:
+    """Store that a sign-in link was used, and tell whether that was the first time; delete those that have expired."""
+    conn.execute(sa.delete(spent_links).where(spent_links.c.expires_at <= now))
+    return _SPENT.run(conn, [(link_id, expires_at)]) == 1
 
 
 def save_sighting(conn: sa.Connection, name: str, now: int) -> None:

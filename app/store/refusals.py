@@ -1,6 +1,7 @@
 """The last refused requests, so that a person can see why no calls arrive. `conn` first."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 import msgspec
 import sqlalchemy as sa
@@ -12,7 +13,36 @@ KEPT = 1000
 BODY_START_BYTES = 2048
 
 
-_REFUSALS = Insert(refusals, ("id", "received_at", "code", "message", "method", "path", "headers", "body_start"))
+_REFUSALS = Insert(
+    refusals,
+    (
+        "id",
+        "received_at",
+        "code",
+        "message",
+        "method",
+        "path",
+        "headers",
+        "body_start",
+        "client",
+        "sender",
+        "diagnosis",
+    ),
+)
+
+
+class Sender(StrEnum):
+    """Who sent a request, as far as can be told."""
+
+    SEGMENT = "segment"
+    """By its User-Agent."""
+    SDK = "sdk"
+    """One of Segment's SDKs, by its User-Agent."""
+    MACHINE = "machine"
+    """This machine itself, such as `segment-lotus send`."""
+    AUTHENTIC = "authentic"
+    """Somebody else with a valid credential."""
+    STRANGER = "stranger"
 
 
 class Refusal(msgspec.Struct):
@@ -27,6 +57,11 @@ class Refusal(msgspec.Struct):
     headers: str
     """JSON object."""
     body_start: bytes
+    client: str | None = None
+    """The address that it came from; None if it was refused before this was kept."""
+    sender: Sender | None = None
+    diagnosis: str | None = None
+    """Why its signature does not match, for people; None if nobody knows."""
 
 
 def append_refusals(conn: sa.Connection, refused: Iterable[Refusal]) -> None:
