@@ -65,6 +65,12 @@ class TooLarge(RequestRefused):
     code = "too_large"
 
 
+class WrongPath(RequestRefused):
+    """A request that was meant for Segment's webhook came to another path."""
+
+    code = "wrong_path"
+
+
 class SignatureMissing(RequestRefused):
     """The request has no X-Signature header and no other credential."""
 

@@ -19,6 +19,7 @@ from app.core.signature import sign
 from app.core.text import counted, printable
 from app.errors import UnparsableJson
 from app.ingest.samples import SAMPLES, make_sample
+from app.ingest.sender import WEBHOOK_PATH
 from app.settings import Settings
 
 # Segment's own patience with a webhook destination.
@@ -26,9 +27,6 @@ _TIMEOUT_SECONDS = 10
 
 _ALL = {"sample", "samples"}
 _OK = 200
-
-
-WEBHOOK_PATH = "/webhooks/segment"
 
 
 def to_webhook_url(settings: Settings) -> str:

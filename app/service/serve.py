@@ -9,7 +9,8 @@ import structlog
 from app.cli.log_output import configure
 from app.cli.program import DOTENV, Failure, check_pseudonym_key, check_schema, open_database, read_settings
 from app.clock import clock
-from app.ingest.commands import WEBHOOK_PATH, to_webhook_url
+from app.ingest.commands import to_webhook_url
+from app.ingest.sender import WEBHOOK_PATH
 from app.service.build import build_watcher
 from app.service.first_env import write_first_env
 from app.service.port import PATIENCE_SECONDS, check_port

@@ -11,7 +11,16 @@ from app.store.schema import ended_sessions, sightings, spent_links
 UNTRUSTED_PROXY = "untrusted_proxy"
 """A request had the header X-Forwarded-For, and no proxy is trusted to set it."""
 
-_DAY = 86_400_000_000
+ARRIVED = "arrived:"
+"""An accepted request of a sender: `app.store.refusals.Sender` follows."""
+
+SECRET_USED = "secret:"  # noqa: S105  the beginning of a name
+"""A request was signed with a shared secret: its fingerprint follows."""
+
+REFUSALS_ACKNOWLEDGED = "refusals_acknowledged"
+"""A person has seen the refused requests; the time is that of the last of them."""
+
+DAY = 86_400_000_000
 
 _ENDED = Insert(ended_sessions, ("id", "expires_at"), skip_known=True)
 _SPENT = Insert(spent_links, ("id", "expires_at"), skip_known=True)
@@ -42,5 +51,11 @@ def save_sighting(conn: sa.Connection, name: str, now: int) -> None:
 
 def find_sighting(conn: sa.Connection, name: str, now: int) -> int | None:
     """Return when something was last seen, to the hour; None if not within a day before `now`."""
-    query = sa.select(sightings.c.seen_at).where(sightings.c.name == name, sightings.c.seen_at > now - _DAY)
+    query = sa.select(sightings.c.seen_at).where(sightings.c.name == name, sightings.c.seen_at > now - DAY)
     return conn.execute(query).scalar_one_or_none()
+
+
+def list_sightings(conn: sa.Connection, *names: str) -> dict[str, int]:
+    """Return when each of these was last seen, however long ago; without those that never were."""
+    query = sa.select(sightings.c.name, sightings.c.seen_at).where(sightings.c.name.in_(names))
+    return {row.name: row.seen_at for row in conn.execute(query)}
