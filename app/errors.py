@@ -40,6 +40,14 @@ class Unavailable(SegmentLotusError):
 
     code = "unavailable"
 
+    def __init__(self, message: str | None = None, *, detail: str = "") -> None:
+        """`detail` is for the operator alone: terminals and logs show it by `str`, senders and pages the message."""
+        super().__init__(message)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.detail}" if self.detail else self.message
+
 
 class RequestRefused(SegmentLotusError):
     """A request that is turned away as a whole. It holds no calls and is not in the ledger."""
@@ -55,6 +63,12 @@ class TooLarge(RequestRefused):
     """The body is larger than MAX_BODY_BYTES."""
 
     code = "too_large"
+
+
+class WrongPath(RequestRefused):
+    """A request that was meant for Segment's webhook came to another path."""
+
+    code = "wrong_path"
 
 
 class SignatureMissing(RequestRefused):

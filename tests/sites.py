@@ -28,6 +28,9 @@ from tests.forked import FORKED
 from tests.forward.forwarding import KEY
 from tests.served import ADMIN_TOKEN, WEBHOOK, signed, wait_until
 
+SEGMENT_ADDRESS = "198.51.100.7"
+"""An address of documentation, for Segment."""
+
 RECEIPT = ("received", "stored", "duplicate", "conflict", "ignored", "rejected")
 """The members of a receipt, in order."""
 
@@ -46,6 +49,17 @@ class Site:
         """Send a body to the webhook, signed unless `headers` are given."""
         given = signed(body) if headers is None else headers
         return self.client.open(path, method=method, data=body, headers=dict(given))
+
+    def segment(self, body: bytes, headers: Mapping[str, str] | None = None, **more: str) -> TestResponse:
+        """Send a body as Segment does, from its address, signed unless `headers` are given."""
+        given = {"User-Agent": "Segment.io/1.0", **(signed(body) if headers is None else headers)}
+        return self.client.open(
+            more.get("path", WEBHOOK),
+            method=more.get("method", "POST"),
+            data=body,
+            headers=given,
+            environ_overrides={"REMOTE_ADDR": more.get("address", SEGMENT_ADDRESS)},
+        )
 
     def ask(self, path: str, token: str | None = None) -> TestResponse:
         """Get a path, with a bearer token where one is given."""

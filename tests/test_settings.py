@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import SettingInvalid
-from app.settings import SETTINGS, Setting, Settings, list_warnings, load, load_for_serving
+from app.settings import (
+    SETTINGS,
+    WITH_WORKER,
+    Setting,
+    Settings,
+    list_source_warnings,
+    list_warnings,
+    load,
+    load_for_serving,
+)
 
 A_SECRET = "s3cret-that-must-not-be-shown"
 
@@ -316,3 +325,36 @@ def test_serving_names_all_that_is_missing_at_once() -> None:
 def test_a_database_url_in_dotenv_is_one_that_was_asked_for(tmp_path: Path) -> None:
     dotenv = a_dotenv(tmp_path, "".join(f"{name}={text}\n" for name, text in ENOUGH_TO_SERVE.items()))
     load_for_serving({}, dotenv)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SEGMENT_SHARED_SECRET", "SEGMENT_SHARED_SECRETS"),
+        ("SEGMENT_SECRET", "SEGMENT_SHARED_SECRETS"),
+        ("LOTUS_APIKEY", "LOTUS_API_KEY"),
+        ("lotus_host", "LOTUS_HOST"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+        ("TIMEZONE", "TIME_ZONE"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("WEB-CONCURRENCY", "WEB_CONCURRENCY"),
+    ],
+)
+def test_a_name_that_looks_like_a_setting_is_said_with_the_one_that_is_meant(
+    tmp_path: Path, name: str, meant: str
+) -> None:
+    end = f"is no setting, and is not used: did you mean {meant}?"
+    assert list_source_warnings({name: A_SECRET}) == [f"{name} in the environment {end}"]
+    if "-" not in name:
+        assert list_source_warnings({}, a_dotenv(tmp_path, f"{name}={A_SECRET}\n")) == [f"{name} in .env {end}"]
+    # Where the right one is there, another program may need its neighbour.
+    assert list_source_warnings({name: A_SECRET, meant: A_SECRET}) == []
+
+
+@pytest.mark.parametrize("name", ["HOSTNAME", "HOME", "TZ", "PATH", "METRICS_PORT", "PYTHON_VERSION", WITH_WORKER])
+def test_names_of_other_programs_are_left_alone(tmp_path: Path, name: str) -> None:
+    assert list_source_warnings({name: "x"}, a_dotenv(tmp_path, f"{name}=x\n")) == []
+
+
+def test_a_name_in_dotenv_that_begins_like_a_setting_is_said_even_if_it_resembles_none(tmp_path: Path) -> None:
+    assert "SEGMENT_REGION in .env is no setting" in list_source_warnings({}, a_dotenv(tmp_path, "SEGMENT_REGION=x"))[0]

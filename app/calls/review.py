@@ -150,6 +150,12 @@ class RefusalDocument(msgspec.Struct, kw_only=True):
     headers: msgspec.Raw
     body_start: str
     """Its first 2 kB; bytes that are not UTF-8 are written as \\xff."""
+    client: str | None
+    """The address that it came from."""
+    sender: str | None
+    """Who sent it, as far as can be told: segment, sdk, machine, authentic or stranger."""
+    diagnosis: str | None
+    """Why its signature does not match, where that is known."""
 
 
 def to_call_document(row: CallRow) -> CallDocument:
@@ -262,6 +268,9 @@ def to_refusal_document(refusal: Refusal) -> RefusalDocument:
         path=refusal.path,
         headers=msgspec.Raw(refusal.headers.encode()),
         body_start=refusal.body_start.decode(errors="backslashreplace"),
+        client=refusal.client,
+        sender=refusal.sender,
+        diagnosis=refusal.diagnosis,
     )
 
 

@@ -57,7 +57,9 @@ def refusal_text(refusal: RefusalDocument) -> str:
     time = f"{refusal.received_at[:10]} {refusal.received_at[11:23]}"
     headers = msgspec.json.decode(refusal.headers, type=dict[str, str])
     agent = f"  ({headers['user-agent']})" if "user-agent" in headers else ""
-    return printable(f"{time}  {refusal.code:<22}  {refusal.method} {refusal.path}  {refusal.message}{agent}")
+    client = f"  from {refusal.client}" if refusal.client else ""
+    what = f"{refusal.message} {refusal.diagnosis}" if refusal.diagnosis else refusal.message
+    return printable(f"{time}  {refusal.code:<22}  {refusal.method} {refusal.path}  {what}{agent}{client}")
 
 
 def _change_line(change: ChangeDocument) -> str:

@@ -77,7 +77,7 @@ class Program(CommandGroup):
         try:
             return super().invoke(ctx)
         except SegmentLotusError as error:
-            raise Failure(error.message) from error
+            raise Failure(str(error)) from error
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
 

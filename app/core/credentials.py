@@ -7,8 +7,9 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import blake2b
 
-from app.core.signature import Coverage, matches_any, verify
+from app.core.signature import Coverage, matches_any, prove
 from app.core.tracking import find_write_key, list_write_keys
 from app.errors import SignatureMismatch, SignatureMissing, Unauthorized
 
@@ -49,7 +50,7 @@ class Credentials:
             Unauthorized: there is only an Authorization header, and it is not valid.
 
         """
-        return self.check_head(signature, authorization) or self.check_signature(body, signature or "")
+        return self.check_head(signature, authorization) or self.check_signature(body, signature or "")[0]
 
     def check_head(self, signature: str | None, authorization: str | None) -> Auth | None:
         """Authenticate a request before its body is read; None if the signature has to be checked with the body.
@@ -70,9 +71,13 @@ class Credentials:
             raise Unauthorized
         raise SignatureMissing
 
-    def check_signature(self, body: bytes, signature: str) -> Auth:
-        """Return how much of a body its signature covers. Raises SignatureMismatch."""
-        return Auth.SIGNATURE if verify(body, signature, self.shared_secrets) is Coverage.WHOLE else Auth.FIRST_CALL
+    def check_signature(self, body: bytes, signature: str) -> tuple[Auth, int]:
+        """Return how much of a body its signature covers, and which of the secrets made it, from 0.
+
+        Raises SignatureMismatch.
+        """
+        coverage, secret = prove(body, signature, self.shared_secrets)
+        return Auth.SIGNATURE if coverage is Coverage.WHOLE else Auth.FIRST_CALL, secret
 
     def accepts_write_key(self, authorization: str | None) -> bool:
         """Tell whether the Authorization header holds a write key: `Basic base64(key:)`, colon optional, or Bearer.
@@ -111,6 +116,15 @@ class Credentials:
             raise Unauthorized("No API key found in request: the header X-API-KEY is missing")
         if not matches_any(key, self.ingest_keys):
             raise Unauthorized("Invalid API key: it is none of LOTUS_INGEST_KEYS")
+
+
+def fingerprint(secret: str, key: str) -> str:
+    """Return eight digits by which people tell secrets apart. Without `key`, the admin token, nobody can guess by them.
+
+    So they may be stored and shown, and a secret of a few characters is as safe as before.
+    """
+    salt = blake2b(key.encode(errors="surrogatepass"), person=b"fingerprint").digest()
+    return blake2b(secret.encode(errors="surrogatepass"), key=salt, digest_size=4).hexdigest()
 
 
 def _decode_basic(encoded: str) -> str:

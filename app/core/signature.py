@@ -8,8 +8,9 @@ requests in tests/fixtures/requests show all three forms).
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from app.core.json_spans import first_element
 from app.core.json_text import WHITESPACE, trim
@@ -31,28 +32,63 @@ def sign(body: bytes, secret: str) -> str:
     return _digest(body, secret).hex()
 
 
+class Proof(NamedTuple):
+    """What a valid signature proves."""
+
+    coverage: Coverage
+    secret: int
+    """The place of the secret that signed, from 0."""
+
+
 def verify(raw: bytes, header: str, secrets: Sequence[str]) -> Coverage:
+    """Return how much of a body its signature covers; as `prove` does."""
+    return prove(raw, header, secrets).coverage
+
+
+def prove(raw: bytes, header: str, secrets: Sequence[str]) -> Proof:
     """Check an `X-Signature` header against the bytes of an inflated body, with any of the secrets.
 
-    Returns WHOLE when the signature covers all calls in the body: the body itself, or the only element of an array;
-    FIRST_CALL when an array has more elements than the signed one. Upper-case hex and white space around the header
-    are accepted.
+    It covers the WHOLE body if it was made over the body itself, or over the only element of an array; the FIRST_CALL
+    if an array has more elements than the signed one. Upper-case hex and white space around the header are accepted.
 
     Raises SignatureMismatch when no secret matches or there are none, and for a header that is not 40 hex digits.
     """
-    digits = header.strip()
-    if _HEX_SHA1.fullmatch(digits) is None:
+    expected = parse_digits(header)
+    if expected is None:
         raise SignatureMismatch("X-Signature is not a HMAC-SHA1 in hex: 40 digits from 0 to f.")
-    expected = bytes.fromhex(digits)
     # A single call has no elements.
     first = None if raw.startswith(b"{") else first_element(raw)
     if first is not None:  # first, since the whole body may be a thousand times as long
-        inner = _inner_json(first)
-        if _is_signed(first, expected, secrets) or (inner is not None and _is_signed(inner, expected, secrets)):
-            return Coverage.WHOLE if _is_only_element(raw, first) else Coverage.FIRST_CALL
-    if _is_signed(raw, expected, secrets):
-        return Coverage.WHOLE
-    raise SignatureMismatch
+        secret = _find_signer(first, expected, secrets)
+        if secret is None and (inner := _inner_json(first)) is not None:
+            secret = _find_signer(inner, expected, secrets)
+        if secret is not None:
+            return Proof(Coverage.WHOLE if _is_only_element(raw, first) else Coverage.FIRST_CALL, secret)
+    secret = _find_signer(raw, expected, secrets)
+    if secret is None:
+        raise SignatureMismatch
+    return Proof(Coverage.WHOLE, secret)
+
+
+def parse_digits(header: str) -> bytes | None:
+    """Return the signature in an `X-Signature` header; None if it is not 40 hex digits."""
+    digits = header.strip()
+    return bytes.fromhex(digits) if _HEX_SHA1.fullmatch(digits) else None
+
+
+def signed_texts(raw: bytes) -> Iterator[bytes]:
+    """Yield every text of a body that a signature may be made over."""
+    first = None if raw.startswith(b"{") else first_element(raw)
+    if first is not None:
+        yield first
+        if (inner := _inner_json(first)) is not None:
+            yield inner
+    yield raw
+
+
+def is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
+    """Tell whether one of the secrets made this signature over these bytes."""
+    return _find_signer(body, expected, secrets) is not None
 
 
 def matches_any(candidate: str, secrets: Sequence[str]) -> bool:
@@ -71,12 +107,13 @@ def _digest(body: bytes, secret: str) -> bytes:
     return hmac.digest(secret.encode("utf-8", "surrogatepass"), body, "sha1")
 
 
-def _is_signed(body: bytes, expected: bytes, secrets: Sequence[str]) -> bool:
+def _find_signer(body: bytes, expected: bytes, secrets: Sequence[str]) -> int | None:
     """Try all secrets, even after a match, so that the time taken does not reveal which one matches."""
-    matches = False
-    for secret in secrets:
-        matches |= hmac.compare_digest(_digest(body, secret), expected)
-    return matches
+    signer = None
+    for number, secret in enumerate(secrets):
+        if hmac.compare_digest(_digest(body, secret), expected):
+            signer = number
+    return signer
 
 
 def _inner_json(element: bytes) -> bytes | None:

@@ -35,6 +35,9 @@ from app.store.query import parse_moment
 _LOG = structlog.get_logger("forward")
 _MOVED = 500
 
+_SCHEMA_TRIES = 30
+"""How often a worker looks for the schema at its start, once a second."""
+
 
 @click.command()
 @click.option(
@@ -159,12 +162,14 @@ def _wait_for_schema(database: Database, stopping: threading.Event) -> None:
 
     Raises Unavailable.
     """
-    for left in reversed(range(30)):
+    for left in reversed(range(_SCHEMA_TRIES)):
         try:
             check_schema(database)
-        except Unavailable:
+        except Unavailable as error:
             if not left:
                 raise
+            if left == _SCHEMA_TRIES - 1:
+                _LOG.warning("waiting for the database", error=str(error), seconds=left)
             if stopping.wait(1):
                 return
         else:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +12,14 @@ from urllib.parse import SplitResult, urlsplit
 import click
 
 from app.cli.program import Failure, read_settings
+from app.cli.service_record import list_services, to_address
 from app.core.json_spans import split_array
 from app.core.json_text import decode, trim
 from app.core.signature import sign
 from app.core.text import counted, printable
 from app.errors import UnparsableJson
 from app.ingest.samples import SAMPLES, make_sample
+from app.ingest.sender import WEBHOOK_PATH
 from app.settings import Settings
 
 # Segment's own patience with a webhook destination.
@@ -26,15 +29,24 @@ _ALL = {"sample", "samples"}
 _OK = 200
 
 
-WEBHOOK_PATH = "/webhooks/segment"
-
-_EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104  nothing is bound here
-
-
 def to_webhook_url(settings: Settings) -> str:
     """Return the URL of the webhook, as seen from this machine."""
-    host = "127.0.0.1" if settings.host in _EVERY_ADDRESS else settings.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{WEBHOOK_PATH}"
+    return to_address(settings.host, settings.port) + WEBHOOK_PATH
+
+
+def find_webhook_url(settings: Settings) -> str:
+    """Return the URL of the service that runs in this folder, else that of the settings.
+
+    A PORT in the environment is obeyed: the service may run in another folder. Of several services, the one on the port
+    of `.env` is meant, else the last one to start.
+    """
+    if os.environ.get("PORT", "").strip():
+        return to_webhook_url(settings)
+    services = list_services()
+    service = next((service for service in services if service.port == settings.port), next(iter(services), None))
+    if service is None or service.port == settings.port:
+        return to_webhook_url(settings)
+    return to_address(service.host, service.port) + WEBHOOK_PATH
 
 
 @click.command()
@@ -47,7 +59,7 @@ def to_webhook_url(settings: Settings) -> str:
     metavar="PATH=VALUE",
     help="Change a value of each call, such as properties.tokens=5.",
 )
-@click.option("--url", help="Where to send. Default: the webhook of the settings.")
+@click.option("--url", help="Where to send. Default: the service that runs in this folder, else HOST and PORT.")
 @click.option("--secret", help="The secret to sign with. Default: the first of SEGMENT_SHARED_SECRETS.")
 @click.option("--list", "list_", is_flag=True, help="List the samples.")
 @click.pass_context
@@ -76,7 +88,10 @@ def send(
     key = secret or next(iter(settings.segment_shared_secrets), None)
     if key is None:
         raise Failure("there is no secret to sign with: set SEGMENT_SHARED_SECRETS, or give --secret")
-    target = _parse_url(url or to_webhook_url(settings))
+    default = find_webhook_url(settings)
+    if url is None and default != to_webhook_url(settings):
+        click.echo(f"Sending to {default}, where the service of this folder runs.", err=True)
+    target = _parse_url(url or default)
     if batch:
         requests = [(counted(len(calls), "call"), b"[" + b",".join(raw for _, raw in calls) + b"]", calls[0][1])]
     else:

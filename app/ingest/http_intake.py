@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 JSON = "application/json"
 
 
+_Look = tuple[str | None, str | None, bool, int | None]
+"""What tells senders apart, as cheaply as possible: User-Agent, address, whether a proxy passed it on, and secret."""
+
+_LOOKS_MAX = 500
+_NOTE_PAUSE_SECONDS = 60.0
+
 Answer = tuple[str, bytes]
 """The answer to an accepted request: the status line, and JSON."""
 
@@ -47,8 +53,13 @@ class Intake:
         *,
         time_request: Callable[[float], None],
         count_refused: Callable[[str], None],
+        note_arrival: Callable[[dict[str, Any], int | None], None],
     ) -> None:
-        """`limit` of any body. `time_request` gets the seconds of each accepted request, `count_refused` each code."""
+        """`limit` of any body. `time_request` gets the seconds of each accepted request, `count_refused` each code.
+
+        `note_arrival` gets the environment of accepted requests, and which shared secret signed them: for senders that
+        look alike, one request a minute.
+        """
         self.ingest = ingest
         self.drain = drain
         self.limit = limit
@@ -57,6 +68,8 @@ class Intake:
         self._time_request = isolated(time_request)
         self._count_refused = isolated(count_refused)
         self._keep_refused = isolated(refused.note)
+        self._note_arrival = isolated(note_arrival)
+        self._noted: dict[_Look, float] = {}
 
     def lower(self, limit: Limit) -> Limit:
         """Return the lower of `limit` and MAX_BODY_BYTES."""
@@ -102,20 +115,38 @@ class Intake:
             body = read_body(environ, limit, reservation)
             records = store(submission, body, reservation.mark_verified)
         except (RequestRefused, Unavailable) as error:
-            self._note(error, environ, body)
+            self.note_refused(error, environ, body, authentic=reservation.verified)
             raise
         except Exception as fault:
             unavailable = to_unavailable(fault)
-            self._note(unavailable, environ, body)
+            self.note_refused(unavailable, environ, body, authentic=reservation.verified)
             raise unavailable from fault
         finally:
             reservation.close()
-        self._time_request(time.perf_counter() - began)
+        ended = time.perf_counter()
+        self._time_request(ended - began)
+        look = (
+            environ.get("HTTP_USER_AGENT"),
+            environ.get("REMOTE_ADDR"),
+            "HTTP_X_FORWARDED_FOR" in environ,
+            submission.secret,
+        )
+        if ended >= self._noted.get(look, 0.0):
+            self._note(look, ended, environ)
         return records
 
-    def _note(self, error: RequestRefused | Unavailable, environ: dict[str, Any], body: bytes) -> None:
+    def _note(self, look: "_Look", now: float, environ: dict[str, Any]) -> None:
+        if len(self._noted) >= _LOOKS_MAX:
+            self._noted.clear()
+        self._noted[look] = now + _NOTE_PAUSE_SECONDS
+        self._note_arrival(environ, look[-1])
+
+    def note_refused(
+        self, error: RequestRefused | Unavailable, environ: dict[str, Any], body: bytes, *, authentic: bool = False
+    ) -> None:
+        """Count a refused request, and store it among the refused requests. Never raises."""
         self._count_refused(error.code)
-        self._keep_refused(error, environ, body)
+        self._keep_refused(error, environ, body, authentic=authentic)
 
 
 class Endpoint(ABC):

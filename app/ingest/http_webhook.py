@@ -6,9 +6,8 @@ import msgspec
 
 from app.ingest.http_intake import Answer, Endpoint, Intake
 from app.ingest.ingest import to_receipt
+from app.ingest.sender import WEBHOOK_PATH
 from app.web.sessions import authorization
-
-PATH = "/webhooks/segment"
 
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -17,7 +16,7 @@ class Webhook(Endpoint):
     """Accepts what Segment sends."""
 
     name = "webhook"
-    paths = (PATH,)
+    paths = (WEBHOOK_PATH,)
     methods = frozenset({"POST", "PUT", "PATCH"})
 
     def __init__(self, intake: Intake) -> None:

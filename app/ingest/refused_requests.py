@@ -4,22 +4,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from app.core.json_text import encode
+from app.core.mismatch import MAX_BYTES
 from app.core.tracking import hide_write_keys
-from app.errors import SegmentLotusError, Unavailable
+from app.errors import SegmentLotusError, SignatureMismatch, Unavailable
+from app.ingest.sender import find_client, find_sender
 from app.store.engine import Database, DuplicateKey
 from app.store.ids import Ids
-from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, append_refusals
+from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, Sender, append_refusals
 
 # The least time between two writes, however many requests are refused.
 _PAUSE_SECONDS = 0.25
 # If the database has a problem, calls take precedence.
 _PAUSE_IN_TROUBLE_SECONDS = 2
 _VALUE_MAX = 300
+_DIAGNOSIS_PAUSE_SECONDS = 1.0
 
 # Stored whole; of every other header only the name is stored, since its value may be a credential.
 _SHOWN = {
@@ -40,10 +43,35 @@ _SCHEMES = {"bearer", "basic", "digest", "token", "apikey"}
 _LOG = structlog.get_logger("refused")
 
 
+Diagnose = Callable[[bytes, str], str | None]
+"""(body, X-Signature) -> why the signature does not match, for people; None if nobody knows."""
+
+
+class Suspect(NamedTuple):
+    """A request whose signature does not match, to be examined."""
+
+    refusal: Refusal
+    body: bytes
+    signature: str
+
+
 class RefusedRequests:
     """Collects refused requests, and writes them in the background."""
 
-    def __init__(self, database: Database, ids: Ids, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ids: Ids,
+        clock: Callable[[], int],
+        *,
+        trusted_proxies: int = 0,
+        diagnose: Diagnose = lambda _body, _signature: None,
+    ) -> None:
+        """`diagnose` is called in the background, at most once a second, and never delays an answer."""
+        self._trusted_proxies = trusted_proxies
+        self._diagnose = diagnose
+        self._suspect: Suspect | None = None
+        self._diagnosed_at = float("-inf")
         self._database = database
         self._ids = ids
         self._clock = clock
@@ -51,8 +79,8 @@ class RefusedRequests:
         self._lock = threading.Lock()
         self._writing = False
 
-    def note(self, error: SegmentLotusError, environ: dict[str, Any], body: bytes) -> None:
-        """Record one refused request. Returns at once."""
+    def note(self, error: SegmentLotusError, environ: dict[str, Any], body: bytes, *, authentic: bool = False) -> None:
+        """Record one refused request. Returns at once. `authentic`: it had a valid credential."""
         now = self._clock()
         refusal = Refusal(
             self._ids.next(now),
@@ -64,7 +92,11 @@ class RefusedRequests:
             encode(shown_headers(environ)).decode(),
             # SDKs put the write key into the body, too.
             hide_write_keys(body[:BODY_START_BYTES]),
+            find_client(environ, self._trusted_proxies),
+            find_sender(environ, authentic=authentic),
         )
+        if isinstance(error, SignatureMismatch):
+            self._keep_suspect(Suspect(refusal, body, environ.get("HTTP_X_SIGNATURE", "")))
         _LOG.warning("request refused", code=error.code, message=error.message)
         self._waiting.append(refusal)
         with self._lock:
@@ -72,13 +104,30 @@ class RefusedRequests:
         if start:
             threading.Thread(target=self._write, name="refused", daemon=True).start()
 
+    def _keep_suspect(self, suspect: Suspect) -> None:
+        """Keep it to be examined, if it is the first since the last one was; Segment's goes before a stranger's."""
+        if time.monotonic() < self._diagnosed_at + _DIAGNOSIS_PAUSE_SECONDS or len(suspect.body) > MAX_BYTES:
+            return
+        if self._suspect is None or (
+            suspect.refusal.sender is Sender.SEGMENT and self._suspect.refusal.sender is not Sender.SEGMENT
+        ):
+            self._suspect = suspect
+
+    def _examine(self) -> None:
+        suspect, self._suspect = self._suspect, None
+        if suspect is not None:
+            self._diagnosed_at = time.monotonic()
+            suspect.refusal.diagnosis = self._diagnose(suspect.body, suspect.signature)
+
     def _write(self) -> None:
         pause = _PAUSE_SECONDS
         while True:
             time.sleep(pause)
-            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
             pause = _PAUSE_SECONDS
+            batch: list[Refusal] = []
             try:
+                self._examine()
+                batch += [self._waiting.popleft() for _ in range(len(self._waiting))]
                 with self._database.writing() as conn:
                     append_refusals(conn, batch)
             except Unavailable:

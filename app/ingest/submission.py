@@ -27,6 +27,8 @@ class _Sender(ABC):
     """The base of all kinds of requests."""
 
     route: str
+    secret: int | None = None
+    """Which of the shared secrets signed it, from 0; None if none did."""
 
     @abstractmethod
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:
@@ -74,7 +76,8 @@ class WebhookSubmission(BodySubmission):
 
     def verify(self, body: bytes) -> Auth:
         """Check the signature. Raises SignatureMismatch."""
-        return self._credentials.check_signature(body, self._signature)
+        auth, self.secret = self._credentials.check_signature(body, self._signature)
+        return auth
 
     def items(self, body: Body, received_at: int, *, retriable: bool) -> Iterator[Item]:  # noqa: ARG002
         """Yield the calls unchanged."""

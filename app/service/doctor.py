@@ -19,7 +19,7 @@ from app.errors import SegmentLotusError, SettingInvalid, Unavailable
 from app.forward.lotus import Lotus
 from app.forward.outbox import read_outbox
 from app.forward.verdict import read_verdict
-from app.settings import Settings, list_warnings, load_for_serving
+from app.settings import Settings, list_source_warnings, list_unused, list_warnings, load_for_serving
 from app.store.engine import Database, RowRefused
 from app.store.nodes import UNTRUSTED_PROXY, find_sighting
 from app.store.postgresql import VANISHED_SECONDS, LockRelease, find_lock_release
@@ -62,8 +62,7 @@ def doctor(context: click.Context, *, full: bool) -> None:
 def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     """Run the checks. `seconds`: how long to read the pages of a SQLite file; None: all of them."""
     try:
-        warnings = list_warnings(load_for_serving(os.environ, DOTENV))
-        yield Diagnosis("settings", ok=True, sentence="; ".join(["complete", *warnings]))
+        yield _settings()
     except SettingInvalid as error:
         yield Diagnosis("settings", ok=False, sentence=" ".join(error.message.split("\n")))
     try:
@@ -85,6 +84,14 @@ def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     if connected.ok:
         yield _run_check("proxy", lambda: _proxy(settings, database))
         yield _run_check("outbox", lambda: _outbox(settings, database))
+
+
+def _settings() -> Diagnosis:
+    """Raise SettingInvalid if something is missing or cannot be used."""
+    warnings = list_warnings(load_for_serving(os.environ, DOTENV)) + list_source_warnings(os.environ, DOTENV)
+    if unused := list_unused(os.environ, DOTENV):
+        warnings.append(f"not used in {DOTENV}, since the environment has another value: {', '.join(unused)}")
+    return Diagnosis("settings", ok=True, sentence="; ".join(["complete", *warnings]))
 
 
 def _run_check(name: str, check: Callable[[], Diagnosis]) -> Diagnosis:

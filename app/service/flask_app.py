@@ -14,6 +14,7 @@ from app.catalog.backend import Backend, connect_backend
 from app.cli.log_output import configure
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
+from app.core.mismatch import explain_mismatch
 from app.corrections.api import corrections_api
 from app.corrections.api_lookalikes import lookalikes_api
 from app.corrections.pages import correction_pages
@@ -32,6 +33,8 @@ from app.ingest.http_native import NativeTrack
 from app.ingest.http_tracking import Tracking
 from app.ingest.http_webhook import Webhook
 from app.ingest.refused_requests import RefusedRequests
+from app.ingest.sender_watch import SenderWatch
+from app.ingest.wrong_path import explain_wrong_path
 from app.metrics.api import usage_api
 from app.metrics.api_months import months_api
 from app.metrics.effect import measure_values
@@ -46,8 +49,10 @@ from app.service.help import help_pages
 from app.service.ledger_api import ledger_api
 from app.service.overview import overview
 from app.service.proxy_watch import ProxyWatch
-from app.service.setup import setup
-from app.settings import WITH_WORKER, load_for_serving
+from app.service.secrets import other_secrets, secret_fingerprints
+from app.service.setup import acknowledgement, setup
+from app.settings import WITH_WORKER, Settings, load_for_serving
+from app.store.writer import Turn
 from app.transforms.api import transforms_api
 from app.transforms.pages import transforms
 from app.transforms.pages_editor import editor
@@ -63,6 +68,7 @@ from app.web.pages import Pages, protect
 from app.web.parameters import check_address
 from app.web.sessions import set_up_sessions
 from app.web.sign_in import SignIn
+from app.web.sign_in_link_pages import sign_in_link_pages
 from app.web.sign_in_pages import sign_in_pages
 from app.web.zone import zone_choice
 
@@ -104,6 +110,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         lookalikes_api(offload, settings.admin_token, find_counted),
         transforms_api(service.database, settings, offload, sandboxes),
         sign_in_pages(pages, SignIn(settings.admin_token)),
+        sign_in_link_pages(pages, settings.admin_token),
         zone_choice(pages.blueprint("zone")),
         overview(pages, service),
         debugger(pages, settings, (metrics_panel, delivery_panel(forwards=bool(settings.lotus_api_key)))),
@@ -121,6 +128,7 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         lookalike_pages(pages, correction_hooks, find_counted),
         replay_api(pages, replays, settings.admin_token),
         setup(pages, settings, webhook),
+        acknowledgement(pages),
         help_pages(pages),
     ):
         app.register_blueprint(blueprint)
@@ -136,20 +144,38 @@ def create_app(service: Service, offload: Offload | None = None) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
     note_forwarded = None if settings.trusted_proxies else ProxyWatch(service.database).note
+    app.wsgi_app = explain_wrong_path(app.wsgi_app, intake.note_refused)  # type: ignore[assignment,method-assign]
     answer = shortcut(app.wsgi_app, endpoints, drain, note_forwarded)
     app.wsgi_app = answer  # type: ignore[assignment,method-assign]
     return app
 
 
 def _make_intake(service: Service, in_flight: InFlight, drain: Drain) -> Intake:
+    settings = service.settings
+    refused = RefusedRequests(
+        service.database,
+        service.ids,
+        clock,
+        trusted_proxies=settings.trusted_proxies,
+        diagnose=partial(_diagnose, settings),
+    )
+    sender_watch = SenderWatch(service.database, clock, secret_fingerprints(settings))
     return Intake(
         service.ingest,
-        Limit(service.settings.max_body_bytes, "MAX_BODY_BYTES"),
-        RefusedRequests(service.database, service.ids, clock),
+        Limit(settings.max_body_bytes, "MAX_BODY_BYTES"),
+        refused,
         in_flight,
         drain,
+        note_arrival=sender_watch.note,
         time_request=service.telemetry.time_request,
         count_refused=service.telemetry.count_refused,
+    )
+
+
+def _diagnose(settings: Settings, body: bytes, signature: str) -> str | None:
+    """Return why a signature does not match, in steps between which other requests run."""
+    return explain_mismatch(
+        body, signature, settings.segment_shared_secrets, list(other_secrets(settings)), Turn().checkpoint
     )
 
 

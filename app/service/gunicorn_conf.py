@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from app.cli.service_record import HeldRecord, hold_record
 from app.service.metrics_folder import make_metrics_folder, remove_abandoned
-from app.settings import list_warnings, load_for_serving
+from app.settings import list_source_warnings, list_warnings, load_for_serving
 
-_settings = load_for_serving(os.environ, Path(".env"))
+_DOTENV = Path(".env")
+_settings = load_for_serving(os.environ, _DOTENV)
 _MEMORY_DISK = "/dev/shm"  # noqa: S108  it is in memory, which is the purpose
 
 
@@ -40,11 +42,19 @@ remove_abandoned(Path(_memory_folder()))
 _metrics_folder = make_metrics_folder(Path(_memory_folder()))
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 
+_record: HeldRecord | None = None
+
 
 def on_starting(server: Any) -> None:
     """Log the warnings about the settings."""
-    for warning in list_warnings(_settings):
+    for warning in (*list_warnings(_settings), *list_source_warnings(os.environ, _DOTENV)):
         server.log.warning(warning)
+
+
+def when_ready(_server: Any) -> None:
+    """Let the commands of this folder find the service."""
+    global _record  # noqa: PLW0603  gunicorn knows its configuration as a module
+    _record = hold_record(_settings.host, _settings.port)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
@@ -55,5 +65,7 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 
 def on_exit(_server: Any) -> None:
-    """Remove the files of the counters."""
+    """Remove the record of this service, and the files of the counters."""
+    if _record is not None:
+        _record.close()
     shutil.rmtree(_metrics_folder, ignore_errors=True)

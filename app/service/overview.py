@@ -16,10 +16,10 @@ from app.errors import BadQuery
 from app.forward.sql_deliveries import DeliveryState as Delivery
 from app.forward.sql_lists import count_undelivered
 from app.service.build import Service
-from app.service.sql_series import TimeSpan, count_calls_by_step, count_delivered, count_refusals, last_steps
+from app.service.sql_series import TimeSpan, count_calls_by_step, count_delivered, last_steps
 from app.store.engine import Connection
 from app.store.ledger import MINUTE
-from app.store.refusals import list_refusals
+from app.store.refusals import count_refusals, list_losses
 from app.web.pages import Pages, Values
 
 REFUSALS_SHOWN = 5
@@ -92,8 +92,8 @@ def overview(pages: Pages, service: Service) -> Blueprint:
             span = last_steps(now, chosen.steps, chosen.step_minutes)
             with backend.database.reading() as conn:
                 counts = count_calls_by_step(conn, span)
-                refused = count_refusals(conn, span.since)
-                refusals = list_refusals(conn, REFUSALS_SHOWN) if refused else []
+                refused, quiet = count_refusals(conn, span.since)
+                refusals = list_losses(conn, REFUSALS_SHOWN, span.since) if refused else []
                 deliveries = _count_deliveries(conn, span) if service.settings.lotus_api_key else None
             total: Counter[str] = sum(counts, Counter())
             return {
@@ -104,7 +104,9 @@ def overview(pages: Pages, service: Service) -> Blueprint:
                 "since": format_time(span.since)[:19] + "Z",
                 "deliveries": deliveries,
                 "refused": refused,
-                "refusals": [to_refusal_document(refusal) for refusal in refusals if refusal.received_at >= span.since],
+                "refusals": [to_refusal_document(refusal) for refusal in refusals],
+                "refused_until": refusals[0].received_at if refusals else None,
+                "quiet": quiet,
                 "latency": service.telemetry.request_quantiles((0.5, 0.95, 0.99)),
             }
 

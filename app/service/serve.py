@@ -1,7 +1,6 @@
 """Commands that set up and start the service: `serve`, `init`, `migrate`, `settings`."""
 
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -10,13 +9,19 @@ import structlog
 
 from app.cli.log_output import configure
 from app.cli.program import DOTENV, Failure, check_pseudonym_key, check_schema, open_database, read_settings
-from app.ingest.commands import WEBHOOK_PATH, to_webhook_url
+from app.clock import clock
+from app.ingest.commands import to_webhook_url
+from app.ingest.sender import WEBHOOK_PATH
 from app.service.build import build_watcher
 from app.service.first_env import write_first_env
 from app.service.first_start import STOCK, is_first_start, prepare_folder
-from app.settings import SETTINGS, WITH_WORKER, Settings, load_for_serving
+from app.service.port import PATIENCE_SECONDS, check_port
+from app.settings import SETTINGS, WITH_WORKER, Settings, is_loopback, load_for_serving
+from app.settings.sources import is_complete
 from app.store.fingerprints import PSEUDONYM_KEY, make_fingerprint, replace_fingerprint
 from app.store.migrate import migrate as migrate_database
+from app.web.sign_in_link import LIFETIME_MINUTES, make_link_key
+from app.web.sign_in_link import PATH as LINK_PATH
 
 _IN_CHECKOUT = Path(".venv/bin/segment-lotus")
 _CREDENTIALS = ("SEGMENT_SHARED_SECRETS", "SEGMENT_BEARER_TOKENS", "SEGMENT_BASIC_AUTH")
@@ -33,6 +38,8 @@ def serve(*, with_worker: bool) -> None:
     if is_first_start(os.environ):
         _set_up()
     settings = load_for_serving(os.environ, DOTENV)
+    # A process manager starts a node while another one is ending; a person sees at once what is wrong.
+    check_port(settings.host, settings.port, 0 if sys.stdout.isatty() else PATIENCE_SECONDS)
     database = open_database(settings)
     check_schema(database)
     check_pseudonym_key(settings, database)
@@ -42,7 +49,6 @@ def serve(*, with_worker: bool) -> None:
         click.echo(f"warning: the last good version stays active; {problem}", err=True)
     database.close()
     if sys.stdout.isatty():
-        _check_port(settings)
         click.echo(_hints(settings))
     else:
         configure(settings.log_level)
@@ -72,6 +78,9 @@ def serve(*, with_worker: bool) -> None:
 @click.command()
 def init() -> None:
     """Write a `.env` with new random secrets, unless it exists."""
+    if is_complete(os.environ) and not DOTENV.exists():
+        click.echo(f"The environment has all settings that are needed; no {DOTENV.name} was written.")
+        return
     try:
         written = write_first_env(DOTENV)
     except OSError as error:
@@ -130,20 +139,6 @@ def _program() -> str:
     return str(_IN_CHECKOUT) if _IN_CHECKOUT.exists() else "segment-lotus"
 
 
-def _check_port(settings: Settings) -> None:
-    """Raise Failure if the port is taken. Not under a process manager: gunicorn waits 5 s for a node that is ending."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise Failure(f"cannot listen on {where}: {error.strerror}. PORT and HOST are settings, see .env") from error
-
-
 def _show(value: object, *, secret: bool) -> str:
     if isinstance(value, tuple):
         return f"({len(value)}, hidden)" if value and secret else ", ".join(value) or "(none)"
@@ -166,12 +161,16 @@ def _secret_place(settings: Settings) -> str:
 def _hints(settings: Settings) -> str:
     program = _program()
     pages = to_webhook_url(settings).removesuffix(WEBHOOK_PATH)
+    # Written to a terminal alone, never to a log; and whoever could use it sits at this machine.
+    link = f"{pages}{LINK_PATH}?key={make_link_key(settings.admin_token, clock())}"
+    sign_in = [f"  Sign in        {link}", f"                 (once, within {LIFETIME_MINUTES} minutes)"]
     return "\n".join(
         [
             "",
             f"  Webhook URL    {to_webhook_url(settings)}",
             f"  Shared secret  {_secret_place(settings)}",
             f"  Pages          {pages}/setup     (sign in with ADMIN_TOKEN)",
+            *(sign_in if is_loopback(settings.host) else []),
             f"  Next           {program} send sample     (in a second terminal)",
             f"                 {program} log --follow      (watch calls come in)",
             "  Stop           Ctrl-C",

@@ -7,8 +7,7 @@ import sqlalchemy as sa
 
 from app.forward.sql_deliveries import IN_LOTUS
 from app.store.ledger import CALL, DELIVERY, MINUTE
-from app.store.review_events import first_id_since
-from app.store.schema import ledger, refusals
+from app.store.schema import ledger
 
 
 class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,13 +56,3 @@ def count_delivered(conn: sa.Connection, span: TimeSpan) -> int:
         .where(ledger.c.subject == DELIVERY, ledger.c.outcome.in_(IN_LOTUS))
     )
     return max(0, int(conn.execute(query).scalar_one() or 0))
-
-
-def count_refusals(conn: sa.Connection, since: int) -> Counter[str]:
-    """Count the stored refused requests by code, from `since` (microseconds since 1970) on."""
-    query = (
-        sa.select(refusals.c.code, sa.func.count().label("total"))
-        .where(refusals.c.id >= first_id_since(since, 0))
-        .group_by(refusals.c.code)
-    )
-    return Counter({row.code: row.total for row in conn.execute(query)})

@@ -11,9 +11,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dotenv.parser import parse_stream
-
 from app.errors import SettingInvalid
+from app.settings.sources import (
+    DotenvUnreadable,
+    is_complete,
+    list_misspelt,
+    list_overridden,
+    read_dotenv,
+    read_needed,
+)
 from app.settings.values import (
     GIB,
     KIB,
@@ -164,6 +170,8 @@ SETTINGS: tuple[Setting, ...] = tuple(
     for each in fields(Settings)
 )
 
+_NAMES = tuple(setting.name for setting in SETTINGS)
+
 
 def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Return the settings of the environment, and of the file `dotenv` for those the environment does not set.
@@ -200,6 +208,7 @@ def load_for_serving(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     if settings.lotus_api_key and not settings.lotus_host:
         missing.append("LOTUS_API_KEY is set and LOTUS_HOST is not: set it to the address of Lotus.")
     if missing:
+        missing += list_source_warnings(environ, dotenv)
         missing.append("Set them in the environment or in .env; `segment-lotus init` writes a .env for a first try.")
         raise SettingInvalid("\n".join(missing))
     return settings
@@ -230,34 +239,34 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def list_source_warnings(environ: Mapping[str, str], dotenv: Path | None = None) -> list[str]:
+    """Return warnings, one sentence each: names that look like settings and are none, a `.env` that is not read.
+
+    Raises SettingInvalid, as `load` does.
+    """
+    try:
+        in_file = read_dotenv(dotenv)
+    except DotenvUnreadable as error:
+        if not is_complete(environ):
+            raise
+        unread = f"{error.message} The environment has all that is needed, so it is left out."
+        return [unread, *list_misspelt(environ, {}, _NAMES)]
+    return list_misspelt(environ, in_file, _NAMES)
+
+
+def list_unused(environ: Mapping[str, str], dotenv: Path | None = None) -> list[str]:
+    """Return the settings of `.env` for which the environment has another value. Raises SettingInvalid."""
+    return list_overridden(environ, read_needed(environ, dotenv), _NAMES)
+
+
 def _read(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
     """Return the texts of all settings that are set, by name."""
-    in_file = _read_dotenv(dotenv) if dotenv is not None and dotenv.exists() else {}
+    in_file = read_needed(environ, dotenv)
     texts = {}
     for setting in SETTINGS:
         text = environ.get(setting.name, "").strip() or in_file.get(setting.name, "").strip()
         if text:
             texts[setting.name] = text
-    return texts
-
-
-def _read_dotenv(path: Path) -> dict[str, str]:
-    texts = {}
-    try:
-        # Windows editors write a byte order mark, which would become part of the first name.
-        with path.open(encoding="utf-8-sig") as file:
-            for binding in parse_stream(file):
-                # python-dotenv itself would log a warning and go on without the line.
-                if binding.error or (binding.key is not None and binding.value is None):
-                    text = binding.original.string
-                    line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-                    raise SettingInvalid(f"{path}, line {line}, is not of the form NAME=value: correct or remove it.")
-                if binding.key is not None and binding.value is not None:
-                    texts[binding.key] = binding.value
-    except UnicodeDecodeError:
-        raise SettingInvalid(f"{path} is not UTF-8 text: save it as UTF-8.") from None
-    except OSError as error:
-        raise SettingInvalid(f"{path} cannot be read: {error.strerror}.") from error
     return texts
 
 

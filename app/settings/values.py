@@ -20,6 +20,9 @@ _DATABASE_SCHEMES = {
     "sqlite": "sqlite",
 }
 
+_SERVER = re.compile(r"([^@]*@)?(\[[^\]]*\]|[^@:,\[]*)(:[0-9]*)?(\?.*)?")
+"""What stands before the path of a PostgreSQL URL: user and password, one host, its port."""
+
 
 def parse_database_url(text: str) -> str:
     """Return the URL as SQLAlchemy expects it; `postgres://` and `postgresql://` both mean psycopg 3."""
@@ -38,6 +41,12 @@ def parse_database_url(text: str) -> str:
             raise ValueError(message)
     elif not location:
         message = "names no server and no database: postgresql://user:password@host/database"
+        raise ValueError(message)
+    elif not _SERVER.fullmatch(location.partition("/")[0]):
+        message = (
+            "must name one server as postgresql://user:password@host:port/database: in user and password, a @ is"
+            " written %40 and a / is written %2F"
+        )
         raise ValueError(message)
     return f"{spelling}://{location}"
 

@@ -5,6 +5,7 @@ acknowledging what is sent. Only a timeout of our own detects that. It is in `Co
 of psycopg go, with and without gevent.
 """
 
+import re
 import socket
 import time
 from collections import deque
@@ -29,6 +30,7 @@ _TRANSACTION_TIMEOUT_SINCE = 170_000
 _PAUSE_SECONDS = 1.0
 
 SILENT = "the database does not answer"
+AWAY = "the database cannot be reached"
 
 _INTERVAL_SECONDS = 0.1
 """psycopg's default: how often a wait checks for signals."""
@@ -142,11 +144,16 @@ class _Dialer:
     ) -> PostgresConnection:
         """Connect; SQLAlchemy's `do_connect`.
 
-        Raises psycopg.OperationalError, Unavailable during a Silence, SettingInvalid if the database is not UTF-8.
+        Raises Unavailable if there is no connection, SettingInvalid if the database is not UTF-8.
         """
         self.silence.refuse()
         self._parameters = parameters
-        connection = self._dial(PostgresConnection)
+        try:
+            connection = self._dial(PostgresConnection)
+        except psycopg.errors.ConnectionTimeout as error:
+            raise Unavailable(SILENT, detail=_describe(parameters, "no answer in time")) from error
+        except psycopg.OperationalError as error:
+            raise Unavailable(AWAY, detail=_describe(parameters, _reason_of(error))) from error
         connection.dialer = self
         _check_encoding(connection)
         if self.patience is Patience.SHORT and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
@@ -249,6 +256,20 @@ def create_engine(url: sa.URL, silence: Silence, patience: Patience, wait_second
     # Instead of SQLAlchemy's pool_pre_ping, which costs a round trip for every commit.
     sa.event.listen(engine, "checkout", dialer.check_out)
     return engine
+
+
+def _describe(parameters: dict[str, Any], reason: str) -> str:
+    """Return where a connection was tried, and why there is none; never the password."""
+    host = parameters.get("host") or "the local socket"
+    place = host if str(host).startswith("/") else f"{host}:{parameters.get('port', 5432)}"
+    return f"PostgreSQL at {place} (DATABASE_URL): {reason}"
+
+
+def _reason_of(error: psycopg.OperationalError) -> str:
+    """Return the last clause of libpq's first line: `connection to server at ... failed: Connection refused`."""
+    line = str(error).strip().split("\n", 1)[0]
+    reason = re.split(r"failed: |FATAL: |\[Errno -?\d+\] ", line)[-1].strip()
+    return reason.rstrip(".") or type(error).__name__
 
 
 def _resolve(parameters: dict[str, Any]) -> list[dict[str, Any]]:

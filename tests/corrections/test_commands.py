@@ -133,7 +133,7 @@ def test_it_amends_says_what_changes_exports_and_brings_the_old_values_back(data
     text = type_("corrections", "show", number).stdout
     assert "name      wrong customer" in text
     assert "sets      customer_id=other, properties.tokens=7" in text
-    assert held in text
+    assert "Lotus still counts it, and what replaces it is held back" in text
     assert "wrong customer: internal traffic" in type_("corrections", "list").stdout
     shown = type_("show", "e-1").stdout
     assert f"stands for e-1, by ann, {document['started_at'][:10]}" in shown

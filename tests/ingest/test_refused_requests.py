@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from app.errors import SignatureMismatch, Unavailable
 from app.ingest.refused_requests import RefusedRequests, shown_headers
+from app.ingest.sender import find_client, find_sender
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, list_refusals
@@ -197,3 +198,66 @@ def test_a_good_request_leaves_nothing_behind(make_site: Callable[..., Site], tm
     site = make_site()
     site.send(to_raw(a_document()))
     assert not any(thread.name == "refused" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("agent", "address", "headers", "path", "sender"),
+    [
+        ("Segment.io/1.0", "198.51.100.7", {}, "/webhooks/segment", "segment"),
+        ("Segment (Actions)", "198.51.100.7", {}, "/webhooks/segment", "segment"),
+        ("Segment (Actions)", "127.0.0.1", {}, "/webhooks/segment", "machine"),
+        ("Segment (Actions)", "::1", {}, "/webhooks/segment", "machine"),
+        ("Segment (Actions)", "127.0.0.1", {"HTTP_X_FORWARDED_FOR": "198.51.100.7"}, "/webhooks/segment", "segment"),
+        ("analytics-python/2.4.0", "198.51.100.7", {}, "/v1/batch", "sdk"),
+        ("analytics-python/2.4.0", "198.51.100.7", {}, "/webhooks/segment", "stranger"),
+        ("not Segment.io/1.0", "198.51.100.7", {}, "/v1/batch", "stranger"),
+        ("", "", {}, "/", "stranger"),
+    ],
+)
+def test_who_sent_it_is_told_by_its_head(
+    agent: str, address: str, headers: dict[str, str], path: str, sender: str
+) -> None:
+    environ = {"HTTP_USER_AGENT": agent, "REMOTE_ADDR": address, "PATH_INFO": path, **headers}
+    assert find_sender(environ, authentic=False) == sender
+    assert find_sender(environ, authentic=True) == ("authentic" if sender == "stranger" else sender)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "passed_on", "client"),
+    [
+        (0, "192.0.2.1", "10.0.0.9"),
+        (1, "192.0.2.1, 192.0.2.2", "192.0.2.2"),
+        (2, "192.0.2.1, 192.0.2.2", "192.0.2.1"),
+        (3, "192.0.2.1, 192.0.2.2", "10.0.0.9"),
+        (1, "", "10.0.0.9"),
+        (1, "\0" * 5 + "x" * 500, "x" * 95),
+    ],
+)
+def test_the_address_is_that_of_the_outermost_trusted_proxy(proxies: int, passed_on: str, client: str) -> None:
+    environ = {"REMOTE_ADDR": "10.0.0.9", "HTTP_X_FORWARDED_FOR": passed_on}
+    assert find_client(environ, proxies) == client
+
+
+def test_one_mismatch_a_second_is_examined_and_segments_goes_first(database: Database) -> None:
+    examined: list[bytes] = []
+
+    def diagnose(body: bytes, _signature: str) -> str:
+        examined.append(body)
+        return "because"
+
+    refused = RefusedRequests(database, IDS, lambda: NOW, diagnose=diagnose)
+    stranger = {"REQUEST_METHOD": "POST", "REMOTE_ADDR": "203.0.113.9"}
+    segment = {**stranger, "HTTP_USER_AGENT": "Segment.io/1.0"}
+    for number in range(50):
+        refused.note(SignatureMismatch(), stranger, b"stranger %d" % number)
+    refused.note(SignatureMismatch(), segment, b"segment")
+    refused.note(SignatureMismatch(), segment, b"segment again")
+    refused.note(SignatureMismatch(), segment, b"x" * (64 * 1024 + 1))
+
+    def kept() -> list[Refusal]:
+        with database.reading() as conn:
+            return list_refusals(conn, KEPT)
+
+    wait_until(lambda: len(kept()) == 53)
+    assert examined == [b"segment"]
+    assert [one.body_start for one in kept() if one.diagnosis] == [b"segment"]

@@ -13,7 +13,7 @@ from app.service.telemetry import Telemetry
 from app.store.ledger import MINUTE
 from tests.builders import NOW, a_document, to_raw
 from tests.served import ADMIN_TOKEN
-from tests.sites import Site
+from tests.sites import SEGMENT_ADDRESS, Site
 from tests.web.visiting import counted, ids, listed, page, send
 
 
@@ -71,8 +71,8 @@ def test_bars_stand_on_each_other_within_the_chart_and_the_least_can_be_seen() -
 
 def test_refused_requests_are_told_loudly_and_only_when_there_are_some(visited: Site) -> None:
     assert "refused" not in page(visited, "/").replace("requests_refused", "")
-    visited.send(to_raw(a_document()), {"X-Signature": "0" * 40})
-    visited.send(to_raw(a_document()), {})
+    visited.segment(to_raw(a_document()), {"X-Signature": "0" * 40})
+    visited.segment(to_raw(a_document()), {})
     visited.refusals(2)
     text = page(visited, "/?range=hour")
     assert 'role="alert"' in text
@@ -83,8 +83,18 @@ def test_refused_requests_are_told_loudly_and_only_when_there_are_some(visited: 
         "does not retry",
         'href="/setup"',
         "POST /webhooks/segment",
+        SEGMENT_ADDRESS,
     ):
         assert shown in text
+
+
+def test_refused_requests_of_strangers_and_of_this_machine_are_told_quietly(visited: Site) -> None:
+    visited.send(b"x", {})
+    visited.segment(b"x", {"User-Agent": "zgrab/0.x"}, address="203.0.113.9")
+    visited.refusals(2)
+    text = page(visited, "/")
+    assert 'role="alert"' not in text
+    assert re.search(r'<span class="chip">2</span>\s*requests of strangers or of this machine were refused', text)
 
 
 def test_what_needs_a_person_is_named_with_where_to_go(visited: Site) -> None:

@@ -10,7 +10,9 @@ from werkzeug.test import TestResponse
 
 from app import errors
 from app.clock import clock
-from app.service.setup import REMEDIES, TESTER
+from app.core.credentials import fingerprint
+from app.service.remedies import REMEDIES
+from app.service.setup import TESTER
 from app.store.schema import calls, events, sightings
 from tests.builders import SECRET, a_document, to_raw
 from tests.served import ADMIN_TOKEN, ROOT, signed, wait_until
@@ -79,7 +81,8 @@ def test_a_test_call_is_signed_taken_and_kept_and_bills_nobody(site: Site) -> No
     sign_in(site.client)
     said = text_of(site.client.post("/setup/test", data={"csrf": csrf_of(site.client)}))
     assert "The test call was accepted and stored." in said
-    assert "The test call arrived" in arrivals(site)
+    wait_until(lambda: "From this machine: one was accepted" in arrivals(site))
+    assert "Nothing has come from Segment yet." in arrivals(site)
     [(customer, outcome)] = site.rows(calls, calls.c.customer_id, calls.c.outcome)
     assert (customer, outcome) == (TESTER, "ignored")
     assert site.rows(events) == []
@@ -108,22 +111,102 @@ def test_a_refused_test_call_says_why(make_site: Callable[..., Site]) -> None:
     said = text_of(site.client.post("/setup/test", data={"csrf": csrf_of(site.client)}))
     assert "The test call was refused: too_large." in said
     site.refusals(1)
-    assert "Set a smaller batch size" in arrivals(site)
+    assert "Set a smaller Batch Size" in arrivals(site)
 
 
-def test_what_came_last_is_said(site: Site) -> None:
+def looks(site: Site) -> str:
+    """How the first part of the status looks: what a script and a reader see."""
+    return str(re.findall(r'data-arrived="(\w+)"', site.client.get("/setup/arrivals").get_data(as_text=True))[0])
+
+
+def test_only_segment_turns_the_page_green_and_only_a_loss_turns_it_red(site: Site) -> None:
     sign_in(site.client)
-    assert "Waiting for the first call" in arrivals(site)
+    assert (looks(site), "Waiting for the first call" in arrivals(site)) == ("no", True)
     body = to_raw(a_document(event="<b>bold</b>"))
+    # This machine and a stranger: `send`, and whoever looks for open doors.
     site.send(body, {})
-    site.refusals(1)
-    assert REMEDIES["signature_missing"][:40] in arrivals(site)
-    site.send(body)
-    assert "Calls arrive." in arrivals(site)
-    assert "<b>bold" not in site.client.get("/setup/arrivals").get_data(as_text=True)
-    site.send(b"{", signed(b"{"))
+    site.segment(b"x", {"User-Agent": "<b>zgrab</b>"}, address="203.0.113.9")
     site.refusals(2)
+    assert looks(site) == "no"
+    for shown in ("1 request from strangers was refused", "203.0.113.9", "1 request from this machine was refused"):
+        assert shown in arrivals(site)
+    site.send(body)
+    wait_until(lambda: looks(site) == "others")
+    site.segment(body, {"User-Agent": "Segment (Actions)"})
+    site.refusals(3)
+    assert looks(site) == "refused"
+    assert REMEDIES["signature_missing"][:40] in arrivals(site)
+    assert "from Segment (198.51.100.7)" in arrivals(site).replace("( ", "(").replace(" )", ")")
+    site.segment(body)
+    wait_until(lambda: looks(site) == "call")
+    assert "Calls arrive from Segment." in arrivals(site)
+    shown = site.client.get("/setup/arrivals").get_data(as_text=True)
+    assert "<b>bold" not in shown
+    assert "<b>zgrab" not in shown
+    site.segment(b"{", signed(b"{"))
+    site.refusals(4)
     assert "The last request was refused: unparsable_json" in arrivals(site)
+
+
+def acknowledge(site: Site, until: object, **more: str) -> int:
+    data = {"csrf": csrf_of(site.client), "until": str(until), **more}
+    return site.client.post("/setup/acknowledge", data=data).status_code
+
+
+def test_what_was_refused_is_acknowledged_until_something_new_comes(site: Site) -> None:
+    sign_in(site.client)
+    site.segment(b"x", {})
+    site.refusals(1)
+    until = re.findall(r'name="until" value="(\d+)"', site.client.get("/setup/arrivals").get_data(as_text=True))[0]
+    assert 'name="until"' in site.client.get("/").get_data(as_text=True)
+    assert site.client.post("/setup/acknowledge", data={"until": until}).status_code == 403
+    assert acknowledge(site, until, csrf="x") == 403
+    for wrong in ("", "-1", "1.5", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 40):
+        assert acknowledge(site, wrong) == 400
+    assert looks(site) == "refused"
+    assert acknowledge(site, until, back="/?range=hour") == 303
+    assert looks(site) == "no"
+    assert 'role="alert"' not in site.client.get("/").get_data(as_text=True)
+    # The list of refused requests keeps it, and the next one is shown again, whatever time the form named.
+    acknowledge(site, clock() + 10**12)
+    site.segment(b"y", {})
+    assert len(site.refusals(2)) == 2
+    assert looks(site) == "refused"
+
+
+def test_each_secret_says_when_it_was_last_used_and_is_not_shown(make_site: Callable[..., Site]) -> None:
+    secrets = ("the-old-secret", "the-new-secret")
+    site = make_site(segment_shared_secrets=secrets)
+    sign_in(site.client)
+    assert open_setup(site).count("has not been used yet") == 2
+    body = to_raw(a_document())
+    site.segment(body, signed(body, secret=secrets[1]))
+    wait_until(lambda: open_setup(site).count("has not been used yet") == 1)
+    page = open_setup(site)
+    assert re.search(r"Secret 1 \([0-9a-f]{8}\) has not been used yet", page)
+    assert re.search(r"Secret 2 \([0-9a-f]{8}\) was last used at 20", page)
+    stored = repr(site.rows(sightings))
+    for secret in secrets:
+        assert secret not in page + stored
+    # With another key the digits are others: nobody who reads the database can try secrets.
+    assert fingerprint(secrets[1], ADMIN_TOKEN) in stored
+    assert fingerprint(secrets[1], "another") not in stored
+
+
+def test_who_sends_is_written_once_a_minute_however_many_come(site: Site) -> None:
+    body = to_raw(a_document())
+    for _ in range(5):
+        site.segment(body)
+
+    def names() -> set[str]:
+        return {name.partition(":")[0] for name, _ in site.rows(sightings)}
+
+    wait_until(lambda: {"arrived", "secret"} <= names())
+    before = site.rows(sightings)
+    for _ in range(5):
+        site.segment(body)
+        site.segment(body, address="198.51.100.8")
+    assert site.rows(sightings) == before
 
 
 def test_there_is_a_way_out_for_every_code_that_a_request_is_refused_with() -> None:
@@ -149,14 +232,17 @@ def test_a_proxy_that_no_setting_tells_of_is_said(make_site: Callable[..., Site]
 
 
 def test_any_request_tells_of_a_proxy_and_it_is_noted_once_an_hour(site: Site) -> None:
+    def noted() -> list[int]:
+        return [seen_at for name, seen_at in site.rows(sightings) if name == "untrusted_proxy"]
+
     body = to_raw(a_document())
     for _ in range(3):
         assert site.send(body, {**signed(body), "X-Forwarded-For": "192.0.2.1"}).status_code == 200
-    wait_until(lambda: site.rows(sightings))
-    [(name, seen_at)] = site.rows(sightings)
-    assert (name, abs(seen_at - clock()) < 60_000_000) == ("untrusted_proxy", True)
+    wait_until(noted)
+    [seen_at] = noted()
+    assert abs(seen_at - clock()) < 60_000_000
     site.send(body, {**signed(body), "X-Forwarded-For": "192.0.2.1"})
-    assert site.rows(sightings) == [(name, seen_at)]
+    assert noted() == [seen_at]
 
 
 @pytest.mark.parametrize("proxies", [0, 1])
@@ -209,6 +295,6 @@ def test_a_page_asks_the_database_a_few_times(site: Site) -> None:
     site.send(to_raw(a_document()))
     site.send(b"x", {})
     site.refusals(1)
-    # The newest call's id, the call, its idempotency ids, the newest refusal. And whether a proxy was seen.
-    assert len(queries_of(site, "/setup")) == 5
-    assert len(queries_of(site, "/setup/arrivals")) == 4
+    # The newest call's id, the call, its idempotency ids, who was seen, the refused requests and the last of them.
+    assert len(queries_of(site, "/setup")) == 6
+    assert len(queries_of(site, "/setup/arrivals")) == 6

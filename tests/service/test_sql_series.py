@@ -3,12 +3,11 @@
 from collections import Counter
 
 from app.core.outcome import Outcome, Reason
-from app.service.sql_series import count_calls_by_step, count_refusals, last_steps
+from app.service.sql_series import count_calls_by_step, last_steps
 from app.store import ledger
 from app.store.engine import Database
 from app.store.ledger import CALL, EVENT, MINUTE
-from app.store.refusals import Refusal, append_refusals
-from tests.builders import IDS, NOW
+from tests.builders import NOW
 
 ENTRIES = (
     (NOW - 61 * MINUTE, Outcome.STORED, "", 1),
@@ -48,20 +47,3 @@ def test_what_a_replay_takes_from_an_outcome_is_counted_below_zero(database: Dat
     with database.reading() as conn:
         [step] = count_calls_by_step(conn, last_steps(NOW, steps=1, step_minutes=1))
     assert step == {"rejected": -2, "stored": 2}
-
-
-def test_refusals_are_counted_by_code_from_a_moment_on(database: Database) -> None:
-    moments = {
-        NOW - MINUTE: "too_large",
-        NOW: "signature_mismatch",
-        NOW + 1: "signature_mismatch",
-        NOW + 2: "too_large",
-    }
-    ids = type(IDS)(lambda _below: 9)
-    with database.writing() as conn:
-        append_refusals(
-            conn, [Refusal(ids.next(at), at, code, "no", "POST", "/", "{}", b"") for at, code in moments.items()]
-        )
-    with database.reading() as conn:
-        assert count_refusals(conn, NOW) == {"signature_mismatch": 2, "too_large": 1}
-        assert count_refusals(conn, NOW + MINUTE) == {}

@@ -12,7 +12,7 @@ from app.store.schema.corrections import corrected_events, corrections
 from app.store.schema.deliveries import attempted, attempts, deliveries, destinations, differences
 from app.store.schema.evidence import evidence, signing_keys
 from app.store.schema.months import carried_adjustments, closed_months, closed_numbers
-from app.store.schema.nodes import ended_sessions, sightings
+from app.store.schema.nodes import ended_sessions, sightings, spent_links
 from app.store.schema.replays import fingerprints, outcome_changes, replays, voids
 from app.store.schema.usage import usage_buckets, usage_folds, usage_metrics, usage_tail
 
@@ -44,6 +44,7 @@ __all__ = [
     "requests",
     "sightings",
     "signing_keys",
+    "spent_links",
     "usage_buckets",
     "usage_folds",
     "usage_metrics",

@@ -156,5 +156,8 @@ refusals = Table(
     Column("path", Text, nullable=False),
     Column("headers", Text, nullable=False, comment="JSON object, without credentials"),
     Column("body_start", LargeBinary, nullable=False, comment="first 2 kB"),
+    Column("client", Text, comment="its address, as far as TRUSTED_PROXIES tells; NULL: refused before this was kept"),
+    Column("sender", Text, comment="segment, sdk, machine, authentic or stranger"),
+    Column("diagnosis", Text, comment="why its signature does not match, for people; NULL: nobody knows"),
     comment="The last requests that were turned away as a whole.",
 )

@@ -12,10 +12,18 @@ ended_sessions = Table(
     comment="Sessions of the pages that somebody signed out of, until their cookies expire by themselves.",
 )
 
+spent_links = Table(
+    "spent_links",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", Id, nullable=False, comment="from then on nobody accepts it anyway"),
+    comment="Sign-in links that were used.",
+)
+
 sightings = Table(
     "sightings",
     METADATA,
-    Column("name", Text, primary_key=True, comment="what was seen: untrusted_proxy"),
+    Column("name", Text, primary_key=True, comment="see app.store.nodes"),
     Column("seen_at", Id, nullable=False, comment="the last time, within an hour"),
     comment="What a process that serves noticed about how it is set up, for doctor and the setup page.",
 )
