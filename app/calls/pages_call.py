@@ -20,6 +20,7 @@ from app.core.text import short
 from app.core.times import format_time
 from app.core.transform.transform import Transform, TransformSet
 from app.errors import CallRejected
+from app.store.corrections import AMEND
 from app.store.engine import Connection
 from app.store.review import WholeCall, get_call
 from app.web.pages import Values, Work
@@ -130,6 +131,9 @@ def _versions(conn: Connection, catalog: Catalog, whole: WholeCall, live: dict[s
         would_be = next((values for result in whole.call.results if (values := result.read_event())), None)
         firsts[whole.call.transform_digest] = None if whole.events else would_be
     for event in whole.events[:EVENTS_MAX]:
+        if event.id in whole.origins and whole.origins[event.id].kind == AMEND:
+            # A person set its values: no expression did.
+            continue
         if event.voided_at is None and firsts.get(event.transform_digest) is None:
             firsts[event.transform_digest] = event.to_values()
     versions = []

@@ -143,7 +143,7 @@ def _stream_csv(offload: Offload, correction: Correction) -> Iterator[str]:
 def _correct(make_hooks: CorrectionHooksFactory) -> Callable[[Backend], dict[str, Any]]:
     document = _read_body("kind", *MEMBERS, *_BATCH)
     kind = document.pop("kind", None)
-    if kind not in {VOID, AMEND}:
+    if not isinstance(kind, str) or kind not in {VOID, AMEND}:
         raise BadQuery(f"kind must be {VOID} or {AMEND}")
     dry_run = document.pop("dry_run", False)
     if not isinstance(dry_run, bool):

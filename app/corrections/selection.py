@@ -108,9 +108,9 @@ def parse_lotus(text: object) -> LotusChoice:
     """Return what is done where Lotus has an event. Raises BadQuery."""
     if text is None:
         return LotusChoice.HOLD
-    if text not in set(LotusChoice):
+    if not isinstance(text, str) or text not in set(LotusChoice):
         raise BadQuery(f"lotus must be {', '.join(LotusChoice)}")
-    return LotusChoice(str(text))
+    return LotusChoice(text)
 
 
 def parse_author(text: object) -> str:

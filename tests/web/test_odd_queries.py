@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
+from app.corrections.pages_form import SELECTION
 from app.corrections.selection import MEMBERS
 from app.forward.outbox import DELIVERY_PARAMETERS
 from app.metrics.pages_query import EVENTS_PARAMETERS, PAGE_PARAMETERS
@@ -81,7 +82,7 @@ GET = {
     "/problems": _RANGE,
     "/deliveries": (*DELIVERY_PARAMETERS, "before"),
     "/deliveries/<event_id>": (),
-    "/corrections": (),
+    "/corrections": SELECTION,
     "/corrections/<correction_id>": (),
     "/replays": ("before",),
     "/replays/<replay_id>": (),
@@ -112,6 +113,8 @@ GET = {
     "/api/v1/deliveries/<event_id>": (),
     "/api/v1/corrections": _FURTHER,
     "/api/v1/corrections/<correction_id>": (),
+    "/api/v1/corrections/<correction_id>/events": ("after", "limit"),
+    "/api/v1/corrections/<correction_id>/events.csv": (),
     "/api/v1/replays": _FURTHER,
     "/api/v1/replays/<replay_id>": (),
     "/api/v1/transforms": (),
@@ -210,7 +213,7 @@ def test_an_odd_address_of_a_stranger_is_no_fault_either(site: Site) -> None:
 
 
 # Members that go along with each odd one, where they are taken.
-ALONG = {"state", "version", "text", "revision", "kind", "dry_run"}
+ALONG = {"state", "version", "text", "revision", "kind", "dry_run", "reason", "set", "customer"}
 # Bodies that are no object of anything.
 NO_OBJECTS = (
     *(b"", b"null", b"[]", b"1", b"\xff\xfe", b"{", b'{"\\u0000":1}', b'{"\\ud800":1}', "{}".encode("utf-16")),
@@ -229,7 +232,13 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/api/v1/deliveries/1/credit"): {"note": "x", "author": "x"},
     ("POST", "/api/v1/deliveries/release"): {**dict.fromkeys(DELIVERY_PARAMETERS, "x"), "before": "1"},
     ("POST", "/api/v1/deliveries/queue"): {"after": "1"},
-    ("POST", "/api/v1/corrections"): {**dict.fromkeys(MEMBERS, "x"), "kind": "void", "reason": "x", "dry_run": True},
+    ("POST", "/api/v1/corrections"): {
+        **dict.fromkeys((*MEMBERS, "author", "name", "lotus", "unset"), "x"),
+        "kind": "amend",
+        "set": {"properties.x": 1},
+        "reason": "x",
+        "dry_run": True,
+    },
     ("POST", "/api/v1/corrections/1/undo"): {"reason": "x", "author": "x"},
     ("POST", "/api/v1/replays"): dict.fromkeys((*PARAMETERS, "version"), "x"),
     ("PUT", "/api/v1/transforms/x"): {"text": "x", "revision": 7, "base": "zz"},
