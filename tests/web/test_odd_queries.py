@@ -95,6 +95,7 @@ GET = {
     "/setup": (),
     "/setup/arrivals": (),
     "/sign-in": ("next",),
+    "/sign-in/link": ("key",),
     "/healthz": (),
     "/readyz": (),
     "/metrics": (),
