@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import click
 
@@ -19,6 +18,15 @@ from app.errors import SegmentLotusError, SettingInvalid, Unavailable
 from app.forward.lotus import Lotus
 from app.forward.outbox import read_outbox
 from app.forward.verdict import read_verdict
+from app.service.diagnosis import (
+    Diagnosis,
+    diagnose_drift,
+    diagnose_growth,
+    diagnose_last_call,
+    diagnose_public_url,
+    diagnose_refusals,
+    read_current,
+)
 from app.settings import Settings, list_source_warnings, list_unused, list_warnings, load_for_serving
 from app.store.engine import Database, RowRefused
 from app.store.nodes import UNTRUSTED_PROXY, find_sighting
@@ -30,23 +38,13 @@ _CHECK_SECONDS = 10
 _BODY = b'{"type":"track","messageId":"doctor"}'
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """The result of one check."""
-
-    name: str
-    ok: bool | None
-    """None: not set up, and optional."""
-    sentence: str
-
-
 @click.command()
 @click.option(
     "--full", is_flag=True, help="Read the whole SQLite file, however long it takes; otherwise stop after 10 seconds."
 )
 @click.pass_context
 def doctor(context: click.Context, *, full: bool) -> None:
-    """Check settings, database, disk, transforms, signatures and Lotus, and say what to do.
+    """Check settings, database, disk, transforms, drift, what arrives and Lotus, and say what to do.
 
     Exit code 1 if something is wrong.
     """
@@ -80,10 +78,20 @@ def _examine(seconds: float | None) -> Iterator[Diagnosis]:
     yield _signature(settings)
     yield _keys("tracking", "SEGMENT_WRITE_KEYS", settings.segment_write_keys, "Segment's tracking API (/v1/*)")
     yield _keys("track-api", "LOTUS_INGEST_KEYS", settings.lotus_ingest_keys, "Lotus's track API (/api/track/)")
+    yield diagnose_public_url(settings)
     yield _lotus(settings)
     if connected.ok:
+        yield from _examine_use(settings, database)
         yield _run_check("proxy", lambda: _proxy(settings, database))
         yield _run_check("outbox", lambda: _outbox(settings, database))
+
+
+def _examine_use(settings: Settings, database: Database) -> Iterator[Diagnosis]:
+    """Run the checks of what the database says about the service in use."""
+    yield _run_check("drift", lambda: diagnose_drift(settings, database))
+    yield _run_check("growth", lambda: diagnose_growth(settings, database, clock()))
+    yield _run_check("last-call", lambda: diagnose_last_call(read_current(settings, database, clock())))
+    yield _run_check("refusals", lambda: diagnose_refusals(read_current(settings, database, clock())))
 
 
 def _settings() -> Diagnosis:

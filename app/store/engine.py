@@ -22,7 +22,7 @@ from app.store.integrity import Integrity
 from app.store.postgresql import SILENT, Patience, ServerSilent, Silence, create_engine
 from app.store.sqlite import Damaged, SqliteFile
 from app.store.sqlite_connection import WAIT_SECONDS
-from app.store.sqlite_files import create_file
+from app.store.sqlite_files import LOG, create_file
 
 # Codes that mean an invalid value. Everything else is a fault of the database, or of our use of it, that passes or is
 # repaired; treating that as a refused row would permanently reject a call that could be stored later.
@@ -156,6 +156,16 @@ class Database:
             return shutil.disk_usage(self.file.parent).free
         except OSError as error:
             raise Unavailable(f"the folder of the database, {self.file.parent}: {error.strerror}") from error
+
+    def size_bytes(self, conn: sa.Connection) -> int:
+        """Return the bytes that the database takes: of a SQLite file, with its log. Raises Unavailable."""
+        if self.file is None:
+            return int(conn.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one())
+        try:
+            log = self.file.with_name(self.file.name + LOG)
+            return self.file.stat().st_size + (log.stat().st_size if log.exists() else 0)
+        except OSError as error:
+            raise Unavailable(f"{self.file}: {error.strerror}") from error
 
     def create(self) -> None:
         """Create the SQLite file if there is none. Nothing else ever does.

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.test import Client
 
 from app.core.signature import sign
+from app.errors import WrongPath
 from app.service.telemetry import REFUSAL_CODES
 from app.store.schema import calls, events, requests
 from app.web.drain import EXTENSION
@@ -69,8 +70,9 @@ def test_a_signed_call_is_stored_with_its_own_bytes_its_request_and_its_event(si
         pytest.param("POST", WEBHOOK, lambda body: {**signed(body), "Content-Encoding": "gzip"}, id="not gzip"),
         pytest.param("POST", WEBHOOK, lambda body: {**signed(body), "Content-Encoding": "br"}, id="brotli"),
         *((method, WEBHOOK, signed) for method in ("GET", "HEAD", "DELETE", "OPTIONS")),
-        ("POST", f"{WEBHOOK}//", signed),
-        ("POST", "/webhooks//segment", signed),
+        # Signed, the answer says where the webhook is.
+        pytest.param("POST", f"{WEBHOOK}//", lambda _body: {}, id="two slashes at the end"),
+        pytest.param("POST", "/webhooks//segment", lambda _body: {}, id="two slashes in between"),
     ],
 )
 def test_the_shortcut_answers_as_the_route_does(
@@ -307,7 +309,7 @@ def test_what_is_no_json_is_400(site: Site, body: bytes) -> None:
 
 
 def test_every_code_of_a_refusal_has_its_status() -> None:
-    assert set(REFUSAL_CODES) == REFUSED_STATUSES.keys()
+    assert set(REFUSAL_CODES) - {WrongPath.code} == REFUSED_STATUSES.keys()
 
 
 def test_a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_413(make_site: Callable[..., Site]) -> None:

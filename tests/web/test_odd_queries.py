@@ -96,6 +96,7 @@ GET = {
     "/setup": (),
     "/setup/arrivals": (),
     "/sign-in": ("next",),
+    "/sign-in/link": ("key",),
     "/healthz": (),
     "/readyz": (),
     "/metrics": (),

@@ -25,7 +25,7 @@ SLOW_VIEW = """
     CREATE VIEW refusals AS
     WITH RECURSIVE counting(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counting WHERE n < 8000000)
     SELECT max(n) AS id, 0 AS received_at, '' AS code, '' AS message, '' AS method, '' AS path, '{}' AS headers,
-        x'' AS body_start
+        x'' AS body_start, NULL AS client, NULL AS sender, NULL AS diagnosis
     FROM counting
 """
 

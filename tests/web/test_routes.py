@@ -12,7 +12,7 @@ from tests.served import ADMIN_TOKEN, WEBHOOK, signed
 from tests.sites import Site
 
 # What answers without the admin token. Whoever adds a route that is not here has to guard it, or to say so here.
-OPEN = {WEBHOOK, "/healthz", "/readyz", "/sign-in", "/static/1"}
+OPEN = {WEBHOOK, "/healthz", "/readyz", "/sign-in", "/sign-in/link", "/static/1"}
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 
