@@ -57,7 +57,8 @@ def _deliveries_text(tally: CorrectionTally, kind: str, lotus: str | None, *, fo
     means = delivered_text(tally.delivered, lotus, replaced=is_replacing(kind))
     if not tally.withdrawn:
         return means
-    return f"{means}; {tally.withdrawn:,} {'would be' if foreseen else 'were'} taken out of the outbox"
+    were = "would be" if foreseen else "was" if tally.withdrawn == 1 else "were"
+    return f"{means}; {tally.withdrawn:,} {were} taken out of the outbox"
 
 
 def _counts_text(noun: str, counts: list[tuple[str | None, int]]) -> list[str]:
