@@ -1,12 +1,10 @@
 """A backfill is undone as a unit: what it added counts no more, and what was there before stays."""
 
-import inspect
 import json
 from pathlib import Path
 
 import pytest
 
-from app.corrections import corrector
 from app.store.engine import Database
 from app.store.schema import corrected_events
 from tests.backfill.backfilling import (
@@ -21,10 +19,6 @@ from tests.backfill.backfilling import (
     stored_events,
 )
 from tests.builders import an_ingest, outcomes_of, post, rows_of, some_transforms, to_raw
-
-pytestmark = pytest.mark.skipif(
-    "EventState.REMOVED" not in inspect.getsource(corrector), reason="the undo of added events comes with amendments"
-)
 
 
 def test_an_undo_takes_out_what_was_added_and_nothing_else(database: Database, type_: Type) -> None:

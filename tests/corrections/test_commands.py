@@ -121,7 +121,7 @@ def test_it_amends_says_what_changes_exports_and_brings_the_old_values_back(data
     )
     assert "tokens  customer-1  2026-11  changes by -3 (2 events)" in answer.stderr
     assert "tokens  other  2026-11  changes by 14 (2 new)" in answer.stderr
-    foreseen = json.loads(type_(*words, *REASON, "--dry-run", "--json").stdout)
+    foreseen = json.loads(type_(*words, *REASON, "--lotus", "send", "--dry-run", "--json").stdout)
     answer = type_(*words, *REASON, "--name", "wrong customer", "--lotus", "send", "--yes", "--json")
     document = json.loads(answer.stdout)
     same = foreseen.keys() - {"id", "dry_run"}
@@ -133,7 +133,7 @@ def test_it_amends_says_what_changes_exports_and_brings_the_old_values_back(data
     text = type_("corrections", "show", number).stdout
     assert "name      wrong customer" in text
     assert "sets      customer_id=other, properties.tokens=7" in text
-    assert "Lotus still counts it, and what replaces it is held back" in text
+    assert "Lotus will count both" in text
     assert "wrong customer: internal traffic" in type_("corrections", "list").stdout
     shown = type_("show", "e-1").stdout
     assert f"stands for e-1, by ann, {document['started_at'][:10]}" in shown

@@ -245,7 +245,7 @@ def test_a_difference_is_shown_as_what_it_is(forwarding: Site, address: str) -> 
     assert figures(page(forwarding, "/deliveries"))["differences"] == 1
     assert "balances</span>" in page(forwarding, "/deliveries")
     text = page(forwarding, f"/calls/{call}")
-    assert "1 of 2 events counts: 1 is void." in text
+    assert "1 of its 2 events counts" in text
     assert "difference correction-" in text
     correct(database, {"m-0~2": None})
     assert "0 of 2 events count: 2 are void." in page(forwarding, f"/calls/{call}")

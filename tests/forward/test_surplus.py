@@ -314,7 +314,7 @@ def test_what_replaces_an_event_under_way_waits_until_somebody_knows(database: D
     store(database, [use("a")])
     now = clock()
     with database.writing() as conn:
-        [due] = claim(conn, 7, now, now + DAY, 10)
+        [due] = claim(conn, 7, now, now + 60_000_000, 10)
     correct(database, {"a": n(1)}, "hold")
     assert states(database) == {"a": "voided", "a~2": "held"}
     with database.writing() as conn:

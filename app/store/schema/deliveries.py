@@ -57,6 +57,7 @@ differences = Table(
     comment="Corrections of sums that are sent to Lotus. They are no events: they live in the outbox only.",
 )
 Index("differences_correction", differences.c.correction_id)
+Index("differences_customer", differences.c.customer_id, differences.c.event_id)
 # What Lotus has of an event besides itself: asked for each event of a correction.
 Index("differences_corrected", differences.c.corrected_id)
 

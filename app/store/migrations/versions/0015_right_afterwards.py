@@ -109,6 +109,7 @@ def _extend_deliveries() -> None:
         comment="Corrections of sums that are sent to Lotus. They are no events: they live in the outbox only.",
     )
     op.create_index("differences_correction", "differences", ["correction_id"])
+    op.create_index("differences_customer", "differences", ["customer_id", "event_id"])
     op.create_index("differences_corrected", "differences", ["corrected_id"])
     _find_surplus()
 
