@@ -12,10 +12,11 @@ from app.core.json_text import encode
 from app.core.mismatch import MAX_BYTES
 from app.core.tracking import hide_write_keys
 from app.errors import SegmentLotusError, SignatureMismatch, Unavailable
-from app.ingest.sender import find_client, find_sender
+from app.ingest.sender import find_sender
 from app.store.engine import Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, Sender, append_refusals
+from app.web.peer import find_client
 
 # The least time between two writes, however many requests are refused.
 _PAUSE_SECONDS = 0.25

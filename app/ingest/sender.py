@@ -5,7 +5,7 @@ from typing import Any
 
 from app.core.tracking import PREFIX
 from app.store.refusals import Sender
-from app.web.sign_in import is_on_this_machine
+from app.web.peer import is_on_this_machine
 
 WEBHOOK_PATH = "/webhooks/segment"
 
@@ -14,8 +14,6 @@ SEGMENT_AGENTS = ("Segment.io/", "Segment (")
 
 _SDK = re.compile(r"analytics[-_.]", re.IGNORECASE)
 """Segment's SDKs: analytics-node, analytics-python, Analytics.NET and so on."""
-
-_ADDRESS_MAX = 100
 
 
 def find_sender(environ: dict[str, Any], *, authentic: bool) -> Sender:
@@ -28,13 +26,3 @@ def find_sender(environ: dict[str, Any], *, authentic: bool) -> Sender:
     if environ.get("PATH_INFO", "").startswith(PREFIX) and _SDK.match(agent):
         return Sender.SDK
     return Sender.AUTHENTIC if authentic else Sender.STRANGER
-
-
-def find_client(environ: dict[str, Any], trusted_proxies: int) -> str:
-    """Return the address of the client: what the outermost trusted proxy says, else the other end of the connection."""
-    passed_on = [text.strip() for text in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-    if trusted_proxies and len(passed_on) >= trusted_proxies and passed_on[-trusted_proxies]:
-        address = passed_on[-trusted_proxies]
-    else:
-        address = environ.get("REMOTE_ADDR", "")
-    return str(address)[:_ADDRESS_MAX].encode(errors="replace").decode().replace("\0", "")

@@ -9,8 +9,9 @@ from app.store.nodes import spend_link
 from app.web.application import body_limit
 from app.web.body import Limit
 from app.web.pages import Pages, protect
+from app.web.peer import is_on_this_machine
 from app.web.sessions import begin_session
-from app.web.sign_in import go_to, is_on_this_machine
+from app.web.sign_in import go_to
 from app.web.sign_in_link import LIFETIME_MINUTES, PATH, SignInLink, find_link
 
 _KEY_MAX = 200

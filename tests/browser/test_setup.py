@@ -31,14 +31,20 @@ def test_it_waits_says_why_a_request_was_refused_and_turns_green_at_the_first_ca
     expect(page.get_by_label("The webhook's URL")).to_have_value("https://bill.test/webhooks/segment")
     visitor.check()
     body = to_raw(a_document())
-    assert visitor.service.post(body, {}).status == 401
+    segment = {"User-Agent": "Segment.io/1.0", "X-Forwarded-For": "198.51.100.7"}
+    assert visitor.service.post(body, segment).status == 401
     expect(arrivals).to_contain_text("signature_missing")
     expect(arrivals).to_contain_text("The destination in Segment has no shared secret")
     visitor.check()
-    assert visitor.service.post(body, signed(body, secret="another")).status == 401
+    assert visitor.service.post(body, {**signed(body, secret="another"), **segment}).status == 401
     expect(arrivals).to_contain_text("The shared secret in Segment differs")
-    assert visitor.service.post(body).status == 200
-    expect(arrivals.locator(".good")).to_contain_text("Calls arrive.")
+    assert visitor.service.post(body, {**signed(body, secret=f"{SECRET}\n"), **segment}).status == 401
+    expect(arrivals).to_contain_text("shared secret 1 and a line break after it")
+    visitor.check()
+    arrivals.get_by_role("button", name="Acknowledge").click()
+    expect(arrivals.locator(".alert")).to_have_count(0)
+    assert visitor.service.post(body, {**signed(body), **segment}).status == 200
+    expect(arrivals.locator(".good")).to_contain_text("Calls arrive from Segment.")
     expect(arrivals).to_contain_text("stored")
     visitor.check()
 
@@ -47,7 +53,7 @@ def test_a_test_call_goes_the_whole_way(visitor: Visitor) -> None:
     page = visitor.sign_in("/setup")
     page.get_by_role("button", name="Send a signed test call").click()
     expect(page.get_by_text("The test call was accepted and stored.")).to_be_visible()
-    expect(page.locator("#arrivals")).to_contain_text("The test call arrived")
+    expect(page.locator("#arrivals")).to_contain_text("The newest call")
     visitor.go("/setup")
     visitor.check()
 

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 
 from app.errors import SignatureMismatch, Unavailable
 from app.ingest.refused_requests import RefusedRequests, shown_headers
-from app.ingest.sender import find_client, find_sender
+from app.ingest.sender import find_sender
 from app.store.engine import Database
 from app.store.ids import Ids
 from app.store.refusals import BODY_START_BYTES, KEPT, Refusal, list_refusals
+from app.web.peer import find_client
 from tests.builders import IDS, NOW, a_document, to_raw
 from tests.served import signed, wait_until
 from tests.sites import Site, counts
