@@ -1,7 +1,6 @@
 """The command `backfill`: load calls or events of another time from a file."""
 
 import contextlib
-import getpass
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from app.cli.program import (
     Failure,
     between_steps,
     check_pseudonym_key,
+    login,
     open_backend,
     read_settings,
     tune_garbage_collection,
@@ -31,10 +31,9 @@ from app.cli.program import (
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import counted
-from app.errors import BadQuery
 from app.store.corrections import Correction
 from app.store.ids import Ids
-from app.store.query import check_texts
+from app.store.query import AUTHOR_MAX, parse_author, parse_reason, parse_words
 from app.store.tally import CorrectionTally
 
 if TYPE_CHECKING:
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 HOOKS = "app.backfill.hooks"
 """The key of click's context under which a program keeps its BackfillHooksFactory."""
-
-_NAME_MAX = 100
-_REASON_MAX = 500
 
 
 @click.command()
@@ -151,25 +147,16 @@ def _parse(words: dict[str, Any]) -> _Options:
     """Parse the options. Raises UsageError, BadQuery."""
     if words["as_json"] and not (words["yes"] or words["dry_run"]):
         raise click.UsageError("--json does not ask: give --yes or --dry-run as well.")
-    format_, of, author = words.pop("format_"), words.pop("of"), words.pop("author") or _login()
+    format_, of, author = words.pop("format_"), words.pop("of"), words.pop("author") or login()
     name = words.pop("name")
     return _Options(
         format=Format(format_) if format_ else _guess_format(words["file"]),
         content=Content(of),
-        name=None if name is None else _parse_words("name", name, _NAME_MAX),
-        reason=_parse_words("reason", words.pop("reason"), _REASON_MAX),
-        author=_parse_words("author", author, _NAME_MAX),
+        name=None if name is None else parse_words("name", name, AUTHOR_MAX),
+        reason=parse_reason(words.pop("reason")),
+        author=parse_author(author),
         **words,
     )
-
-
-def _parse_words(name: str, text: str, most: int) -> str:
-    """Return a text of 1 to `most` characters without the spaces around it. Raises BadQuery."""
-    words = text.strip()
-    if not 0 < len(words) <= most:
-        raise BadQuery(f"{name} must be a text of 1 to {most} characters")
-    check_texts({name: words})
-    return words
 
 
 def _load(loader: Loader, selection: FileSelection, options: _Options) -> tuple[CorrectionTally, Correction | None]:
@@ -248,11 +235,3 @@ def _bar(length: int, label: str) -> "ProgressBar[int]":
 
 def _guess_format(file: str) -> Format:
     return Format.CSV if file.lower().removesuffix(".gz").endswith(".csv") else Format.NDJSON
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()[:_NAME_MAX] or "unknown"
-    except (OSError, KeyError):
-        # A container without an entry for its user.
-        return "unknown"

@@ -12,7 +12,7 @@ from app.corrections.corrector import make_corrector
 from app.corrections.documents import to_document, to_preview_document
 from app.corrections.export import CSV_HEAD, to_csv, to_event_document
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import MEMBERS, parse_author, parse_lotus, parse_name, parse_reason, parse_selection
+from app.corrections.selection import MEMBERS, parse_lotus, parse_name, parse_selection
 from app.corrections.sql_export import BatchEvent, list_batch_events
 from app.errors import BadQuery
 from app.store.corrections import (
@@ -24,7 +24,7 @@ from app.store.corrections import (
     get_correction,
     list_corrections,
 )
-from app.store.query import parse_id, parse_limit, parse_path_id
+from app.store.query import parse_author, parse_id, parse_limit, parse_path_id, parse_reason
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_json_object, read_list_parameters, read_parameters

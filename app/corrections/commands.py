@@ -15,10 +15,11 @@ from app.corrections.amendment import Amendment, parse_amendment, parse_assignme
 from app.corrections.corrector import Corrector, make_corrector
 from app.corrections.documents import to_document, to_preview_document, to_tally
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import Selection, parse_author, parse_lotus, parse_name, parse_reason, parse_selection
+from app.corrections.selection import Selection, parse_lotus, parse_name, parse_selection
 from app.corrections.text import effect_text, undo_text
 from app.store.corrections import Attribution, Correction, LotusChoice
 from app.store.engine import Database
+from app.store.query import parse_author, parse_reason
 
 HOOKS = "app.corrections.hooks"
 """The key of click's context under which a program keeps its CorrectionHooksFactory."""

@@ -18,12 +18,11 @@ from app.corrections.corrector import make_corrector
 from app.corrections.documents import to_document, to_tally
 from app.corrections.export import CSV_HEAD, to_csv, to_event_document
 from app.corrections.hooks import CorrectionHooksFactory
-from app.corrections.selection import parse_author, parse_reason
 from app.corrections.sql_corrections import list_event_ids
 from app.corrections.sql_export import stream_batch_events
 from app.corrections.text import correction_text, line_text
 from app.store.corrections import CorrectionState, get_correction, list_corrections
-from app.store.query import LIMIT_MAX, parse_id
+from app.store.query import LIMIT_MAX, parse_author, parse_id, parse_reason
 
 _SHOWN = 20
 

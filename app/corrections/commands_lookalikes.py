@@ -11,10 +11,10 @@ from app.corrections.commands import HOOKS, carry_out
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.lookalike_search import find_lookalikes, list_spare_ids
 from app.corrections.lookalikes import PERIOD, WITHIN, FindCounted, Lookalikes, LookalikesPage, parse_question
-from app.corrections.selection import IDS_MAX, parse_author, parse_reason, parse_selection
+from app.corrections.selection import IDS_MAX, parse_selection
 from app.errors import BadQuery
 from app.store.corrections import Attribution
-from app.store.query import LIMIT_MAX
+from app.store.query import LIMIT_MAX, parse_author, parse_reason
 
 FIND_COUNTED = "app.corrections.lookalikes"
 """The key of click's context under which a program keeps its FindCounted."""

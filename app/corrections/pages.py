@@ -15,12 +15,12 @@ from app.corrections.pages_form import (
     to_amendment_fields,
     to_selection_fields,
 )
-from app.corrections.selection import Selection, parse_author, parse_lotus, parse_name, parse_reason
+from app.corrections.selection import Selection, parse_lotus, parse_name
 from app.corrections.sql_corrections import list_event_ids
 from app.corrections.text import done_text, to_change_texts
 from app.errors import EditConflict
 from app.store.corrections import Attribution, Correction, LotusChoice, get_correction, list_corrections
-from app.store.query import parse_id, parse_path_id
+from app.store.query import parse_author, parse_id, parse_path_id, parse_reason
 from app.store.tally import CorrectionTally
 from app.web.pages import Pages, Values
 from app.web.parameters import read_form, read_parameters, to_texts

@@ -13,9 +13,10 @@ from app.corrections.corrector import make_corrector
 from app.corrections.hooks import CorrectionHooksFactory
 from app.corrections.lookalike_search import find_lookalikes
 from app.corrections.lookalikes import MEMBERS, PERIOD, WITHIN, FindCounted, parse_question
-from app.corrections.selection import Selection, parse_author, parse_reason, parse_selection
+from app.corrections.selection import Selection, parse_selection
 from app.errors import BadQuery, EditConflict
 from app.store.corrections import Attribution, Correction
+from app.store.query import parse_author, parse_reason
 from app.web.pages import Pages, Values
 from app.web.parameters import to_address, to_texts
 from app.web.sessions import CSRF_FIELD

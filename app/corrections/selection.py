@@ -8,7 +8,7 @@ import msgspec
 from app.core.times import format_time
 from app.errors import BadQuery
 from app.store.corrections import LotusChoice
-from app.store.query import check_texts, parse_id, parse_moment
+from app.store.query import AUTHOR_MAX, check_texts, parse_id, parse_moment, parse_words
 from app.store.record import KEY_MAX
 
 _TEXTS = ("message", "event_name", "customer", "transform", "call_event", "route")
@@ -22,9 +22,6 @@ IDS_MAX = 10_000
 """Idempotency ids of one selection: more are a filter."""
 
 TEXT_MAX = 2000
-REASON_MAX = 500
-AUTHOR_MAX = 100
-NAME_MAX = 100
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,14 +91,9 @@ def parse_selection(values: Mapping[str, Any], now: int) -> Selection:
     return selection
 
 
-def parse_reason(text: object) -> str:
-    """Return the reason of a correction or an undo. Raises BadQuery."""
-    return _parse_words("reason", text, REASON_MAX)
-
-
 def parse_name(text: object) -> str | None:
     """Return the name of a batch; None if it gets none. Raises BadQuery."""
-    return None if text is None else _parse_words("name", text, NAME_MAX)
+    return None if text is None else parse_words("name", text, AUTHOR_MAX)
 
 
 def parse_lotus(text: object) -> LotusChoice:
@@ -111,16 +103,3 @@ def parse_lotus(text: object) -> LotusChoice:
     if not isinstance(text, str) or text not in set(LotusChoice):
         raise BadQuery(f"lotus must be {', '.join(LotusChoice)}")
     return LotusChoice(text)
-
-
-def parse_author(text: object) -> str:
-    """Return the author of a correction or an undo. Raises BadQuery."""
-    return _parse_words("author", text, AUTHOR_MAX)
-
-
-def _parse_words(name: str, text: object, most: int) -> str:
-    words = text.strip() if isinstance(text, str) else ""
-    if not 0 < len(words) <= most:
-        raise BadQuery(f"{name} must be a text of 1 to {most} characters")
-    check_texts({name: words})
-    return words

@@ -12,9 +12,10 @@ from app.clock import clock
 from app.errors import BadQuery
 from app.evidence.documents import to_key_document, to_record_document
 from app.evidence.hooks import EvidenceHooks, Subject
-from app.evidence.maker import EvidenceMaker, check_subject, parse_author, to_evidence_name
+from app.evidence.maker import EvidenceMaker, check_subject, to_evidence_name
 from app.evidence.sql_evidence import list_keys, list_records
 from app.store.ids import Ids
+from app.store.query import parse_author
 from app.web.downloads import attachment
 from app.web.errors import to_json
 from app.web.offload import Offload

@@ -1,6 +1,5 @@
 """The commands `evidence`, `evidence-keys` and `verify-evidence`."""
 
-import getpass
 import os
 import secrets
 from pathlib import Path
@@ -8,17 +7,18 @@ from pathlib import Path
 import click
 from click.decorators import pass_meta_key
 
-from app.cli.program import Failure, open_backend, read_settings
+from app.cli.program import Failure, login, open_backend, read_settings
 from app.clock import clock
 from app.core.json_text import encode
 from app.core.text import printable
 from app.evidence.documents import to_key_document
 from app.evidence.hooks import EvidenceHooks, Recount, Subject
-from app.evidence.maker import AUTHOR_MAX, EvidenceMaker, check_subject, parse_author
+from app.evidence.maker import EvidenceMaker, check_subject
 from app.evidence.signing import read_public_key
 from app.evidence.sql_evidence import ensure_key, list_keys
 from app.evidence.verification import verify_evidence
 from app.store.ids import Ids
+from app.store.query import parse_author
 
 HOOKS = "app.evidence.hooks"
 """The key of click's context under which a program keeps its EvidenceHooks."""
@@ -55,7 +55,7 @@ def evidence(
     """Write a signed file that proves the number of one customer and month: events, definition, and what changed."""
     zone, version = texts["tz"] or str(read_settings().time_zone), texts["version"]
     subject = check_subject(Subject(metric=metric, version=version, customer_id=customer, month=month, tz=zone))
-    author = parse_author(texts["author"] or _login())
+    author = parse_author(texts["author"] or login())
     if output.exists() and not overwrite:
         raise Failure(f"{output} is there already: name another file, or give --overwrite")
     maker = EvidenceMaker(open_backend().database, Ids(secrets.randbelow), clock, hooks)
@@ -113,11 +113,3 @@ def verify_evidence_(recount: Recount, /, *, file: Path, key: str | None, no_key
         click.echo("The events give the number. The signature was not checked: anybody can have made this file.")
     else:
         click.echo("The signature and all digests are right, and the events give the number.")
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()[:AUTHOR_MAX] or "unknown"
-    except (OSError, KeyError):
-        # A container without an entry for its user.
-        return "unknown"

@@ -20,7 +20,6 @@ from app.store.engine import Connection, Database, DuplicateKey
 from app.store.ids import Ids
 from app.store.query import check_texts, parse_zone
 
-AUTHOR_MAX = 200
 _CUSTOMER_MAX = 255
 _TRIES = 10
 
@@ -110,14 +109,6 @@ def check_subject(subject: Subject) -> Subject:
     if not 0 < len(subject.customer_id) <= _CUSTOMER_MAX:
         raise BadQuery(f"customer_id must be the id of a customer, up to {_CUSTOMER_MAX} characters")
     return subject
-
-
-def parse_author(text: str) -> str:
-    """Parse who makes a file. Raises BadQuery."""
-    check_texts({"author": text})
-    if not 0 < len(text.strip()) <= AUTHOR_MAX:
-        raise BadQuery(f"author must be a name of up to {AUTHOR_MAX} characters")
-    return text.strip()
 
 
 def to_evidence_name(subject: Subject) -> str:

@@ -11,19 +11,11 @@ from app.forward.api import RETRY_SECONDS, read_move_request
 from app.forward.export import DeliveryExport, ExportFormat, MeasureValues
 from app.forward.outbox import DELIVERY_PARAMETERS, parse_delivery_filters
 from app.forward.retry import Move, move_matching
-from app.forward.settlement import (
-    count_release,
-    credit_with,
-    move_one,
-    of_state,
-    parse_author,
-    parse_note,
-    request_stored,
-)
+from app.forward.settlement import count_release, credit_with, move_one, of_state, parse_note, request_stored
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_differences import release_held
 from app.forward.sql_search import DeliveryFilters, count_matching
-from app.store.query import parse_id, parse_path_id
+from app.store.query import parse_author, parse_id, parse_path_id
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_json_object, read_parameters

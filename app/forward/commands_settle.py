@@ -1,6 +1,5 @@
 """Commands by which people settle deliveries: `deliveries credit`, `deliveries release`, `deliveries export`."""
 
-import getpass
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -9,17 +8,18 @@ import click
 import msgspec
 from click.decorators import pass_meta_key
 
-from app.cli.program import open_backend
+from app.cli.program import login, open_backend
 from app.clock import clock
 from app.core.text import counted
 from app.forward.export import DeliveryExport, ExportFormat, MeasureValues
 from app.forward.outbox import parse_delivery_filters
 from app.forward.retry import Move, move_matching
-from app.forward.settlement import AUTHOR_MAX, count_release, credit_with, of_state, parse_author, parse_note
+from app.forward.settlement import count_release, credit_with, of_state, parse_note
 from app.forward.sql_deliveries import DeliveryState
 from app.forward.sql_differences import release_held
 from app.forward.sql_search import DeliveryFilters, count_matching
 from app.store.engine import Database
+from app.store.query import parse_author
 
 MEASURE = "app.forward.measure"
 """The key of click's context under which a program keeps its MeasureValues."""
@@ -56,7 +56,7 @@ def credit(
 
     Without ids and filters: all of it.
     """
-    note, author = parse_note(note), parse_author(author or _login())
+    note, author = parse_note(note), parse_author(author or login())
     selected = _select(ids, texts, DeliveryState.SURPLUS)
     database = open_backend().database
     with database.reading() as conn:
@@ -134,11 +134,3 @@ def _select(ids: Sequence[str], texts: dict[str, str | None], state: DeliverySta
 def _move(database: Database, move: Move, selected: Sequence[DeliveryFilters]) -> tuple[int, int]:
     results = [move_matching(database, move, filters, clock, seconds=math.inf) for filters in selected]
     return sum(result.count for result in results), sum(result.left for result in results)
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()[:AUTHOR_MAX] or "unknown"
-    except (OSError, KeyError):
-        # A container without an entry for its user.
-        return "unknown"

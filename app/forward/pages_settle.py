@@ -17,7 +17,6 @@ from app.forward.settlement import (
     credit_with,
     move_one,
     of_state,
-    parse_author,
     parse_note,
     request_stored,
     request_these,
@@ -26,7 +25,7 @@ from app.forward.sql_deliveries import DeliveryState, retry
 from app.forward.sql_differences import release_held
 from app.forward.sql_search import DeliveryFilters, count_matching
 from app.settings import Settings
-from app.store.query import parse_id, parse_path_id
+from app.store.query import parse_author, parse_id, parse_path_id
 from app.store.review_events import list_call_events
 from app.web.pages import Pages, Values, Work
 from app.web.parameters import read_form

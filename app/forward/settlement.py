@@ -15,11 +15,8 @@ from app.forward.sql_search import DeliveryFilters, search_deliveries
 from app.store import ledger
 from app.store.engine import Connection, Database
 from app.store.ids import Ids
-from app.store.query import check_texts
+from app.store.query import parse_words
 from app.store.walk import MOST
-
-NOTE_MAX = 500
-AUTHOR_MAX = 100
 
 # Lets calls that arrived during a batch be stored before the next one.
 _PAUSE_SECONDS = 0.005
@@ -37,20 +34,7 @@ class ReleaseCount(msgspec.Struct, frozen=True):
 
 def parse_note(text: object) -> str:
     """Return the note of a credit. Raises BadQuery."""
-    return _parse_words("note", text, NOTE_MAX)
-
-
-def parse_author(text: object) -> str:
-    """Return who wrote a note. Raises BadQuery."""
-    return _parse_words("author", text, AUTHOR_MAX)
-
-
-def _parse_words(name: str, text: object, most: int) -> str:
-    words = text.strip() if isinstance(text, str) else ""
-    if not 0 < len(words) <= most:
-        raise BadQuery(f"{name} must be a text of 1 to {most} characters")
-    check_texts({name: words})
-    return words
+    return parse_words("note", text)
 
 
 def of_state(filters: DeliveryFilters, state: DeliveryState) -> DeliveryFilters:

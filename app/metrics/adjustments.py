@@ -186,7 +186,9 @@ def carry_adjustments(
         if find_closed_month(conn, closed.metric, target.text, closed.tz):
             raise BadQuery(f"{target.text} of {closed.metric} is closed, too: carry into a later month")
         if not lines:
-            raise BadQuery(f"no adjustment of {closed.month} is open")
+            raise BadQuery(
+                f"no adjustment of {closed.month} is open, of what was stored or corrected more than 30 s ago"
+            )
         new = [
             CarriedAdjustment(
                 id=next_id(now),

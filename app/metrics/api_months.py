@@ -17,19 +17,11 @@ from app.metrics.month_documents import (
     to_report_document,
     to_report_name,
 )
-from app.metrics.months import (
-    AUTHOR_MAX,
-    REASON_MAX,
-    close_month,
-    parse_month,
-    parse_words,
-    reopen_month,
-    verify_month,
-)
+from app.metrics.months import close_month, parse_month, reopen_month, verify_month
 from app.metrics.parameters import check_group, parse_after, parse_group
 from app.metrics.sql_months import get_closed_month, list_closed_months
 from app.store.ids import Ids
-from app.store.query import check_texts, parse_limit, parse_path_id
+from app.store.query import check_texts, parse_author, parse_limit, parse_path_id, parse_reason, parse_words
 from app.web.errors import to_json
 from app.web.offload import Offload, Work
 from app.web.parameters import read_json_object, read_list_parameters, read_parameters
@@ -92,8 +84,8 @@ def _list() -> Work:
 def _close() -> Callable[[Backend], object]:
     document = _read_body("metric", "month", "tz", "author")
     month = parse_month(document.get("month"), document.get("tz", "UTC"))
-    author = parse_words("author", document.get("author", AUTHOR), AUTHOR_MAX)
-    metric = parse_words("metric", document.get("metric"), REASON_MAX)
+    author = parse_author(document.get("author", AUTHOR))
+    metric = parse_words("metric", document.get("metric"))
     return lambda backend: to_month_document(close_month(backend.database, _next_id(), metric, month, author))
 
 
@@ -158,9 +150,9 @@ def _verify(month_id: str) -> Callable[[Backend], object]:
 
 def _carry(month_id: str) -> Callable[[Backend], object]:
     document = _read_body("into", "customer_id", "author")
-    author = parse_words("author", document.get("author", AUTHOR), AUTHOR_MAX)
-    into = parse_words("into", document.get("into"), REASON_MAX)
-    customer_id = parse_words("customer_id", document["customer_id"], REASON_MAX) if "customer_id" in document else None
+    author = parse_author(document.get("author", AUTHOR))
+    into = parse_words("into", document.get("into"))
+    customer_id = parse_words("customer_id", document["customer_id"]) if "customer_id" in document else None
     number = parse_path_id("a closed month", month_id)
 
     def work(backend: Backend) -> object:
@@ -172,8 +164,8 @@ def _carry(month_id: str) -> Callable[[Backend], object]:
 
 def _reopen(month_id: str) -> Callable[[Backend], object]:
     document = _read_body("reason", "author")
-    author = parse_words("author", document.get("author", AUTHOR), AUTHOR_MAX)
-    reason = parse_words("reason", document.get("reason"), REASON_MAX)
+    author = parse_author(document.get("author", AUTHOR))
+    reason = parse_reason(document.get("reason"))
     number = parse_path_id("a closed month", month_id)
     return lambda backend: to_month_document(reopen_month(backend.database, number, author, reason))
 

@@ -1,11 +1,10 @@
 """The commands `close` and `months`: close a month, see what changed since, carry that on, and reopen it."""
 
-import getpass
 import secrets
 
 import click
 
-from app.cli.program import CommandGroup, Failure, open_backend, read_settings
+from app.cli.program import CommandGroup, Failure, login, open_backend, read_settings
 from app.core.json_text import encode
 from app.core.text import counted, printable, short, table_lines
 from app.core.times import format_time
@@ -20,20 +19,12 @@ from app.metrics.month_documents import (
     to_report_document,
     to_state,
 )
-from app.metrics.months import (
-    AUTHOR_MAX,
-    REASON_MAX,
-    close_month,
-    parse_month,
-    parse_words,
-    reopen_month,
-    verify_month,
-)
+from app.metrics.months import close_month, parse_month, reopen_month, verify_month
 from app.metrics.sql_months import ClosedMonth, get_closed_month, list_closed_months, list_numbers
 from app.metrics.values import format_number
 from app.store.engine import Connection
 from app.store.ids import Ids
-from app.store.query import LIMIT_MAX, parse_id
+from app.store.query import LIMIT_MAX, parse_author, parse_id, parse_reason
 
 _PAGE = 500
 
@@ -51,7 +42,7 @@ def close(*, metric: str, month: str, tz: str | None, author: str | None, as_jso
     """Close a month of a metric: its numbers are frozen, and later changes are shown beside them as adjustments."""
     period = parse_month(month, tz or str(read_settings().time_zone))
     database = open_backend().database
-    closed = close_month(database, Ids(secrets.randbelow).next, metric, period, _read_author(author))
+    closed = close_month(database, Ids(secrets.randbelow).next, metric, period, parse_author(author or login()))
     with database.reading() as conn:
         numbers = counted(len(list_numbers(conn, closed.id)), "number")
     if as_json:
@@ -140,8 +131,8 @@ def verify(*, id_: str | None) -> None:
 @_author
 def reopen(*, id_: str, reason: str, author: str | None) -> None:
     """Open a closed month again; what was closed stays in the history."""
-    reason = parse_words("reason", reason, REASON_MAX)
-    closed = reopen_month(open_backend().database, parse_id("ID", id_), _read_author(author), reason)
+    reason = parse_reason(reason)
+    closed = reopen_month(open_backend().database, parse_id("ID", id_), parse_author(author or login()), reason)
     click.echo(f"{closed.month} of {closed.metric} is open again.")
 
 
@@ -155,7 +146,9 @@ def carry(*, id_: str, into: str, customer: str | None, author: str | None, as_j
     """Take the open adjustments of a closed month into a later one, as lines of their own."""
     database = open_backend().database
     next_id = Ids(secrets.randbelow).next
-    names, carried = carry_adjustments(database, next_id, parse_id("ID", id_), into, _read_author(author), customer)
+    names, carried = carry_adjustments(
+        database, next_id, parse_id("ID", id_), into, parse_author(author or login()), customer
+    )
     if as_json:
         click.echo(encode({"carried": [to_carried_document(line, names) for line in carried]}).decode())
         return
@@ -209,13 +202,3 @@ def _all_months(conn: Connection) -> list[ClosedMonth]:
     while more := list_closed_months(conn, LIMIT_MAX, rows[-1].id if rows else None):
         rows += more
     return [row for row in rows if row.reopened_at is None]
-
-
-def _read_author(author: str | None) -> str:
-    if author:
-        return parse_words("author", author, AUTHOR_MAX)
-    try:
-        return getpass.getuser()[:AUTHOR_MAX] or "unknown"
-    except (OSError, KeyError):
-        # A container without an entry for its user.
-        return "unknown"

@@ -33,11 +33,7 @@ from app.metrics.windows import FIRST_YEAR, LAST_YEAR, SECOND, day_start
 from app.store.clock import read_clock
 from app.store.engine import Connection, Database, DuplicateKey
 from app.store.moment import MARGIN, latest_moment, reading_at
-from app.store.query import check_texts
 from app.zones import find_zone, to_wall, zone_hint
-
-REASON_MAX = 500
-AUTHOR_MAX = 100
 
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 _MONTHS_IN_YEAR = 12
@@ -85,15 +81,6 @@ def _to_month(first: date, tz: str, zone: tzinfo) -> Month:
     following = first.replace(year=first.year + years, month=month + 1)
     text = first.isoformat()[: len("2026-10")]
     return Month(text, tz, day_start(zone, first) * SECOND, day_start(zone, following) * SECOND)
-
-
-def parse_words(name: str, text: object, most: int) -> str:
-    """Return the reason or the author of what is done to a month. Raises BadQuery."""
-    words = text.strip() if isinstance(text, str) else ""
-    if not 0 < len(words) <= most:
-        raise BadQuery(f"{name} must be a text of 1 to {most} characters")
-    check_texts({name: words})
-    return words
 
 
 def close_month(database: Database, next_id: Callable[[int], int], name: str, month: Month, author: str) -> ClosedMonth:

@@ -17,17 +17,7 @@ from app.metrics.adjustments import (
 from app.metrics.bucket_parts import to_metric_event
 from app.metrics.catalog import read_live_metrics
 from app.metrics.month_documents import change_text
-from app.metrics.months import (
-    AUTHOR_MAX,
-    REASON_MAX,
-    Month,
-    close_month,
-    month_at,
-    parse_month,
-    parse_words,
-    reopen_month,
-    verify_month,
-)
+from app.metrics.months import Month, close_month, month_at, parse_month, reopen_month, verify_month
 from app.metrics.pages_view import number_text
 from app.metrics.parameters import check_group, parse_after, parse_group, to_after
 from app.metrics.sql_events import UsageEvent
@@ -35,7 +25,7 @@ from app.metrics.sql_months import get_closed_month, list_closed_months
 from app.metrics.values import Skip, format_number
 from app.store.clock import read_clock
 from app.store.ids import Ids
-from app.store.query import check_texts, parse_path_id
+from app.store.query import check_texts, parse_author, parse_path_id, parse_reason, parse_words
 from app.web.pages import Pages, Values
 from app.web.parameters import read_form, read_parameters, to_address
 from app.web.sign_in import go_to
@@ -61,8 +51,8 @@ def month_pages(pages: Pages) -> Blueprint:
     def close() -> Response:
         texts = read_form("metric", "month", "tz", "author")
         month = parse_month(texts.get("month"), texts.get("tz", str(pages.zone())))
-        metric = parse_words("metric", texts.get("metric"), REASON_MAX)
-        author = parse_words("author", texts.get("author"), AUTHOR_MAX)
+        metric = parse_words("metric", texts.get("metric"))
+        author = parse_author(texts.get("author"))
         next_id = Ids(secrets.randbelow).next
         closed = pages.read(lambda backend: close_month(backend.database, next_id, metric, month, author))
         return go_to(f"/months/{closed.id}")
@@ -88,8 +78,8 @@ def month_pages(pages: Pages) -> Blueprint:
     def carry(month_id: str) -> Response:
         number = parse_path_id("a closed month", month_id)
         texts = read_form("into", "author", "customer_id")
-        into = parse_words("into", texts.get("into"), REASON_MAX)
-        author = parse_words("author", texts.get("author"), AUTHOR_MAX)
+        into = parse_words("into", texts.get("into"))
+        author = parse_author(texts.get("author"))
         next_id, customer_id = Ids(secrets.randbelow).next, texts.get("customer_id")
         pages.read(lambda backend: carry_adjustments(backend.database, next_id, number, into, author, customer_id))
         return go_to(f"/months/{number}")
@@ -98,8 +88,8 @@ def month_pages(pages: Pages) -> Blueprint:
     def reopen(month_id: str) -> Response:
         number = parse_path_id("a closed month", month_id)
         texts = read_form("reason", "author")
-        reason = parse_words("reason", texts.get("reason"), REASON_MAX)
-        author = parse_words("author", texts.get("author"), AUTHOR_MAX)
+        reason = parse_reason(texts.get("reason"))
+        author = parse_author(texts.get("author"))
         pages.read(lambda backend: reopen_month(backend.database, number, author, reason))
         return go_to(f"/months/{number}")
 

@@ -21,6 +21,12 @@ CALL_PARAMETERS = ("outcome", "reason", "event", "customer", "id", "transform", 
 EVENT_PARAMETERS = ("customer", "event_name", "idempotency_id", "call_id", "voided", "since", "until")
 
 LIMIT_DEFAULT = 50
+REASON_MAX = 500
+"""Characters of a reason or a note."""
+
+AUTHOR_MAX = 100
+"""Characters of the name of a person, or of what a person names."""
+
 LIMIT_MAX = 500
 
 Name = TypeVar("Name", Outcome, Reason)
@@ -75,6 +81,25 @@ def check_texts(texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         if _NO_TEXT.search(text):
             raise BadQuery(f"{name} must be text without NUL or half surrogate pairs; it is {_quote(text)}")
+
+
+def parse_words(name: str, text: object, most: int = REASON_MAX) -> str:
+    """Return what a person wrote, 1 to `most` characters, without spaces around it. Raises BadQuery."""
+    words = text.strip() if isinstance(text, str) else ""
+    if not 0 < len(words) <= most:
+        raise BadQuery(f"{name} must be a text of 1 to {most} characters")
+    check_texts({name: words})
+    return words
+
+
+def parse_author(text: object) -> str:
+    """Return who does something, as they call themselves. Raises BadQuery."""
+    return parse_words("author", text, AUTHOR_MAX)
+
+
+def parse_reason(text: object) -> str:
+    """Return why somebody does something. Raises BadQuery."""
+    return parse_words("reason", text)
 
 
 def parse_moment(name: str, text: str, now: int) -> int:
