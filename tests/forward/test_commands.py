@@ -141,8 +141,19 @@ def test_the_doctor_finds_nothing_where_all_is_well(type_: Type) -> None:
     done = type_("doctor")
     assert done.exit_code == 0, done.output
     names = ["settings", "database", "pages", "disk", "transforms", "signature"]
-    names += ["tracking", "track-api", "lotus", "proxy", "outbox"]
-    not_set_up = {"tracking", "track-api"}
+    names += [
+        "tracking",
+        "track-api",
+        "public-url",
+        "lotus",
+        "drift",
+        "growth",
+        "last-call",
+        "refusals",
+        "proxy",
+        "outbox",
+    ]
+    not_set_up = {"tracking", "track-api", "public-url", "last-call"}
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["--" if name in not_set_up else "ok", name] for name in names
     ]
