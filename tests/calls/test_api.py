@@ -32,11 +32,11 @@ OPEN_ROUTES = {
     *((path, method) for path in ("/healthz", "/readyz") for method in ("GET", "HEAD", "OPTIONS")),
     ("/metrics", "OPTIONS"),
     # Flask's own answer, which names the methods.
-    *((path, "OPTIONS") for path in ("/", "/sign-in", "/sign-out", "/static/<path:filename>")),
+    *((path, "OPTIONS") for path in ("/", "/sign-in", "/sign-in/link", "/sign-out", "/static/<path:filename>")),
     ("/api/track/", "OPTIONS"),
     # What a browser asks before it sends.
     *((path, "OPTIONS") for path in Tracking.paths),
-    *(("/sign-in", method) for method in ("GET", "HEAD")),
+    *((path, method) for path in ("/sign-in", "/sign-in/link") for method in ("GET", "HEAD")),
     *(("/static/<path:filename>", method) for method in ("GET", "HEAD")),
 }
 
