@@ -136,7 +136,7 @@ class Judge:
             )
             assert (line.today and line.today.value) == today.get(key, (None,))[0]
             was, is_now = (Fraction(numbers.get(key, (None, 0))[0] or 0) for numbers in (frozen, today))
-            assert Fraction(line.carried) == self.carried[closed_id][key]
+            assert Fraction(line.carried) == self.carried[closed_id].get(key, 0)
             assert Fraction(line.total) == is_now - was
             assert was + Fraction(line.carried) + Fraction(line.open) == is_now
         assert verify_month(self.history.database, report.closed) == []
