@@ -12,7 +12,7 @@ from app.replay.decide import Decision
 from app.replay.exchange import keep_revisions, replace_events
 from app.replay.sql_replays import CallChange, Void, count_changes, prepare_changes
 from app.store import ledger
-from app.store.corrections import CorrectedEvent, CorrectionStep, EventState, append_corrected
+from app.store.corrections import CorrectedEvent, CorrectionStep, EventState, LotusChoice, append_corrected
 from app.store.engine import RowRefused
 from app.store.events import NewEvent
 from app.store.record import EventResult, MappedCall, to_key, unstorable
@@ -75,6 +75,10 @@ def _tell(
         return counts
     voided_ids = [void.event_id for void in voids]
     result.delivered, result.withdrawn = context.hooks.count_deliveries(conn, voided_ids)
+    if context.is_rehearsal and context.correction.lotus not in {None, LotusChoice.HOLD}:
+        made = {event.id: event.lane.events[event.position] for event in stored}
+        instead = {old_id: made[new_id] for old_id, new_id in new_ids.items() if new_id in made}
+        context.hooks.check_lotus(conn, voided_ids, context.correction.lotus or "", context.now, instead)
     replaced = dict(zip([void.event_id for void in voids], result.owners, strict=True))
     owner_before = {new_id: replaced[old_id] for old_id, new_id in new_ids.items()}
     added = [event.id for event in stored if event.id not in owner_before]

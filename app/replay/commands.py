@@ -137,12 +137,14 @@ def replay(
     plan = replayer.plan(request, bounds, parse_attribution(attribution, login(), correct=correct), again=again)
     _announce(plan, dry_run=dry_run)
     tune_garbage_collection()
-    if not (dry_run or yes or plan.left == 0):
-        if correct:
-            # Show what it does to a bill before doing it.
-            trial = dataclasses.replace(plan, tally=Tally(), correction=without_counts(plan.correction))
-            _dry_run(replayer, trial)
+    asks = not (dry_run or yes or plan.left == 0)
+    if correct and (asks or (attribution.get("lotus", LotusChoice.HOLD) != LotusChoice.HOLD and not dry_run)):
+        # Show what it does to a bill before doing it, and refuse what cannot be done about Lotus.
+        trial = dataclasses.replace(plan, tally=Tally(), correction=without_counts(plan.correction))
+        _dry_run(replayer, trial)
+        if asks:
             click.echo(summary_text(trial, [], dry_run=True), err=True)
+    if asks:
         click.confirm(f"Replay {counted(plan.left, 'call')}?", abort=True, err=True)
     if dry_run:
         _dry_run(replayer, plan)

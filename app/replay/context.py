@@ -1,10 +1,11 @@
 """What the writing of a batch works with: its transaction, its hooks, its result."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from app.core.lotus import LotusEvent
 from app.store import ledger
 from app.store.commit import OnEvents
 from app.store.corrections import Correction, CorrectionStep
@@ -25,6 +26,9 @@ class Hooks(NamedTuple):
     """Returns how many of these event ids Lotus has, as far as is known here, and how many are in the outbox."""
     measure: Callable[[Connection, Sequence[int]], Measure]
     """Returns what these event ids add to the metrics."""
+    check_lotus: Callable[[Connection, Sequence[int], str, int, Mapping[int, LotusEvent]], None]
+    """Checks that what is chosen for Lotus can be carried out for voided events, at a time in microseconds, with what
+    stands for them by their ids. Raises BadQuery."""
 
 
 class HooksFactory(Protocol):
@@ -77,3 +81,5 @@ class BatchContext:
     """Tag of this process's rows in the ledger."""
     now: int
     hooks: Hooks
+    is_rehearsal: bool = False
+    """It will be rolled back: what cannot be carried out is refused here, before anything is written."""

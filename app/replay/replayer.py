@@ -264,6 +264,7 @@ class Replayer:
                 tag=self._ids.tag,
                 now=now,
                 hooks=self._hooks,
+                is_rehearsal=isinstance(following, Rehearsal),
             )
             written = tally.without_skipped(decisions)
             if isinstance(following, Rehearsal):

@@ -135,6 +135,7 @@ def replay_hooks(ids: Ids, *, forwards: bool) -> Hooks:
         on_step=(_rebuild(note), outbox.follow),
         count_deliveries=count_deliveries,
         measure=lambda conn, event_ids: measure_effect(conn, list_event_values(conn, event_ids)),
+        check_lotus=outbox.check,
     )
 
 

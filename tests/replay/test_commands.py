@@ -20,7 +20,7 @@ from app.service import commands
 from app.settings import SETTINGS
 from app.store import ledger
 from app.store.engine import Database
-from app.store.schema import calls, replays, versions
+from app.store.schema import calls, corrections, events, replays, versions
 from tests.builders import (
     NOW,
     a_document,
@@ -139,10 +139,6 @@ def test_a_correction_is_a_batch_that_says_who_and_why_and_is_undone_by_its_id(d
     [
         ([], "1 of these was delivered; Lotus still counts it, and what replaces it is held back"),
         (["--lotus", "send"], "1 of these was delivered; Lotus will count both"),
-        (
-            ["--lotus", "difference"],
-            "1 of these was delivered; Lotus keeps it, and gets the difference as a correction event",
-        ),
     ],
 )
 def test_the_question_says_what_lotus_has(database: Database, type_: Type, choice: list[str], sentence: str) -> None:
@@ -154,6 +150,25 @@ def test_the_question_says_what_lotus_has(database: Database, type_: Type, choic
     take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
     said = type_("replay", "--correct", *choice, input="n\n")
     assert f"2 events would be made void; {sentence}" in said.stderr
+
+
+@pytest.mark.parametrize("yes", [[], ["--yes"]])
+def test_a_difference_that_no_metric_allows_is_refused_before_anything_is_written(
+    database: Database, type_: Type, yes: list[str]
+) -> None:
+    take(database, right, an_order(1), an_order(2))
+    with database.writing() as conn:
+        count, _ = request_later(conn, 0, 1 << 62, NOW)
+        ledger.append(conn, 1, NOW, count_waiting(count))
+    deliver(database, "order-1")
+    take(database, some_transforms(order=RIGHT + "event: {event_name: {const: sale}}\n"))
+    before = rows_of(database, events), rows_of(database, corrections)
+    refused = type_("replay", "--correct", "--lotus", "difference", *yes)
+    assert refused.exit_code == 1
+    assert "no difference corrects the event 'order-1'" in refused.stderr
+    assert "choose hold" in refused.stderr
+    assert rows_of(database, events) == before[0]
+    assert {state for (state,) in rows_of(database, corrections, corrections.c.state)} <= {"running"}
 
 
 def test_another_pseudonym_key_is_refused_until_it_is_accepted(

@@ -3,6 +3,7 @@
 import pytest
 
 from app.catalog.live import Catalog
+from app.clock import clock as wall_clock
 from app.core.outcome import Outcome
 from app.forward.sql_claims import DeliveryResult, claim, record_results
 from app.forward.sql_deliveries import DeliveryState
@@ -59,7 +60,7 @@ def test_a_correction_holds_back_what_stands_for_an_event_that_lotus_has_or_may_
     take(database, some_transforms(order=WRONG), an_order(1), an_order(2), an_order(3))
     replay(database, RIGHT)
     with database.writing() as conn:
-        held = claim(conn, 1, NOW * 2, NOW * 3, 2)
+        held = claim(conn, 1, NOW * 2, wall_clock() + 60_000_000, 2)
         [first] = [one for one in held if one.idempotency_id == "order-1"]
         ledger.append(
             conn,
