@@ -100,8 +100,8 @@ def _events_file(offload: Offload, name: str) -> Response:
     group, query = parse_group(texts.get("group")), parse_usage_query(texts, now)
 
     def find(backend: Backend) -> Metric:
-        with backend.database.reading() as conn:
-            return get_metric(conn, name, texts.get("version"))
+        with reading_at(backend.database, query.as_of) as conn:
+            return get_metric(conn, name, texts.get("version"), query.as_of)
 
     metric: Metric = offload(find)
     check_group(group, query.groups(metric))

@@ -40,7 +40,9 @@ def to_events_name(metric: Metric, query: Query, now: int) -> str:
     """Return the file name of the events of a query: the metric, the customer, the period in its zone."""
     zone = query.zone()
     period = (to_name_part(zone, at) for at in (query.start, max(query.start, query.end_at(now))))
-    return to_file_name(metric.name, "events", query.customer_id, *period, suffix=".csv")
+    moment = to_name_part(zone, query.as_of)
+    as_of = moment and f"as-of-{moment}"
+    return to_file_name(metric.name, "events", query.customer_id, *period, as_of, suffix=".csv")
 
 
 def share_head(names: Sequence[str]) -> list[str]:

@@ -136,7 +136,7 @@ def test_from_a_metric_to_a_number_to_its_events_to_a_call_and_back(visitor: Vis
     expect(page.get_by_role("heading", level=1)).to_have_text("The events behind this number")
     events = page.locator("tr[data-event]")
     expect(events).to_have_count(14)
-    events.first.get_by_role("link").click()
+    events.first.get_by_role("link").first.click()
     expect(page.get_by_role("heading", level=2, name="Which metrics counted this")).to_be_visible()
     judged = page.get_by_role("table", name="Metrics of the events of this call")
     expect(judged.get_by_role("row").filter(has_text="tokens")).to_contain_text("counted")

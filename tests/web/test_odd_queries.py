@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
+from app.corrections.lookalikes import MEMBERS as LOOKALIKES
 from app.corrections.pages_form import SELECTION
 from app.corrections.selection import MEMBERS
 from app.forward.outbox import DELIVERY_PARAMETERS
@@ -84,6 +85,11 @@ GET = {
     "/deliveries/<event_id>": (),
     "/corrections": SELECTION,
     "/corrections/<correction_id>": (),
+    "/lookalikes": LOOKALIKES,
+    "/months": ("metric",),
+    "/months/<month_id>": ("customer_id", "verify"),
+    "/months/<month_id>/events": ("customer_id", "group", "after"),
+    "/evidence": (),
     "/replays": ("before",),
     "/replays/<replay_id>": (),
     "/transforms": ("done", "took"),
@@ -102,6 +108,17 @@ GET = {
     "/metrics": (),
     "/static/<path:filename>": ("v",),
     "/api/v1/calls": (*CALL_PARAMETERS, *_FURTHER),
+    "/api/v1/calls.csv": (*CALL_PARAMETERS, "q", "tz"),
+    "/api/v1/refused.csv": ("tz",),
+    "/api/v1/deliveries.csv": (*DELIVERY_PARAMETERS, "tz"),
+    "/api/v1/lookalikes": (*LOOKALIKES, "after", "limit"),
+    "/api/v1/months": ("metric", *_FURTHER),
+    "/api/v1/months/<month_id>": ("customer_id", "format"),
+    "/api/v1/months/<month_id>/events": ("customer_id", "group", "after", "limit"),
+    "/api/v1/months/<month_id>/verify": (),
+    "/api/v1/evidence": _FURTHER,
+    "/api/v1/evidence/keys": (),
+    "/api/v1/metrics/<metric_name>/events.csv": (*USAGE_PARAMETERS, "group"),
     "/api/v1/calls/<call_id>": (),
     "/api/v1/calls/<call_id>/metrics": (),
     "/api/v1/events": (*EVENT_PARAMETERS, *_FURTHER),
