@@ -18,6 +18,7 @@ from metrics_seed import seed
 
 from app.cli.program import tune_garbage_collection
 from app.clock import clock
+from app.corrections.amendment import Amendment, parse_amendment
 from app.corrections.corrector import make_corrector
 from app.corrections.documents import to_tally
 from app.corrections.selection import parse_selection
@@ -48,30 +49,33 @@ def bench(source: Source, events: int) -> None:
         publish(database, metrics)
         fold(database)
         title = f"{source.title}, {len(metrics)} metrics"
-        _void(database, title)
+        _correct(database, title, None)
+        _correct(database, title, parse_amendment({"properties.amount": 3}, ()))
         database.close()
 
 
-def _void(database: Database, title: str) -> None:
+def _correct(database: Database, title: str, amendment: Amendment | None) -> None:
+    what = "void" if amendment is None else "amend"
     corrector = make_corrector(database, correction_hooks)
     selection = parse_selection({"event_name": _NAME}, clock())
     began = time.perf_counter()
-    preview = corrector.preview(selection)
-    _print(title, "preview", preview.tally.events, began)
+    preview = corrector.preview(selection, amendment)
+    _print(title, f"{what}: count", preview.tally.events, began)
     began = time.perf_counter()
     correction = corrector.run(corrector.begin(preview, Attribution(author="bench", reason="internal")))
     assert to_tally(correction).events == preview.tally.events
-    _print(title, "void", preview.tally.events, began)
+    _print(title, what, preview.tally.events, began)
     began = time.perf_counter()
     undo = corrector.run(corrector.begin_undo(correction.id, "bench", "not internal"))
     assert to_tally(undo).revived == preview.tally.events
-    _print(title, "undo", preview.tally.events, began)
+    _print(title, f"{what}: undo", preview.tally.events, began)
+    fold(database)
 
 
 def _print(title: str, what: str, events: int, began: float) -> None:
     speed = events / (time.perf_counter() - began)
     verdict = "" if speed >= REACH else f"  BELOW {REACH:,}/s"
-    print(f"{title:<26}{what:<12}{speed:>12,.0f} events/s{verdict}", flush=True)
+    print(f"{title:<26}{what:<14}{speed:>12,.0f} events/s{verdict}", flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> None:
