@@ -69,7 +69,6 @@ def _correct(database: Database, title: str, amendment: Amendment | None) -> Non
     undo = corrector.run(corrector.begin_undo(correction.id, "bench", "not internal"))
     assert to_tally(undo).revived == preview.tally.events
     _print(title, f"{what}: undo", preview.tally.events, began)
-    fold(database)
 
 
 def _print(title: str, what: str, events: int, began: float) -> None:
