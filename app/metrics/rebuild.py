@@ -39,15 +39,17 @@ def rebuild_parts(
                 # A fold may have passed it by while it was void: then the bucket does not know its call.
                 calls.append(stored.call_id)
     parts: dict[Key, Part] = {}
-    days: dict[Key, Metric] = {}
+    days: dict[Key, tuple[Metric, dict[int, Part]]] = {}
+    """By day: the quarter hours of it that were rebuilt, by number."""
     for quarter, (entry, day, calls) in touched.items():
         checkpoint()
         part = _rebuilt_quarter(conn, entry, quarter, unfolded, calls)
         if part is not None:
             parts[quarter] = part
-            days[day] = entry.metric
-    for day, metric in days.items():
-        parts[day] = _rebuilt_day(conn, metric, day, parts)
+            days.setdefault(day, (entry.metric, {}))[1][quarter[2]] = part
+    for day, (metric, renewed) in days.items():
+        checkpoint()
+        parts[day] = _rebuilt_day(conn, metric, day, renewed)
     return parts
 
 
@@ -90,8 +92,8 @@ def _rebuilt_quarter(
     return part
 
 
-def _rebuilt_day(conn: Connection, metric: Metric, day: Key, renewed: dict[Key, Part]) -> Part:
-    """Return the part of a day, merged from its quarter hours; `renewed` replaces some of them."""
+def _rebuilt_day(conn: Connection, metric: Metric, day: Key, renewed: dict[int, Part]) -> Part:
+    """Return the part of a day, merged from its quarter hours; `renewed` replaces some of them, by number."""
     metric_id, _, bucket, customer, group = day
     per_day = DAY // QUARTER
     quarters = range(bucket * per_day, (bucket + 1) * per_day)
@@ -100,11 +102,8 @@ def _rebuilt_day(conn: Connection, metric: Metric, day: Key, renewed: dict[Key, 
         for row in stream_buckets(conn, metric_id, _QUARTERS, quarters, customer)
         if row[2] == group
     }
-    for key, part in renewed.items():
-        if (key[0], key[1], *key[3:]) == (metric_id, _QUARTERS, customer, group) and key[2] in quarters:
-            parts[key[2]] = part
     whole = Part()
-    for part in parts.values():
+    for part in (parts | renewed).values():
         if part.count or part.skipped:
             whole.merge(metric, part)
     return whole
