@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from app.backfill.formats import Content, Format, Row
+from app.backfill.formats import Content, FileRow, Format
 from app.core.arrival import BACKFILL, BACKFILL_EVENTS, describe
 from app.core.credentials import Auth
 from app.core.native import NativeEvent
@@ -74,7 +74,7 @@ def find_same(backfills: Sequence[Correction], selection: FileSelection, *, runn
     )
 
 
-def map_row(row: Row, content: Content, transforms: TransformSet, received_at: int) -> Loaded:
+def map_row(row: FileRow, content: Content, transforms: TransformSet, received_at: int) -> Loaded:
     """Run the pipeline on a row; its ids are given later, by `to_request`."""
     native = content is Content.EVENTS
     document = NativeEvent(row.document) if native else row.document

@@ -32,7 +32,7 @@ class Content(StrEnum):
     EVENTS = "events"
 
 
-class Row(msgspec.Struct, frozen=True, gc=False):
+class FileRow(msgspec.Struct, frozen=True, gc=False):
     """One call or event of a file."""
 
     line: int
@@ -75,7 +75,7 @@ _TOO_LONG = f"it is longer than {MAX_CALL_BYTES:,} bytes"
 
 def read_rows(
     source: Source, format_: Format, content: Content, advance: Callable[[int], object] = lambda _bytes: None
-) -> Iterator[Row | BadLine]:
+) -> Iterator[FileRow | BadLine]:
     """Yield what stands in a file, in order, without blank lines. `advance` gets how many bytes of it were read.
 
     Raises:
@@ -86,7 +86,7 @@ def read_rows(
     return _read_ndjson(lines) if format_ is Format.NDJSON else _read_csv(source.name, lines, content)
 
 
-def _read_ndjson(lines: Iterator[TextLine]) -> Iterator[Row | BadLine]:
+def _read_ndjson(lines: Iterator[TextLine]) -> Iterator[FileRow | BadLine]:
     for number, line in lines:
         if line is None:
             yield BadLine(number, _TOO_LONG)
@@ -94,7 +94,7 @@ def _read_ndjson(lines: Iterator[TextLine]) -> Iterator[Row | BadLine]:
         raw = trim(line)
         if not raw:
             continue
-        yield _find_foreign(number, line) or Row(number, raw, read(raw))
+        yield _find_foreign(number, line) or FileRow(number, raw, read(raw))
 
 
 def _find_foreign(number: int, line: bytes) -> BadLine | None:
@@ -134,7 +134,7 @@ class _Unreadable(Exception):
         self.bad = bad
 
 
-def _read_csv(name: str, lines: Iterator[TextLine], content: Content) -> Iterator[Row | BadLine]:
+def _read_csv(name: str, lines: Iterator[TextLine], content: Content) -> Iterator[FileRow | BadLine]:
     csv.field_size_limit(MAX_CALL_BYTES)
     texts = _Texts(lines)
     reader = csv.reader(texts, strict=True)
@@ -187,7 +187,7 @@ def _parse_header(name: str, number: int, columns: list[str], content: Content) 
     return paths
 
 
-def _to_row(number: int, columns: list[str], paths: list[tuple[str, ...]], cells: list[str]) -> Row | BadLine:
+def _to_row(number: int, columns: list[str], paths: list[tuple[str, ...]], cells: list[str]) -> FileRow | BadLine:
     document: dict[str, Any] = {}
     for column, path, cell in zip(columns, paths, cells, strict=True):
         if not cell:
@@ -202,7 +202,7 @@ def _to_row(number: int, columns: list[str], paths: list[tuple[str, ...]], cells
     raw = encode(document)
     if len(raw) > MAX_CALL_BYTES:
         return BadLine(number, _TOO_LONG)
-    return Row(number, raw, read(raw))
+    return FileRow(number, raw, read(raw))
 
 
 def to_value(cell: str) -> Any:

@@ -52,7 +52,7 @@ _BYTES_MAX = 8 << 20
 """Of the rows of one commit."""
 
 
-class _RolledBack(Exception):
+class _Rehearsed(Exception):
     """Raised to roll a transaction back."""
 
 
@@ -180,12 +180,12 @@ class Loader:
     def _try(self, tally: CorrectionTally, pace: Pace, loaded: Sequence[Loaded]) -> list[NewEvent]:
         began = time.perf_counter()
         beside, new = False, list[NewEvent]()
-        with contextlib.suppress(_RolledBack), self._database.writing(durable=False) as conn:
+        with contextlib.suppress(_Rehearsed), self._database.writing(durable=False) as conn:
             self._number(loaded)
             new = settle(conn, [record for _, record in loaded], self._catalog.map_again, self._ids.next)
             add_loaded(tally, loaded, new, self._measure(list(map(to_event_values, new))))
             beside = others_take_calls(conn, self._ids.tag, self._clock())
-            raise _RolledBack
+            raise _Rehearsed
         pace.note(len(loaded), time.perf_counter() - began, beside=beside)
         return new
 

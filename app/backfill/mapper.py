@@ -20,7 +20,7 @@ from typing import IO
 import msgspec
 
 from app.backfill.batch import Loaded, map_row
-from app.backfill.formats import Content, Format, Row
+from app.backfill.formats import Content, FileRow, Format
 from app.backfill.source import Source, State
 from app.backfill.survey import Survey, read_good
 from app.clock import clock
@@ -72,7 +72,7 @@ class Mapper:
                     raise FileInvalid(frame.error)
                 yield from frame.loaded
                 for line, raw in frame.raws:
-                    yield map_row(Row(line, raw, read(raw)), self.content, self.transforms, clock())
+                    yield map_row(FileRow(line, raw, read(raw)), self.content, self.transforms, clock())
                 if frame.is_last:
                     return
         raise Unavailable("the process that reads the file ended: run the same command again to go on")

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from app.backfill.formats import BadLine, Content, Format, Row, read_rows
+from app.backfill.formats import BadLine, Content, FileRow, Format, read_rows
 from app.backfill.repeats import Repeats
 from app.backfill.source import Source
 from app.core.native import NativeEvent, check_event
@@ -83,18 +83,18 @@ def check_source(
     return survey
 
 
-def read_good(source: Source, format_: Format, content: Content, bad: "array[int]", after: int) -> Iterator[Row]:
+def read_good(source: Source, format_: Format, content: Content, bad: "array[int]", after: int) -> Iterator[FileRow]:
     """Yield the good rows behind the line `after`. Raises FileInvalid."""
     bad_lines = iter(bad)
     next_bad = next(bad_lines, 0)
     for row in read_rows(source, format_, content):
         while next_bad and next_bad < row.line:
             next_bad = next(bad_lines, 0)
-        if row.line > after and row.line != next_bad and isinstance(row, Row):
+        if row.line > after and row.line != next_bad and isinstance(row, FileRow):
             yield row
 
 
-def _check_call(row: Row) -> str | BadLine:
+def _check_call(row: FileRow) -> str | BadLine:
     """Return the key of a call's message id, or why it cannot be loaded."""
     try:
         call = parse_call(row.raw, row.document)
@@ -112,7 +112,7 @@ def _check_call(row: Row) -> str | BadLine:
     return key
 
 
-def _check_event(row: Row) -> str | BadLine:
+def _check_event(row: FileRow) -> str | BadLine:
     """Return the idempotency id of an event, or why it cannot be loaded."""
     try:
         return check_event(NativeEvent(row.document)).idempotency_id
@@ -123,7 +123,7 @@ def _check_event(row: Row) -> str | BadLine:
         return BadLine(row.line, why, error.path or None)
 
 
-_CHECKS: dict[Content, tuple[Callable[[Row], str | BadLine], str]] = {
+_CHECKS: dict[Content, tuple[Callable[[FileRow], str | BadLine], str]] = {
     Content.CALLS: (_check_call, "messageId"),
     Content.EVENTS: (_check_event, "idempotency_id"),
 }

@@ -14,7 +14,7 @@ from app.core.text import printable
 from app.evidence.documents import to_key_document
 from app.evidence.hooks import EvidenceHooks, Recount, Subject
 from app.evidence.maker import EvidenceMaker, check_subject
-from app.evidence.signing import read_public_key
+from app.evidence.signature import read_public_key
 from app.evidence.sql_evidence import ensure_key, list_keys
 from app.evidence.verification import verify_evidence
 from app.store.ids import Ids

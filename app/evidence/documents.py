@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.core.times import format_time
-from app.evidence.signing import ALGORITHM, to_key_text
+from app.evidence.signature import ALGORITHM, to_key_text
 from app.evidence.sql_evidence import EvidenceRecord, SigningKey
 
 

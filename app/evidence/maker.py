@@ -13,7 +13,7 @@ from app.errors import BadQuery, Unavailable
 from app.evidence.archive import ArchiveWriter
 from app.evidence.hooks import EvidenceHooks, Subject
 from app.evidence.manifest import ADJUSTMENTS, CALLS, MANIFEST, SIGNATURE, Manifest, write_manifest
-from app.evidence.signing import sign
+from app.evidence.signature import sign
 from app.evidence.sql_calls import read_calls_not_counted
 from app.evidence.sql_evidence import EvidenceRecord, append_record, ensure_key, read_private_key
 from app.store.engine import Connection, Database, DuplicateKey

@@ -3,7 +3,7 @@
 import msgspec
 import sqlalchemy as sa
 
-from app.evidence.signing import make_private_key, to_public_key
+from app.evidence.signature import make_private_key, to_public_key
 from app.store.inserts import Insert
 from app.store.schema import evidence, signing_keys
 

@@ -8,8 +8,8 @@ import msgspec
 
 from app.evidence.hooks import Recount
 from app.evidence.manifest import FORMAT, MANIFEST, SIGNATURE, Manifest, read_manifest
-from app.evidence.opening import EvidenceArchive, EvidenceBroken, open_evidence
-from app.evidence.signing import check_signature
+from app.evidence.reader import EvidenceArchive, EvidenceBroken, open_evidence
+from app.evidence.signature import check_signature
 
 PROBLEMS_MAX = 20
 """The most problems that are named."""

@@ -25,7 +25,7 @@ from app.forward.sql_deliveries import (
 )
 from app.forward.sql_differences import (
     UNDO,
-    Difference,
+    OutboxDifference,
     append_differences,
     find_told,
     list_differences,
@@ -128,7 +128,7 @@ class OutboxFollower:
         """Queue the differences of a step; the ids of replacements that count elsewhere are added to `moved`."""
         added = {event.id: event.lane.events[event.position] for event in step.added}
         replacements = {old: added[new] for old, new in step.replacements.items() if new in added}
-        further: list[Difference] = []
+        further: list[OutboxDifference] = []
         notes: list[tuple[int, str]] = []
         roots = _roots(before)
         for event_id, share, difference in self._find(conn, before, roots, replacements):
@@ -217,8 +217,8 @@ class OutboxFollower:
 
     def _to_difference(
         self, step: CorrectionStep, root: int, event: LotusEvent, properties: str, suffix: str = ""
-    ) -> Difference:
-        return Difference(
+    ) -> OutboxDifference:
+        return OutboxDifference(
             event_id=self._next_id(step.now),
             correction_id=step.correction.id,
             corrected_id=root,

@@ -27,7 +27,7 @@ UNDO = "-undo"
 """What the id of a difference ends with that takes another one back."""
 
 
-class Difference(msgspec.Struct, frozen=True, gc=False):
+class OutboxDifference(msgspec.Struct, frozen=True, gc=False):
     """A further event for Lotus."""
 
     event_id: int
@@ -46,16 +46,16 @@ class Difference(msgspec.Struct, frozen=True, gc=False):
         return _to_event(self.event_name, self.idempotency_id, self.customer_id, self.time_created, self.properties)
 
 
-_COLUMNS = tuple(differences.c[name] for name in Difference.__struct_fields__)
+_COLUMNS = tuple(differences.c[name] for name in OutboxDifference.__struct_fields__)
 _EVENT = ("event_name", "idempotency_id", "customer_id", "time_created", "properties")
 _BASES = sa.select(events.c.id, BASE_ID, events.c.call_id, events.c.lane, events.c.position)
-_DIFFERENCES = Insert(differences, Difference.__struct_fields__)
+_DIFFERENCES = Insert(differences, OutboxDifference.__struct_fields__)
 _DELIVERIES = Insert(deliveries, ("event_id", "state", "due_at", "tries"))
 _SETTLE = Update(deliveries, new=("state", "note", "note_author", "noted_at"), known=("event_id", "state"))
 _REOPEN = Update(deliveries, new=("state", "note", "note_author", "noted_at"), known=("event_id", "state", "note"))
 
 
-def append_differences(conn: sa.Connection, further: Sequence[Difference], now: int) -> Counter[Entry]:
+def append_differences(conn: sa.Connection, further: Sequence[OutboxDifference], now: int) -> Counter[Entry]:
     """Queue differences, due `now`; return the ledger's changes."""
     rows = sorted((msgspec.structs.astuple(difference) for difference in further), key=lambda row: row[0])
     _DIFFERENCES.run(conn, rows)
@@ -99,12 +99,12 @@ def find_told(conn: sa.Connection, event_ids: Iterable[int]) -> set[int]:
 
 def list_differences(
     conn: sa.Connection, correction_id: int, event_ids: Iterable[int]
-) -> list[tuple[Difference, OutboxRow]]:
+) -> list[tuple[OutboxDifference, OutboxRow]]:
     """Return the differences that a correction made for these events, and their deliveries, which are then locked."""
     query = sa.select(*_COLUMNS).where(
         differences.c.correction_id == correction_id, differences.c.idempotency_id.not_like(f"%{UNDO}")
     )
-    further = [Difference(*row) for row in look_up(conn, query, differences.c.corrected_id, event_ids)]
+    further = [OutboxDifference(*row) for row in look_up(conn, query, differences.c.corrected_id, event_ids)]
     rows = lock_deliveries(conn, [difference.event_id for difference in further])
     return [(difference, rows[difference.event_id]) for difference in further]
 

@@ -29,7 +29,7 @@ _CELL_CHARS = 1 << 24
 _QUOTED = 60
 
 
-class Claim(Protocol):
+class NumberClaim(Protocol):
     """What the files say that they are about; times are RFC 3339."""
 
     @property
@@ -65,7 +65,7 @@ class Claim(Protocol):
         """As of when."""
 
 
-def recount(claim: Claim, open_lines: OpenLines) -> Iterator[str]:
+def recount(claim: NumberClaim, open_lines: OpenLines) -> Iterator[str]:
     """Yield a sentence for each thing that differs; none if the events give the number."""
     try:
         metric = parse_metric(claim.metric, _read(open_lines, METRIC))

@@ -8,7 +8,7 @@ import pytest
 
 from app.backfill import batch
 from app.backfill.batch import Loaded
-from app.backfill.formats import Content, Row
+from app.backfill.formats import Content, FileRow
 from app.backfill.pace import ALONE_SECONDS, BESIDE_SECONDS, CALLS_MAX, Pace
 from app.backfill.sql_backfill import others_take_calls
 from app.clock import clock
@@ -106,7 +106,7 @@ def test_a_row_that_the_database_refuses_is_rejected_alone(
 ) -> None:
     prepare(database)
 
-    def map_row(row: Row, content: Content, transforms: TransformSet, received_at: int) -> Loaded:
+    def map_row(row: FileRow, content: Content, transforms: TransformSet, received_at: int) -> Loaded:
         loaded = batch.map_row(row, content, transforms, received_at)
         if row.line == 701:
             # No transform can make it: the database has the last word.

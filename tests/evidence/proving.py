@@ -12,7 +12,7 @@ from typing import Any
 from app.core.times import parse_time
 from app.evidence.hooks import Subject
 from app.evidence.maker import EvidenceMaker
-from app.evidence.signing import make_private_key, sign
+from app.evidence.signature import make_private_key, sign
 from app.evidence.sql_evidence import EvidenceRecord, list_keys
 from app.evidence.verification import Verification, verify_evidence
 from app.metrics.recount import recount

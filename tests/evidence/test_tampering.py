@@ -13,9 +13,9 @@ from typing import NamedTuple
 import pytest
 
 from app.errors import BadQuery
-from app.evidence import opening
+from app.evidence import reader
 from app.evidence.manifest import CONTENTS
-from app.evidence.signing import make_private_key, read_public_key, to_key_text, to_public_key
+from app.evidence.signature import make_private_key, read_public_key, to_key_text, to_public_key
 from app.store.engine import Database
 from tests.evidence.proving import (
     Files,
@@ -195,10 +195,10 @@ def test_a_damaged_zip_is_told_in_a_sentence(proof: Proof, tmp_path: Path, monke
     smaller = raw[: at + 24] + struct.pack("<L", 3) + raw[at + 28 :]
     (tmp_path / "damaged.zip").write_bytes(smaller)
     assert problems(tmp_path / "damaged.zip", proof.key)
-    monkeypatch.setattr(opening, "TOTAL_BYTES", 1000)
+    monkeypatch.setattr(reader, "TOTAL_BYTES", 1000)
     assert problems(proof.file) == ["it unpacks to more than 1,000 bytes"]
     monkeypatch.undo()
-    monkeypatch.setattr(opening, "_LINE_BYTES", 100)
+    monkeypatch.setattr(reader, "_LINE_BYTES", 100)
     assert "line of more than 100 bytes" in problems(proof.file)[-1]
     with zipfile.ZipFile(tmp_path / "odd.zip", "w", zipfile.ZIP_BZIP2) as archive:
         for name, content in unpack(proof.file).items():
